@@ -26,15 +26,15 @@ def main() -> int:
     options = parser.parse_args()
     log_to_stderr()
     try:
-        place = ServerConfig(
-            options.host,
-            options.port,
-            options.database,
+        config = ServerConfig(
+            host=options.host,
+            port=options.port,
+            database=options.database,
             files=options.files,
             adopt_files=options.adopt_files,
             tls=certificate_of(options.tls_certificate, options.tls_key),
         )
-        serve(place, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)
+        serve(config, embedded=options.embedded, stdin=sys.stdin.buffer, stdout=sys.stdout)
     except ParallelHPOError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)

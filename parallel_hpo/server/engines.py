@@ -103,18 +103,18 @@ def expected_runs(text: str) -> int | None:
 
 def size_of(text: str) -> int | None:
     """Return the number of points of the search space; None: unlimited."""
-    engine = _untold_engine(text)
+    engine = _plain_engine(text)
     return None if engine is None else engine.size
 
 
 def index_of(text: str, parameters: Mapping[str, Any]) -> int | None:
     """Return the index of the point with these parameters; None if the space is not countable."""
-    engine = _untold_engine(text)
+    engine = _plain_engine(text)
     return None if engine is None else engine.index(parameters)
 
 
 @lru_cache(64)
-def _untold_engine(text: str) -> Engine | None:
+def _plain_engine(text: str) -> Engine | None:
     """Return an engine without results, for facts about the space; None for a user's own scheduler."""
     configuration = parse(text)
     return None if configuration.method is Method.CUSTOM else make_engine(configuration, seed=0)
@@ -195,7 +195,7 @@ def _parameters(run: Run, names: set[str]) -> dict[str, Any]:
     }
 
 
-_KEPT: Final = 64
+_MAX_ENGINES: Final = 64
 _WANDB_ENGINE: Final = "wandb"
 """Value of the column `engine` for W&B's search engine, which an earlier release could run."""
 Ingredients = tuple[str, str | None]
@@ -259,11 +259,11 @@ class _Cache:
             self._cached[sweep.id] = cached
         self._cached.move_to_end(sweep.id)
         for change in runs.changes_since(transaction, sweep.id, cached.revision):
-            told = trial(change)
-            cached.engine.tell(told)
-            cached.note(told.parameters)
+            result = trial(change)
+            cached.engine.tell(result)
+            cached.note(result.parameters)
             cached.revision = change.revision
-        while len(self._cached) > _KEPT:
+        while len(self._cached) > _MAX_ENGINES:
             self._cached.popitem(last=False)
         return cached
 

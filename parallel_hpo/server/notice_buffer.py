@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final
 
-MOST: Final = 5000
+MAX_NOTICES: Final = 5000
 """Maximum number of notices kept per sweep; older ones are dropped."""
-BYTES_A_SECOND: Final = 64 * 1024
+BYTES_PER_S: Final = 64 * 1024
 """Maximum rate of one node's notices, in bytes per second; enough for a screen, and for a thousand nodes."""
-LONGEST_BYTES: Final = 16 * 1024
+MAX_NOTICE_BYTES: Final = 16 * 1024
 """Maximum size of a notice in bytes; a longer one is dropped, since all must fit into memory."""
 BURST_S: Final = 10.0
 """Time for which a silent node saves up its unused rate, in seconds."""
@@ -35,8 +35,8 @@ class _SweepNotices:
     """A sweep's notices, newest last."""
 
     number: int = 0
-    notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=MOST))
-    speakers: dict[int, _NodeBudget] = field(default_factory=dict)
+    notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=MAX_NOTICES))
+    budgets: dict[int, _NodeBudget] = field(default_factory=dict)
 
 
 class NoticeBuffer:
@@ -44,34 +44,34 @@ class NoticeBuffer:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._sheets: dict[str, _SweepNotices] = {}
+        self._by_sweep: dict[str, _SweepNotices] = {}
 
     def post(self, sweep: str, epoch: int, notices: Sequence[Mapping[str, Any]], now: float) -> None:
         """Add a node's notices as far as its rate allows; `now` in seconds."""
         if not notices:
             return
         with self._lock:
-            sheet = self._sheets.setdefault(sweep, _SweepNotices())
-            speaker = sheet.speakers.setdefault(epoch, _NodeBudget(BYTES_A_SECOND * BURST_S, now))
-            gained = max(0.0, now - speaker.at) * BYTES_A_SECOND
-            speaker.room, speaker.at = min(BYTES_A_SECOND * BURST_S, speaker.room + gained), now
+            stored = self._by_sweep.setdefault(sweep, _SweepNotices())
+            budget = stored.budgets.setdefault(epoch, _NodeBudget(BYTES_PER_S * BURST_S, now))
+            gained = max(0.0, now - budget.at) * BYTES_PER_S
+            budget.room, budget.at = min(BYTES_PER_S * BURST_S, budget.room + gained), now
             for notice in notices:
                 size = len(json.dumps(notice))
-                if size <= min(speaker.room, LONGEST_BYTES):
-                    speaker.room -= size
-                    sheet.number += 1
-                    sheet.notices.append((sheet.number, epoch, notice))
+                if size <= min(budget.room, MAX_NOTICE_BYTES):
+                    budget.room -= size
+                    stored.number += 1
+                    stored.notices.append((stored.number, epoch, notice))
 
     def after(self, sweep: str, number: int) -> tuple[tuple[Notice, ...], int]:
         """Return a sweep's notices after a number, and the last number; all, for an unknown number."""
         with self._lock:
-            sheet = self._sheets.get(sweep)
-            if sheet is None:
+            stored = self._by_sweep.get(sweep)
+            if stored is None:
                 return (), 0
-            since = number if number <= sheet.number else 0
-            return tuple(notice for notice in sheet.notices if notice[0] > since), sheet.number
+            since = number if number <= stored.number else 0
+            return tuple(notice for notice in stored.notices if notice[0] > since), stored.number
 
     def forget(self, sweep: str) -> None:
         """Drop a sweep's notices."""
         with self._lock:
-            self._sheets.pop(sweep, None)
+            self._by_sweep.pop(sweep, None)

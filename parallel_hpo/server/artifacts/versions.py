@@ -177,8 +177,8 @@ def update(world: AppContext, artifact_id: int, changes: ArtifactChanges) -> Art
     with world.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         tags = ({*json.loads(artifact.tags)} | added) - set(changes.removed)
-        told = {"tags": json.dumps(sorted(tags)), "updated_at": world.clock()}
-        artifacts.change(transaction, artifact_id, changes.columns | told)
+        common = {"tags": json.dumps(sorted(tags)), "updated_at": world.clock()}
+        artifacts.change(transaction, artifact_id, changes.columns | common)
         return existing(transaction, artifact_id)
 
 

@@ -94,7 +94,7 @@ def explain(document: str) -> str | None:
 
 
 _MAX_TOKENS: Final = 5_000
-_KEPT: Final = 256
+_MAX_DOCUMENTS: Final = 256
 
 MAX_FIELDS: Final = 1000
 """Maximum number of fields in a document; wandb's clients request at most 72."""
@@ -122,7 +122,7 @@ class Documents:
         document = self.known(text) or self._check(text)
         with self._lock:
             self._checked[text] = document
-            while len(self._checked) > _KEPT:
+            while len(self._checked) > _MAX_DOCUMENTS:
                 self._checked.popitem(last=False)
         return document
 

@@ -22,8 +22,8 @@ from parallel_hpo.server.services import pool
 from parallel_hpo.server.services.pool import PoolEndedError
 from parallel_hpo.server.values import RefusedError
 
-_MOST_DIGITS: Final = 18
-Told = TypeVar("Told")
+_MAX_DIGITS: Final = 18
+Message = TypeVar("Message")
 InThread = Callable[..., Awaitable[Any]]
 """Runs a function in the database's thread."""
 
@@ -61,8 +61,8 @@ class _PoolHandlers:
 
     async def open_pool(self, request: Request) -> Response:
         sweep = _for_head(request)
-        wanted = await _told(NewPool, request)
-        return await self._lasting(pool.open_pool, sweep, wanted)
+        new_pool = await _message(NewPool, request)
+        return await self._lasting(pool.open_pool, sweep, new_pool)
 
     async def facts(self, request: Request) -> Response:
         sweep = _for_sweep(request)
@@ -71,17 +71,17 @@ class _PoolHandlers:
 
     async def join(self, request: Request) -> Response:
         sweep = _for_head(request)
-        wants = await _told(Join, request)
+        join = await _message(Join, request)
         try:
-            return await self._lasting(pool.join, sweep, wants)
+            return await self._lasting(pool.join, sweep, join)
         except PoolEndedError as late:
             return JSONResponse({"error": str(late), "ends": as_json(late.ends)}, late.status)
 
     async def exchange(self, request: Request) -> Response:
         sweep = _for_sweep(request)
-        told = await _told(Exchange, request)
-        _expect_epoch(request, told.epoch)
-        granted, must_last = await self._in_thread(pool.exchange, self._world, sweep, told)
+        report = await _message(Exchange, request)
+        _expect_epoch(request, report.epoch)
+        granted, must_last = await self._in_thread(pool.exchange, self._world, sweep, report)
         if must_last:
             await self._wait_for_disk()
         return JSONResponse(as_json(granted))
@@ -97,11 +97,11 @@ class _PoolHandlers:
 
     async def stop(self, request: Request) -> Response:
         sweep = _for_head(request)
-        return await self._lasting(pool.stop, sweep, await _told(SweepEnd, request))
+        return await self._lasting(pool.stop, sweep, await _message(SweepEnd, request))
 
     async def lost(self, request: Request) -> Response:
         sweep = _for_head(request)
-        return await self._lasting(pool.lose, sweep, await _told(NodeLost, request))
+        return await self._lasting(pool.lose, sweep, await _message(NodeLost, request))
 
     async def news(self, request: Request) -> Response:
         sweep = _for_head(request)
@@ -141,7 +141,7 @@ def _expect_epoch(request: Request, epoch: int) -> None:
         raise RefusedError(f"the key belongs to epoch {node}, not to {epoch}", status=403)
 
 
-async def _told(kind: type[Told], request: Request) -> Told:
+async def _message(kind: type[Message], request: Request) -> Message:
     try:
         return read(kind, await json_body(request))
     except ValueError as error:
@@ -150,6 +150,6 @@ async def _told(kind: type[Told], request: Request) -> Told:
 
 def _number(request: Request, name: str) -> int:
     text = request.query_params.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise RefusedError(f"{name}={text[:40]!r} in the address: a whole number of 0 or more", status=400)
     return int(text)

@@ -70,7 +70,7 @@ def advance(course: LossHistory, losses: Sequence[float], rule: EarlyStopRule) -
 
 _LAST_BAND: Final = 10**9
 """Upper limit of bands, in iterations; no run logs as many rows."""
-_MOST_BANDS: Final = 100
+_MAX_BANDS: Final = 100
 """Maximum number of bands, as in W&B's engine, however small eta is."""
 
 
@@ -109,7 +109,7 @@ def _bands(settings: HyperbandSettings) -> tuple[int, ...]:
 def _downwards(max_iter: int, eta: float, times: int) -> tuple[int, ...]:
     bands: list[int] = []
     band = float(min(max_iter, _LAST_BAND))
-    for _ in range(min(times, _MOST_BANDS)):
+    for _ in range(min(times, _MAX_BANDS)):
         band /= eta
         if band < 1:
             break
@@ -120,7 +120,7 @@ def _downwards(max_iter: int, eta: float, times: int) -> tuple[int, ...]:
 def _upwards(min_iter: int, eta: float) -> tuple[int, ...]:
     bands: list[int] = []
     band = float(min(min_iter, _LAST_BAND))
-    while band < _LAST_BAND and len(bands) < _MOST_BANDS:
+    while band < _LAST_BAND and len(bands) < _MAX_BANDS:
         bands.append(int(band))
         band *= eta
     return tuple(dict.fromkeys(bands))

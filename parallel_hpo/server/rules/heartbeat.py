@@ -167,7 +167,7 @@ def _check_outstanding(
 
 def _never_started(run: OwnRun, view: HeartbeatState) -> RunEvent | NoCommand | Deliver:
     if view.sweep_state is SweepState.FINISHED:
-        return RunEvent.OWNER_SAYS_KILLED
+        return RunEvent.OWNER_KILLED
     if view.sweep_state is SweepState.PAUSED:
         return NoCommand()
     may_deliver = view.supervised or run.deliveries < DELIVERIES

@@ -4,8 +4,8 @@ The names of the states are W&B's. No other file decides a run's state: it passe
 A late or repeated message is a listed move to the same state; an unlisted move raises and changes nothing.
 
     pending ─started─▶ running ─exited─▶ finished | failed | killed
-       ▲                  │ silent ─▶ crashed ─heard─▶ running
-       └──handed on─── preempted ◀─exited, silent─ preempting
+       ▲                  │ silent ─▶ crashed ─activity─▶ running
+       └──reassigned── preempted ◀─exited, silent─ preempting
 
 A run branches off from its own history (rewind) or from another run's (fork).
 wandb client: a fork is in a new run's configuration; a rewind is a mutation of its own.
@@ -42,7 +42,7 @@ class RunEvent(Enum):
 
     STARTED = auto()
     """`wandb.init()` reached the server, for a new run or to resume it."""
-    HEARD = auto()
+    ACTIVITY = auto()
     """Data or a sign of life arrived, without an end."""
     PREEMPTING = auto()
     EXITED_WELL = auto()
@@ -54,12 +54,12 @@ class RunEvent(Enum):
     """It timed out after a stop request: its process ended without a message."""
     GIVEN_UP = auto()
     """It was delivered `heartbeat.DELIVERIES` times and never started."""
-    HANDED_ON = auto()
+    REASSIGNED = auto()
     """A preempted run goes to another agent."""
-    OWNER_SAYS_FINISHED = auto()
-    OWNER_SAYS_CRASHED = auto()
-    OWNER_SAYS_KILLED = auto()
-    OWNER_SAYS_FAILED = auto()
+    OWNER_FINISHED = auto()
+    OWNER_CRASHED = auto()
+    OWNER_KILLED = auto()
+    OWNER_FAILED = auto()
     REQUEUED = auto()
     """Its owner requeued it (`run.update_state("pending")`)."""
     WRITTEN_OFF = auto()
@@ -94,7 +94,7 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     **_all_to(_E.STARTED, _S.RUNNING),
     (_S.PREEMPTING, _E.STARTED): _S.PREEMPTING,
     **_row(
-        _E.HEARD,
+        _E.ACTIVITY,
         pending=_S.RUNNING,
         running=_S.RUNNING,
         finished=_S.FINISHED,
@@ -131,13 +131,13 @@ MOVES: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
         killed=_S.KILLED,
     ),
     **_row(_E.GIVEN_UP, pending=_S.FAILED, failed=_S.FAILED),
-    **_row(_E.HANDED_ON, preempted=_S.PENDING, pending=_S.PENDING),
-    **_owner_moves(_E.OWNER_SAYS_FINISHED, _S.FINISHED),
-    **_owner_moves(_E.OWNER_SAYS_CRASHED, _S.CRASHED),
+    **_row(_E.REASSIGNED, preempted=_S.PENDING, pending=_S.PENDING),
+    **_owner_moves(_E.OWNER_FINISHED, _S.FINISHED),
+    **_owner_moves(_E.OWNER_CRASHED, _S.CRASHED),
     # wandb client: `wandb sync` ends an interrupted run with exit code 1; its owner knows better.
-    (_S.FAILED, _E.OWNER_SAYS_CRASHED): _S.CRASHED,
-    **_owner_moves(_E.OWNER_SAYS_KILLED, _S.KILLED),
-    **_owner_moves(_E.OWNER_SAYS_FAILED, _S.FAILED),
+    (_S.FAILED, _E.OWNER_CRASHED): _S.CRASHED,
+    **_owner_moves(_E.OWNER_KILLED, _S.KILLED),
+    **_owner_moves(_E.OWNER_FAILED, _S.FAILED),
     **_row(_E.REQUEUED, running=_S.PENDING, failed=_S.PENDING, crashed=_S.PENDING, preempted=_S.PENDING),
     **_row(_E.WRITTEN_OFF, pending=_S.FAILED, running=_S.FAILED),
 }

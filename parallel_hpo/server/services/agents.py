@@ -145,7 +145,7 @@ class _Heartbeat:
     def _apply(self, decision: Answer) -> None:
         for run_move in decision.moves:
             run = self._run(run_move.run_id)
-            if run_move.event is RunEvent.OWNER_SAYS_KILLED:
+            if run_move.event is RunEvent.OWNER_KILLED:
                 end_unstarted(self._transaction, self._sweep, run)
                 continue
             changes = {"exitcode": 1} if run_move.event is RunEvent.GIVEN_UP else {}
@@ -171,7 +171,7 @@ class _Heartbeat:
         again = run.agent_id == self._agent.id
         changes["deliveries"] = run.deliveries + 1 if again else 1
         if run.state is RunState.PREEMPTED:
-            changes["state"] = run_states.move(run.state, RunEvent.HANDED_ON)
+            changes["state"] = run_states.move(run.state, RunEvent.REASSIGNED)
             changes["stop_requested"] = False  # an earlier stop request is void
         runs_store.change(self._transaction, run.id, changes)
         return self._command_for(kind, run)

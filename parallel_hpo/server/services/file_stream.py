@@ -111,7 +111,7 @@ def _move(transaction: Transaction, run: Run, chunk: Chunk, changes: dict[str, A
             return
         run = runs.find(transaction, run.id) or run
         changes = {}
-    event = RunEvent.HEARD
+    event = RunEvent.ACTIVITY
     if chunk.exitcode is not None:
         event = exit_event(chunk.exitcode, stop_requested=run.stop_requested)
     apply_event(transaction, run, event, changes)
@@ -142,17 +142,17 @@ def _store(transaction: Transaction, run: Run, batch: Batch) -> _Stored:
     """Write a batch's lines."""
     rows = [] if batch.stream is Stream.CONSOLE else [read_object(text, "a line") for text in batch.content]
     steps = [step_of(row) for row in rows] if batch.stream is Stream.HISTORY else [None] * len(batch.content)
-    told = _known_steps(transaction, run, batch, steps)
+    stored_steps = _known_steps(transaction, run, batch, steps)
     numbered = enumerate(zip(steps, batch.content, strict=True), batch.offset)
-    kept = [Line(number, step, text) for number, (step, text) in numbered if step not in told]
-    lines.put(transaction, run.id, batch.stream, kept)
+    new_lines = [Line(number, step, text) for number, (step, text) in numbered if step not in stored_steps]
+    lines.put(transaction, run.id, batch.stream, new_lines)
     counter = _COUNTERS[batch.stream]
     known: int = getattr(run, counter)
-    changes: dict[str, Any] = {counter: max(known, kept[-1].number + 1) if kept else known}
+    changes: dict[str, Any] = {counter: max(known, new_lines[-1].number + 1) if new_lines else known}
     if batch.stream is Stream.HISTORY:
         repeated = max(known - batch.offset, 0)  # lines that are not counted twice
         paired = zip(steps[repeated:], rows[repeated:], strict=True)
-        new_rows = [row for step, row in paired if step not in told]
+        new_rows = [row for step, row in paired if step not in stored_steps]
         keys = merge_history_keys(json.loads(run.history_keys), new_rows)
         return _Stored(changes | {"history_keys": json.dumps(keys)}, tuple(new_rows))
     if batch.stream is Stream.EVENTS:

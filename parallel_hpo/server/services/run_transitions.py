@@ -116,7 +116,7 @@ def end_unstarted(transaction: Transaction, sweep: Sweep, run: Run) -> None:
     if _is_point_reissued(sweep, run):
         reopen_point(transaction, run)
         changes = {"sweep_index": None}
-    apply_event(transaction, run, RunEvent.OWNER_SAYS_KILLED, changes)
+    apply_event(transaction, run, RunEvent.OWNER_KILLED, changes)
 
 
 def reopen_point(transaction: Transaction, run: Run) -> None:

@@ -145,22 +145,22 @@ def request_stop(world: AppContext, run_id: int) -> bool:
     with world.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
         if run.waiting and run.state is RunState.PENDING:  # no agent has it
-            apply_event(transaction, run, RunEvent.OWNER_SAYS_KILLED)
+            apply_event(transaction, run, RunEvent.OWNER_KILLED)
         runs.change(transaction, run.id, {"stop_requested": True})
     return True
 
 
-def set_state(world: AppContext, run_id: int, wish: str) -> None:
+def set_state(world: AppContext, run_id: int, state: str) -> None:
     """Set the state of a run outside sweeps (wandb client: `run.update_state`)."""
-    if wish not in _STATES:
-        raise RefusedError(f"state {wish[:40]!r}: one of {', '.join(_STATES)}")
+    if state not in _STATES:
+        raise RefusedError(f"state {state[:40]!r}: one of {', '.join(_STATES)}")
     with world.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
         if run.sweep_id is not None:
             raise RefusedError(f"run {run.name} belongs to sweep {run.sweep_id}, which sets its runs' states")
         try:
             apply_event(
-                transaction, run, _STATES[wish], restart_changes(run) if wish == RunState.PENDING else {}
+                transaction, run, _STATES[state], restart_changes(run) if state == RunState.PENDING else {}
             )
         except IllegalRunMoveError as error:
             raise RefusedError(f"invalid state transition: {error}") from None
@@ -180,7 +180,7 @@ def _edit(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upsert
     if run.state in (RunState.PENDING, RunState.CRASHED):
         runs.change(transaction, run.id, changes)
     else:
-        apply_event(transaction, run, RunEvent.HEARD, changes)
+        apply_event(transaction, run, RunEvent.ACTIVITY, changes)
     return Upserted(_existing(runs.find(transaction, run.id), run.name), inserted=False)
 
 
@@ -281,8 +281,8 @@ def _changes(request: RunUpsert) -> dict[str, Any]:
     for name in ("config", "summary"):
         if getattr(request, name) is not None:
             read_object(getattr(request, name), f"the run's {name}")
-    told = {name: getattr(request, name) for name in (*CLIENT_FIELDS, "config", "summary")}
-    changes = {name: value for name, value in told.items() if value is not None}
+    sent = {name: getattr(request, name) for name in (*CLIENT_FIELDS, "config", "summary")}
+    changes = {name: value for name, value in sent.items() if value is not None}
     if request.tags is not None:
         changes["tags"] = json.dumps(list(request.tags))
     return changes

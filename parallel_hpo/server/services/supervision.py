@@ -25,10 +25,10 @@ from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 
 ENDINGS: Final[Mapping[str, RunEvent]] = {
-    "finished": RunEvent.OWNER_SAYS_FINISHED,
-    "crashed": RunEvent.OWNER_SAYS_CRASHED,
-    "killed": RunEvent.OWNER_SAYS_KILLED,
-    "failed": RunEvent.OWNER_SAYS_FAILED,
+    "finished": RunEvent.OWNER_FINISHED,
+    "crashed": RunEvent.OWNER_CRASHED,
+    "killed": RunEvent.OWNER_KILLED,
+    "failed": RunEvent.OWNER_FAILED,
 }
 
 

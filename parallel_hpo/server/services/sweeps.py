@@ -171,11 +171,11 @@ def _text_columns(request: SweepUpsert) -> dict[str, Any]:
     return {name: getattr(request, name) for name in names if getattr(request, name) is not None}
 
 
-def _state_after(state: SweepState, wish: str) -> SweepState:
+def _state_after(state: SweepState, name: str) -> SweepState:
     try:
-        event = EVENTS_BY_STATE[wish.upper()]
+        event = EVENTS_BY_STATE[name.upper()]
     except KeyError:
-        raise RefusedError(f"sweep state {wish!r}: one of {', '.join(EVENTS_BY_STATE)}") from None
+        raise RefusedError(f"sweep state {name!r}: one of {', '.join(EVENTS_BY_STATE)}") from None
     try:
         return move(state, event)
     except IllegalSweepMoveError as error:

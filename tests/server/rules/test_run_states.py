@@ -25,7 +25,7 @@ def test_a_repeated_message_changes_nothing_more(pair: tuple[RunState, RunEvent]
         assert move(once, event) is once
 
 
-@pytest.mark.parametrize("event", [RunEvent.STARTED, RunEvent.HEARD, RunEvent.PREEMPTING, *ENDINGS])
+@pytest.mark.parametrize("event", [RunEvent.STARTED, RunEvent.ACTIVITY, RunEvent.PREEMPTING, *ENDINGS])
 @pytest.mark.parametrize("state", RunState)
 def test_what_a_client_says_is_never_illegal(state: RunState, event: RunEvent) -> None:
     move(state, event)
@@ -38,18 +38,18 @@ def test_an_ending_ends(state: RunState, event: RunEvent) -> None:
 
 
 def test_a_crashed_run_that_speaks_again_is_running() -> None:
-    assert move(RunState.CRASHED, RunEvent.HEARD) is RunState.RUNNING
+    assert move(RunState.CRASHED, RunEvent.ACTIVITY) is RunState.RUNNING
 
 
 @pytest.mark.parametrize("ended", [RunState.FINISHED, RunState.FAILED, RunState.KILLED])
 def test_an_owner_does_not_overrule_the_runs_own_word(ended: RunState) -> None:
-    assert move(ended, RunEvent.OWNER_SAYS_KILLED) is ended
-    assert move(ended, RunEvent.HEARD) is ended
+    assert move(ended, RunEvent.OWNER_KILLED) is ended
+    assert move(ended, RunEvent.ACTIVITY) is ended
 
 
 def test_a_run_whose_unsent_data_came_later_has_crashed_all_the_same() -> None:
-    assert move(RunState.FAILED, RunEvent.OWNER_SAYS_CRASHED) is RunState.CRASHED
-    assert move(RunState.FINISHED, RunEvent.OWNER_SAYS_CRASHED) is RunState.FINISHED
+    assert move(RunState.FAILED, RunEvent.OWNER_CRASHED) is RunState.CRASHED
+    assert move(RunState.FINISHED, RunEvent.OWNER_CRASHED) is RunState.FINISHED
 
 
 def test_a_preempting_run_that_leaves_with_an_error_was_preempted() -> None:

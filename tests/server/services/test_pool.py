@@ -13,7 +13,13 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import Granted, NewPool, NodeLost, as_json, read
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.server import removal
-from parallel_hpo.server.notice_buffer import BURST_S, BYTES_A_SECOND, LONGEST_BYTES, MOST, NoticeBuffer
+from parallel_hpo.server.notice_buffer import (
+    BURST_S,
+    BYTES_PER_S,
+    MAX_NOTICE_BYTES,
+    MAX_NOTICES,
+    NoticeBuffer,
+)
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.values import RefusedError
@@ -299,7 +305,7 @@ def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
 
 def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
     board, notice = NoticeBuffer(), {"text": "x" * 10_000}
-    burst = int(BYTES_A_SECOND * BURST_S / 10_000)
+    burst = int(BYTES_PER_S * BURST_S / 10_000)
     board.post("s", 1, [notice] * 200, now=0.0)
     kept = board.after("s", 0)[1]
     assert burst - 2 <= kept <= burst
@@ -312,11 +318,11 @@ def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
 
 def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
     board = NoticeBuffer()
-    for number in range(MOST + 5):
+    for number in range(MAX_NOTICES + 5):
         board.post("s", number, [{}], now=0.0)
     notices, last = board.after("s", 0)
-    assert (len(notices), notices[0][1], last) == (MOST, 5, MOST + 5)
-    board.post("s", 1, [{"text": "x" * LONGEST_BYTES}], now=0.0)
+    assert (len(notices), notices[0][1], last) == (MAX_NOTICES, 5, MAX_NOTICES + 5)
+    board.post("s", 1, [{"text": "x" * MAX_NOTICE_BYTES}], now=0.0)
     assert board.after("s", last) == ((), last)
 
 

@@ -106,7 +106,7 @@ def test_an_owner_does_not_say_what_else_became_of_a_run(stage: SessionSetup) ->
         run_service.set_state(stage.world, run.id, "finished")
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep))
-    with pytest.raises(RefusedError, match=f"run {name} is of sweep {sweep}"):
+    with pytest.raises(RefusedError, match=f"run {name} belongs to sweep {sweep}"):
         run_service.set_state(stage.world, stage.run(name).id, "failed")
 
 

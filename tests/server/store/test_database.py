@@ -33,7 +33,7 @@ def test_a_write_waits_for_the_one_before_it(stage: SessionSetup) -> None:
             end = thread.submit(other.stream, name, Chunk(exitcode=0))
             with pytest.raises(TimeoutError):
                 end.result(timeout=0.2)
-            apply_event(transaction, run, RunEvent.OWNER_SAYS_CRASHED)
+            apply_event(transaction, run, RunEvent.OWNER_CRASHED)
         end.result(timeout=10)
     other.close()
     assert stage.run(name).state is RunState.FINISHED

@@ -173,7 +173,7 @@ MEMBERSHIP: Final[dict[str, Resolver]] = {
 }
 
 
-_MOST_FILES: Final = 10_000
+_MAX_FILES: Final = 10_000
 _NOT_TOGETHER: Final = "artifacts that several runs write together are not supported here: use log_artifact"
 
 
@@ -184,7 +184,7 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifa
     names = [input.get("artifactCollectionName"), *(input.get("artifactCollectionNames") or [])]
     if input.get("metadata"):
         read_object(input["metadata"], "the artifact's metadata")
-    wishes = ArtifactFields(
+    request = ArtifactFields(
         entity=input["entityName"] or DEFAULT_ENTITY,
         project=input["projectName"] or DEFAULT_PROJECT,
         collection=next((name for name in names if name), ""),
@@ -199,7 +199,7 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifa
         history_step=input.get("historyStep"),
         ttl_s=input.get("ttlDurationSeconds"),
     )
-    return {"artifact": versions.create(context(info).world, wishes)}
+    return {"artifact": versions.create(context(info).world, request)}
 
 
 def _create_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
@@ -228,8 +228,8 @@ def _manifest_to_send(info: Info, artifact_id: int) -> dict[str, Any]:
 
 
 def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Page[FileNode]]:
-    if len(input["artifactFiles"]) > _MOST_FILES:
-        raise RefusedError(f"more than {_MOST_FILES} files at once")
+    if len(input["artifactFiles"]) > _MAX_FILES:
+        raise RefusedError(f"more than {_MAX_FILES} files at once")
     check_region(input.get("storageRegion"))
     world = context(info).world
     known: dict[int, Artifact] = {}

@@ -22,8 +22,8 @@ from parallel_hpo.server.values import RefusedError
 Resolver = Callable[..., Any]
 Node = TypeVar("Node")
 Info = GraphQLResolveInfo
-_MOST_PER_PAGE = 10_000
-_MOST_ROWS_PER_PAGE = 1_000
+_MAX_PER_PAGE = 10_000
+_MAX_ROWS_PER_PAGE = 1_000
 """Maximum rows of a page that may be kilobytes each: writing an answer as JSON blocks all other requests."""
 
 
@@ -101,7 +101,7 @@ class Span:
     def of(cls, after: str | None, first: int | None) -> Span:
         """Return the `first` rows after a cursor; RefusedError for a foreign cursor."""
         offset, _, listing = (after or "0").partition(".")
-        number = _MOST_ROWS_PER_PAGE if first is None else max(0, min(first, _MOST_ROWS_PER_PAGE))
+        number = _MAX_ROWS_PER_PAGE if first is None else max(0, min(first, _MAX_ROWS_PER_PAGE))
         return cls(_cursor(offset), number, listing or None)
 
     def page(self, nodes: Sequence[Node | None], listing: str | None = None) -> Page[Node]:
@@ -115,7 +115,7 @@ class Span:
 def page(nodes: list[Node], after: str | None, first: int | None) -> Page[Node]:
     """Return the `first` nodes, or all, after the cursor `after`, which counts nodes."""
     begin = 0 if not after else _cursor(after)
-    end = len(nodes) if first is None else begin + max(0, min(first, _MOST_PER_PAGE))
+    end = len(nodes) if first is None else begin + max(0, min(first, _MAX_PER_PAGE))
     edges = tuple(Edge(node, str(begin + i + 1)) for i, node in enumerate(nodes[begin:end]))
     return Page(edges, PageInfo(edges[-1].cursor if edges else None, end < len(nodes)), len(nodes))
 

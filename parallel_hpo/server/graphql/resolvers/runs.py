@@ -41,12 +41,12 @@ from parallel_hpo.server.values import LogLine, RefusedError, read_line, read_ob
 _SPELLED: Final[Mapping[str, str]] = {"commit_hash": "commit", "program": "jobProgram", "repo": "jobRepo"}
 """Client names of a run's columns, where they differ from ours."""
 _DEFAULT_SAMPLES: Final = 500
-_MOST_SAMPLES: Final = 10_000
+_MAX_SAMPLES: Final = 10_000
 
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
     tags = input.get("tags")
-    wishes = RunUpsert(
+    upsert = RunUpsert(
         id=None if input.get("id") is None else key_of_run(input["id"]),
         name=input.get("name"),
         entity=input.get("entityName"),
@@ -59,7 +59,7 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
             name: input.get(_SPELLED.get(name) or snake_to_camel(name, upper=False)) for name in CLIENT_FIELDS
         },
     )
-    return run_service.upsert(context(info).world, wishes, opener=context(info).caller.label)
+    return run_service.upsert(context(info).world, upsert, opener=context(info).caller.label)
 
 
 def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
@@ -130,7 +130,7 @@ def _events(run: Run, info: Info, samples: int | None = None) -> list[str]:
 
 
 def _spread(run: Run, info: Info, stream: Stream, total: int, samples: int | None) -> list[str]:
-    count = min(samples if samples is not None and samples > 0 else _DEFAULT_SAMPLES, _MOST_SAMPLES)
+    count = min(samples if samples is not None and samples > 0 else _DEFAULT_SAMPLES, _MAX_SAMPLES)
     return list(lines.spread(reading(info), run.id, stream, count, total))
 
 

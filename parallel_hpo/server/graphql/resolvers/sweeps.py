@@ -30,7 +30,7 @@ from parallel_hpo.server.store.records import Agent, Run, Sweep
 from parallel_hpo.server.store.tables import may_see
 from parallel_hpo.server.values import RefusedError
 
-_MOST_LISTED: Final = 1000
+_MAX_LISTED: Final = 1000
 
 
 def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def _listed(run_state: str | None) -> frozenset[str]:
         raise RefusedError("runState: not valid JSON") from None
     if not isinstance(states, dict):
         raise RefusedError("runState: must be a JSON object of run names")
-    if len(states) > _MOST_LISTED:
-        raise RefusedError(f"runState: more than {_MOST_LISTED} runs")
+    if len(states) > _MAX_LISTED:
+        raise RefusedError(f"runState: more than {_MAX_LISTED} runs")
     return frozenset(name for name, active in states.items() if active)
 
 

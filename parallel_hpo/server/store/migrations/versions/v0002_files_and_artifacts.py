@@ -1,4 +1,4 @@
-"""Run files, artifacts, and what early_terminate must remember."""
+"""Run files, artifacts, and the columns for early_terminate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose search engine a sweep was created with: all server processes on the database must agree."""
+"""The search engine of a sweep, on which all server processes of the database must agree."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Add the column; sweeps from before have none, which is our own engine."""
+    """Add the column; null in earlier sweeps means our own engine."""
     op.add_column("sweeps", sa.Column("engine", sa.String(length=16), nullable=True))

@@ -1,4 +1,4 @@
-"""Ids that clients hold are never given again, and what finds pages of runs."""
+"""Ids that clients hold are never reused; indexes for pages of runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END $$
 
 
 def upgrade() -> None:
-    """Make tables again on SQLite, which gave the ids of deleted rows to new ones; add what listing asks."""
+    """Copy tables on SQLite, which reused the ids of deleted rows; add indexes for lists."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute(_JSON_ENTRIES)
     else:
@@ -38,6 +38,6 @@ def upgrade() -> None:
 
 
 def _make_again(table: str) -> None:
-    """Copy a table into one that counts its ids; what refers to it does so by its name, and isn't touched."""
+    """Copy a table into one with AUTOINCREMENT; references to it are by name, and stay."""
     with op.batch_alter_table(table, recreate="always", table_kwargs={"sqlite_autoincrement": True}):
         pass

@@ -1,4 +1,4 @@
-"""Which worker opened a run last, so that another one's attempt is known; no pending run is asked to stop."""
+"""The worker that opened a run last, which tells attempts apart; pending runs have no stop request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the column, and lift what a cancelled sweep had asked of runs that nobody had started."""
+    """Add the column, and clear stop requests of cancelled sweeps for never-started runs."""
     op.add_column("runs", sa.Column("opened_by", sa.String(length=64), nullable=True))
     runs = sa.table("runs", sa.column("state", sa.String), sa.column("stop_requested", sa.Boolean))
     op.execute(runs.update().where(runs.c.state == "pending").values(stop_requested=False))

@@ -1,4 +1,4 @@
-"""Where a database's files are: servers on several machines must keep them in one folder."""
+"""The folder of a database's files, the same for servers on several machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
-    """Make the table; the first server that starts notes its folder."""
+    """Add the table; the first server that starts sets its folder."""
     op.create_table(
         "files_folder",
         sa.Column("id", sa.String(length=32), nullable=False),

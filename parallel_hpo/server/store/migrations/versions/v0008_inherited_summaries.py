@@ -1,4 +1,4 @@
-"""What a run that was forked or rewound knew where it began, and whether it was over before."""
+"""The inherited summary of a forked or rewound run, and whether a run was restarted after its end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Add the columns; runs from before began with nothing."""
+    """Add the columns; earlier runs have inherited nothing."""
     op.add_column("runs", sa.Column("inherited", sa.Text(), nullable=True))
     op.add_column("runs", sa.Column("again", sa.Boolean(), nullable=True))

@@ -1,4 +1,4 @@
-"""What counts of a run's metric so far: the last value, or what `define_metric(summary=…)` makes of all."""
+"""A run's metric so far: the last value, or the statistic of `define_metric(summary=…)`."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0008"
 
 
 def upgrade() -> None:
-    """Add the column; a run that is on goes on from what its summary says."""
+    """Add the column; active runs continue from their summary."""
     op.add_column("runs", sa.Column("metric_value", sa.Float(precision=53), nullable=True))

@@ -1,4 +1,4 @@
-"""Portfolios and what is linked to them, incremental versions, and runs that log what is there already."""
+"""Portfolios and their links, incremental versions, and runs that log an existing artifact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    """Add columns and tables; collections from before are sequences, and versions whole ones."""
+    """Add columns and tables; earlier collections are sequences, and earlier versions complete."""
     op.add_column("artifact_collections", sa.Column("next_link", sa.Integer(), nullable=True))
     op.add_column("artifacts", sa.Column("incremental", sa.Boolean(), nullable=True))
     op.create_table(

@@ -1,4 +1,4 @@
-"""Pools: what the machines of a sweep have and have done."""
+"""Pools of machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixed shares of a pool's count: whose runs a machine performs, and how far each share is."""
+"""Fixed shares of a pool's count, and the share of each node and run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    """Add the shares, and to nodes and runs whose they are."""
+    """Add the table of shares, and columns to nodes and runs."""
     for table in ("pool_nodes", "pool_runs"):
         op.add_column(table, sa.Column("share", sa.String(length=32), nullable=False, server_default=""))
     op.create_table(

@@ -1,4 +1,4 @@
-"""Pools have a deadline and know how long their runs took; a pool's run has a seed of its own."""
+"""Deadlines and run durations of pools, and seeds of their runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0012"
 
 
 def upgrade() -> None:
-    """Add columns; pools from before have neither."""
+    """Add the columns; null in earlier pools."""
     op.add_column("pools", sa.Column("deadline", sa.Text(), nullable=True))
     op.add_column("pools", sa.Column("took", sa.Text(), nullable=True))
     op.add_column("pool_runs", sa.Column("seed", sa.Integer(), nullable=True))

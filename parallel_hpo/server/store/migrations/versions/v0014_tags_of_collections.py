@@ -1,4 +1,4 @@
-"""Collections of artifacts have tags."""
+"""Tags of collections."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0013"
 
 
 def upgrade() -> None:
-    """Add a column; collections from before have no tags."""
+    """Add the column; earlier collections have no tags."""
     op.add_column("artifact_collections", sa.Column("tags", sa.Text(), nullable=True))
