@@ -1,9 +1,8 @@
-"""NVIDIA's devices, through NVML: what `nvidia-smi` knows, without a CUDA context.
+"""Devices by their drivers, without a context: NVIDIA's by NVML, AMD's by sysfs of the kernel driver (no
+ROCm library).
 
-AMD's devices, through what their kernel driver tells in sysfs: no ROCm library, no context.
-
-`topology/nodes/<n>/`: processors and devices alike; a device has a `gpu_id`. `proc/<pid>/`: who
-computes, with `vram_<gpu_id>` in bytes. Both as in the kernel's amdkfd.
+amdkfd in sysfs: `topology/nodes/<n>/` are CPUs and devices; a device has a `gpu_id`. `proc/<pid>/` are
+processes that compute, with `vram_<gpu_id>` in bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ MJ_PER_J: Final = 1000
 """NVML counts energy in millijoules."""
 _WORD_BITS: Final = 64
 _CPU_WORDS: Final = 64
-"""Room for 4096 logical cores; NVML fills what the machine has."""
+"""Words of NVML's core mask, enough for 4096 logical cores."""
 
 
 class Nvml:
-    """The driver's own answers."""
+    """NVIDIA's driver."""
 
     variable = MaskVariable.CUDA
 
@@ -44,7 +43,7 @@ class Nvml:
             memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
             processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
         except pynvml.NVMLError:
-            return None  # it fell off the bus, or its driver keeps this from us
+            return None  # it fell off the bus, or the driver refuses
         return Usage(
             used_mb=memory.used / MB,
             total_mb=memory.total / MB,
@@ -67,7 +66,7 @@ class Nvml:
             handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
             return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / MJ_PER_J
         except pynvml.NVMLError:
-            return None  # older than Volta, or an instance of MIG: the counter is the whole device's
+            return None  # older than Volta, or a MIG instance: only the whole device counts
 
     def close(self) -> None:
         pynvml.nvmlShutdown()
@@ -97,7 +96,7 @@ def _describe(index: int, handle: Any) -> Device:
 
 
 def _instances(handle: Any) -> tuple[str, ...] | None:
-    """The UUIDs of its MIG instances; None where MIG is off or unknown to it."""
+    """Return the UUIDs of its MIG instances; None if MIG is off or unknown."""
     try:
         current, _ = pynvml.nvmlDeviceGetMigMode(handle)
         if current != pynvml.NVML_DEVICE_MIG_ENABLE:
@@ -113,7 +112,7 @@ def _instance(handle: Any, number: int) -> str:
     try:
         return str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)))
     except pynvml.NVMLError:
-        return ""  # numbers have gaps where no instance was made
+        return ""  # there are gaps between instances' numbers
 
 
 def _cpus(handle: Any) -> frozenset[int]:
@@ -125,7 +124,7 @@ def _cpus(handle: Any) -> frozenset[int]:
 
 
 def cores_of(words: list[int]) -> frozenset[int]:
-    """Return the numbers of the set bits, 64 to a word, the lowest first."""
+    """Return the numbers of the set bits in 64-bit words, lowest first."""
     return frozenset(
         number * _WORD_BITS + bit
         for number, word in enumerate(words)
@@ -141,11 +140,11 @@ def _in_mb(used_bytes: int | None) -> float | None:
 ROOT: Final = Path("/sys/class/kfd/kfd")
 VERSION: Final = Path("/sys/module/amdgpu/version")
 VIDEO_MEMORY: Final = ("1", "2")
-"""`heap_type` of a device's own memory, as its host sees it or not."""
+"""`heap_type` of a device's own memory, visible to the host or not."""
 
 
 class Kfd:
-    """The driver's own answers, below `root`."""
+    """AMD's kernel driver, in sysfs below `root`."""
 
     variable = MaskVariable.ROCR
 
@@ -154,11 +153,11 @@ class Kfd:
         self._nodes = {_uuid(node): node for node in _devices(root)}
 
     def driver_version(self) -> str:
-        """Return it; a kernel's own driver has none apart."""
+        """Return the driver's version; a driver in the kernel has none."""
         return _read(VERSION) or "(the kernel's)"
 
     def list_devices(self) -> tuple[Device, ...]:
-        """Return them in the order in which ROCR_VISIBLE_DEVICES counts."""
+        """Return the devices in the order of ROCR_VISIBLE_DEVICES."""
         return tuple(
             Device(index, uuid, _read(node / "name") or "AMD")
             for index, (uuid, node) in enumerate(self._nodes.items())
@@ -177,15 +176,15 @@ class Kfd:
         return Usage(sum(each.used_mb or 0.0 for each in processes), total / MB, processes)
 
     def uncorrected_errors(self, uuid: str) -> int | None:
-        """Return None: it is not told here."""
+        """Return None: sysfs has no such counter."""
         return None
 
     def energy_j(self, uuid: str) -> float | None:
-        """Return None: nor is this."""
+        """Return None: sysfs has no such counter."""
         return None
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 def open_kfd(root: Path = ROOT) -> DeviceLibrary | NoDriver:
@@ -195,7 +194,7 @@ def open_kfd(root: Path = ROOT) -> DeviceLibrary | NoDriver:
 
 
 def _devices(root: Path) -> Iterator[Path]:
-    """Yield the nodes that are devices and that this process may use (a container may hide some)."""
+    """Yield the nodes that are devices and usable by this process (a container may hide some)."""
     nodes = [path for path in root.glob("topology/nodes/*") if path.name.isdigit()]
     for node in sorted(nodes, key=lambda path: int(path.name)):
         if _read(node / "gpu_id") not in ("", "0"):
@@ -203,7 +202,7 @@ def _devices(root: Path) -> Iterator[Path]:
 
 
 def _uuid(node: Path) -> str:
-    """A device's UUID as ROCm prints it; older ones have none."""
+    """Return a device's UUID in ROCm's form; older devices have none."""
     unique = int(_properties(node / "properties").get("unique_id", "0"))
     return f"GPU-{unique:016x}" if unique else f"KFD-{_read(node / 'gpu_id')}"
 
@@ -214,7 +213,7 @@ def _properties(file: Path) -> Mapping[str, str]:
 
 
 def _read(file: Path) -> str:
-    """Return a file's text; '' where there is none, or it is not for us."""
+    """Return a file's text, '' if it can't be read."""
     try:
         return file.read_text().strip()
     except OSError:

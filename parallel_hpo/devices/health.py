@@ -1,17 +1,14 @@
-"""How a device fares: what a failed run's reason says of it, and when it gets no runs for a while. Pure.
+"""Device health: failures, quarantine and probation; and when a dead worker's device is free again. Pure.
 
     healthy ──fails in a row, others do well──▶ quarantined ──wait──▶ on probation
        ▲                                            ▲                    │   │
        └───────────────── a run finished ───────────┼────────────────────┘   │
                                                     └────────── it failed ───┘
 
-A device on probation performs one run at a time. Reasons are read by a small table of patterns.
+A device on probation runs one run at a time. A table of patterns reads the reasons of failures.
 
-When a device whose worker died may go to the next one: pure.
-
-The worker's whole process tree is gone by then, so what computes there and lives is
-somebody else's. But the driver may still be taking a dead process's memory back: the
-next run would then run out of memory for no fault of its own.
+When a worker has died, its whole process tree has ended, so living processes on its device belong to others.
+But the driver may still be releasing a dead process's memory, and the next run would run out of memory.
 """
 
 from __future__ import annotations
@@ -26,17 +23,17 @@ from parallel_hpo.core.types import Outcome, Slot
 from parallel_hpo.devices.library import DeviceProcess
 
 FAILURES_IN_A_ROW: Final = 3
-"""So many failures of one device's runs may be chance; others then fail now and then too."""
+"""Failures in a row before a quarantine; fewer may be chance, as on other devices."""
 FINISHED_PER_FAILURE: Final = 4
-"""Others do well while at least so many of their runs finish for each that fails."""
+"""Finished runs per failure above which the other devices count as healthy."""
 QUARANTINE_S: Final = 300.0
 QUARANTINE_MAX_S: Final = 3600.0
-"""A first quarantine, doubled by each probation run that fails, up to the longest."""
+"""First and longest quarantine, in seconds; each failed probation run doubles it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """A reason in which `pattern` (a regular expression, upper or lower case) is found asks for `action`."""
+    """Asks for `action` if a failure's reason contains `pattern` (a regular expression, ignoring case)."""
 
     pattern: str
     action: FaultAction
@@ -47,18 +44,18 @@ OUT_OF_MEMORY: Final = (
     FaultRule(r"OutOfMemoryError", FaultAction.RECYCLE),
     FaultRule(r"RESOURCE_EXHAUSTED", FaultAction.RECYCLE),
 )
-"""A device's memory was too little: as the CUDA driver and torch say it, CuPy, and XLA and TensorFlow."""
+"""Out of device memory, as reported by the CUDA driver and torch, CuPy, and XLA and TensorFlow."""
 BUILT_IN: Final = (
     FaultRule(r"uncorrectable ECC", FaultAction.QUARANTINE),
     *OUT_OF_MEMORY,
     FaultRule(r"device-side assert|illegal memory access|unspecified launch failure", FaultAction.RECYCLE),
 )
-"""After each of these a process is of no more use: its context is broken for good, or its
-memory is held by what the failed run left behind."""
+"""Failures after which a process is unusable: its context is broken, or objects of the failed run hold its
+memory."""
 
 
 def find_action(reason: str, own: Iterable[FaultRule] = ()) -> FaultAction:
-    """Return what the first rule that fits asks for; the user's `own` are tried first."""
+    """Return the action of the first matching rule; the user's `own` rules come first."""
     for rule in (*own, *BUILT_IN):
         if re.search(rule.pattern, reason, re.IGNORECASE):
             return rule.action
@@ -66,42 +63,42 @@ def find_action(reason: str, own: Iterable[FaultRule] = ()) -> FaultAction:
 
 
 def is_out_of_memory(reason: str) -> bool:
-    """Whether a run failed as its device had too little memory."""
+    """Return whether a run failed for lack of device memory."""
     return any(re.search(rule.pattern, reason, re.IGNORECASE) for rule in OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceHealth:
-    """How one device's runs have gone."""
+    """The history of one device's runs."""
 
     failed: int = 0
-    """In a row, up to now."""
+    """Failures in a row."""
     others_finished: int = 0
     others_failed: int = 0
-    """Of the other devices' runs, since that row began."""
+    """Runs of the other devices since the first of these failures."""
     quarantines: int = 0
-    """In a row, up to now."""
+    """Quarantines in a row."""
     held_until: float | None = None
-    """In quarantine until then (monotonic seconds), on probation after; None: healthy."""
+    """End of the quarantine (monotonic seconds), on probation afterwards; None: healthy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How all devices' runs have gone; one that is not named has had none."""
+    """The health of all devices; one without an entry has had no runs."""
 
     devices: Mapping[str, DeviceHealth] = field(default_factory=dict)
 
     def of(self, device: str) -> DeviceHealth:
-        """Return one device's."""
+        """Return one device's health."""
         return self.devices.get(device, DeviceHealth())
 
     def is_quarantined(self, device: str, now: float) -> bool:
-        """Whether it is in quarantine."""
+        """Return whether a device is in quarantine."""
         until = self.of(device).held_until
         return until is not None and now < until
 
     def is_on_probation(self, device: str, now: float) -> bool:
-        """Whether its next run decides."""
+        """Return whether a device is on probation: its next run decides."""
         until = self.of(device).held_until
         return until is not None and until <= now
 
@@ -115,10 +112,11 @@ def note_run(
     now: float,
     faulty: bool = False,
 ) -> Health:
-    """Return the health after a run on `device` ended so; `faulty`: its failure was the device's own.
+    """Return the health after a run on `device`.
 
-    `others` are the further devices that have workers: while all of them are held, or there
-    are none, a device is left at work.
+    Args:
+        others: the other devices with workers. If there are none, or all are in quarantine, the device stays
+        in use. faulty: the failure was the device's fault.
     """
     if outcome is Outcome.STOPPED:
         return health
@@ -137,7 +135,7 @@ def note_run(
 
 
 def _note_others(own: DeviceHealth, outcome: Outcome) -> DeviceHealth:
-    """Note another device's run, in a device's row of failures."""
+    """Count another device's run, if this device has failures in a row."""
     if own.failed == 0:
         return own
     if outcome is Outcome.FINISHED:
@@ -147,7 +145,7 @@ def _note_others(own: DeviceHealth, outcome: Outcome) -> DeviceHealth:
 
 def _is_to_be_quarantined(own: DeviceHealth) -> bool:
     if own.held_until is not None:
-        return True  # this was its probation run
+        return True  # this was the probation run
     others_do_well = own.others_failed * FINISHED_PER_FAILURE <= own.others_finished
     return own.failed >= FAILURES_IN_A_ROW and others_do_well
 
@@ -158,13 +156,14 @@ def _held(own: DeviceHealth, now: float) -> DeviceHealth:
 
 
 HANDOVER_LIMIT_S: Final = 30.0
-"""A driver takes tens of GB back within seconds; after this the next run is let try."""
+"""Timeout in seconds for released memory; a driver releases tens of GB within seconds. Then the next run
+tries."""
 LOOK_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceClear:
-    """What a slot's dead worker held on its devices is free; `held_by`: who holds it after a long wait."""
+    """The device memory of a slot's dead worker is free; `held_by`: who still holds it after the timeout."""
 
     slot: Slot
     held_by: str = ""
@@ -175,14 +174,14 @@ def still_held(
 ) -> tuple[DeviceProcess, ...]:
     """Return the dead processes whose memory is not free yet.
 
-    `strangers` were there before the sweep, or have outstayed an earlier wait: within a
-    container the driver may know processes by numbers that mean nothing here.
+    `strangers` were there before the sweep, or exceeded an earlier timeout: within a container, the driver
+    may use ids of another pid namespace.
     """
     return tuple(each for each in processes if each.pid not in strangers and not is_alive(each.pid))
 
 
 def holders_in_words(processes: Iterable[DeviceProcess]) -> str:
-    """Return who holds memory, and how much, in words."""
+    """Return in words which processes hold memory, and how much."""
     return ", ".join(
         f"process {each.pid}" + ("" if each.used_mb is None else f" ({each.used_mb:.0f} MB)")
         for each in processes

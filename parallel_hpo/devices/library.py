@@ -1,4 +1,4 @@
-"""What is asked of a device driver, and what its answers look like."""
+"""The interface of a device driver's library, and its types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class MaskVariable(StrEnum):
-    """The variable that says which devices a process sees."""
+    """The environment variable that selects a process's devices."""
 
     CUDA = "CUDA_VISIBLE_DEVICES"
     ROCR = "ROCR_VISIBLE_DEVICES"
@@ -24,7 +24,7 @@ class Device:
     uuid: str
     name: str
     cpus: frozenset[int] = frozenset()
-    """The logical cores near it; empty where that is not known."""
+    """Logical cores near it; empty if unknown."""
     partitioned: bool = False
     """MIG is on: only its instances can compute."""
     instances: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class DeviceProcess:
-    """A process that computes on a device; `used_mb` is None where the driver can't say."""
+    """A process that computes on a device; `used_mb` is None if the driver does not tell."""
 
     pid: int
     used_mb: float | None
@@ -41,7 +41,7 @@ class DeviceProcess:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a device, or a MIG instance, is used for now; memory is in MB of 2**20 bytes."""
+    """Memory and processes of a device or MIG instance; in MB of 2**20 bytes."""
 
     used_mb: float
     total_mb: float
@@ -50,7 +50,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class NoDriver:
-    """There is no driver to ask: `reason` in its own words; `broken`: it is installed and can't answer."""
+    """There is no driver; `reason` says why, `broken`: it is installed but fails."""
 
     reason: str
     broken: bool = False
@@ -61,20 +61,20 @@ class DeviceLibrary(Protocol):
 
     @property
     def variable(self) -> MaskVariable:
-        """The mask that its devices obey."""
+        """Return the mask variable of its devices."""
 
     def driver_version(self) -> str: ...
 
     def list_devices(self) -> tuple[Device, ...]: ...
 
     def usage(self, uuid: str) -> Usage | None:
-        """Return the use of a device or MIG instance; None where the driver doesn't tell."""
+        """Return the use of a device or MIG instance; None if the driver does not tell."""
 
     def uncorrected_errors(self, uuid: str) -> int | None:
-        """Return a device's uncorrected memory errors since the driver was loaded; None: it counts none."""
+        """Return a device's uncorrected memory errors since the driver was loaded; None without a counter."""
 
     def energy_j(self, uuid: str) -> float | None:
-        """Return the joules that a device has drawn, by its own counter; None: it has none."""
+        """Return a device's energy counter in joules; None without one."""
 
     def close(self) -> None: ...
 
@@ -83,13 +83,13 @@ OpenLibrary = Callable[[], DeviceLibrary | NoDriver]
 
 
 def no_library() -> NoDriver:
-    """Stand for a library that is not wanted: asking a driver wakes its devices, which may take seconds."""
+    """Return a placeholder if no device is wanted, as a driver wakes its devices, which may take seconds."""
     return NoDriver("not asked")
 
 
 @contextmanager
 def opened(open_library: OpenLibrary) -> Iterator[DeviceLibrary | NoDriver]:
-    """The library for the length of a block."""
+    """Open the library for a block."""
     library = open_library()
     try:
         yield library

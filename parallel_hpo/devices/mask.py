@@ -1,11 +1,8 @@
-"""Which devices the parent's mask shows, by the parent's own tokens: pure.
+"""Devices visible by the parent's mask, and their assignment to slots. Pure.
 
-A token is what stands between the commas of CUDA_VISIBLE_DEVICES: an index, a UUID
-or the beginning of one, a MIG instance's UUID. Tokens are handed on as they are: a
-worker that got 0 for the parent's 3 would use a device that is not the parent's.
-CUDA: the empty mask shows nothing, and an invalid entry hides all after it.
-
-How devices are dealt out to slots: pure.
+A token is an entry of CUDA_VISIBLE_DEVICES: an index, a UUID or a prefix of one, a MIG instance's UUID.
+Workers get the parent's tokens unchanged: with 0 for the parent's 3, a worker would use a device that is not
+the parent's. In CUDA, an empty mask shows no device, and an invalid entry hides all entries after it.
 """
 
 from __future__ import annotations
@@ -25,13 +22,13 @@ FURTHER_MASKS: Final[Mapping[MaskVariable, tuple[str, ...]]] = {
     MaskVariable.CUDA: (),
     MaskVariable.ROCR: ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
 }
-"""What an AMD runtime applies on top of its mask, to devices that this has renumbered by then:
-left as the parent has them, they would hide the one device of a worker."""
+"""Masks that an AMD runtime applies after its own, which has renumbered the devices: the parent's values
+would hide a worker's only device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """The parent's mask; `entries` is None where it has none, so that it sees every device."""
+    """The parent's mask; `entries` is None without one: all devices are visible."""
 
     variable: MaskVariable
     entries: tuple[str, ...] | None
@@ -42,23 +39,23 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class VisibleDevice:
-    """A device that the parent sees as `token`."""
+    """A device visible to the parent as `token`."""
 
     token: str
     uuid: str = ""
-    """Its own, or that of its MIG instance; empty where no driver tells."""
+    """Its own, or its MIG instance's; empty without a driver."""
     device: Device | None = None
 
     @property
     def is_instance(self) -> bool:
-        """Whether it is a part of a device that MIG has partitioned."""
+        """Return whether it is a MIG instance."""
         return self.token.startswith(MIG) or (self.device is not None and self.device.partitioned)
 
 
 def read_mask(environment: Mapping[str, str], *, driver: MaskVariable | None) -> Mask:
-    """Return the mask that counts here; `driver`: the one that the driver's devices obey, if there is any.
+    """Return the mask that applies here; `driver` is the mask variable of the driver, if there is one.
 
-    A batch system may set the masks of every make at once: NVIDIA's counts where there is its driver.
+    A batch system may set the masks of all makes: NVIDIA's applies if its driver is there.
     """
     variable = _variable(environment, driver)
     text = environment.get(variable)
@@ -80,9 +77,9 @@ def _variable(environment: Mapping[str, str], driver: MaskVariable | None) -> Ma
 def listed_under(
     mask: Mask, devices: Sequence[Device] | None, *, driver: MaskVariable | None
 ) -> Sequence[Device] | None:
-    """Return the devices that a mask's tokens can be compared with; None: they are taken as they are.
+    """Return the devices for comparison with a mask's tokens; None: the tokens are not checked.
 
-    Of AMD's masks only the lack of one is understood.
+    With AMD's driver, tokens are never checked: only a missing mask is understood.
     """
     if driver is MaskVariable.ROCR:
         return devices if mask == Mask(driver, None) else None
@@ -90,7 +87,7 @@ def listed_under(
 
 
 def find_visible(mask: Mask, devices: Sequence[Device] | None) -> tuple[VisibleDevice, ...]:
-    """Return what the mask shows of `devices`, in its order; None: no driver lists them."""
+    """Return the devices that the mask shows, in its order; `devices` is None without a driver's list."""
     if mask.entries is None:
         return tuple(each for device in devices or () for each in _without_mask(device))
     shown: list[VisibleDevice] = []
@@ -103,7 +100,7 @@ def find_visible(mask: Mask, devices: Sequence[Device] | None) -> tuple[VisibleD
 
 
 def find_device(token: str, devices: Sequence[Device] | None) -> VisibleDevice | None:
-    """Return what a token stands for; None where it is invalid or stands for more than one."""
+    """Return the device of a token; None if it is invalid or ambiguous."""
     is_index = token.isascii() and token.isdigit()
     if devices is None:
         return VisibleDevice(token) if is_index or token.startswith(UUIDS) else None
@@ -156,7 +153,7 @@ def _find_wanted(
         return exact[0]
     named = find_device(token, devices)
     if named is None or (mask.entries is None and devices is None):
-        return named  # nothing says what there is: the user does
+        return named  # without mask and driver, the user decides
     return next((each for each in visible if _is_same(each, named)), None)
 
 
@@ -167,7 +164,7 @@ def _without_mask(device: Device) -> list[VisibleDevice]:
 
 
 def _whole(token: str, device: Device) -> VisibleDevice:
-    """A device named as a whole: of a partitioned one CUDA uses the first instance."""
+    """Return a whole device by its token; of a partitioned one, CUDA uses the first instance."""
     uuid = device.instances[0] if device.instances else device.uuid
     return VisibleDevice(token, uuid, device)
 
@@ -180,7 +177,7 @@ def _is_same(one: VisibleDevice, other: VisibleDevice) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDevices:
-    """The devices that a worker gets; none: it computes on the processor."""
+    """The devices of a worker; none: it computes on the CPU."""
 
     devices: tuple[VisibleDevice, ...] = ()
 
@@ -197,11 +194,11 @@ class WorkerDevices:
 
 
 def group(devices: Sequence[VisibleDevice], devices_per_worker: int) -> tuple[WorkerDevices, ...]:
-    """Return what the slots are given in turn, so that neighbouring slots get different devices.
+    """Return the groups of devices that slots get in turn, so that neighbouring slots get different ones.
 
     Raises:
-        ConfigError: there are not enough devices for one worker, or one of them is a MIG instance:
-            a CUDA process can use one instance and nothing else.
+        ConfigError: there are not enough devices for one worker, or one of several is a MIG instance: a CUDA
+            process can use only one instance and no other device.
     """
     instance = next((each.token for each in devices if each.is_instance), None)
     if devices_per_worker > 1 and instance is not None:
@@ -219,10 +216,10 @@ def group(devices: Sequence[VisibleDevice], devices_per_worker: int) -> tuple[Wo
 
 
 def count_slots(groups: Sequence[WorkerDevices], *, workers: int | None, workers_per_device: int) -> int:
-    """Return how many slots the devices get; `workers` None: as many as they take.
+    """Return the number of slots; `workers` None: the devices' maximum.
 
     Raises:
-        ConfigError: more workers than the devices take.
+        ConfigError: more workers than that maximum.
     """
     most = len(groups) * workers_per_device
     if workers is not None and workers > most:

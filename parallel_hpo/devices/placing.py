@@ -1,10 +1,6 @@
-"""A sweep's devices at its start: asks the driver, and puts mask, choice and assignment together.
+"""A sweep's devices: their assignment to slots at its start, and each worker's variables, cores and port.
 
-What each slot's worker of one sweep is given: its devices, their variables, the cores near them, a port.
-
-A port is for a rendezvous of its own, where a worker has several devices, so that no two `torchrun` meet.
-
-The driver that there is on this machine.
+A worker with several devices gets a port of its own for its rendezvous, so that no two `torchrun` meet.
 """
 
 from __future__ import annotations
@@ -41,33 +37,32 @@ from parallel_hpo.devices.watch import DeviceWatch, Meter, Rapl, processes_on
 from parallel_hpo.processes.environment import ON_CPU
 
 MPS_SERVER: Final = "nvidia-cuda-mps"
-"""How the process is called that computes on behalf of MPS's clients, which are listed themselves."""
+"""Name of MPS's server process; its clients are listed themselves."""
 HIDDEN: Final = dict.fromkeys(map(str, MaskVariable), "")
-"""What a worker has that is to see no device, of whatever make."""
+"""Variables that hide all devices of any make from a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotAssignment:
-    """How many slots there are, what they get in turn, and the variable that tells a worker of it."""
+    """The number of slots, their devices in turn, and the mask variable."""
 
     workers: int
     grants: tuple[WorkerDevices, ...] = ()
-    """None: all compute on the processor."""
+    """Empty: all compute on the CPU."""
     variable: MaskVariable = MaskVariable.CUDA
     hide_all: bool = False
-    """The workers are to see no device."""
+    """Hide all devices from the workers."""
     most_workers: int | None = None
-    """As many as the devices' memory holds share them, but no more than these in all; None: as many as there
-    are."""
+    """Maximum of workers that share devices by memory; None: the number is fixed."""
     notes: tuple[Message, ...] = ()
 
     @property
     def superseded(self) -> tuple[str, ...]:
-        """Masks of the parent's that would be applied on top of a worker's own."""
+        """Masks of the parent that would apply on top of a worker's own."""
         return FURTHER_MASKS[self.variable] if self.grants else ()
 
     def variables(self, grant: WorkerDevices) -> dict[str, str]:
-        """Return what tells a worker its devices."""
+        """Return the variables that select a worker's devices."""
         if grant.devices:
             return {self.variable: grant.name, "PARALLEL_HPO_DEVICE": grant.name}
         return (HIDDEN if self.hide_all else {}) | ON_CPU
@@ -75,22 +70,22 @@ class SlotAssignment:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a placement depends on beside the configuration."""
+    """What an assignment depends on besides the configuration."""
 
     environment: Mapping[str, str] = field(repr=False)
     library: DeviceLibrary | NoDriver
     count_cores: Callable[[], int]
-    """How many workers there are without devices: the physical cores that may be used."""
+    """Returns the number of workers without devices: the usable physical cores."""
     is_stranger: Callable[[int], bool]
-    """Whether a process that computes on a device is somebody else's."""
+    """Returns whether a process on a device belongs to another user."""
 
 
-def place(section: HpoSection, machine: Machine) -> SlotAssignment:
-    """Return which slots a sweep has, and what each computes on.
+def assign_slots(section: HpoSection, machine: Machine) -> SlotAssignment:
+    """Return a sweep's slots and their devices.
 
     Raises:
-        ConfigError: a device that is not visible, or more workers than the devices take;
-            with `devices: "auto"`, somebody else computes on every one.
+        ConfigError: a device is not visible, or there are more workers than the devices take; with
+            `devices: "auto"`, other processes compute on every device.
     """
     if section.devices == "cpu":
         return SlotAssignment(_count_on_cores(section, machine), hide_all=True)
@@ -102,7 +97,7 @@ def place(section: HpoSection, machine: Machine) -> SlotAssignment:
     visible = find_visible(mask, listed)
     notes = _notes(mask, visible, machine.library)
     if section.devices == "auto" and section.polite:
-        usable = visible  # those that are busy are joined once they are free
+        usable = visible  # busy ones are used once they are free
     elif section.devices == "auto":
         usable, busy = _split_busy(visible, machine)
         notes += busy
@@ -122,7 +117,7 @@ def place(section: HpoSection, machine: Machine) -> SlotAssignment:
 
 
 def is_stranger(pid: int) -> bool:
-    """Return whether a process is neither ours (an ancestor's, a descendant's) nor the server of MPS."""
+    """Return whether a process is neither ours (an ancestor, a descendant) nor the server of MPS."""
     own = psutil.Process()
     try:
         process = psutil.Process(pid)
@@ -134,12 +129,12 @@ def is_stranger(pid: int) -> bool:
 
 
 def _expect_a_driver(wanted: Sequence[str], mask: Mask, library: DeviceLibrary | NoDriver) -> None:
-    """Refuse named devices where nothing says that there are any: the runs would compute on the processor."""
+    """Refuse named devices without driver and mask, as the runs would compute on the CPU."""
     if isinstance(library, NoDriver) and not library.broken and mask.entries is None:
         raise ConfigError(
             f"hpo.devices names {', '.join(map(repr, wanted))}, but there is no such device here:"
             f" {library.reason}, and {mask.variable} is not set; leave hpo.devices out,"
-            " or set that variable where you know better"
+            " or set that variable if you know better"
         )
 
 
@@ -167,7 +162,7 @@ def _notes(
 def _split_busy(
     visible: Sequence[VisibleDevice], machine: Machine
 ) -> tuple[tuple[VisibleDevice, ...], tuple[Message, ...]]:
-    """Return the devices on which nobody else computes, and a word on each of the others."""
+    """Return the devices without other users, and a note on each of the others."""
     usable, notes = [], []
     for each in visible:
         strangers = [p for p in _processes(each, machine.library) if machine.is_stranger(p.pid)]
@@ -179,9 +174,9 @@ def _split_busy(
             usable.append(each)
     if visible and not usable:
         raise ConfigError(
-            "somebody else computes on every device:\n"
+            "other processes compute on every device:\n"
             + "\n".join(note.text for note in notes)
-            + '\nname the devices in hpo.devices to use them all the same, or set it to "cpu"'
+            + '\nname the devices in hpo.devices to use them anyway, or set it to "cpu"'
         )
     return tuple(usable), tuple(notes)
 
@@ -194,12 +189,12 @@ def _processes(device: VisibleDevice, library: DeviceLibrary | NoDriver) -> tupl
 
 
 def own_cores() -> frozenset[int]:
-    """Return the logical cores that this process may run on; empty where the system doesn't say (macOS)."""
+    """Return the logical cores of this process; empty if the system does not tell (macOS)."""
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 class SweepDevices:
-    """The devices of one sweep, by the names that the slots know them by; `` names the processor."""
+    """The devices of one sweep, by the names in slots; the empty name is the CPU."""
 
     def __init__(
         self,
@@ -213,23 +208,23 @@ class SweepDevices:
         self._cores = cores()
         self._ports = Ports()
         self.workers = placement.workers
-        """How many slots there are at the start."""
+        """Number of slots at the start."""
         most = placement.most_workers
         self.occupancy = None if most is None else Occupancy(most)
-        """Set where devices are shared by as many workers as their memory holds."""
+        """Set if workers share devices by memory."""
         self.superseded = placement.superseded
-        """Masks of the parent's that would be applied on top of a worker's own."""
+        """Masks of the parent that would apply on top of a worker's own."""
         self.watch = DeviceWatch(self._grants, library)
         self.meter = Meter(self._grants, library, Rapl())
         self._library = library
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the slots get in turn, as a worker's mask has it; empty: no devices."""
+        """Return the devices that slots get in turn, as in a worker's mask; empty: none."""
         return tuple(self._grants)
 
-    def owners(self) -> DeviceUsers:
-        """Return who tells of the devices' owners."""
+    def other_users(self) -> DeviceUsers:
+        """Return the detection of the devices' other users."""
         return DeviceUsers(
             self._grants,
             lambda name: processes_on(self._grants.get(name, WorkerDevices()), self._library),
@@ -238,25 +233,25 @@ class SweepDevices:
         )
 
     def variables(self, slot: Slot, name: str) -> dict[str, str]:
-        """Return the variables of a slot's next worker that have to do with its devices."""
+        """Return the device variables of a slot's next worker."""
         grant = self._grants.get(name, WorkerDevices())
         port = {"MASTER_PORT": str(self._ports.renew(slot))} if len(grant.devices) > 1 else {}
         return self._placement.variables(grant) | port
 
     def cpus(self, name: str) -> tuple[int, ...] | None:
-        """Return the cores that a worker on these devices is bound to; None: it may use all of ours."""
+        """Return the cores for a worker on these devices; None: all of ours."""
         near = self._grants.get(name, WorkerDevices()).cpus & self._cores
         return tuple(sorted(near)) if near and near != self._cores else None
 
 
 class Ports:
-    """Free TCP ports, no two slots' the same."""
+    """Free TCP ports, different for each slot."""
 
     def __init__(self) -> None:
         self._of: dict[Slot, int] = {}
 
     def renew(self, slot: Slot) -> int:
-        """Return a port for the slot's next worker: what the last one left may still hold its own."""
+        """Return a new port for the slot's next worker, as the last one's may still be in use."""
         others = {port for other, port in self._of.items() if other != slot} | {self._of.get(slot)}
         while (port := _free_port()) in others:
             pass  # the system draws ports at random
@@ -271,7 +266,7 @@ def _free_port() -> int:
 
 
 def open_driver() -> DeviceLibrary | NoDriver:
-    """Return NVIDIA's library, or AMD's where NVIDIA's driver is not installed; or why there is none."""
+    """Return NVIDIA's library, or AMD's if NVIDIA's driver is not installed; or why there is none."""
     nvml = open_nvml()
     if not isinstance(nvml, NoDriver) or nvml.broken:
         return nvml

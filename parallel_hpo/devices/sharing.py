@@ -1,21 +1,17 @@
-"""How many workers share a device where nobody has said it: as many as its memory holds. Pure.
+"""Sharing of devices: number of workers by memory, other users, and energy per attempt. Pure.
 
-The first runs on a device have it for themselves, and what their worker holds there is measured. Then as many
-share it as fit beside each other, with a margin. The most that any of them has held counts ever after, and
-where a run found too little memory beside others it is one less.
+Memory: the first runs have a device exclusively, and their worker's memory there is measured. Then as many
+workers share it as fit, with a margin. The highest memory of any worker counts from then on; a run out of
+memory beside others lowers the number by one.
 
-Which devices their owners have for themselves: pure.
+Other users (a device has the slots' name for it; the empty name is the CPU):
 
-    ours ──somebody else is seen there──▶ away ──nobody is seen there──▶ waiting ──FREE_AFTER_S──▶ ours
-                                           ▲                                │
-                                           └──────── somebody again ────────┘
+    ours ──another user is seen──▶ away ──none is seen──▶ waiting ──FREE_AFTER_S──▶ ours
+                                    ▲                        │
+                                    └──── another user ──────┘
 
-A device is named as the slots know it; `` names the processor.
-
-Whose energy and whose device hours: pure.
-
-Counters are read when an attempt begins and when it ends, and now and then between. What one has counted
-from a reading to the next goes in equal parts to the attempts that were on it in between.
+Energy: counters are read at an attempt's start and end, and sometimes between. The difference of two
+readings is shared equally by the attempts that used the counter in between.
 """
 
 from __future__ import annotations
@@ -28,14 +24,14 @@ from parallel_hpo.core.messages import JOULES_PER_KWH, Consumption, total
 from parallel_hpo.core.types import Slot
 
 FIRST_RUNS: Final = 2
-"""One alone may be the smallest of a search over model sizes."""
+"""Number of measured runs per device; a single one may be the smallest of a search over model sizes."""
 MARGIN: Final = 0.1
-"""This part of a device stays free: memory comes in blocks, and a later run may need more than the first."""
+"""Part of a device that stays free: memory comes in blocks, and later runs may need more."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemorySeen:
-    """A slot's process tree holds so much of a device's memory, of which `room_mb` is there for workers."""
+    """Device memory of a slot's process tree; `room_mb` is available to all workers."""
 
     slot: Slot
     used_mb: float
@@ -43,29 +39,29 @@ class DeviceMemorySeen:
 
     @property
     def part(self) -> float:
-        """Which part of the room it holds."""
+        """Return the part of the room that it holds."""
         return self.used_mb / self.room_mb if self.room_mb > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceOccupancy:
-    """What is known of one device."""
+    """Measurements of one device."""
 
     runs: int = 0
-    """Runs that were measured there to their end."""
+    """Number of measured runs."""
     peak: DeviceMemorySeen | None = None
-    """The most that one worker has held; None: nothing could be measured."""
+    """Highest memory of a worker; None: nothing could be measured."""
     ceiling: int | None = None
-    """So many workers may share it, whatever was measured: beside more a run found too little memory."""
+    """Maximum of workers regardless of measurements, after a run ran out of memory."""
 
     @property
     def is_measured(self) -> bool:
-        """Whether the first runs are over."""
+        """Return whether the first runs have ended."""
         return self.runs >= FIRST_RUNS
 
     @property
     def fits(self) -> int:
-        """How many workers may share it now."""
+        """Return how many workers may share it now."""
         if not self.is_measured or self.peak is None:
             return 1
         fits = max(1, int((1.0 - MARGIN) / self.peak.part)) if self.peak.part > 0 else 1
@@ -74,33 +70,33 @@ class DeviceOccupancy:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """All devices of a sweep whose workers share them by memory."""
+    """The measurements of all devices that workers share by memory."""
 
     most: int
-    """So many workers there are on all of them together, at the most."""
+    """Maximum of workers on all devices together."""
     devices: Mapping[str, DeviceOccupancy] = field(default_factory=dict)
 
     def of(self, device: str) -> DeviceOccupancy:
-        """Return what is known of one device."""
+        """Return the measurements of one device."""
         return self.devices.get(device, DeviceOccupancy())
 
     def _with(self, device: str, fill: DeviceOccupancy) -> Occupancy:
         return replace(self, devices={**self.devices, device: fill})
 
     def seen(self, device: str, memory: DeviceMemorySeen) -> Occupancy:
-        """Return it after a worker was seen to hold so much."""
+        """Return the occupancy after a worker's memory was measured."""
         fill = self.of(device)
         if memory.used_mb <= 0 or (fill.peak is not None and memory.part <= fill.peak.part):
             return self
         return self._with(device, replace(fill, peak=memory))
 
-    def performed(self, device: str) -> Occupancy:
-        """Return it after a run was measured to its end."""
+    def run_measured(self, device: str) -> Occupancy:
+        """Return the occupancy after a fully measured run."""
         fill = self.of(device)
         return self if fill.is_measured else self._with(device, replace(fill, runs=fill.runs + 1))
 
     def shrink(self, device: str, workers: int) -> Occupancy:
-        """Return it after a run found too little memory there, as one of so many workers."""
+        """Return the occupancy after a run ran out of memory there, as one of this many workers."""
         fill = self.of(device)
         ceiling = max(1, workers - 1 if fill.ceiling is None else min(workers - 1, fill.ceiling))
         return self._with(device, replace(fill, ceiling=ceiling))
@@ -109,36 +105,36 @@ class Occupancy:
 T = TypeVar("T")
 
 FREE_AFTER_S: Final = 10.0
-"""So long nobody is to be seen on a device before it is used again, so that who comes and goes meets no run
-at each turn. A notebook holds its device also between its cells, and a desktop calls itself idle late."""
+"""Time in seconds without another user before a device is used again, so that brief absences start no run. A
+notebook holds its device between cells, and a desktop becomes idle late."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePresence:
-    """The devices that are away; those that are not named are ours."""
+    """The devices that are away; all others are ours."""
 
     away: Mapping[str, str] = field(default_factory=dict)
-    """By whom each was wanted last, in words."""
+    """The last user of each, in words."""
     back_at: Mapping[str, float] = field(default_factory=dict)
-    """When those are ours again on which nobody is seen any more, monotonic seconds."""
+    """When devices without other users become ours again, in monotonic seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtherUsersSeen:
-    """A look has found somebody on other devices than the one before: by whom each is wanted, in words."""
+    """The devices with other users have changed; `seen` has each one's user in words."""
 
     seen: Mapping[str, str]
 
 
-def look_again(before: DevicePresence, seen: Mapping[str, str], now: float) -> DevicePresence:
-    """Return the presence after a look that has `seen` somebody on some devices."""
+def note_users(before: DevicePresence, seen: Mapping[str, str], now: float) -> DevicePresence:
+    """Return the presence after other users were `seen` on some devices."""
     left = before.away.keys() - seen.keys()
     back_at = {device: before.back_at.get(device, now + FREE_AFTER_S) for device in left}
     return DevicePresence({**before.away, **seen}, back_at)
 
 
-def come_back(before: DevicePresence, now: float) -> DevicePresence:
-    """Return the presence without the devices on which nobody was seen for long enough."""
+def note_free(before: DevicePresence, now: float) -> DevicePresence:
+    """Return the presence without the devices that were free for long enough."""
     back = {device for device, at in before.back_at.items() if at <= now}
     return DevicePresence(_without(back, before.away), _without(back, before.back_at))
 
@@ -152,17 +148,17 @@ SECONDS_PER_HOUR: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A device, or a processor, with its counter of energy."""
+    """The energy counter of a device or a CPU."""
 
     name: str
     of_device: bool = True
     range_j: float | None = None
-    """After so many joules it begins at 0 again; None: never, so that one which went back was reset."""
+    """Joules after which it wraps to 0; None: never, so a lower value is a reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How far a counter was; `at` is in monotonic seconds, `joules` is None where it can't be read."""
+    """A counter's value; `at` is in monotonic seconds, `joules` is None if it can't be read."""
 
     at: float
     joules: float | None
@@ -170,22 +166,22 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class EnergyAccount:
-    """The attempts that are on: which counters count for each, and what it has used so far."""
+    """The active attempts, with each one's counters and consumption."""
 
     counters: Mapping[Slot, tuple[Counter, ...]] = field(default_factory=dict)
     seen: Mapping[Counter, Reading] = field(default_factory=dict)
-    """Each counter's last reading."""
+    """Last reading of each counter."""
     used: Mapping[Slot, Consumption] = field(default_factory=dict)
 
     @property
     def in_use(self) -> frozenset[Counter]:
-        """The counters of attempts that are on."""
+        """Return the counters of active attempts."""
         return frozenset(counter for counters in self.counters.values() for counter in counters)
 
 
 def begin(account: EnergyAccount, slot: Slot, readings: Mapping[Counter, Reading]) -> EnergyAccount:
-    """Let an attempt begin in a slot, on the counters that were read for it."""
-    account = settle(account, readings)
+    """Begin an attempt in a slot, with the counters in `readings`."""
+    account = update(account, readings)
     return replace(
         account,
         counters={**account.counters, slot: tuple(readings)},
@@ -196,16 +192,16 @@ def begin(account: EnergyAccount, slot: Slot, readings: Mapping[Counter, Reading
 def end(
     account: EnergyAccount, slot: Slot, readings: Mapping[Counter, Reading]
 ) -> tuple[EnergyAccount, Consumption]:
-    """Let the slot's attempt end, and return what it has used."""
-    account = settle(account, readings)
+    """End the slot's attempt, and return its consumption."""
+    account = update(account, readings)
     used = account.used.get(slot, Consumption())
     counters = {other: own for other, own in account.counters.items() if other != slot}
     left = {other: own for other, own in account.used.items() if other != slot}
     return replace(account, counters=counters, used=left), used
 
 
-def settle(account: EnergyAccount, readings: Mapping[Counter, Reading]) -> EnergyAccount:
-    """Share out what counters have counted since they were seen last."""
+def update(account: EnergyAccount, readings: Mapping[Counter, Reading]) -> EnergyAccount:
+    """Share the counters' differences since their last readings among the attempts."""
     used = dict(account.used)
     for counter, now in readings.items():
         on = [slot for slot, counters in account.counters.items() if counter in counters]
@@ -215,7 +211,7 @@ def settle(account: EnergyAccount, readings: Mapping[Counter, Reading]) -> Energ
 
 
 def counted_between(before: float | None, after: float | None, range_j: float | None) -> float | None:
-    """Return the joules between two readings of a counter; None: that can't be said."""
+    """Return the joules between two readings of a counter, None if unknown."""
     if before is None or after is None:
         return None
     if after >= before:

@@ -1,8 +1,8 @@
-"""Looks whether the owners of devices want them: a thread, as a driver or logind may take its time.
+"""Detects other users of devices, in a thread, as a driver or logind may be slow.
 
-Whether somebody sits at this machine is known as logind knows it, else by the terminals. A session on a seat
-counts while it is in front, not locked, and its desktop does not call it idle. Who is there over the network
-does not count: what they compute on a device is seen there.
+A user at this machine is detected by logind, or else by the terminals. A session on a seat counts while it
+is in front, not locked, and not idle by its desktop. Users over the network count only by their processes on
+a device.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from parallel_hpo.devices.library import DeviceProcess
 from parallel_hpo.devices.sharing import OtherUsersSeen
 
 IDLE_S: Final = 300.0
-"""So long after the last key a terminal counts as left; desktops wait about as long."""
+"""Idle timeout of a terminal after the last key, in seconds; desktops have about the same."""
 ASK_LIMIT_S: Final = 5.0
 _PROPERTIES: Final = ("Name", "Seat", "State", "Class", "IdleHint", "LockedHint")
 
 Ask = Callable[..., str | None]
-"""Calls `loginctl` with these words, and returns what it says; None where there is none to be asked."""
+"""Calls `loginctl` with arguments, and returns its output; None if there is none."""
 
 LOOK_EVERY_S: Final = 2.0
-"""A person who comes back waits no longer for that than a program takes to start."""
+"""Poll interval in seconds; a returning user waits no longer than for a program's start."""
 
 
 class DeviceUsers:
-    """Who wants the devices of one sweep, by their names."""
+    """Finds the other users of one sweep's devices, by the devices' names."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class DeviceUsers:
         is_stranger: Callable[[int], bool],
         who_is_there: Callable[[], str],
     ) -> None:
-        """`processes` are those that compute on a device: those of now are none of ours."""
+        """`processes` returns the processes on a device; the present ones are not ours."""
         self._names = tuple(names) or ("",)
         self._processes = processes
         self._is_stranger = is_stranger
@@ -50,7 +50,7 @@ class DeviceUsers:
         self._before_us = {each.pid for name in self._names for each in processes(name)}
 
     def look(self) -> dict[str, str]:
-        """Return by whom each device is wanted, in words; none that is not."""
+        """Return the other user of each device in words, without free devices."""
         there = self._who_is_there()
         found = {name: there or self._who_computes(name) for name in self._names}
         return {name: who for name, who in found.items() if who}
@@ -62,12 +62,12 @@ class DeviceUsers:
     def _is_others(self, pid: int) -> bool:
         if psutil.pid_exists(pid):
             return self._is_stranger(pid)
-        # Within a container the driver may know processes by numbers that mean nothing here, ours too.
+        # Within a container the driver may use ids of another pid namespace, also for our processes.
         return pid in self._before_us
 
 
 class UserWatch(threading.Thread):
-    """Tells what is seen at each look that differs from the one before."""
+    """Reports changes of the devices' other users."""
 
     def __init__(
         self,
@@ -77,8 +77,8 @@ class UserWatch(threading.Thread):
         seen: Mapping[str, str],
         every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """`seen` is what is known already."""
-        super().__init__(name="parallel_hpo-owners", daemon=True)
+        """`seen` are the users known at the start."""
+        super().__init__(name="parallel_hpo-users", daemon=True)
         self._look = look
         self._tell = tell
         self._seen = dict(seen)
@@ -98,7 +98,7 @@ class UserWatch(threading.Thread):
 
 
 def ask_logind(*words: str) -> str | None:
-    """Return what `loginctl` says; None: there is no logind here."""
+    """Return the output of `loginctl`; None without logind."""
     try:
         done = subprocess.run(
             ["loginctl", *words], capture_output=True, text=True, timeout=ASK_LIMIT_S, check=False
@@ -109,7 +109,7 @@ def ask_logind(*words: str) -> str | None:
 
 
 def who_is_there(ask: Ask = ask_logind, *, now: Callable[[], float] = time.time) -> str:
-    """Return who sits at this machine, in words; '' for nobody."""
+    """Return the user at this machine in words, or ''."""
     listed = ask("list-sessions", "--no-legend")
     if listed is None:
         return at_a_terminal(psutil.users(), now())
@@ -122,7 +122,7 @@ def who_is_there(ask: Ask = ask_logind, *, now: Callable[[], float] = time.time)
 
 
 class Login(Protocol):
-    """Somebody who is logged in."""
+    """A login of a user."""
 
     @property
     def name(self) -> str: ...
@@ -132,11 +132,11 @@ class Login(Protocol):
 
     @property
     def host(self) -> str | None:
-        """Where from; '' or None: here."""
+        """Return the remote host; '' or None: a local login."""
 
 
 def at_a_terminal(users: Iterable[Login], now: float) -> str:
-    """Return who has just touched a key of one of this machine's own terminals; '' for nobody."""
+    """Return the user with recent input on a local terminal in words, or ''."""
     for user in users:
         if user.terminal and not user.host and now - _touched_at(Path("/dev", user.terminal)) < IDLE_S:
             return f"{user.name} is at {user.terminal}"
@@ -155,7 +155,7 @@ def _read(text: str) -> dict[str, str]:
 
 
 def _touched_at(terminal: Path) -> float:
-    """Return when it was read from last, in seconds since the epoch; 0: it can't be asked."""
+    """Return the time of the last input, in seconds since the epoch; 0 if unknown."""
     try:
         return terminal.stat().st_atime
     except OSError:

@@ -1,9 +1,8 @@
-"""Looks after devices whose worker died, until they can be handed on; the loop asks it.
+"""Waits for the memory of dead workers' devices (`DeviceWatch`), and measures attempts' energy (`Meter`).
+The loop polls both.
 
-Measures what attempts use of devices and energy: reads the counters for `metering`; the loop asks it.
-
-What processors draw is in RAPL's counters, as Linux has them in sysfs (Intel's, and AMD's since Zen). Mostly
-they are for root to read since 2020, and not there in virtual machines: then there are none.
+The energy of CPUs comes from RAPL's counters in Linux's sysfs (Intel's, and AMD's since Zen). Since 2020,
+mostly only root can read them, and virtual machines have none: then no CPU energy is counted.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from parallel_hpo.devices.health import (
 )
 from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, NoDriver, Usage
 from parallel_hpo.devices.mask import WorkerDevices
-from parallel_hpo.devices.sharing import Counter, DeviceMemorySeen, EnergyAccount, Reading, begin, end, settle
+from parallel_hpo.devices.sharing import Counter, DeviceMemorySeen, EnergyAccount, Reading, begin, end, update
 
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """For what a slot waits, and since when."""
+    """What a slot waits for, and since when."""
 
     device: str
     since: float
@@ -46,15 +45,15 @@ class DeviceWatch:
         self._waits: dict[Slot, _Wait] = {}
         self._strangers = {process.pid for device in self._grants for process in self._processes(device)}
         self.look_at: float | None = None
-        """When to call `look` next; None: nothing is waited for."""
+        """When to call `look` next; None: no slot waits."""
 
     def begin(self, slot: Slot, device: str, now: float) -> None:
-        """Wait for the devices of a slot whose worker died."""
+        """Begin to wait for the devices of a slot whose worker died."""
         self._waits[slot] = _Wait(device, now)
         self.look_at = now
 
     def look(self, now: float) -> list[DeviceClear]:
-        """Return the slots whose devices are free now, or have been waited for long enough."""
+        """Return the slots whose devices are free, or whose wait has timed out."""
         if self.look_at is None or now < self.look_at:
             return []
         found = [self._look(slot, wait, now) for slot, wait in self._waits.items()]
@@ -65,7 +64,7 @@ class DeviceWatch:
         return done
 
     def held(self, device: str, owner: Callable[[int], Slot | None]) -> list[DeviceMemorySeen]:
-        """Return what workers hold of a slot's devices; `owner` says to which slot a process belongs."""
+        """Return workers' memory on devices; `owner` returns the slot of a process."""
         return [
             seen
             for usage in _usages_of(self._grants[device], self._library)
@@ -87,7 +86,7 @@ class DeviceWatch:
 
 
 def processes_on(grant: WorkerDevices, library: DeviceLibrary | NoDriver) -> list[DeviceProcess]:
-    """Return what computes on some devices, as far as their driver says it."""
+    """Return the processes on some devices, as far as the driver tells."""
     return [process for usage in _usages_of(grant, library) for process in usage.processes]
 
 
@@ -99,7 +98,7 @@ def _usages_of(grant: WorkerDevices, library: DeviceLibrary | NoDriver) -> list[
 
 
 def _shares_of(usage: Usage, owner: Callable[[int], Slot | None]) -> list[DeviceMemorySeen]:
-    """Return what slots hold of a device; what is free, or theirs, is the room for workers."""
+    """Return slots' memory on a device; free memory and theirs is the room for workers."""
     held: dict[Slot, float] = {}
     for process in usage.processes:
         slot = owner(process.pid) if process.used_mb is not None else None
@@ -117,17 +116,18 @@ def _is_alive(pid: int) -> bool:
 
 
 READ_EVERY_S: Final = 60.0
-"""The smallest counters of processors begin again at 0 after 65 kJ: four minutes at 270 W."""
+"""Interval of readings, in seconds: the smallest CPU counters wrap after 65 kJ, which is four minutes at 270
+W."""
 
 ROOT: Final = Path("/sys/class/powercap")
 UJ_PER_J: Final = 1e6
 
 
 class Rapl:
-    """The packages whose counters can be read here, below `root`.
+    """The CPU packages with readable counters, below `root`.
 
-    A package's own parts (core, uncore) are in it, and `psys` has all packages in it; memory (dram) is
-    not, and left out, as few machines tell of it.
+    A package includes its parts (core, uncore), and `psys` includes all packages. Memory (dram) is separate,
+    and not counted, as few machines have its counter.
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -138,11 +138,11 @@ class Rapl:
 
     @property
     def counters(self) -> tuple[Counter, ...]:
-        """One for each package."""
+        """Return the counter of each package."""
         return tuple(counter for counter in self._zones if self.energy_j(counter) is not None)
 
     def energy_j(self, counter: Counter) -> float | None:
-        """Return the joules that a package's counter is at; None where it can't be read."""
+        """Return a package's counter in joules, None if it can't be read."""
         return _joules(self._zones[counter] / "energy_uj")
 
 
@@ -163,7 +163,7 @@ def _text(file: Path) -> str:
 
 
 class Meter:
-    """The attempts of one sweep on this machine, by their slots; times are monotonic seconds."""
+    """Measures the attempts of one sweep on this machine, by slot; times are monotonic seconds."""
 
     def __init__(
         self, grants: Mapping[str, WorkerDevices], library: DeviceLibrary | NoDriver, rapl: Rapl
@@ -180,25 +180,25 @@ class Meter:
         }
         self._account = EnergyAccount()
         self.read_at: float | None = None
-        """When to call `read` next; None: nothing is on."""
+        """When to call `read` next; None: no attempt is active."""
 
     def begin(self, slot: Slot, device: str, now: float) -> None:
-        """Count for an attempt that is about to begin on the slot's devices."""
+        """Begin to count for an attempt on the slot's devices."""
         counters = (*self._devices.get(device, ()), *self._packages)
         self._account = begin(self._account, slot, self._read(counters, now))
         self.read_at = now + READ_EVERY_S if self.read_at is None else self.read_at
 
     def end(self, slot: Slot, now: float) -> Consumption:
-        """Return what the slot's attempt has used, which is over."""
+        """End the slot's attempt, and return its consumption."""
         readings = self._read(self._account.counters.get(slot, ()), now)
         self._account, used = end(self._account, slot, readings)
         self.read_at = self.read_at if self._account.in_use else None
         return used
 
     def read(self, now: float) -> None:
-        """Read all counters, where it is time to: some would begin again at 0 unseen."""
+        """Read all counters if it is time, before one can wrap unseen."""
         if self.read_at is not None and self.read_at <= now:
-            self._account = settle(self._account, self._read(self._account.in_use, now))
+            self._account = update(self._account, self._read(self._account.in_use, now))
             self.read_at = now + READ_EVERY_S
 
     def _read(self, counters: Iterable[Counter], now: float) -> dict[Counter, Reading]:

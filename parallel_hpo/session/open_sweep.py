@@ -255,12 +255,12 @@ class OpenSweep:
         catch_up(server_calls, marks, self._earlier, self._folder, self._ledger.last_starts)
         pump = OutputPump(self._folder, lambda slot, text: setting.observer(OutputLine(slot, text)))
         pump.start()
-        owners = self._equipment.owners().look if setting.section.polite else dict
-        seen = owners()
+        other_users = self._equipment.other_users().look if setting.section.polite else dict
+        seen = other_users()
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
         if shows_memory(setting.observer):
             memory.start()
-        watch = UserWatch(owners, post, seen=seen)
+        watch = UserWatch(other_users, post, seen=seen)
         if setting.section.polite:
             watch.start()
         tools = self._equip(server_calls, pump, memory, command_pipe)

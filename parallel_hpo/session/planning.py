@@ -22,9 +22,9 @@ from parallel_hpo.devices.placing import (
     Machine,
     SlotAssignment,
     SweepDevices,
+    assign_slots,
     is_stranger,
     open_driver,
-    place,
 )
 from parallel_hpo.processes.environment import base_environment, worker_environment
 from parallel_hpo.session.decide.state import Limits
@@ -161,7 +161,7 @@ def place_workers(
     section: HpoSection, environment: Mapping[str, str], library: DeviceLibrary | NoDriver
 ) -> SlotAssignment:
     """Return the sweep's slots with their devices; raises ConfigError if the configuration can't be met."""
-    return place(section, Machine(environment, library, count_physical_cores, is_stranger))
+    return assign_slots(section, Machine(environment, library, count_physical_cores, is_stranger))
 
 
 def count_physical_cores() -> int:

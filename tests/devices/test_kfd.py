@@ -9,7 +9,7 @@ import pytest
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.devices.drivers import open_kfd
 from parallel_hpo.devices.library import Device, DeviceLibrary, DeviceProcess, MaskVariable, NoDriver, Usage
-from parallel_hpo.devices.placing import Machine, SlotAssignment, place
+from parallel_hpo.devices.placing import Machine, SlotAssignment, assign_slots
 from tests.devices.fakes import STRANGER
 
 UUID = "GPU-00000000000000ff"
@@ -42,7 +42,7 @@ def driver(tmp_path: Path) -> DeviceLibrary:
 
 def placed(driver: DeviceLibrary, environment: dict[str, str]) -> SlotAssignment:
     section = HpoSection.model_validate({"sweep_id": "x"})
-    return place(section, Machine(environment, driver, lambda: 6, lambda pid: pid == STRANGER))
+    return assign_slots(section, Machine(environment, driver, lambda: 6, lambda pid: pid == STRANGER))
 
 
 def test_devices_are_counted_among_themselves_in_the_order_of_their_nodes(driver: DeviceLibrary) -> None:

@@ -25,7 +25,7 @@ def measured(*used_mb: float) -> Occupancy:
     for each in used_mb:
         occupancy = occupancy.seen("3", seen(each))
     for _ in range(FIRST_RUNS):
-        occupancy = occupancy.performed("3")
+        occupancy = occupancy.run_measured("3")
     return occupancy
 
 
@@ -37,9 +37,9 @@ def test_as_many_fit_as_hold_the_most_that_was_seen_beside_a_margin(used_mb: lis
 
 
 def test_until_the_first_runs_are_over_and_where_nothing_was_measured_there_is_one() -> None:
-    occupancy = Occupancy(most=99).seen("3", seen(10.0)).performed("3")
+    occupancy = Occupancy(most=99).seen("3", seen(10.0)).run_measured("3")
     assert occupancy.of("3").fits == 1
-    assert occupancy.performed("3").of("3").fits > 1
+    assert occupancy.run_measured("3").of("3").fits > 1
     assert measured().of("3").fits == 1
     assert measured(0.0).of("3").fits == 1  # a run that computed elsewhere says nothing
     assert measured(ROOM_MB, 2 * ROOM_MB).of("3").fits == 1

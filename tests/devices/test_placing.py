@@ -12,7 +12,7 @@ from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.types import Slot
 from parallel_hpo.devices.library import NoDriver
-from parallel_hpo.devices.placing import Machine, SlotAssignment, SweepDevices, is_stranger, place
+from parallel_hpo.devices.placing import Machine, SlotAssignment, SweepDevices, assign_slots, is_stranger
 from tests.devices.fakes import INSTANCES, STRANGER, UUIDS, FakeLibrary, used_by
 
 NO_DRIVER = NoDriver("no NVIDIA driver is installed")
@@ -24,7 +24,7 @@ def placed(
 ) -> SlotAssignment:
     section = HpoSection.model_validate({"sweep_id": "x", **keys})
     machine = Machine(environment or {}, library, lambda: CORES, lambda pid: pid == STRANGER)
-    return place(section, machine)
+    return assign_slots(section, machine)
 
 
 def names(placement: SlotAssignment) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from parallel_hpo.devices.library import DeviceProcess
 from parallel_hpo.devices.placing import is_stranger
-from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen, come_back, look_again
+from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen, note_free, note_users
 from parallel_hpo.devices.users import IDLE_S, DeviceUsers, UserWatch, ask_logind, at_a_terminal, who_is_there
 
 WHO = {"0": "process 7 computes on it"}
@@ -25,24 +25,24 @@ WHO = {"0": "process 7 computes on it"}
 
 
 def test_a_device_is_away_at_once_and_back_when_nobody_was_seen_for_a_while() -> None:
-    away = look_again(DevicePresence(), WHO, 100.0)
+    away = note_users(DevicePresence(), WHO, 100.0)
     assert "0" in away.away
-    left = look_again(away, {}, 200.0)
+    left = note_users(away, {}, 200.0)
     assert left.back_at == {"0": 200.0 + FREE_AFTER_S}
-    assert come_back(left, 199.9 + FREE_AFTER_S) == left
-    assert come_back(left, 200.0 + FREE_AFTER_S) == DevicePresence()
+    assert note_free(left, 199.9 + FREE_AFTER_S) == left
+    assert note_free(left, 200.0 + FREE_AFTER_S) == DevicePresence()
 
 
 def test_who_comes_and_goes_within_that_time_keeps_the_device_away() -> None:
-    left = look_again(look_again(DevicePresence(), WHO, 100.0), {}, 101.0)
-    again = look_again(left, WHO, 102.0)
+    left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
+    again = note_users(left, WHO, 102.0)
     assert (dict(again.away), dict(again.back_at)) == (WHO, {})
-    assert come_back(again, 1000.0) == again
+    assert note_free(again, 1000.0) == again
 
 
 def test_a_later_look_at_which_nobody_is_seen_does_not_put_off_the_return() -> None:
-    left = look_again(look_again(DevicePresence(), WHO, 100.0), {}, 101.0)
-    assert look_again(left, {"1": "x"}, 105.0).back_at["0"] == 101.0 + FREE_AFTER_S
+    left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
+    assert note_users(left, {"1": "x"}, 105.0).back_at["0"] == 101.0 + FREE_AFTER_S
 
 
 # --- who computes -------------------------------------------------------------------------

@@ -177,8 +177,8 @@ def _enter(draft: Draft, slot: SlotView, known: OpenRun) -> None:
     draft.notify(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
 
 
-def _seed_of(limits: Limits, place: int | None) -> int | None:
-    return None if limits.seed is None or place is None else seed_of(limits.seed, place)
+def _seed_of(limits: Limits, index: int | None) -> int | None:
+    return None if limits.seed is None or index is None else seed_of(limits.seed, index)
 
 
 def _skip_run(draft: Draft, slot: SlotView, run_id: RunId, outcome: Outcome | None) -> None:

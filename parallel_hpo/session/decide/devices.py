@@ -21,8 +21,8 @@ from parallel_hpo.devices.sharing import (
     DeviceOccupancy,
     Occupancy,
     OtherUsersSeen,
-    come_back,
-    look_again,
+    note_free,
+    note_users,
 )
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import AwaitDevice, Kill, RecordQuarantine, Send
@@ -113,7 +113,7 @@ def _wait_for_quarantine(draft: Draft, slot: SlotView) -> None:
 def on_other_users_seen(draft: Draft, event: OtherUsersSeen) -> None:
     """Leave the devices on which another user is seen; use the others again after a while."""
     before = draft.view.presence
-    draft.view = replace(draft.view, presence=look_again(before, event.seen, draft.now))
+    draft.view = replace(draft.view, presence=note_users(before, event.seen, draft.now))
     for device, who in event.seen.items():
         if device not in before.away:
             _leave(draft, device, who)
@@ -128,7 +128,7 @@ def announce_other_users(draft: Draft) -> None:
 def use_free_devices(draft: Draft) -> None:
     """Use devices again on which no other user was seen for long enough."""
     before = draft.view.presence
-    draft.view = replace(draft.view, presence=come_back(before, draft.now))
+    draft.view = replace(draft.view, presence=note_free(before, draft.now))
     for device in before.away.keys() - draft.view.presence.away.keys():
         draft.notify(Message(f"{_called(device)} is free again, and gets runs"))
 
@@ -235,7 +235,7 @@ def note_measured_run(draft: Draft, slot: SlotView, outcome: Outcome) -> None:
     if before is None or not slot.device or outcome is Outcome.FAILED:
         return
     was_measured = before.of(slot.device).is_measured
-    _note(draft, slot.device, before.performed(slot.device))
+    _note(draft, slot.device, before.run_measured(slot.device))
     fill = _occupancy(draft).of(slot.device)
     if fill.is_measured and not was_measured:
         draft.notify(_on_measured(slot.device, fill))
