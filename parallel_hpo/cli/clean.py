@@ -180,7 +180,7 @@ def _check_selection(selection: CleanSelection, *, yes: bool) -> None:
         raise UsageError("--all takes all that are over: leave out the names, --project and --older-than")
     if yes and not (is_named or selection.everything or selection.older_than is not None):
         raise UsageError(
-            "--yes alone would remove every sweep that is over, minutes old ones, too."
+            "--yes alone would remove every sweep that is over, even one that ended a minute ago."
             " Name the sweeps (or their --project), give an age as --older-than 30d, or give --all"
         )
 
@@ -268,7 +268,7 @@ def _reasons_to_keep(candidate: CleanCandidate, least_s: float, *, named: bool) 
     if candidate.age_s < least_s:
         yield "it is not that old"
     if candidate.regrets and not named:
-        yield f"{'; '.join(candidate.regrets)} (name it to remove it all the same)"
+        yield f"{'; '.join(candidate.regrets)} (name it to remove it anyway)"
 
 
 def _show(decisions: Sequence[CleanDecision], *, yes: bool) -> None:
@@ -277,7 +277,7 @@ def _show(decisions: Sequence[CleanDecision], *, yes: bool) -> None:
     going = [decision for decision in decisions if not decision.keep]
     kinds = "sweeps and projects" if any(decision.project for decision in decisions) else "sweeps"
     total = f"{len(going)} of {len(decisions)} {kinds}, {sum(each.size_mb for each in going):.1f} MB"
-    print_for_people(f"removed: {total}" if yes else f"{total} to be removed; nothing is, without --yes")
+    print_for_people(f"removed: {total}" if yes else f"{total} would be removed; remove them by --yes")
 
 
 def _as_dict(decision: CleanDecision, *, removed: bool) -> dict[str, object]:

@@ -112,7 +112,7 @@ def _read_section(config: Path | None) -> HpoSection:
     document = DEFAULTS if config is None else with_section(read_document(config), config)
     section = load_section(document, config or NO_FILE, Sources(os.environ), kinds=kind_names())
     if section is None:
-        raise UsageError("there is nothing to examine: this is a worker of a sweep, or hpo.apply is false")
+        raise UsageError("there is nothing to check: this is a worker of a sweep, or hpo.apply is false")
     return section
 
 

@@ -39,7 +39,7 @@ def open_page(
     ] = None,
     directory: Directory = None,
 ) -> None:
-    """Print the address of a sweep's page and open it in a browser; start a server if none runs."""
+    """Open a sweep's page in the browser and print its address; start a server if none runs."""
     with errors_as_exit_codes():
         perform_open(directory_of(directory), sweep)
 

@@ -63,7 +63,7 @@ def parse_slot(text: str) -> int:
     """Return a worker's slot, given as `w0` (as the display shows it) or `0`."""
     digits = text.removeprefix("w")
     if not (digits.isascii() and digits.isdigit()):
-        raise typer.BadParameter(f"{text!r} is no worker; allowed: its slot, as 0 or w0")
+        raise typer.BadParameter(f"{text!r} is not a worker; allowed: its slot, as 0 or w0")
     return int(digits)
 
 
@@ -80,7 +80,7 @@ def parse_target(text: str, arguments: tuple[str, ...]) -> Target:
     if not colon:
         raise TargetError(f"TARGET {text!r} names no function; {_ALLOWED_TARGETS}")
     if not function.isidentifier():
-        raise TargetError(f"TARGET {text!r}: {function!r} is no name of a function; {_ALLOWED_TARGETS}")
+        raise TargetError(f"TARGET {text!r}: {function!r} is not a function name; {_ALLOWED_TARGETS}")
     if not file.endswith(".py") and not all(part.isidentifier() for part in file.split(".")):
         raise TargetError(
             f"TARGET {text!r}: {file!r} is neither a module's name nor a .py file; {_ALLOWED_TARGETS}"
@@ -120,7 +120,7 @@ def _slurm_share(environment: Mapping[str, str]) -> Share:
             return _checked_share(Share(int(number) - first + 1, int(count)), where)
     raise UsageError(
         "--share slurm: this is no task of a Slurm array or of srun: neither SLURM_ARRAY_TASK_ID and"
-        " SLURM_ARRAY_TASK_COUNT nor SLURM_PROCID and SLURM_NTASKS say which of how many it is"
+        " SLURM_ARRAY_TASK_COUNT nor SLURM_PROCID and SLURM_NTASKS are set; give --share I/N"
     )
 
 

@@ -1,4 +1,4 @@
-"""`parallel-hpo rerun`: runs one run of a sweep again, in this process's terminal."""
+"""`parallel-hpo rerun`: runs one run of a sweep again, in the foreground."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rerun(
     ] = False,
     directory: Directory = None,
 ) -> None:
-    """Repeat one run here: as a new run with the same parameters; exit with its exit code."""
+    """Run one run again here, as a new run with the same parameters; exit with its exit code."""
     with errors_as_exit_codes():
         raise typer.Exit(perform_rerun(directory_of(directory), sweep, run, debug=debug))
 

@@ -194,7 +194,7 @@ def _create(section: HpoSection, request: RunRequest) -> int:
     main = _main_of(section, request)
     with Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
         if main is not None and names_file(main) and not Path(main.file).is_file():
-            terminal(Message(f"{main.file} is not here: every machine needs its own", warning=True))
+            terminal(Message(f"{main.file} is not here: every machine needs a copy of it", warning=True))
         path = create_sweep(section, main, observer=terminal)
     print_for_machines(path.sweep_id)
     return 0
@@ -210,7 +210,7 @@ def _main_of(section: HpoSection, request: RunRequest) -> Target | Program | Non
 def _check_share(section: HpoSection, launch: Launch) -> None:
     """Raise UsageError unless the share's count and its sweep are known."""
     if section.count is None and launch.resume is None:
-        raise UsageError(f"--share {launch.share} needs a count to be a share of: give --count or hpo.count")
+        raise UsageError(f"--share {launch.share} needs a count: give --count or hpo.count")
     if section.sweep_id is None and launch.resume is None:
         raise UsageError(
             f"--share {launch.share} needs a sweep that all shares join: give --sweep-id,"

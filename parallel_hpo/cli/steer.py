@@ -123,7 +123,7 @@ def _send(directory: Path, sweep: str, command: PipeCommand, *, as_json: bool) -
     known = find_sweep(directory, sweep)
     if len(known.supervised) > 1:
         shares = ", ".join(folder.name for folder in known.supervised)
-        raise UsageError(f"{known.sweep_id} runs in shares ({shares}): each has workers of its own")
+        raise UsageError(f"{known.sweep_id} runs in shares ({shares}), which can't be drained or scaled")
     if not known.supervised:
         raise UsageError(f"{known.sweep_id} is not running, so it takes no command")
     if known.facts.get("machines"):
@@ -183,9 +183,9 @@ def ask_wandb_state(path: str) -> str:
         ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=ASK_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise BackendError(
-            f"the server of {path} has not said within {ASK_LIMIT_S:g} s what state it is in"
+            f"the server of {path} did not report its state within {ASK_LIMIT_S:g} s; try again later"
         ) from None
     if ended.returncode:
         why = (ended.stderr.strip() or ended.stdout.strip()).splitlines()[-1:]
-        raise BackendError(f"the server of {path} can't say what state it is in: {' '.join(why)}")
+        raise BackendError(f"the server of {path} can't report its state: {' '.join(why)}")
     return ended.stdout.split()[-1]

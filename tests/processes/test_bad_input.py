@@ -67,7 +67,7 @@ def test_a_sweep_is_created_for_a_main_that_only_machines_have_and_that_is_said(
     arguments = ("run", str(sweep.folder / "config.json"), "gone.py:main", "--create")
     ended = sweep.start_command("-m", "parallel_hpo", *arguments).finish()
     assert (ended.code, len(ended.stdout.split())) == (0, 1)
-    assert "gone.py is not here: every machine needs its own" in ended.stderr
+    assert "gone.py is not here: every machine needs a copy of it" in ended.stderr
 
 
 def test_a_main_that_cannot_be_pickled_is_told_what_in_it_cannot(sweep: RealSweep, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_run_that_nobody_began_is_nothing_to_wait_for_and_one_that_was_left_is
     stage.start(sweep, left)
     said = uploads.call("--project", "given-out", code=75)
     assert f"not over, so not sent: {left}; upload again when they are" in said
-    assert f"nobody runs them any more: run --resume {sweep} goes on with them" in said
+    assert f"no process runs them any more: resume the sweep by run --resume {sweep}" in said
 
 
 @pytest.mark.thorough
@@ -154,12 +154,14 @@ def test_runs_that_can_not_be_brought_are_left_alone_and_named(
     ended(stage, one, "again", began=60)
     before = all_rows(target.folder)
     said = Uploads(commands, stage.folder, one, target).call("--project", "shared", code=1)
-    assert "run again is not there: the destination has an earlier attempt of it" in said
+    assert "run again was not uploaded: the destination has an earlier attempt of it" in said
     assert all_rows(target.folder) == before
     stage.delete("again")
     ended(stage, other, "again")
     said = Uploads(commands, stage.folder, other, target).call("--project", "shared", code=1)
-    assert "run again is not there: the project has another run of that id: name another --project" in said
+    assert (
+        "run again was not uploaded: the project has another run of that id: name another --project" in said
+    )
 
 
 def log(web: Web, run: str, content: bytes) -> None:
@@ -199,7 +201,7 @@ def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and
         log(web, "bare", b"1")
     shutil.rmtree(stage.folder / "server-files" / "manifests")
     said = Uploads(commands, stage.folder, sweep, target).call("--project", "bare", code=1)
-    assert "run bare is not there: the server's files are not here (" in said
+    assert "run bare was not uploaded: the server's files are not here (" in said
     assert "1 of 2 runs are there, 1 sent now" in said
 
 

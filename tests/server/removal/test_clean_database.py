@@ -45,7 +45,7 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     said = cleaned(capsys, tmp_path, CleanSelection(database=where, everything=True))
     assert {each["sweep"]: each["keep"] for each in said} == {
         over: "",
-        open_one: "it can be resumed (name it to remove it all the same)",
+        open_one: "it can be resumed (name it to remove it anyway)",
     }
     (said_of_it,) = cleaned(capsys, tmp_path, CleanSelection([open_one], database=where))
     assert said_of_it["removed"]
