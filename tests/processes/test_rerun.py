@@ -167,7 +167,7 @@ def test_a_sweeps_own_program_is_run_again(sweep: RealSweep) -> None:
     ended = sweep.start_command("-m", "parallel_hpo", "run", "config.json", "--json").finish()
     again = rerun(sweep, run_that(ended, how="a b"))
     assert (again.returncode, "came with ['--how=a b']" in again.stdout) == (4, True)
-    assert "a program of its own" in rerun(sweep, run_that(ended, how="a b"), "--pdb").stderr
+    assert "a separate program" in rerun(sweep, run_that(ended, how="a b"), "--pdb").stderr
 
 
 def start_script(sweep: RealSweep, **variables: str) -> None:
