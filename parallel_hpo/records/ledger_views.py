@@ -192,12 +192,11 @@ def _runs(db: sqlite3.Connection) -> Iterator[tuple[RunId, LedgerRun]]:
     for run_id, in_all_s in db.execute("SELECT run_id, duration_s FROM runs WHERE outcome IS NOT NULL"):
         yield RunId(run_id), LedgerRun(attempts.get(run_id, 1), True, in_all_s, None)
     query = (
-        "SELECT run_id, TOTAL(attempts.duration_s),"
-        " MAX(CASE WHEN attempts.outcome IS NULL THEN attempts.started_at END)"
+        "SELECT run_id, TOTAL(attempts.duration_s), MAX(attempt), attempts.outcome, attempts.started_at"
         " FROM runs JOIN attempts USING (run_id) WHERE runs.outcome IS NULL GROUP BY run_id"
     )
-    for run_id, ended_s, since in db.execute(query):
-        yield RunId(run_id), LedgerRun(attempts[run_id], False, ended_s, since)
+    for run_id, ended_s, last, outcome, started_at in db.execute(query):  # the last attempt's, by MAX
+        yield RunId(run_id), LedgerRun(last, False, ended_s, started_at if outcome is None else None)
 
 
 def _path(db: sqlite3.Connection) -> str:

@@ -42,6 +42,8 @@ class RunRow:
     """What its attempts have used, those that are over."""
     last_s: float | None = None
     """How long its last attempt took, in seconds; None: it is not over."""
+    spent_s: float = 0.0
+    """Seconds in all its attempts that have ended."""
 
 
 def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
@@ -57,6 +59,7 @@ _FOUND: Final = {
     "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
     "last_s": "(SELECT duration_s FROM attempts WHERE attempts.run_id = runs.run_id"
     " ORDER BY attempt DESC LIMIT 1)",
+    "spent_s": "(SELECT TOTAL(duration_s) FROM attempts WHERE attempts.run_id = runs.run_id)",
     "machine": "(SELECT machine FROM places WHERE places.slot = runs.slot)",
     "seed": "(SELECT seed FROM seeds WHERE seeds.run_id = runs.run_id)",
     "consumption": "(SELECT json_array(SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh))"

@@ -45,7 +45,8 @@ def read_earlier(rows: Iterable[RunRow]) -> ResumeState:
                     parameters=row.parameters,
                     attempt=row.attempts + 1,
                     since=0.0,
-                    spent_s=row.duration_s or 0.0,
+                    # A session that died has recorded the ends of attempts, but no end of the run.
+                    spent_s=max(row.duration_s or 0.0, row.spent_s),
                     deaths=row.deaths,
                     seed=row.seed,
                 )

@@ -21,7 +21,7 @@ from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, AttemptEnd, Consumption
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import SCHEMA, Ledger
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, performed, tallies
+from parallel_hpo.records.ledger_views import LEDGER_FORMAT, LedgerRun, performed, tallies
 from parallel_hpo.records.reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.session.resume import read_earlier
 
@@ -108,8 +108,22 @@ def test_an_ended_run_has_all_that_was_recorded_of_its_end(tmp_path: Path) -> No
                 3.5,
                 resumable=True,
                 last_s=3.5,
+                spent_s=3.5,
             )
         ]
+
+
+def test_the_time_of_attempts_outlives_the_death_of_their_session(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.record_facts({"path": "local/p/s"})
+        for attempt in (1, 2, 3):
+            ledger.record_start(RUN, parameters={}, attempt=attempt, slot=Slot(0), device=None)
+            if attempt != 2:  # the session died in the second one
+                crash = AttemptEnd(outcome=Outcome.CRASHED, duration_s=2.0 * attempt)
+                ledger.record_attempt_end(RUN, attempt, crash)
+        (rerun,) = read_earlier(ledger.runs()).reruns
+    assert (rerun.attempt, rerun.spent_s) == (4, 8.0)
+    assert tallies(tmp_path)[0].runs == {RUN: LedgerRun(3, is_over=False, spent_s=8.0, since=None)}
 
 
 def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_have(tmp_path: Path) -> None:
