@@ -23,8 +23,8 @@ def opened(directory: Path) -> Iterator[AppContext | None]:
     if not (directory / DATABASE).exists():
         yield None
         return
-    with opened_at(str(directory / DATABASE)) as world:
-        yield world
+    with opened_at(str(directory / DATABASE)) as app:
+        yield app
 
 
 @contextmanager

@@ -40,63 +40,63 @@ from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import RefusedError
 
 
-def measure_sweep(world: AppContext, sweep_id: str) -> StorageUsage:
+def measure_sweep(app: AppContext, sweep_id: str) -> StorageUsage:
     """Return a sweep's storage usage; zero for an unknown sweep."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         return holdings.of_sweep(transaction, sweep_id)
 
 
-def list_sweeps(world: AppContext) -> list[StoredSweep]:
+def list_sweeps(app: AppContext) -> list[StoredSweep]:
     """Return all sweeps, least recently active first."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         return holdings.list_sweeps(transaction)
 
 
-def remove_sweep(world: AppContext, sweep_id: str) -> None:
+def remove_sweep(app: AppContext, sweep_id: str) -> None:
     """Remove a sweep, and its project if that is empty then; an unknown sweep is ignored.
 
     The database's file keeps its size.
     """
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         run_ids = [run.id for run in runs.of_sweep(transaction, sweep_id)]
         has_pool = pool.find(transaction, sweep_id) is not None
     if has_pool:  # the sweep itself may be on another server
-        with world.database.write() as transaction:
+        with app.database.write() as transaction:
             pool.delete_pool(transaction, sweep_id)
-        world.notices.forget(sweep_id)
+        app.notices.forget(sweep_id)
     if sweep is None:
         return
-    remove_runs(world, run_ids)
-    with world.database.write() as transaction:
+    remove_runs(app, run_ids)
+    with app.database.write() as transaction:
         sweeps.delete(transaction, sweep_id)
         holdings.drop_empty_collections(transaction, sweep.project_id)
         holdings.drop_empty_project(transaction, sweep.project_id)
 
 
-def remove_runs(world: AppContext, run_ids: Sequence[int]) -> None:
+def remove_runs(app: AppContext, run_ids: Sequence[int]) -> None:
     """Remove runs with their lines, files and artifacts; the run's row goes last, as it leads to the rest."""
     for run_id in run_ids:
-        with world.database.write() as transaction:
+        with app.database.write() as transaction:
             artifacts.forget_uses(transaction, run_id)
     for run_id in run_ids:
-        with world.database.read() as transaction:
+        with app.database.read() as transaction:
             logged = artifacts.logged_by_run(transaction, run_id)
         for artifact in logged:
-            _remove_unless_wanted(world, artifact)
-        with world.database.write() as transaction:
+            _remove_unless_wanted(app, artifact)
+        with app.database.write() as transaction:
             for artifact_id in holdings.unfinished_of_run(transaction, run_id):
                 artifacts.remove(transaction, artifact_id)
             artifacts.forget_run(transaction, run_id)
             runs.delete(transaction, run_id)
-        run_files.delete_folder(world, run_id)
+        run_files.delete_folder(app, run_id)
 
 
-def _remove_unless_wanted(world: AppContext, artifact: Artifact) -> None:
-    with world.database.read() as transaction:
+def _remove_unless_wanted(app: AppContext, artifact: Artifact) -> None:
+    with app.database.read() as transaction:
         wanted = _is_wanted(transaction, artifact)
     if not wanted:
-        versions.delete(world, artifact.id, with_aliases=False)
+        versions.delete(app, artifact.id, with_aliases=False)
 
 
 def _is_wanted(transaction: Transaction, artifact: Artifact) -> bool:
@@ -106,9 +106,9 @@ def _is_wanted(transaction: Transaction, artifact: Artifact) -> bool:
     return bool(named or links or run_ids) or artifacts.is_logged_again(transaction, artifact.id)
 
 
-def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
+def delete_run(app: AppContext, run_id: int, *, with_artifacts: bool) -> None:
     """Delete a run; a deleted one is ignored. RefusedError for an active run of a sweep."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         run = runs.find(transaction, run_id)
         if run is None and runs.is_there(transaction, run_id):
             raise RefusedError("this run doesn't exist, or belongs to another sweep", status=404)
@@ -120,9 +120,9 @@ def delete_run(world: AppContext, run_id: int, *, with_artifacts: bool) -> None:
         artifacts.forget_run(transaction, run_id)
         _reopen_point(transaction, run)
         runs.delete(transaction, run_id)
-    run_files.delete_folder(world, run_id)
+    run_files.delete_folder(app, run_id)
     for artifact in logged if with_artifacts else ():
-        versions.delete(world, artifact.id, with_aliases=True)
+        versions.delete(app, artifact.id, with_aliases=True)
 
 
 def _reopen_point(transaction: Transaction, run: Run) -> None:
@@ -132,29 +132,29 @@ def _reopen_point(transaction: Transaction, run: Run) -> None:
         reopen_point(transaction, run)
 
 
-def besides_sweeps(world: AppContext, entity: str, project: str) -> ProjectRest | None:
+def besides_sweeps(app: AppContext, entity: str, project: str) -> ProjectRest | None:
     """Return a project's contents outside its sweeps; None for an unknown project."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         found = projects.find(transaction, entity, project)
         return None if found is None else holdings.besides_sweeps(transaction, found)
 
 
-def remove_project(world: AppContext, entity: str, project: str) -> None:
+def remove_project(app: AppContext, entity: str, project: str) -> None:
     """Remove a project; an unknown one is ignored."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         found = projects.find(transaction, entity, project)
         if found is None:
             return
         sweep_ids = sweeps.ids_in_project(transaction, found.id)
         run_ids = runs.ids_of_no_sweep(transaction, found.id)
     for sweep_id in sweep_ids:
-        remove_sweep(world, sweep_id)
-    remove_runs(world, run_ids)
-    with world.database.read() as transaction:
+        remove_sweep(app, sweep_id)
+    remove_runs(app, run_ids)
+    with app.database.read() as transaction:
         left = artifact_collections.of_project(transaction, found.id)
     for collection in left:
-        collections.delete(world, collection.id)
-    with world.database.write() as transaction:
+        collections.delete(app, collection.id)
+    with app.database.write() as transaction:
         holdings.drop_empty_project(transaction, found.id)
 
 
@@ -169,59 +169,59 @@ _MANIFEST: Final = re.compile(r"([0-9]{1,9})\.json")
 _RUN: Final = re.compile(r"([0-9]{1,9})")
 
 
-def tidy(world: AppContext, go_on: Callable[[], bool] = lambda: True) -> CleanupStats:
+def tidy(app: AppContext, go_on: Callable[[], bool] = lambda: True) -> CleanupStats:
     """Collect garbage while `go_on` returns True, and return how much was deleted."""
-    _drop_abandoned(world)
+    _drop_abandoned(app)
     taken = CleanupStats()
-    for names in _batches(world.files / BLOBS, _MD5, go_on):
-        unused = contents.unused(world, names)
-        taken += contents.delete_unused(world, unused)
-    for names in _batches(world.files / MANIFESTS, _MANIFEST, go_on):
-        taken += _remove_manifests(world, names)
-    for names in _batches(world.files, _RUN, go_on):
-        _remove_folders(world, names)
-    run_files.clear_unfinished(world.files)
+    for names in _batches(app.files / BLOBS, _MD5, go_on):
+        unused = contents.unused(app, names)
+        taken += contents.delete_unused(app, unused)
+    for names in _batches(app.files / MANIFESTS, _MANIFEST, go_on):
+        taken += _remove_manifests(app, names)
+    for names in _batches(app.files, _RUN, go_on):
+        _remove_folders(app, names)
+    run_files.clear_unfinished(app.files)
     return taken
 
 
-def _drop_abandoned(world: AppContext) -> None:
-    since = (world.clock() - ABANDONED_S, world.clock() - ABANDONED_BY_A_RUN_S)
-    with world.database.read() as transaction:
+def _drop_abandoned(app: AppContext) -> None:
+    since = (app.clock() - ABANDONED_S, app.clock() - ABANDONED_BY_A_RUN_S)
+    with app.database.read() as transaction:
         found = holdings.abandoned(transaction, *since)
     if not found:
         return
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         for artifact_id in holdings.abandoned(transaction, *since):
             artifacts.remove(transaction, artifact_id)
 
 
-def _remove_manifests(world: AppContext, names: list[str]) -> CleanupStats:
+def _remove_manifests(app: AppContext, names: list[str]) -> CleanupStats:
     """Remove the manifests of deleted artifacts."""
     ids = {int(name.removesuffix(".json")) for name in names}
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         gone = ids - holdings.kept_artifacts(transaction, ids)
     taken = CleanupStats()
     if not gone:
         return taken
-    with world.database.write() as transaction:  # no artifact is created during it
+    with app.database.write() as transaction:  # no artifact is created during it
         for key in gone - holdings.kept_artifacts(transaction, gone):
-            path = contents.manifest_of(key).path_in(world.files)
+            path = contents.manifest_of(key).path_in(app.files)
             if path.exists():
                 taken += CleanupStats(1, path.stat().st_size)
                 path.unlink()
     return taken
 
 
-def _remove_folders(world: AppContext, names: list[str]) -> None:
+def _remove_folders(app: AppContext, names: list[str]) -> None:
     """Remove the folders of runs whose server died after it had deleted the run's row."""
     ids = {int(name) for name in names}
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         gone = ids - holdings.kept_runs(transaction, ids)
     if not gone:
         return
-    with world.database.write() as transaction:  # no run is created during it, and files come after the run
+    with app.database.write() as transaction:  # no run is created during it, and files come after the run
         for key in gone - holdings.kept_runs(transaction, gone):
-            run_files.delete_folder(world, key)
+            run_files.delete_folder(app, key)
 
 
 def _batches(folder: Path, pattern: re.Pattern[str], go_on: Callable[[], bool]) -> Iterator[list[str]]:

@@ -21,23 +21,23 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.values import RefusedError
 
 
-def find(world: AppContext, collection_id: int) -> Collection:
+def find(app: AppContext, collection_id: int) -> Collection:
     """Return the collection with this id; RefusedError if there is none."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         return _existing(transaction, collection_id)
 
 
-def change(world: AppContext, collection_id: int, changes: dict[str, Any]) -> Collection:
+def change(app: AppContext, collection_id: int, changes: dict[str, Any]) -> Collection:
     """Change a collection's name, type or description, and return it."""
     for name in ("name", "type"):
         if name in changes:
             check_name(changes[name])
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         collection = _existing(transaction, collection_id)
         if changes:
             _changeable_members(transaction, collection)
             _check_free(transaction, collection, changes.get("name", collection.name))
-            changed = changes | {"updated_at": world.clock()}
+            changed = changes | {"updated_at": app.clock()}
             artifact_collections.change(transaction, collection_id, changed)
         return _existing(transaction, collection_id)
 
@@ -52,16 +52,16 @@ class CollectionPath:
 
 
 def tag(
-    world: AppContext, path: CollectionPath, *, added: Sequence[str] = (), removed: Sequence[str] = ()
+    app: AppContext, path: CollectionPath, *, added: Sequence[str] = (), removed: Sequence[str] = ()
 ) -> Collection:
     """Add and remove tags of a collection, and return it; RefusedError if it doesn't exist."""
     for name in added:
         check_tag(name)
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         collection = _at(transaction, path)
         _changeable_members(transaction, collection)
         tags = sorted({*collection.tag_names, *added} - set(removed))
-        changes = {"tags": json.dumps(tags), "updated_at": world.clock()}
+        changes = {"tags": json.dumps(tags), "updated_at": app.clock()}
         artifact_collections.change(transaction, collection.id, changes)
         return _existing(transaction, collection.id)
 
@@ -83,14 +83,14 @@ def _check_free(transaction: Transaction, collection: Collection, name: str) -> 
         )
 
 
-def delete(world: AppContext, collection_id: int) -> Collection:
+def delete(app: AppContext, collection_id: int) -> Collection:
     """Delete and return a sequence with its versions, or a portfolio with its links."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         collection = _existing(transaction, collection_id)
         members = _changeable_members(transaction, collection)
     for member in () if collection.is_portfolio else members:
-        versions.delete(world, member.artifact.id, with_aliases=True)
-    with world.database.write() as transaction:
+        versions.delete(app, member.artifact.id, with_aliases=True)
+    with app.database.write() as transaction:
         for link in _changeable_members(transaction, collection) if collection.is_portfolio else ():
             artifact_members.unlink(transaction, link)
         artifact_collections.remove(transaction, collection_id)
@@ -112,13 +112,13 @@ def _changeable_members(transaction: Transaction, collection: Collection) -> lis
     return members
 
 
-def link(world: AppContext, artifact_id: int, path: CollectionPath, aliases: Sequence[str]) -> Member:
+def link(app: AppContext, artifact_id: int, path: CollectionPath, aliases: Sequence[str]) -> Member:
     """Link a version to a portfolio as its latest one; a linked version only gets the aliases."""
     check_no_registry(path.project)
     for name in (path.name, *aliases):
         check_name(name)
-    now = world.clock()
-    with world.database.write() as transaction:
+    now = app.clock()
+    with app.database.write() as transaction:
         artifact = versions.changeable(transaction, artifact_id)
         if artifact.state != COMMITTED:
             raise RefusedError("the artifact is not committed yet, so it can't be linked")
@@ -146,9 +146,9 @@ def _portfolio(transaction: Transaction, path: CollectionPath, artifact: Artifac
     return found
 
 
-def unlink(world: AppContext, artifact_id: int, collection_id: int) -> None:
+def unlink(app: AppContext, artifact_id: int, collection_id: int) -> None:
     """Delete a version's link to a portfolio; it stays in its sequence."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         artifact = versions.changeable(transaction, artifact_id)
         _, *links = artifact_members.of_artifact(transaction, artifact)
         member = next((each for each in links if each.collection.id == collection_id), None)

@@ -96,9 +96,9 @@ def manifest_of(artifact_id: int) -> FileRef:
     return FileRef(MANIFESTS, f"{artifact_id}.json")
 
 
-def entries_of(world: AppContext, artifact_id: int) -> list[Entry]:
+def entries_of(app: AppContext, artifact_id: int) -> list[Entry]:
     """Return the files of an uploaded manifest; RefusedError if it is missing or invalid."""
-    text = _manifest(world, artifact_id)
+    text = _manifest(app, artifact_id)
     check_region(_region(_object(text)))
     return read_manifest(text)
 
@@ -110,27 +110,27 @@ def _region(manifest: dict[str, Any]) -> str | None:
     return None if region is None else str(region)
 
 
-def check_all_uploaded(world: AppContext, entries: list[Entry]) -> None:
+def check_all_uploaded(app: AppContext, entries: list[Entry]) -> None:
     """Raise RefusedError if a file was not uploaded."""
     for entry in entries:
-        if entry.ref is None and not blob_of(entry.digest).path_in(world.files).exists():
+        if entry.ref is None and not blob_of(entry.digest).path_in(app.files).exists():
             raise RefusedError(f"the artifact's file {entry.path!r} was not sent, so it can't be committed")
 
 
-def complete_manifest(world: AppContext, artifact: Artifact, base: Artifact) -> list[Entry]:
+def complete_manifest(app: AppContext, artifact: Artifact, base: Artifact) -> list[Entry]:
     """Merge an incremental version's manifest into that of the version before; return all files.
 
     It may be repeated, after a crash between this and the commit.
     """
-    whole = merge_manifests(_manifest(world, base.id), _manifest(world, artifact.id))
-    path = manifest_of(artifact.id).path_in(world.files)
+    whole = merge_manifests(_manifest(app, base.id), _manifest(app, artifact.id))
+    path = manifest_of(artifact.id).path_in(app.files)
     _write(path, whole)
     return read_manifest(whole)
 
 
-def _manifest(world: AppContext, artifact_id: int) -> str:
+def _manifest(app: AppContext, artifact_id: int) -> str:
     try:
-        return manifest_of(artifact_id).path_in(world.files).read_text(encoding="utf-8")
+        return manifest_of(artifact_id).path_in(app.files).read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError):
         raise RefusedError("the artifact's manifest was not sent, so it can't be committed") from None
 
@@ -201,38 +201,38 @@ class CleanupStats:
         return CleanupStats(self.files + other.files, self.size + other.size)
 
 
-def protect(_writing: Transaction, world: AppContext, file_ref: FileRef) -> bool:
+def protect(_writing: Transaction, app: AppContext, file_ref: FileRef) -> bool:
     """Return whether a file exists; if so, protect it for an artifact that will have it."""
-    now = world.clock()
+    now = app.clock()
     try:
-        os.utime(file_ref.path_in(world.files), (now, now))
+        os.utime(file_ref.path_in(app.files), (now, now))
     except FileNotFoundError:
         return False
     return True
 
 
-def delete_unused(world: AppContext, names: Sequence[str]) -> CleanupStats:
+def delete_unused(app: AppContext, names: Sequence[str]) -> CleanupStats:
     """Delete those of the files that no artifact has and no uncommitted one may get."""
     batches = (names[begin : begin + _AT_ONCE] for begin in range(0, len(names), _AT_ONCE))
-    return sum((_delete_batch(world, batch) for batch in batches), CleanupStats())
+    return sum((_delete_batch(app, batch) for batch in batches), CleanupStats())
 
 
-def _delete_batch(world: AppContext, names: Sequence[str]) -> CleanupStats:
+def _delete_batch(app: AppContext, names: Sequence[str]) -> CleanupStats:
     taken = CleanupStats()
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         begun = holdings.first_unfinished(transaction)
         for digest in holdings.unused(transaction, [_digest(name) for name in names]):
-            path = FileRef(BLOBS, base64.b64decode(digest).hex()).path_in(world.files)
+            path = FileRef(BLOBS, base64.b64decode(digest).hex()).path_in(app.files)
             if path.exists() and (begun is None or path.stat().st_mtime < begun - _CLOCKS_S):
                 taken += CleanupStats(1, path.stat().st_size)
                 path.unlink()
     return taken
 
 
-def unused(world: AppContext, names: Sequence[str]) -> list[str]:
+def unused(app: AppContext, names: Sequence[str]) -> list[str]:
     """Return those of the files that no artifact has."""
     known = {_digest(name): name for name in names}
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         return [known[digest] for digest in holdings.unused(transaction, list(known))]
 
 

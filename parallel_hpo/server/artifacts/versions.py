@@ -60,15 +60,15 @@ class ArtifactChanges:
     removed: tuple[str, ...] = ()
 
 
-def create(world: AppContext, request: ArtifactFields) -> Artifact:
+def create(app: AppContext, request: ArtifactFields) -> Artifact:
     """Create an uncommitted version, or return the one with the same content."""
     for name in (request.collection, request.type, *request.aliases):
         check_name(name)
     for tag in request.tags:
         check_tag(tag)
     check_no_registry(request.project)
-    now = world.clock()
-    with world.database.write() as transaction:
+    now = app.clock()
+    with app.database.write() as transaction:
         kind = _sequence(transaction, request, now)
         run = (
             _run(transaction, RunPath(request.entity, request.project, request.run)) if request.run else None
@@ -131,35 +131,35 @@ def _columns(request: ArtifactFields, kind: Collection, run: Run | None, now: fl
     }
 
 
-def expect_increment(world: AppContext, artifact_id: int) -> None:
+def expect_increment(app: AppContext, artifact_id: int) -> None:
     """Mark an artifact as incremental: its manifest extends the version before it."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         if changeable(transaction, artifact_id).state == PENDING:
             artifacts.change(transaction, artifact_id, {"incremental": True})
 
 
-def commit(world: AppContext, artifact_id: int) -> Artifact:
+def commit(app: AppContext, artifact_id: int) -> Artifact:
     """Make an artifact the next version of its collection; RefusedError if a file is missing."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         is_pending = changeable(transaction, artifact_id).state == PENDING
-    entries = contents.entries_of(world, artifact_id) if is_pending else []
-    with world.database.write() as transaction:
+    entries = contents.entries_of(app, artifact_id) if is_pending else []
+    with app.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         if artifact.state == PENDING:
             contents.check_all_uploaded(
-                world, entries
+                app, entries
             )  # within the transaction, so that none is collected as garbage
-            _commit(transaction, world, artifact, entries)
+            _commit(transaction, app, artifact, entries)
         return existing(transaction, artifact_id)
 
 
-def _commit(transaction: Transaction, world: AppContext, artifact: Artifact, entries: list[Entry]) -> None:
-    now, collection_id = world.clock(), artifact.collection.id
+def _commit(transaction: Transaction, app: AppContext, artifact: Artifact, entries: list[Entry]) -> None:
+    now, collection_id = app.clock(), artifact.collection.id
     changes: dict[str, Any] = {"state": COMMITTED, "updated_at": now}
     # The newest one at the commit, so that no concurrent increment is lost.
     base = artifacts.latest(transaction, collection_id) if artifact.incremental else None
     if base is not None:
-        entries = contents.complete_manifest(world, artifact, base)
+        entries = contents.complete_manifest(app, artifact, base)
         changes["digest"] = digest_of(entries)
     size = sum(entry.size for entry in entries)
     changes |= {"version": artifacts.next_version(transaction, collection_id), "size": size}
@@ -171,20 +171,20 @@ def _commit(transaction: Transaction, world: AppContext, artifact: Artifact, ent
     artifact_collections.change(transaction, collection_id, {"updated_at": now})
 
 
-def update(world: AppContext, artifact_id: int, changes: ArtifactChanges) -> Artifact:
+def update(app: AppContext, artifact_id: int, changes: ArtifactChanges) -> Artifact:
     """Change an artifact's columns and tags."""
     added = {check_tag(tag) for tag in changes.added}
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         tags = ({*json.loads(artifact.tags)} | added) - set(changes.removed)
-        common = {"tags": json.dumps(sorted(tags)), "updated_at": world.clock()}
+        common = {"tags": json.dumps(sorted(tags)), "updated_at": app.clock()}
         artifacts.change(transaction, artifact_id, changes.columns | common)
         return existing(transaction, artifact_id)
 
 
-def add_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
+def add_aliases(app: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
     """Set aliases to this version; RefusedError for a collection that it isn't in."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         for change in changes:
             collection = _collection_of(transaction, artifact, change)
@@ -193,9 +193,9 @@ def add_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChan
             )
 
 
-def delete_aliases(world: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
+def delete_aliases(app: AppContext, artifact_id: int, changes: Iterable[AliasChange]) -> None:
     """Delete those of the aliases that belong to this version."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         for change in changes:
             collection = _collection_of(transaction, artifact, change)
@@ -214,9 +214,9 @@ def _collection_of(transaction: Transaction, artifact: Artifact, change: AliasCh
     raise RefusedError(f"the artifact is not in the collection {'/'.join(path)}: link it there first")
 
 
-def delete(world: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifact:
+def delete(app: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifact:
     """Delete an artifact with its unshared files; RefusedError, as in W&B, if it has aliases."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         artifact = changeable(transaction, artifact_id)
         named = set(artifact_collections.aliases_of_artifact(transaction, artifact_id)) - {LATEST}
         if named and not with_aliases:
@@ -231,8 +231,8 @@ def delete(world: AppContext, artifact_id: int, *, with_aliases: bool) -> Artifa
         artifacts.remove(transaction, artifact_id)
         update_latest(transaction, artifact.collection)
     digests = [entry.digest for entry in entries if entry.ref is None]
-    contents.delete_unused(world, [contents.blob_of(digest).name for digest in digests])
-    contents.manifest_of(artifact_id).path_in(world.files).unlink(missing_ok=True)
+    contents.delete_unused(app, [contents.blob_of(digest).name for digest in digests])
+    contents.manifest_of(artifact_id).path_in(app.files).unlink(missing_ok=True)
     return artifact
 
 
@@ -248,9 +248,9 @@ def update_latest(transaction: Transaction, collection: Collection) -> None:
         artifact_collections.put_aliases(transaction, collection.id, newest.artifact.id, [LATEST])
 
 
-def use(world: AppContext, artifact_id: int, path: RunPath) -> Artifact:
+def use(app: AppContext, artifact_id: int, path: RunPath) -> Artifact:
     """Record that a run uses an artifact."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         artifact = existing(transaction, artifact_id)
         artifacts.use(transaction, _run(transaction, path).id, artifact_id)
     return artifact

@@ -94,19 +94,19 @@ class FileTicket:
     """Seconds since the epoch."""
 
 
-def sign_url(world: AppContext, base_url: str, permission: FilePermission, file_ref: FileRef) -> str:
+def sign_url(app: AppContext, base_url: str, permission: FilePermission, file_ref: FileRef) -> str:
     """Return a signed URL; RefusedError for a name that is no plain path."""
     ticket = FileTicket(
-        permission, FileRef(file_ref.folder, check_path(file_ref.name)), int(world.clock()) + _VALID_S
+        permission, FileRef(file_ref.folder, check_path(file_ref.name)), int(app.clock()) + _VALID_S
     )
-    query = urlencode({"expires": ticket.expires, "signature": _sign(world.master_key, ticket)})
+    query = urlencode({"expires": ticket.expires, "signature": _sign(app.master_key, ticket)})
     return f"{base_url}/{permission}/{quote(file_ref.storage_path)}?{query}"
 
 
-def check_ticket(world: AppContext, ticket: FileTicket, signature: str) -> None:
+def check_ticket(app: AppContext, ticket: FileTicket, signature: str) -> None:
     """Raise RefusedError: 403 for a forged or expired ticket, 400 for a name that leaves its folder."""
-    genuine = hmac.compare_digest(_sign(world.master_key, ticket).encode(), signature.encode())
-    if not genuine or ticket.expires < world.clock():
+    genuine = hmac.compare_digest(_sign(app.master_key, ticket).encode(), signature.encode())
+    if not genuine or ticket.expires < app.clock():
         raise RefusedError("this file's address is invalid or has expired", status=403)
     check_path(ticket.file_ref.name)
 
@@ -143,14 +143,14 @@ class StoredFile:
     """Hexadecimal."""
 
 
-async def store(world: AppContext, file_ref: FileRef, body: AsyncIterator[bytes]) -> StoredFile:
+async def store(app: AppContext, file_ref: FileRef, body: AsyncIterator[bytes]) -> StoredFile:
     """Write a file atomically; RefusedError: 413 too big, 400 a blob whose MD5 isn't its name."""
-    target = file_ref.path_in(world.files)
+    target = file_ref.path_in(app.files)
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise RefusedError(f"a part of {file_ref.name!r} is the name of a file", status=409) from None
-    with tempfile.NamedTemporaryFile(dir=_incoming(world.files), delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=_incoming(app.files), delete=False) as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # marks the upload as in progress
         try:
             size, md5 = 0, hashlib.md5(usedforsecurity=False)
@@ -167,7 +167,7 @@ async def store(world: AppContext, file_ref: FileRef, body: AsyncIterator[bytes]
             if file_ref.folder == BLOBS and md5.hexdigest() != file_ref.name:
                 raise RefusedError("the content is not what the artifact's manifest says", status=400)
             if file_ref.folder == BLOBS:
-                now = world.clock()  # a file server's clock may differ
+                now = app.clock()  # a file server's clock may differ
                 os.utime(file.name, (now, now))
             _put(Path(file.name), target)
         except BaseException:
@@ -220,41 +220,41 @@ class RunFiles:
     files: tuple[RunFile, ...]
 
 
-def create(world: AppContext, base_url: str, path: RunPath, names: list[str]) -> RunFiles:
+def create(app: AppContext, base_url: str, path: RunPath, names: list[str]) -> RunFiles:
     """Return signed URLs for names, None for one that is no plain path; RefusedError for an unknown run."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         run = runs.at(transaction, path)
     if run is None:
         raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist")
     if len(names) > _MAX_FILES:
         _log.warning("run %s: %d files at once; those after %d are refused", run.name, len(names), _MAX_FILES)
-    to_send = [_to_send(world, base_url, run, name) for name in names[:_MAX_FILES]]
+    to_send = [_to_send(app, base_url, run, name) for name in names[:_MAX_FILES]]
     refused = [RunFile(name, None) for name in names[_MAX_FILES:]]
     return RunFiles(run.id, (), (*to_send, *refused))
 
 
-def _to_send(world: AppContext, base_url: str, run: Run, name: str) -> RunFile:
+def _to_send(app: AppContext, base_url: str, run: Run, name: str) -> RunFile:
     try:
-        return RunFile(name, sign_url(world, base_url, FilePermission.SEND, FileRef(str(run.id), name)))
+        return RunFile(name, sign_url(app, base_url, FilePermission.SEND, FileRef(str(run.id), name)))
     except RefusedError as error:
         _log.warning("run %s: %s", run.name, error)
         return RunFile(name, None)
 
 
-def record_upload(world: AppContext, file_ref: FileRef, stored: StoredFile) -> None:
+def record_upload(app: AppContext, file_ref: FileRef, stored: StoredFile) -> None:
     """Record a run's uploaded file; if the run was deleted meanwhile, delete the file."""
     run_id = int(file_ref.folder)
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         if runs.find(transaction, run_id) is not None:
-            files.put(transaction, File(run_id, file_ref.name, stored.size, stored.md5, world.clock()))
+            files.put(transaction, File(run_id, file_ref.name, stored.size, stored.md5, app.clock()))
             return
-    delete_folder(world, run_id)
+    delete_folder(app, run_id)
 
 
-def delete(world: AppContext, wanted: list[FileRef]) -> None:
+def delete(app: AppContext, wanted: list[FileRef]) -> None:
     """Delete runs' files; missing ones are ignored."""
     known = []
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         for file_ref in wanted:
             if runs.find(transaction, int(file_ref.folder)) is None:
                 continue
@@ -262,9 +262,9 @@ def delete(world: AppContext, wanted: list[FileRef]) -> None:
                 files.remove(transaction, int(file_ref.folder), [file_ref.name])
                 known.append(file_ref)
     for file_ref in known:
-        file_ref.path_in(world.files).unlink(missing_ok=True)
+        file_ref.path_in(app.files).unlink(missing_ok=True)
 
 
-def delete_folder(world: AppContext, run_id: int) -> None:
+def delete_folder(app: AppContext, run_id: int) -> None:
     """Delete a run's folder from the disk."""
-    shutil.rmtree(world.files / str(run_id), ignore_errors=True)
+    shutil.rmtree(app.files / str(run_id), ignore_errors=True)

@@ -228,14 +228,14 @@ class Executor:
         """Return whether a request is a query; RefusedError for an invalid document."""
         return _is_query(self._documents.read(request.query), request)
 
-    def execute(self, world: AppContext, caller: Caller, request: GraphQLRequest) -> Answered:
+    def execute(self, app: AppContext, caller: Caller, request: GraphQLRequest) -> Answered:
         """Return the answer to a request; RefusedError, or a resolver's exception, otherwise."""
         document = self._documents.read(request.query)
-        world = world.seen_by(caller)
+        app = app.seen_by(caller)
         with ExitStack() as stack:
-            begin = partial(stack.enter_context, world.database.read())
+            begin = partial(stack.enter_context, app.database.read())
             deadline = self._deadline(document, request)
-            asked = Context(world, caller, begin, deadline, request.variables or {})
+            asked = Context(app, caller, begin, deadline, request.variables or {})
             return Answered(self._run(document, request, asked), asked.must_last)
 
     def _deadline(self, document: DocumentNode, request: GraphQLRequest) -> Deadline:

@@ -67,7 +67,7 @@ _FAILURES: Final[Mapping[Any, Any]] = {
 
 
 def make_app(
-    world: AppContext,
+    app: AppContext,
     *,
     host: str,
     tidy_every_s: float = TIDY_EVERY_S,
@@ -78,22 +78,22 @@ def make_app(
 
     Pages are at most `pages_fresh_s` seconds behind the database.
     """
-    pages = PageRoutes(world, fresh_s=pages_fresh_s)
-    handlers = _Handlers(world, tidy_every_s, pages, make_executor)
+    pages = PageRoutes(app, fresh_s=pages_fresh_s)
+    handlers = _Handlers(app, tidy_every_s, pages, make_executor)
     return Starlette(
         routes=[
             *handlers.routes(),
-            *pool_routes(world, handlers.in_thread, handlers.flush),
+            *pool_routes(app, handlers.in_thread, handlers.flush),
             *pages.acts(handlers.change),
             *pages.routes(),
         ],
         middleware=[
             Middleware(
                 Gate,
-                master_key=world.master_key,
+                master_key=app.master_key,
                 host=host,
-                auth=BrowserAuth(world.master_key, world.clock),
-                is_alive=partial(pool_service.is_alive, world),
+                auth=BrowserAuth(app.master_key, app.clock),
+                is_alive=partial(pool_service.is_alive, app),
             )
         ],
         exception_handlers=_FAILURES,
@@ -105,14 +105,14 @@ class _Handlers:
     """One method per route."""
 
     def __init__(
-        self, world: AppContext, tidy_every_s: float, pages: PageRoutes, make_executor: MakeExecutor
+        self, app: AppContext, tidy_every_s: float, pages: PageRoutes, make_executor: MakeExecutor
     ) -> None:
-        self._world = world
+        self._app = app
         self._pages = pages
         self._tidy_every_s = tidy_every_s
         self._is_ending = False
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
-        self._executing = ExecutorThreads(world, self._writer, make_executor)
+        self._executing = ExecutorThreads(app, self._writer, make_executor)
 
     def routes(self) -> list[Route]:
         return [
@@ -157,21 +157,21 @@ class _Handlers:
         names = request.path_params
         path = RunPath(names["entity"], names["project"], names["run"])
         chunk = file_stream.read_chunk(await json_body(request))
-        world = self._world.seen_by(caller_of(request))
-        stop = await self.in_thread(file_stream.receive, world, path, chunk)
+        app = self._app.seen_by(caller_of(request))
+        stop = await self.in_thread(file_stream.receive, app, path, chunk)
         if chunk.exitcode is not None:
             await self.flush()
         return JSONResponse({"exitcode": None, "limits": {}} | ({"stopped": True} if stop else {}))
 
     async def upload(self, request: Request) -> Response:
-        file_ref = _allowed(self._world, request, FilePermission.SEND)
-        stored = await run_files.store(self._world, file_ref, pieces(request))
+        file_ref = _allowed(self._app, request, FilePermission.SEND)
+        stored = await run_files.store(self._app, file_ref, pieces(request))
         if file_ref.folder not in (BLOBS, MANIFESTS):
-            await self.in_thread(run_files.record_upload, self._world, file_ref, stored)
+            await self.in_thread(run_files.record_upload, self._app, file_ref, stored)
         return Response(status_code=200)
 
     async def download(self, request: Request) -> Response:
-        return self._file(_allowed(self._world, request, FilePermission.FETCH))
+        return self._file(_allowed(self._app, request, FilePermission.FETCH))
 
     async def artifact_file(self, request: Request) -> Response:
         digest = request.path_params["digest"]
@@ -180,7 +180,7 @@ class _Handlers:
         return self._file(FileRef(BLOBS, digest))
 
     def _file(self, file_ref: FileRef) -> Response:
-        path = file_ref.path_in(self._world.files)
+        path = file_ref.path_in(self._app.files)
         if not path.is_file():
             raise RefusedError("this file doesn't exist, or was deleted", status=404)
         # Never as a page: a file that a run stored must not run scripts in a user's browser.
@@ -192,15 +192,15 @@ class _Handlers:
 
     async def progress(self, request: Request) -> Response:
         at = _supervised(request)
-        return JSONResponse(asdict(await self.in_thread(supervision.progress, self._world, at)))
+        return JSONResponse(asdict(await self.in_thread(supervision.progress, self._app, at)))
 
     async def unconfirmed_runs(self, request: Request) -> Response:
         at = _supervised(request)
-        return JSONResponse(await self.in_thread(supervision.unconfirmed_runs, self._world, at))
+        return JSONResponse(await self.in_thread(supervision.unconfirmed_runs, self._app, at))
 
     async def awaited(self, request: Request) -> Response:
         at = _supervised(request)
-        runs = await self.in_thread(supervision.awaited, self._world, at)
+        runs = await self.in_thread(supervision.awaited, self._app, at)
         return JSONResponse({"runs": [asdict(run) for run in runs]})
 
     async def release(self, request: Request) -> Response:
@@ -223,7 +223,7 @@ class _Handlers:
 
     async def change(self, work: Callable[..., Result], *args: Any) -> Result:
         """Run `work` in the database's thread, and return once its commit is on the disk."""
-        result = await self.in_thread(work, self._world, *args)
+        result = await self.in_thread(work, self._app, *args)
         await self.flush()
         return result
 
@@ -233,18 +233,18 @@ class _Handlers:
         What a supervisor counts after our answer must survive a power cut: a sweep's creation, an issued run,
         a run's end. Lines before an end are on the disk with it.
         """
-        await asyncio.to_thread(self._world.database.flush)
+        await asyncio.to_thread(self._app.database.flush)
 
     async def in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Run `work` in the database's thread, after all earlier work."""
         return await run_in(self._writer, work, *args)
 
     async def _apply_timeouts_forever(self) -> None:
-        up_since = self._world.clock()
+        up_since = self._app.clock()
         while True:
             await asyncio.sleep(_TIMEOUTS_EVERY_S)
             try:
-                timed_out = await self.in_thread(lambda: apply_timeouts(self._world, up_since=up_since))
+                timed_out = await self.in_thread(lambda: apply_timeouts(self._app, up_since=up_since))
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
                 _log.exception("could not check for silent runs")
             else:
@@ -255,19 +255,19 @@ class _Handlers:
         while True:
             await asyncio.sleep(self._tidy_every_s)
             try:  # outside the database's thread: it lists many files
-                await asyncio.to_thread(tidy, self._world, lambda: not self._is_ending)
+                await asyncio.to_thread(tidy, self._app, lambda: not self._is_ending)
             except Exception:  # noqa: BLE001  # an edge: the server goes on, and looks again
                 _log.exception("could not collect garbage")
 
 
-def _allowed(world: AppContext, request: Request, permission: FilePermission) -> FileRef:
+def _allowed(app: AppContext, request: Request, permission: FilePermission) -> FileRef:
     """Return the file of a signed URL; RefusedError (403) for an invalid or expired one."""
     query, names = request.query_params, request.path_params
     expires = query.get("expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):
         raise RefusedError("this file's address is invalid", status=403)
     file_ref = FileRef.from_path(names["folder"], names["name"])
-    run_files.check_ticket(world, FileTicket(permission, file_ref, int(expires)), query.get("signature", ""))
+    run_files.check_ticket(app, FileTicket(permission, file_ref, int(expires)), query.get("signature", ""))
     return file_ref
 
 

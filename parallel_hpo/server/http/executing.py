@@ -44,22 +44,22 @@ class ModelThread:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="models")
         self._turn = asyncio.Lock()
 
-    async def answer(self, world: AppContext, execute: Callable[[AppContext], Awaitable[Result]]) -> Result:
+    async def answer(self, app: AppContext, execute: Callable[[AppContext], Awaitable[Result]]) -> Result:
         """Return the result of `execute`, after asking a model if it needs one."""
         try:
-            return await execute(world)
+            return await execute(app)
         except AskFirstError as first:
             sweep_id = first.sweep_id
         async with self._turn:  # else concurrent requests would get the same run
             while True:
-                asked = await self._ask(world, sweep_id)
+                asked = await self._ask(app, sweep_id)
                 with suppress(AskFirstError):  # another server process issued a run first
                     return await execute(asked)
 
-    async def _ask(self, world: AppContext, sweep_id: str) -> AppContext:
-        loop, engines = asyncio.get_running_loop(), world.engines
-        asked = await loop.run_in_executor(self._thread, engines.ask, world.database, sweep_id)
-        return replace(world, asked=asked)
+    async def _ask(self, app: AppContext, sweep_id: str) -> AppContext:
+        loop, engines = asyncio.get_running_loop(), app.engines
+        asked = await loop.run_in_executor(self._thread, engines.ask, app.database, sweep_id)
+        return replace(app, asked=asked)
 
     def close(self) -> None:
         """Cancel waiting asks, without waiting for one in progress."""
@@ -76,8 +76,8 @@ def make_executor() -> Executor:
 class ExecutorThreads:
     """The executor and its threads, for all requests of one event loop."""
 
-    def __init__(self, world: AppContext, writer: ThreadPoolExecutor, make: MakeExecutor) -> None:
-        self._world = world
+    def __init__(self, app: AppContext, writer: ThreadPoolExecutor, make: MakeExecutor) -> None:
+        self._app = app
         self._writer = writer
         self._make = make
         self._made: Executor | None = None
@@ -101,16 +101,16 @@ class ExecutorThreads:
         executor = await self._executor()
 
         def execute(
-            world: AppContext,
+            app: AppContext,
         ) -> tuple[Response, bool]:  # with its JSON, which is slow for a big answer
-            answer = executor.execute(world, caller, wanted)
+            answer = executor.execute(app, caller, wanted)
             return JSONResponse({"data": answer.data}), answer.must_last
 
         if not executor.knows(wanted):
             await asyncio.to_thread(executor.only_reads, wanted)
         if executor.only_reads(wanted):
-            return await run_in(self._readers, execute, self._world)
-        return await self._asking.answer(self._world, lambda world: run_in(self._writer, execute, world))
+            return await run_in(self._readers, execute, self._app)
+        return await self._asking.answer(self._app, lambda app: run_in(self._writer, execute, app))
 
     async def _executor(self) -> Executor:
         async with self._turn:

@@ -29,10 +29,10 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 def pool_routes(
-    world: AppContext, in_thread: InThread, wait_for_disk: Callable[[], Awaitable[None]]
+    app: AppContext, in_thread: InThread, wait_for_disk: Callable[[], Awaitable[None]]
 ) -> list[Route]:
     """Return the routes; `wait_for_disk` returns once all commits are on the disk."""
-    handlers = _PoolHandlers(world, in_thread, wait_for_disk)
+    handlers = _PoolHandlers(app, in_thread, wait_for_disk)
     posts = {
         "": handlers.open_pool,
         "/join": handlers.join,
@@ -53,9 +53,9 @@ class _PoolHandlers:
     """One method per route."""
 
     def __init__(
-        self, world: AppContext, in_thread: InThread, wait_for_disk: Callable[[], Awaitable[None]]
+        self, app: AppContext, in_thread: InThread, wait_for_disk: Callable[[], Awaitable[None]]
     ) -> None:
-        self._world = world
+        self._app = app
         self._in_thread = in_thread
         self._wait_for_disk = wait_for_disk
 
@@ -66,7 +66,7 @@ class _PoolHandlers:
 
     async def facts(self, request: Request) -> Response:
         sweep = _for_sweep(request)
-        text = await asyncio.to_thread(pool.facts, self._world, sweep)  # the answer may be large
+        text = await asyncio.to_thread(pool.facts, self._app, sweep)  # the answer may be large
         return Response(text, media_type="application/json")
 
     async def join(self, request: Request) -> Response:
@@ -81,7 +81,7 @@ class _PoolHandlers:
         sweep = _for_sweep(request)
         report = await _message(Exchange, request)
         _expect_epoch(request, report.epoch)
-        granted, must_last = await self._in_thread(pool.exchange, self._world, sweep, report)
+        granted, must_last = await self._in_thread(pool.exchange, self._app, sweep, report)
         if must_last:
             await self._wait_for_disk()
         return JSONResponse(as_json(granted))
@@ -106,16 +106,16 @@ class _PoolHandlers:
     async def news(self, request: Request) -> Response:
         sweep = _for_head(request)
         event, notice = (_number(request, name) for name in ("event", "notice"))
-        return JSONResponse(as_json(await self._in_thread(pool.news, self._world, sweep, event, notice)))
+        return JSONResponse(as_json(await self._in_thread(pool.news, self._app, sweep, event, notice)))
 
     async def events(self, request: Request) -> Response:
         sweep = _for_sweep(request)
-        found = await asyncio.to_thread(pool.watch, self._world, sweep, _number(request, "event"))
+        found = await asyncio.to_thread(pool.watch, self._app, sweep, _number(request, "event"))
         return JSONResponse(as_json(found))
 
     async def _lasting(self, work: Callable[..., Any], *args: Any) -> Response:
         """Run `work` and answer once its commit is on the disk."""
-        result = await self._in_thread(work, self._world, *args)
+        result = await self._in_thread(work, self._app, *args)
         await self._wait_for_disk()
         return JSONResponse({} if result is None else as_json(result))
 

@@ -128,14 +128,14 @@ def serve(config: ServerConfig, *, embedded: bool = False, stdin: IO[bytes], std
     request = files_folder.folder_request(config.database_or_default, config.files, adopt=config.adopt_files)
     files = files_folder.open_folder(database, request, host=socket.gethostname())
     key = key or access.stored_key(config.folder if request.is_beside(files) else files, config.folder)
-    world = _make_context(config, database, files, key)
-    storage.clear_unfinished(world.files)
+    app = _make_context(config, database, files, key)
+    storage.clear_unfinished(app.files)
     url = _url_of(config, listener)
     try:
         server = _Server(
-            _uvicorn_config(config, world),
+            _uvicorn_config(config, app),
             listener,
-            announce=_announcer(config, listener, stdout, None if embedded else world.master_key),
+            announce=_announcer(config, listener, stdout, None if embedded else app.master_key),
             embedded=embedded,
         )
         if embedded:
@@ -216,10 +216,10 @@ def _make_context(config: ServerConfig, database: Database, files: Path, master_
     )
 
 
-def _uvicorn_config(config: ServerConfig, world: AppContext) -> uvicorn.Config:
+def _uvicorn_config(config: ServerConfig, app: AppContext) -> uvicorn.Config:
     max_connections = raise_open_files_limit()
     return uvicorn.Config(
-        make_app(world, host=config.host, make_executor=_make_executor),
+        make_app(app, host=config.host, make_executor=_make_executor),
         lifespan="on",
         log_config=None,
         access_log=False,

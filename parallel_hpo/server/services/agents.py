@@ -35,10 +35,10 @@ from parallel_hpo.server.store.sweeps import Point
 from parallel_hpo.server.values import RefusedError
 
 
-def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
+def register(app: AppContext, sweep_id: str, host: str, label: str) -> Agent:
     """Register an agent; RefusedError: 404 for an unknown sweep, 400 (as W&B) if it isn't running."""
-    now = world.clock()
-    with world.database.write() as transaction:
+    now = app.clock()
+    with app.database.write() as transaction:
         sweep = sweeps_store.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
@@ -52,7 +52,7 @@ def register(world: AppContext, sweep_id: str, host: str, label: str) -> Agent:
         if label:
             _requeue_earlier_agents(transaction, sweep_id, label)
         agent = Agent(
-            id=world.new_id(),
+            id=app.new_id(),
             sweep_id=sweep_id,
             label=label,
             host=host,
@@ -72,21 +72,21 @@ def _requeue_earlier_agents(transaction: Transaction, sweep_id: str, label: str)
         requeue(transaction, run)
 
 
-def answer_heartbeat(world: AppContext, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
+def answer_heartbeat(app: AppContext, agent_id: str, listed: frozenset[str]) -> list[dict[str, Any]]:
     """Answer a heartbeat with at most one command; RefusedError (404) for an unknown agent or sweep.
 
     AskFirstError if a model must be asked first: nothing has changed, and the caller repeats the
-    heartbeat with the suggestion in `world.asked`.
+    heartbeat with the suggestion in `app.asked`.
     """
     sweep_id = ""
     try:
-        with world.database.write() as transaction:
+        with app.database.write() as transaction:
             agent, sweep = _agent_and_sweep(transaction, agent_id)
             sweep_id = sweep.id
-            return _Heartbeat(world, transaction, agent, sweep, listed).answer()
+            return _Heartbeat(app, transaction, agent, sweep, listed).answer()
     except BaseException:
         # The engine may know changes that are rolled back now.
-        world.engines.forget(sweep_id)
+        app.engines.forget(sweep_id)
         raise
 
 
@@ -102,18 +102,18 @@ class _Heartbeat:
     """One heartbeat within its transaction."""
 
     def __init__(
-        self, world: AppContext, transaction: Transaction, agent: Agent, sweep: Sweep, listed: frozenset[str]
+        self, app: AppContext, transaction: Transaction, agent: Agent, sweep: Sweep, listed: frozenset[str]
     ) -> None:
-        self._world = world
+        self._app = app
         self._transaction = transaction
         self._agent = agent
         self._sweep = sweep
         self._listed = listed
-        self._now = world.clock()
+        self._now = app.clock()
 
     def answer(self) -> list[dict[str, Any]]:
         state = self._read_state()
-        decision = heartbeat.answer(state, self._listed, self._now, self._world.timeouts)
+        decision = heartbeat.answer(state, self._listed, self._now, self._app.timeouts)
         self._apply(decision)
         command = self._issue(state) if isinstance(decision.command, Issue) else decision.command
         return self._perform(command)
@@ -139,7 +139,7 @@ class _Heartbeat:
             supervised=agent.label != STRANGER,
             programs=agent.label == STRANGER and engines.program_of(sweep.config) is not None,
             scheduled=engines.is_scheduled(sweep.config),
-            clock_set_at=self._world.clock_set_at(),
+            clock_set_at=self._app.clock_set_at(),
         )
 
     def _apply(self, decision: Answer) -> None:
@@ -183,14 +183,14 @@ class _Heartbeat:
         if point is None:
             return heartbeat.exhausted(state, self._listed)
         own = {"agent_id": self._agent.id}
-        name = self._world.new_id()
+        name = self._app.new_id()
         run_id = create_pending(self._transaction, sweep, name, point.index, point.assigned, self._now, own)
         issued = max(sweep.issued, point.index + 1)
         sweeps_store.change(self._transaction, sweep.id, {"issued": issued, "heartbeat_at": self._now})
         return Deliver(run_id)
 
     def _new_point(self) -> Point | None:
-        parameters = self._world.engines.suggest(self._transaction, self._sweep, self._world.asked)
+        parameters = self._app.engines.suggest(self._transaction, self._sweep, self._app.asked)
         return None if parameters is None else Point(self._sweep.issued, json.dumps(parameters))
 
     def _cap_reached(self) -> bool:

@@ -77,15 +77,15 @@ def read_chunk(body: Any) -> Chunk:
     return Chunk(tuple(batches), summary, bool(body.get("preempting")), exitcode)
 
 
-def receive(world: AppContext, path: RunPath, chunk: Chunk) -> bool:
+def receive(app: AppContext, path: RunPath, chunk: Chunk) -> bool:
     """Store a chunk and return whether the run should stop; RefusedError (404) for an unknown run."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         run = runs.at(transaction, path)
         if run is None:
             raise RefusedError(f"run {path.entity}/{path.project}/{path.name} doesn't exist", status=404)
-        changes: dict[str, Any] = {"heard_at": world.clock()}
+        changes: dict[str, Any] = {"heard_at": app.clock()}
         if run.started_at is None:
-            changes["started_at"] = world.clock()
+            changes["started_at"] = app.clock()
         rows: list[Mapping[str, Any]] = []
         for batch in chunk.batches:
             stored = _store(transaction, run, batch)

@@ -41,48 +41,48 @@ from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.values import RefusedError
 
 
-def open_pool(world: AppContext, sweep_id: str, request: NewPool) -> PoolState:
+def open_pool(app: AppContext, sweep_id: str, request: NewPool) -> PoolState:
     """Create a sweep's pool, or reopen it; RefusedError (400) for an invalid request."""
     if request.path.rpartition("/")[2] != sweep_id:
         raise RefusedError(f"NewPool.path {request.path!r} is not sweep {sweep_id}'s", status=400)
-    new = _new_pool(request, world.clock())
-    with world.database.write() as transaction:
+    new = _new_pool(request, app.clock())
+    with app.database.write() as transaction:
         if store.find(transaction, sweep_id) is None:
             store.create(transaction, sweep_id, new)
         store.put_facts(transaction, sweep_id, request)
         sweep = sweeps.find(transaction, sweep_id) if new.is_local else None
         if sweep is not None:
-            sweep_service.resume(transaction, sweep, world.clock())
-    with _pool_draft(world, sweep_id) as draft:
+            sweep_service.resume(transaction, sweep, app.clock())
+    with _pool_draft(app, sweep_id) as draft:
         pool_exchange.reopen(draft, new)
     pool = draft.pool
     return PoolState(pool.started, pool.started - pool.open_runs, pool.events, len(draft.living()))
 
 
-def is_alive(world: AppContext, sweep_id: str, epoch: int) -> bool:
+def is_alive(app: AppContext, sweep_id: str, epoch: int) -> bool:
     """Return whether the node with this epoch is still in the pool."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         return store.is_alive(transaction, sweep_id, epoch)
 
 
-def facts(world: AppContext, sweep_id: str) -> str:
+def facts(app: AppContext, sweep_id: str) -> str:
     """Return the request that opened a pool, as JSON; RefusedError (404) if there is none."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         text = store.facts(transaction, sweep_id)
     if text is None:
         raise _unknown(sweep_id)
     return text
 
 
-def join(world: AppContext, sweep_id: str, request: Join) -> Joined:
+def join(app: AppContext, sweep_id: str, request: Join) -> Joined:
     """Add a node to a pool; RefusedError (409) if its software differs, or the pool has ended."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         head = store.versions(transaction, sweep_id)
     if head is None:
         raise _unknown(sweep_id)
     problem = version_problem(head, request.versions, request.name)
     with _pool_draft(
-        world, sweep_id, dying=lambda node: node.epoch == request.previous, share=request.share
+        app, sweep_id, dying=lambda node: node.epoch == request.previous, share=request.share
     ) as draft:
         if problem:
             draft.add_event("refused", None, {"name": request.name, "reason": problem})
@@ -91,7 +91,7 @@ def join(world: AppContext, sweep_id: str, request: Join) -> Joined:
         raise PoolEndedError(sweep_id, draft.pool.ends)
     if problem or node is None:
         raise RefusedError(str(problem), status=409)
-    return Joined(node.epoch, node.name, node_key(world.master_key, sweep_id, node.epoch))
+    return Joined(node.epoch, node.name, node_key(app.master_key, sweep_id, node.epoch))
 
 
 class PoolEndedError(RefusedError):
@@ -102,51 +102,51 @@ class PoolEndedError(RefusedError):
         self.ends = ends
 
 
-def exchange(world: AppContext, sweep_id: str, report: Exchange) -> tuple[Granted, bool]:
+def exchange(app: AppContext, sweep_id: str, report: Exchange) -> tuple[Granted, bool]:
     """Apply a node's report; return its grant, and whether that must be on the disk before the answer."""
     named = {start.run.run_id for start in report.starts} | {end.run_id for end in report.ends}
-    with _pool_draft(world, sweep_id, epoch=report.epoch, named=named) as draft:
+    with _pool_draft(app, sweep_id, epoch=report.epoch, named=named) as draft:
         granted = exchanged(draft, report)
     if not granted.gone:
-        world.notices.post(sweep_id, report.epoch, report.notices, world.clock())
+        app.notices.post(sweep_id, report.epoch, report.notices, app.clock())
     return granted, bool(draft.events)
 
 
-def leave(world: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
+def leave(app: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
     """Remove a node that runs nothing any more."""
-    with _pool_draft(world, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
+    with _pool_draft(app, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
         pool_exchange.leave(draft, epoch, reason)
 
 
-def lose(world: AppContext, sweep_id: str, lost: NodeLost) -> None:
+def lose(app: AppContext, sweep_id: str, lost: NodeLost) -> None:
     """Apply an engine's report that a node's task was lost."""
     with _pool_draft(
-        world, sweep_id, by_head=True, dying=lambda node: pool_exchange.concerns(lost, node)
+        app, sweep_id, by_head=True, dying=lambda node: pool_exchange.concerns(lost, node)
     ) as draft:
         pool_exchange.lose(draft, lost)
 
 
-def stop(world: AppContext, sweep_id: str, ends: SweepEnd) -> None:
+def stop(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
     """End a pool at the coordinator's request: all nodes leave."""
-    with _pool_draft(world, sweep_id, by_head=True) as draft:
+    with _pool_draft(app, sweep_id, by_head=True) as draft:
         pool_ending.stop(draft, ends)
 
 
-def news(world: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
+def news(app: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
     """Return events and notices that are new to the coordinator, and renew its last contact."""
-    with _pool_draft(world, sweep_id, by_head=True) as draft:
+    with _pool_draft(app, sweep_id, by_head=True) as draft:
         ends, living = draft.pool.ends, len(draft.living())
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         events = store.events_after(transaction, sweep_id, event, AT_ONCE)
         running = store.running(transaction, sweep_id)
-    notices, last = world.notices.after(sweep_id, notice)
+    notices, last = app.notices.after(sweep_id, notice)
     return PoolNews(tuple(events), notices, last, ends, living, running)
 
 
-def watch(world: AppContext, sweep_id: str, event: int) -> PoolNews:
+def watch(app: AppContext, sweep_id: str, event: int) -> PoolNews:
     """Return the events after a number and the pool's state; unlike `news`, change nothing."""
-    moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
-    with world.database.read() as transaction:
+    moment = Moment(app.clock(), max(app.up_since, app.clock_set_at()))
+    with app.database.read() as transaction:
         pool = store.find(transaction, sweep_id)
         if pool is None:
             raise _unknown(sweep_id)
@@ -180,10 +180,10 @@ class PoolSummary:
     """Number of runs by outcome; None: those that are open."""
 
 
-def summaries(world: AppContext, *, without: Collection[str]) -> list[PoolSummary]:
+def summaries(app: AppContext, *, without: Collection[str]) -> list[PoolSummary]:
     """Return summaries of all pools, except those of sweeps with these ids; the first opened first."""
-    moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
-    with world.database.read() as transaction:
+    moment = Moment(app.clock(), max(app.up_since, app.clock_set_at()))
+    with app.database.read() as transaction:
         pools = [each for each in store.all_pools(transaction) if each[0] not in without]
         return [_summary(transaction, sweep_id, pool, moment) for sweep_id, pool in pools]
 
@@ -218,7 +218,7 @@ def _summary(transaction: Transaction, sweep_id: str, pool: Pool, moment: Moment
 
 @contextmanager
 def _pool_draft(
-    world: AppContext,
+    app: AppContext,
     sweep_id: str,
     *,
     epoch: int | None = None,
@@ -232,8 +232,8 @@ def _pool_draft(
     `epoch` is the node that sends the request and `named` are the runs in it. `dying` selects nodes that
     the request may remove: all of their runs are loaded. `share` is the share that a node joins for.
     """
-    moment = Moment(world.clock(), max(world.up_since, world.clock_set_at()))
-    with world.database.write() as transaction:
+    moment = Moment(app.clock(), max(app.up_since, app.clock_set_at()))
+    with app.database.write() as transaction:
         pool = store.find(transaction, sweep_id)
         if pool is None:
             raise _unknown(sweep_id)

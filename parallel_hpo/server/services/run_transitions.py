@@ -143,12 +143,12 @@ def _is_point_reissued(sweep: Sweep, run: Run) -> bool:
     return was_issued and not engines.is_scheduled(sweep.config)
 
 
-def apply_timeouts(world: AppContext, *, up_since: float) -> list[str]:
+def apply_timeouts(app: AppContext, *, up_since: float) -> list[str]:
     """Apply the timeouts of silent runs and agents once, and return the affected runs' names."""
-    before = world.clock() - world.timeouts.silent_s
-    if before < max(up_since, world.clock_set_at()):
+    before = app.clock() - app.timeouts.silent_s
+    if before < max(up_since, app.clock_set_at()):
         return []
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         silent = pending_runs.silent(transaction, before)
         for run in silent:
             apply_event(transaction, run, silence(stop_requested=run.stop_requested))

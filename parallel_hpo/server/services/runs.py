@@ -36,7 +36,7 @@ from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError, read_object
 
 
-def rewind(world: AppContext, path: RunPath, metric: str, value: float, *, opener: str = STRANGER) -> Run:
+def rewind(app: AppContext, path: RunPath, metric: str, value: float, *, opener: str = STRANGER) -> Run:
     """Delete a run's history after a step, and restart the run there; RefusedError for an invalid request.
 
     `opener` is the label of the request's key. A supervisor uploads the rest of an attempt that had rewound
@@ -45,12 +45,12 @@ def rewind(world: AppContext, path: RunPath, metric: str, value: float, *, opene
     if metric != METRIC:
         raise RefusedError(f"runs are rewound by their {METRIC}, not by {metric!r}")
     point = BranchPoint(path.name, read_step(value))
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         run = runs.at(transaction, path)
         if run is None:
             where = f"{path.entity}/{path.project}/{path.name}"
             raise RefusedError(f"run {where} doesn't exist: resume_from rewinds one that does")
-        changes: dict[str, Any] = {"heard_at": world.clock()} | restart_changes(run)
+        changes: dict[str, Any] = {"heard_at": app.clock()} | restart_changes(run)
         if opener != SUPERVISOR:
             lines.cut_history(transaction, run.id, point.end)
             lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
@@ -122,16 +122,16 @@ class Upserted:
     inserted: bool
 
 
-def upsert(world: AppContext, request: RunUpsert, *, opener: str = STRANGER) -> Upserted:
+def upsert(app: AppContext, request: RunUpsert, *, opener: str = STRANGER) -> Upserted:
     """Start, resume or change a run; RefusedError if what it refers to doesn't exist.
 
     `opener` is the label of the request's key.
     """
     changes = _changes(request)
-    life = {"heard_at": world.clock()}
-    with world.database.write() as transaction:
+    life = {"heard_at": app.clock()}
+    with app.database.write() as transaction:
         if request.id is None:
-            return _start(world, transaction, request, changes | life, opener)
+            return _start(app, transaction, request, changes | life, opener)
         run = _existing(runs.find(transaction, request.id), str(request.id))
         if request.name is None:
             return _edit(transaction, run, changes)
@@ -140,9 +140,9 @@ def upsert(world: AppContext, request: RunUpsert, *, opener: str = STRANGER) -> 
         return _continue(transaction, run, own | changes | life)
 
 
-def request_stop(world: AppContext, run_id: int) -> bool:
+def request_stop(app: AppContext, run_id: int) -> bool:
     """Ask a run to stop; its agent or its own client learns it with the next heartbeat."""
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
         if run.waiting and run.state is RunState.PENDING:  # no agent has it
             apply_event(transaction, run, RunEvent.OWNER_KILLED)
@@ -150,11 +150,11 @@ def request_stop(world: AppContext, run_id: int) -> bool:
     return True
 
 
-def set_state(world: AppContext, run_id: int, state: str) -> None:
+def set_state(app: AppContext, run_id: int, state: str) -> None:
     """Set the state of a run outside sweeps (wandb client: `run.update_state`)."""
     if state not in _STATES:
         raise RefusedError(f"state {state[:40]!r}: one of {', '.join(_STATES)}")
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         run = _existing(runs.find(transaction, run_id), str(run_id))
         if run.sweep_id is not None:
             raise RefusedError(f"run {run.name} belongs to sweep {run.sweep_id}, which sets its runs' states")
@@ -166,9 +166,9 @@ def set_state(world: AppContext, run_id: int, state: str) -> None:
             raise RefusedError(f"invalid state transition: {error}") from None
 
 
-def alert(world: AppContext, path: RunPath, title: str, text: str, severity: str) -> None:
+def alert(app: AppContext, path: RunPath, title: str, text: str, severity: str) -> None:
     """Log a run's alert; this server sends no mail."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         _existing(runs.at(transaction, path), path.name)
     where = f"{path.entity}/{path.project}/{path.name}"
     # Quoted, so that a run's text can't pose as log lines.
@@ -192,14 +192,14 @@ def _continue(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Up
 
 
 def _start(
-    world: AppContext, transaction: Transaction, request: RunUpsert, changes: dict[str, Any], opener: str
+    app: AppContext, transaction: Transaction, request: RunUpsert, changes: dict[str, Any], opener: str
 ) -> Upserted:
-    name = request.name or world.new_id()
+    name = request.name or app.new_id()
     point = read_branch_point(read_object(changes.get("config", "{}"), "the run's config"))
     found = _issued_run(transaction, request.sweep, name)
     if found is None:
         project = projects.ensure(
-            transaction, request.entity or DEFAULT_ENTITY, request.project or DEFAULT_PROJECT, world.clock()
+            transaction, request.entity or DEFAULT_ENTITY, request.project or DEFAULT_PROJECT, app.clock()
         )
         found = runs.in_project(transaction, project.id, name)
     if found is None:

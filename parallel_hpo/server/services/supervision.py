@@ -49,31 +49,31 @@ class SweepAt:
     sweep: str
 
 
-def progress(world: AppContext, at: SweepAt) -> SweepProgress:
+def progress(app: AppContext, at: SweepAt) -> SweepProgress:
     """Return a sweep's state and counts; RefusedError (404) if it doesn't exist."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         sweep = _sweep(transaction, at)
         counts = sweeps.counts(transaction, sweep.id)
     return SweepProgress(sweep.state, {str(state): counts.get(state, 0) for state in RunState})
 
 
-def unconfirmed_runs(world: AppContext, at: SweepAt) -> dict[str, str]:
+def unconfirmed_runs(app: AppContext, at: SweepAt) -> dict[str, str]:
     """Return the states, by name, of runs that haven't reported their end themselves."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         sweep = _sweep(transaction, at)
         states = pending_runs.unconfirmed_runs(transaction, sweep.id)
     return {name: str(state) for name, state in states.items()}
 
 
-def awaited(world: AppContext, at: SweepAt) -> list[PendingRun]:
+def awaited(app: AppContext, at: SweepAt) -> list[PendingRun]:
     """Return the runs that idle agents wait for, since they may be requeued; none while paused."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         sweep = _sweep(transaction, at)
         gives = sweep.state is SweepState.RUNNING and not engines.is_scheduled(sweep.config)
         return pending_runs.requeuable_runs(transaction, sweep.id) if gives else []
 
 
-def release(world: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
+def release(app: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:
     """Requeue the never-started runs of the agents whose label has this prefix, and return the runs' names.
 
     A prefix matches whole words: `w_1` doesn't match `w_12`. Those agents are gone for good: one that still
@@ -81,7 +81,7 @@ def release(world: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[s
     """
     if not label_prefix:
         raise RefusedError("label_prefix must not be empty", status=400)
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         sweep = _sweep(transaction, at)
         issued = dismiss_agents(transaction, sweep.id, label_prefix)
         return requeue_unstarted(transaction, issued, keep)
@@ -104,19 +104,19 @@ def requeue_unstarted(transaction: Transaction, issued: Sequence[Run], keep: Col
     return [run.name for run in issued if run.name not in keep]
 
 
-def set_state(world: AppContext, at: SweepAt, state: str) -> str:
+def set_state(app: AppContext, at: SweepAt, state: str) -> str:
     """Set a sweep's state by name, as clients do, and return its new state."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         sweep = _sweep(transaction, at)
-    return sweep_service.upsert(world, SweepUpsert(id=sweep.id, state=state)).state
+    return sweep_service.upsert(app, SweepUpsert(id=sweep.id, state=state)).state
 
 
-def end_run(world: AppContext, at: SweepAt, name: str, state: str) -> str:
+def end_run(app: AppContext, at: SweepAt, name: str, state: str) -> str:
     """End a run as its owner reports, unless the run reported its own end; return its new state."""
     event = ENDINGS.get(state)
     if event is None:
         raise RefusedError(f"state {state!r}: one of {', '.join(ENDINGS)}", status=400)
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         run = runs.at(transaction, RunPath(at.entity, at.project, name))
         if run is None or run.sweep_id != at.sweep:
             raise RefusedError(f"run {name} doesn't exist in sweep {at.sweep}", status=404)

@@ -56,33 +56,33 @@ class SweepUpsert:
     prior_runs_filters: str | None = None
 
 
-def upsert(world: AppContext, request: SweepUpsert) -> Sweep:
+def upsert(app: AppContext, request: SweepUpsert) -> Sweep:
     """Create a sweep, or change the one with the id; RefusedError for an invalid request."""
-    sweep_id = _create(world, request) if request.id is None else _change(world, request.id, request)
-    with world.database.read() as transaction:
+    sweep_id = _create(app, request) if request.id is None else _change(app, request.id, request)
+    with app.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
     if sweep is None:
         raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
     return sweep
 
 
-def paused_among(world: AppContext, sweep_ids: Iterable[str]) -> frozenset[str]:
+def paused_among(app: AppContext, sweep_ids: Iterable[str]) -> frozenset[str]:
     """Return the ids of the paused ones among sweeps; unknown sweeps are ignored."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         found = [sweeps.find(transaction, sweep_id) for sweep_id in sweep_ids]
     return frozenset(sweep.id for sweep in found if sweep is not None and sweep.state is SweepState.PAUSED)
 
 
-def _create(world: AppContext, request: SweepUpsert) -> str:
+def _create(app: AppContext, request: SweepUpsert) -> str:
     if request.config is None:
         raise RefusedError("a new sweep needs a configuration")
     values = _config_columns(request.config) | _text_columns(request)
     values |= _prior_run_changes(request.config, request)
     seed = engines.parse(request.config).seed
-    values["seed"] = world.new_seed() if seed is None else seed
+    values["seed"] = app.new_seed() if seed is None else seed
     state = SweepState.PENDING if request.state is None else _state_after(SweepState.PENDING, request.state)
-    now, sweep_id = world.clock(), world.new_id()
-    with world.database.write() as transaction:
+    now, sweep_id = app.clock(), app.new_id()
+    with app.database.write() as transaction:
         if only_sweep(transaction) is not None:
             raise RefusedError(
                 "a run of a sweep can't create sweeps: its key is valid for its own sweep only"
@@ -95,11 +95,11 @@ def _create(world: AppContext, request: SweepUpsert) -> str:
     return sweep_id
 
 
-def _change(world: AppContext, sweep_id: str, request: SweepUpsert) -> str:
+def _change(app: AppContext, sweep_id: str, request: SweepUpsert) -> str:
     changes = _text_columns(request)
     if request.config is not None:
         changes |= _config_columns(request.config)
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
@@ -114,7 +114,7 @@ def _change(world: AppContext, sweep_id: str, request: SweepUpsert) -> str:
                 pending_runs.request_stop(transaction, sweep_id)
             if changes["state"] in ENDED:
                 withdraw(transaction, sweep)
-        sweeps.change(transaction, sweep_id, changes | {"updated_at": world.clock()})
+        sweeps.change(transaction, sweep_id, changes | {"updated_at": app.clock()})
         if request.config is not None and metric_of(sweep.config) != metric_of(request.config):
             recompute_values(
                 transaction, sweep_id
@@ -182,28 +182,28 @@ def _state_after(state: SweepState, name: str) -> SweepState:
         raise RefusedError(str(error)) from None
 
 
-def create_project(world: AppContext, entity: str, name: str) -> Project:
+def create_project(app: AppContext, entity: str, name: str) -> Project:
     """Return the project, created if needed; RefusedError for an empty or too long name."""
     if not name or len(name) > _NAME_LENGTH:
         raise RefusedError(f"project name: 1 to {_NAME_LENGTH} characters")
-    with world.database.write() as transaction:
-        return projects.ensure(transaction, entity, name, world.clock())
+    with app.database.write() as transaction:
+        return projects.ensure(transaction, entity, name, app.clock())
 
 
-def enqueue(world: AppContext, sweep_id: str, parameters: str, display_name: str | None) -> str:
+def enqueue(app: AppContext, sweep_id: str, parameters: str, display_name: str | None) -> str:
     """Queue a run with these parameters (a JSON object) for the next agent, and return its name.
 
     RefusedError if the sweep has ended, its run_cap is reached, or a value is not valid JSON. A
     scheduler's run beyond the cap is stored, but no agent gets it.
     """
     values = _read_parameters(parameters)
-    now = world.clock()
-    with world.database.write() as transaction:
+    now = app.clock()
+    with app.database.write() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             raise RefusedError(f"sweep {sweep_id} doesn't exist", status=404)
         within_cap = _check_accepts_runs(sweep)
-        name = world.new_id()
+        name = app.new_id()
         index = sweep.issued if within_cap else None
         own = {"display_name": display_name, "waiting": within_cap}
         create_pending(transaction, sweep, name, index, json.dumps(values), now, own)

@@ -85,7 +85,7 @@ def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(stage: SessionS
 def test_a_sweep_that_has_no_room_for_a_queued_run_says_so(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3, run_cap=1))
     stage.perform(sweep, stage.agent(sweep))
-    with pytest.raises(RefusedError, match=r"all the runs that its run_cap allows \(1\)"):
+    with pytest.raises(RefusedError, match=r"reached its run_cap \(1\)"):
         enqueue(stage, sweep, {"x": 1})
     stage.set_state(sweep, "CANCELED")
     with pytest.raises(RefusedError, match="is CANCELED: it takes no more runs"):

@@ -199,7 +199,7 @@ def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifa
         history_step=input.get("historyStep"),
         ttl_s=input.get("ttlDurationSeconds"),
     )
-    return {"artifact": versions.create(context(info).world, request)}
+    return {"artifact": versions.create(context(info).app, request)}
 
 
 def _create_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _create_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[st
         raise RefusedError(_NOT_TOGETHER)
     key = key_of(ARTIFACT, input["artifactID"])
     if input.get("type") == "INCREMENTAL":
-        versions.expect_increment(context(info).world, key)
+        versions.expect_increment(context(info).app, key)
     return _manifest_to_send(info, key)
 
 
@@ -216,7 +216,7 @@ def _update_manifest(_source: Any, info: Info, input: dict[str, Any]) -> dict[st
 
 
 def _manifest_to_send(info: Info, artifact_id: int) -> dict[str, Any]:
-    with context(info).world.database.read() as transaction:
+    with context(info).app.database.read() as transaction:
         artifact = versions.changeable(transaction, artifact_id)
     if artifact.state != PENDING:
         raise RefusedError("this artifact is committed already")
@@ -231,16 +231,16 @@ def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, 
     if len(input["artifactFiles"]) > _MAX_FILES:
         raise RefusedError(f"more than {_MAX_FILES} files at once")
     check_region(input.get("storageRegion"))
-    world = context(info).world
+    app = context(info).app
     known: dict[int, Artifact] = {}
     nodes = []
-    with world.database.write() as transaction:
+    with app.database.write() as transaction:
         for spec in input["artifactFiles"]:
             key = key_of(ARTIFACT, spec["artifactID"])
             if key not in known:
-                known[key] = versions.touch(transaction, key, world.clock())
+                known[key] = versions.touch(transaction, key, app.clock())
             file_ref = contents.blob_of(spec["md5"])
-            expected = not contents.protect(transaction, world, file_ref)
+            expected = not contents.protect(transaction, app, file_ref)
             file_id = f"{spec['artifactID']}:{spec['name']}"
             nodes.append(
                 FileNode(
@@ -256,41 +256,41 @@ def _create_files(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, 
 
 
 def _commit(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
-    return {"artifact": versions.commit(context(info).world, key_of(ARTIFACT, input["artifactID"]))}
+    return {"artifact": versions.commit(context(info).app, key_of(ARTIFACT, input["artifactID"]))}
 
 
 def _update(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
-    world, key = context(info).world, key_of(ARTIFACT, input["artifactID"])
+    app, key = context(info).app, key_of(ARTIFACT, input["artifactID"])
     columns = {"description": "description", "metadata": "metadata", "ttlDurationSeconds": "ttl_s"}
     changes = {column: input[name] for name, column in columns.items() if input.get(name) is not None}
     if "metadata" in changes:
         read_object(changes["metadata"], "the artifact's metadata")
     if input.get("aliases") is not None:
-        versions.add_aliases(world, key, _alias_wishes(input))
+        versions.add_aliases(app, key, _alias_wishes(input))
     tags = (_tag_names(input.get("tagsToAdd")), _tag_names(input.get("tagsToDelete")))
-    return {"artifact": versions.update(world, key, ArtifactChanges(changes, *tags))}
+    return {"artifact": versions.update(app, key, ArtifactChanges(changes, *tags))}
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
     key = key_of(ARTIFACT, input["artifactID"])
     with_aliases = bool(input.get("deleteAliases"))
-    return {"artifact": versions.delete(context(info).world, key, with_aliases=with_aliases)}
+    return {"artifact": versions.delete(context(info).app, key, with_aliases=with_aliases)}
 
 
 def _use(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Artifact]:
     path = RunPath(input["entityName"], input["projectName"], input["runName"])
-    return {"artifact": versions.use(context(info).world, key_of(ARTIFACT, input["artifactID"]), path)}
+    return {"artifact": versions.use(context(info).app, key_of(ARTIFACT, input["artifactID"]), path)}
 
 
 def _add_aliases(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     key = key_of(ARTIFACT, input["artifactID"])
-    versions.add_aliases(context(info).world, key, _alias_wishes(input))
+    versions.add_aliases(context(info).app, key, _alias_wishes(input))
     return {"success": True}
 
 
 def _delete_aliases(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     key = key_of(ARTIFACT, input["artifactID"])
-    versions.delete_aliases(context(info).world, key, _alias_wishes(input))
+    versions.delete_aliases(context(info).app, key, _alias_wishes(input))
     return {"success": True}
 
 

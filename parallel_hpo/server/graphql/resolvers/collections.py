@@ -226,39 +226,39 @@ def _move(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Collecti
 
 
 def _changed(info: Info, key: int, changes: dict[str, Any]) -> dict[str, Collection]:
-    return {"artifactCollection": collections.change(context(info).world, key, changes)}
+    return {"artifactCollection": collections.change(context(info).app, key, changes)}
 
 
 def _delete(id_name: str) -> Resolver:
     def resolve(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Collection]:
         key = key_of(COLLECTION, input[id_name])
-        return {"artifactCollection": collections.delete(context(info).world, key)}
+        return {"artifactCollection": collections.delete(context(info).app, key)}
 
     return resolve
 
 
 def _link(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
-    world = context(info).world
+    app = context(info).app
     aliases = [alias["alias"] for alias in input.get("aliases") or []]
-    key = _artifact_to_link(world, input)
-    member = collections.link(world, key, _path_of_portfolio(world, input), aliases)
+    key = _artifact_to_link(app, input)
+    member = collections.link(app, key, _path_of_portfolio(app, input), aliases)
     return {"versionIndex": member.version, "artifactMembership": member}
 
 
-def _artifact_to_link(world: AppContext, input: dict[str, Any]) -> int:
+def _artifact_to_link(app: AppContext, input: dict[str, Any]) -> int:
     if input.get("artifactID"):
         return key_of(ARTIFACT, input["artifactID"])
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         key = artifacts.by_client_id(transaction, input.get("clientID") or "")
     if key is None:
         raise RefusedError("the artifact to link doesn't exist: log it first")
     return key
 
 
-def _path_of_portfolio(world: AppContext, input: dict[str, Any]) -> CollectionPath:
+def _path_of_portfolio(app: AppContext, input: dict[str, Any]) -> CollectionPath:
     """Return the portfolio's path, given by its id, or by name, entity and project."""
     if input.get(_ID_OF_PORTFOLIO):
-        found = collections.find(world, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
+        found = collections.find(app, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
         return CollectionPath(found.entity, found.project, found.name)
     return CollectionPath(
         input.get("entityName") or DEFAULT_ENTITY,
@@ -269,18 +269,18 @@ def _path_of_portfolio(world: AppContext, input: dict[str, Any]) -> CollectionPa
 
 def _unlink(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     key = key_of(ARTIFACT, input["artifactID"])
-    collections.unlink(context(info).world, key, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
+    collections.unlink(context(info).app, key, key_of(COLLECTION, input[_ID_OF_PORTFOLIO]))
     return {"success": True}
 
 
 def _add_tags(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     names = _tag_names(input)
-    collections.tag(context(info).world, _path_of_tagged(input), added=names)
+    collections.tag(context(info).app, _path_of_tagged(input), added=names)
     return {"tags": tag_nodes(sorted(names))}
 
 
 def _delete_tags(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    collections.tag(context(info).world, _path_of_tagged(input), removed=_tag_names(input))
+    collections.tag(context(info).app, _path_of_tagged(input), removed=_tag_names(input))
     return {"success": True}
 
 

@@ -47,7 +47,7 @@ class Context:
     So a mutation's answer is read after its own transaction was committed.
     """
 
-    world: AppContext
+    app: AppContext
     caller: Caller
     begin: Callable[[], Transaction]
     deadline: Deadline

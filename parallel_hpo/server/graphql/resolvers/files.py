@@ -81,7 +81,7 @@ def _upload_url(file: FileNode, info: Info) -> str | None:
 def _signed_url(file: FileNode, info: Info, permission: FilePermission) -> str:
     request = context(info)
     assert file.file_ref is not None
-    return sign_url(request.world, request.caller.base_url, permission, file.file_ref)
+    return sign_url(request.app, request.caller.base_url, permission, file.file_ref)
 
 
 def _digest(file: FileNode, _info: Info) -> str | None:
@@ -98,7 +98,7 @@ def _path_of(input: dict[str, Any]) -> RunPath:
 
 def _create(_source: Any, info: Info, input: dict[str, Any]) -> RunFiles:
     request = context(info)
-    return run_files.create(request.world, request.caller.base_url, _path_of(input), input["files"])
+    return run_files.create(request.app, request.caller.base_url, _path_of(input), input["files"])
 
 
 def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str, bool]:
@@ -107,7 +107,7 @@ def _mark_uploaded(_source: Any, _info: Info, input: dict[str, Any]) -> dict[str
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    run_files.delete(context(info).world, [file_of_id(file_id) for file_id in input["files"]])
+    run_files.delete(context(info).app, [file_of_id(file_id) for file_id in input["files"]])
     return {"success": True}
 
 

@@ -153,7 +153,7 @@ def _cached_listing(
     info: Info, scope: ListingScope, span: Span, query: RunQuery, order: str | None
 ) -> CachedListing:
     """Return the cached listing that a cursor points into, or a new one."""
-    listings = context(info).world.listings
+    listings = context(info).app.listings
     known = None if span.listing is None else listings.find(span.listing, scope)
     if known is not None and known.order == order:
         return known
@@ -164,7 +164,7 @@ def _cached_listing(
 def _requested_listing(info: Info, scope: ListingScope) -> CachedListing | None:
     """Return the cached listing of this scope that a request variable points into as a cursor."""
     texts = [value for value in context(info).variables.values() if isinstance(value, str)]
-    found = (context(info).world.listings.find(text.partition(".")[2], scope) for text in texts)
+    found = (context(info).app.listings.find(text.partition(".")[2], scope) for text in texts)
     return next((cached for cached in found if cached is not None), None)
 
 
@@ -180,7 +180,7 @@ def _project(
 
 def _create(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     entity_name = input.get("entityName") or DEFAULT_ENTITY
-    project = project_service.create_project(context(info).world, entity_name, input.get("name") or "")
+    project = project_service.create_project(context(info).app, entity_name, input.get("name") or "")
     return {"project": project, "model": project, "inserted": True}
 
 

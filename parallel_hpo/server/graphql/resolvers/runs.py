@@ -59,16 +59,16 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> Upserted:
             name: input.get(_SPELLED.get(name) or snake_to_camel(name, upper=False)) for name in CLIENT_FIELDS
         },
     )
-    return run_service.upsert(context(info).world, upsert, opener=context(info).caller.label)
+    return run_service.upsert(context(info).app, upsert, opener=context(info).caller.label)
 
 
 def _stop(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    return {"success": run_service.request_stop(context(info).world, key_of_run(input["id"]))}
+    return {"success": run_service.request_stop(context(info).app, key_of_run(input["id"]))}
 
 
 def _delete(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, None]:
     with_artifacts = bool(input.get("deleteArtifacts"))
-    removal.delete_run(context(info).world, key_of_run(input["id"]), with_artifacts=with_artifacts)
+    removal.delete_run(context(info).app, key_of_run(input["id"]), with_artifacts=with_artifacts)
     return {"clientMutationId": None}
 
 
@@ -77,20 +77,20 @@ def _rewind(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Run]:
     entity, project = input.get("entityName") or DEFAULT_ENTITY, input.get("projectName") or DEFAULT_PROJECT
     path = RunPath(entity, project, input["runName"])
     metric, value = input["metricName"], input["metricValue"]
-    run = run_service.rewind(request.world, path, metric, value, opener=request.caller.label)
+    run = run_service.rewind(request.app, path, metric, value, opener=request.caller.label)
     request.must_last = True  # else the lines that were cut off could return after a power cut
     return {"rewoundRun": run}
 
 
 def _set_state(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
-    run_service.set_state(context(info).world, key_of_run(input["id"]), input["state"])
+    run_service.set_state(context(info).app, key_of_run(input["id"]), input["state"])
     return {"success": True}
 
 
 def _alert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, bool]:
     path = RunPath(input["entityName"], input["projectName"], input["runName"])
     severity = input.get("severity") or "INFO"  # wandb client: what alert() takes without a level
-    run_service.alert(context(info).world, path, input["title"], input["text"], severity)
+    run_service.alert(context(info).app, path, input["title"], input["text"], severity)
     return {"success": True}
 
 

@@ -47,13 +47,13 @@ def _upsert(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
         prior_runs_filters=input.get("priorRunsFilters"),
     )
     context(info).must_last = True
-    sweep = sweep_service.upsert(context(info).world, request)
+    sweep = sweep_service.upsert(context(info).app, request)
     return {"sweep": sweep, "configValidationWarnings": []}
 
 
 def _enqueue(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     request = context(info)
-    name = sweep_service.enqueue(request.world, input["id"], input["config"], input.get("displayName"))
+    name = sweep_service.enqueue(request.app, input["id"], input["config"], input.get("displayName"))
     request.must_last = True
     return {"id": name, "runQueueItemId": None}
 
@@ -86,13 +86,13 @@ def _agent(sweep: Sweep, info: Info, agentName: str | None = None) -> Agent | No
 
 def _create_agent(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     request = context(info)
-    agent = agent_service.register(request.world, input["sweep"], input["host"], request.caller.label)
+    agent = agent_service.register(request.app, input["sweep"], input["host"], request.caller.label)
     return {"agent": agent}
 
 
 def _heartbeat(_source: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     request, listed = context(info), _listed(input.get("runState"))
-    commands = agent_service.answer_heartbeat(request.world, input["id"], listed)
+    commands = agent_service.answer_heartbeat(request.app, input["id"], listed)
     request.must_last = bool(commands)  # a supervisor records the run that it was given
     return {"agent": {"id": input["id"]}, "commands": json.dumps(commands)}
 
