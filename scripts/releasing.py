@@ -1,4 +1,4 @@
-"""What scripts/release does: cut version and changelog, build, commit, tag; or say what is in the way."""
+"""Makes a release for scripts/release: updates version and changelog, builds, commits and tags."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ASSIGNED: Final = re.compile(r'^(__version__ = )"([^"]+)"$', re.MULTILINE)
 
 
 class NotNow(Exception):
-    """This release can't be made as things stand; its text says why and what to do."""
+    """The release can't be made now; the message says why, and what to do."""
 
 
 def main(arguments: Sequence[str], *, root: Path = ROOT, today: str) -> int:
-    """Parse the command line, and make the release or say what would be made."""
+    """Parse the command line, and make the release or print what would be done."""
     parser = argparse.ArgumentParser(prog="scripts/release", description=__doc__)
-    parser.add_argument("version", help="the new one, such as 0.2.0")
-    parser.add_argument("--yes", action="store_true", help="do it, and not only say it")
+    parser.add_argument("version", help="the new version, such as 0.2.0")
+    parser.add_argument("--yes", action="store_true", help="make the release, instead of only printing it")
     options = parser.parse_args(arguments)
     try:
         release(root, options.version, today=today, really=options.yes)
@@ -40,10 +40,10 @@ def main(arguments: Sequence[str], *, root: Path = ROOT, today: str) -> int:
 
 
 def release(root: Path, version: str, *, today: str, really: bool) -> None:
-    """Make a release of the commit that is checked out; NotNow where that can't be, and all is as it was."""
+    """Make a release of the current commit; NotNow, without any changes, if that is impossible."""
     expect_new(version, current=version_in((root / VERSION_FILE).read_text()), released=_tags(root))
     if changed := _git(root, "status", "--porcelain"):
-        raise NotNow(f"there are changes that are not committed; commit them or put them away:\n{changed}")
+        raise NotNow(f"there are uncommitted changes; commit or stash them:\n{changed}")
     cut, news = cut_changelog((root / CHANGELOG).read_text(), version, today)
     if not really:
         print(f"would release {version} with this in {CHANGELOG}:\n\n{news}\n\n--yes does it")
@@ -59,18 +59,18 @@ def release(root: Path, version: str, *, today: str, really: bool) -> None:
 
 
 def version_in(text: str) -> str:
-    """Return the version that a text of VERSION_FILE assigns."""
+    """Return the version in the text of VERSION_FILE."""
     found = _ASSIGNED.search(text)
     assert found is not None
     return found[2]
 
 
 def expect_new(version: str, *, current: str, released: Collection[str]) -> None:
-    """Raise NotNow unless a version is well written, above all that were released, not below the current."""
+    """Raise NotNow unless a version is valid, above all released ones, and not below the current one."""
     try:
         wanted = Version(version)
     except InvalidVersion:
-        raise NotNow(f"{version} is no version; allowed: such as 0.2.0 or 0.2.0rc1") from None
+        raise NotNow(f"{version} is not a version; write it like 0.2.0 or 0.2.0rc1") from None
     if str(wanted) != version:
         raise NotNow(f"write {version} as {wanted}")
     newest = max(map(Version, released), default=None)
@@ -81,7 +81,7 @@ def expect_new(version: str, *, current: str, released: Collection[str]) -> None
 
 
 def cut_changelog(text: str, version: str, today: str) -> tuple[str, str]:
-    """Return a changelog in which what was unreleased is a version's, and that part; NotNow: it is empty."""
+    """Return the changelog with the unreleased part under the version, and that part; NotNow if empty."""
     before, found, after = text.partition(UNRELEASED)
     if not found:
         raise NotNow(f"{CHANGELOG} has no head {UNRELEASED.strip()!r}")
@@ -96,7 +96,7 @@ def _tags(root: Path) -> list[str]:
 
 
 def _build(root: Path, version: str) -> list[str]:
-    """Build both files of a release into dist/, return their paths; NotNow where they are not in order."""
+    """Build the sdist and wheel in dist/, and return their paths; NotNow if a check fails."""
     _run(root, sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", ".")
     built = [f"dist/parallel_hpo-{version}{end}" for end in (".tar.gz", "-py3-none-any.whl")]
     _run(root, sys.executable, "-m", "twine", "check", "--strict", *built)
@@ -109,7 +109,7 @@ def _rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 @contextmanager
 def _all_or_nothing(root: Path) -> Iterator[None]:
-    """Put the working tree, which had no changes, back where the block fails."""
+    """Restore the working tree, which had no changes, if the block fails."""
     try:
         yield
     except BaseException:
@@ -122,7 +122,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def _run(root: Path, *command: str) -> str:
-    """Return what a program says; NotNow, with its words, where it fails."""
+    """Return a program's output; NotNow with its output if it fails."""
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
         raise NotNow(f"`{' '.join(command)}` failed:\n{done.stdout}{done.stderr}")

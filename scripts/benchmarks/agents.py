@@ -1,8 +1,8 @@
-"""Agents by the thousand: servers that share a PostgreSQL, and clients that beat at the agents' own pace.
+"""Thousands of agents: servers that share a PostgreSQL, and clients that send heartbeats at the agents' pace.
 
-1,000 agents, one beat in 5 s each ─▶ processes of clients ─▶ 4 servers ─▶ PostgreSQL
+1,000 agents, one heartbeat in 5 s each ─▶ processes of clients ─▶ 4 servers ─▶ PostgreSQL
 
-A beat counts from when it was due: where an answer is late, those behind it are too.
+A heartbeat's time counts from when it was due, so a late answer also delays those after it.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ AGENTS: Final = 1_000
 SERVERS: Final = 4
 PROCESSES: Final = 2
 THREADS: Final = 24
-"""In each process; each has one connection, and a fair share of its agents."""
+"""Threads of each process, each with one connection and an equal share of the agents."""
 PACE_S: Final = 5.0
 ROUNDS: Final = 5
 FIRST_S: Final = 1.0
-"""Until the first beat is due, so that all threads are there."""
+"""Time until the first heartbeat is due, in seconds, so that all threads have started."""
 
 
 @dataclass(frozen=True)
 class Flock:
-    """Agents that one thread beats for, on one server."""
+    """The agents of one thread, on one server."""
 
     address: Address
     sweep: str
     number: int
     behind_s: float
-    """When its first beat is due, within the pace."""
+    """Offset of the first heartbeat within the interval, in seconds."""
     listed: tuple[tuple[str, str], ...] = ()
-    """Each agent with its run, once they are registered."""
+    """Each registered agent with its run."""
 
 
 def heartbeat_p99_ms(scene: Scene) -> float:
-    """Return the 99th percentile of the time from when a beat is due to its answer, in ms.
+    """Return the 99th percentile of the time from a heartbeat's due time to its answer, in ms.
 
     Raises:
         RuntimeError: no PostgreSQL is installed here.
@@ -63,14 +63,14 @@ def heartbeat_p99_ms(scene: Scene) -> float:
 
 
 def _servers(scene: Scene, database: str) -> list[Address]:
-    """Start the servers: they share the database, and one folder of files with the key."""
+    """Start the servers, which share the database and a folder with files and the key."""
     place = ("--database", database, "--files", str(scene.folder / "files"))
     said = [scene.another_server(*place) for _ in range(SERVERS)]
     return [Address(each["url"], each["api_key"], 0, Path(database)) for each in said]
 
 
 def _dealt(addresses: list[Address], sweep: str) -> list[list[Flock]]:
-    """Deal the agents to threads, for each process; the beats of all are spread over the pace evenly."""
+    """Return the threads' agents for each process, with all heartbeats evenly spaced."""
     threads = PROCESSES * THREADS
     flocks = [
         Flock(
@@ -87,14 +87,14 @@ def _register_all(flocks: list[Flock]) -> list[Flock]:
 
 
 def _register(flock: Flock) -> Flock:
-    """Have its agents, each with a run that is on."""
+    """Register the agents, each with a running run."""
     client = Client(flock.address)
     agents = [client.new_agent(flock.sweep) for _ in range(flock.number)]
     return replace(flock, listed=tuple((agent, client.take(flock.sweep, agent)) for agent in agents))
 
 
 def _beat_all(flocks: list[Flock]) -> list[float]:
-    """Beat for all agents of this process; return how long each beat waited, in seconds."""
+    """Send the heartbeats of this process's agents; return the delay of each answer, in seconds."""
     began = time.monotonic() + FIRST_S
     with ThreadPoolExecutor(len(flocks)) as threads:
         return [wait for waits in threads.map(lambda flock: _beat(flock, began), flocks) for wait in waits]

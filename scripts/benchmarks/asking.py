@@ -1,4 +1,4 @@
-"""A client that asks a sweep server as the wandb client does, and what it takes to fill one."""
+"""A client that sends the wandb client's requests to a sweep server, and functions that fill a server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COUNT: Final = "query C($p: String, $n: String) { project(name: $p) { run(name: 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server is: its URL, a key, its process and its database file."""
+    """A server's URL, key, process and database file."""
 
     url: str
     key: str
@@ -40,13 +40,13 @@ class Address:
     database: Path
 
     def core_s(self) -> float:
-        """Return the processor time that the server has taken: what else runs here doesn't count."""
+        """Return the server's processor time, which other processes don't affect."""
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
 
 class Client:
-    """One kept connection to the server."""
+    """One persistent connection to the server."""
 
     def __init__(self, address: Address) -> None:
         url = urlsplit(address.url)
@@ -64,7 +64,7 @@ class Client:
         return answer
 
     def get(self, path: str) -> Any:
-        """Return what is there."""
+        """Return the answer to a GET request."""
         self._connection.request("GET", path, headers={**self._headers, "Accept-Encoding": "gzip"})
         response = self._connection.getresponse()
         body = response.read()
@@ -89,7 +89,7 @@ class Client:
         return str(self.ask(AGENT, sweep=sweep)["createAgent"]["agent"]["id"])
 
     def new_run(self, name: str, sweep: str | None = None) -> None:
-        """Say that a run has begun."""
+        """Report that a run has started."""
         self.ask(RUN, name=name, sweep=sweep, project=PROJECT)
 
     def beat(self, agent: str, *listed: str) -> list[dict[str, Any]]:
@@ -99,25 +99,25 @@ class Client:
         return commands
 
     def take(self, sweep: str, agent: str) -> str:
-        """Take a run and begin it; return its id."""
+        """Get a run and start it; return its id."""
         (command,) = self.beat(agent)
         name = str(command["run_id"])
         self.new_run(name, sweep)
         return name
 
     def perform(self, sweep: str, agent: str) -> None:
-        """Take a run and end it."""
+        """Get a run, start and end it."""
         self.stream(self.take(sweep, agent), "wandb-summary.json", 0, ['{"loss": 1}'], complete=True)
 
     def stream(self, run: str, file: str, offset: int, lines: list[str], *, complete: bool = False) -> None:
-        """Send lines of one of a run's files; `complete` ends the run."""
+        """Send lines of a run's file; `complete` ends the run."""
         body: dict[str, Any] = {"files": {file: {"offset": offset, "content": lines}}}
         if complete:
             body |= {"complete": True, "exitcode": 0}
         self.post(f"/files/local/{PROJECT}/{run}/file_stream", body)
 
     def count_lines(self, run: str) -> int:
-        """Return how many history lines of a run are stored."""
+        """Return the number of stored history lines of a run."""
         return int(self.ask(COUNT, p=PROJECT, n=run)["project"]["run"]["historyLineCount"])
 
 
@@ -128,9 +128,9 @@ def fill(
     count: int,
     more: Callable[[dict[str, Any], float], dict[str, Any]] = lambda _parameters, _value: {},
 ) -> None:
-    """Give a sweep more finished runs like its first one, past HTTP: that would take minutes.
+    """Add finished runs like the first one to a sweep, in the database, as HTTP would take minutes.
 
-    `results` gives the parameters and the metric's value of each, `more` what else differs.
+    `results` contains the parameters and metric values of the runs, `more` other fields.
     """
     database = Database.open(str(address.database))
     mine, of_sweep = sweeps.c.id == sweep, runs.c.sweep_id == sweep

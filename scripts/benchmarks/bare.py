@@ -1,4 +1,4 @@
-"""A loop that calls a `main` and knows of no sweep: bare.py MAIN TIMES."""
+"""A plain loop that calls a `main` without a sweep: bare.py MAIN TIMES."""
 
 from __future__ import annotations
 

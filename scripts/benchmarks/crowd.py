@@ -1,8 +1,8 @@
-"""One supervisor's loop and its ledger, with workers that only say what workers say: crowd.py WORKERS RUNS.
+"""A supervisor's loop and ledger with simulated workers: crowd.py WORKERS RUNS.
 
-    the real Loop, Ledger, Terminal ◀──pipes──▶ one process that plays all workers
+    the real Loop, Ledger, Terminal ◀──pipes──▶ one process that simulates all workers
 
-Prints the processor time that the supervisor took, in seconds, and how its memory grew, in MB.
+Prints the supervisor's processor time in seconds, and the growth of its memory in MB.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PARAMETERS = {f"parameter_{number}": number / 7 for number in range(8)}
 
 
 class Crowd:
-    """A pool whose children are played by one process."""
+    """A pool whose children are simulated by one process."""
 
     def __init__(self, workers: int) -> None:
         pairs = [Pipe() for _ in range(workers)]
@@ -76,7 +76,7 @@ class Crowd:
 
     def collect(self) -> list[tuple[Reaped, Child]]:
         ended = []
-        with suppress(EOFError):  # the last of them has left
+        with suppress(EOFError):  # the last worker has left
             while self._line.poll():
                 reaped = self._line.recv()
                 ended.append((reaped, self._children[reaped.pid]))
@@ -85,7 +85,7 @@ class Crowd:
 
 @dataclass
 class Player:
-    """One worker as it is played: what it says to each order."""
+    """A simulated worker: its messages in response to each order."""
 
     number: int
     left: int = 0
@@ -107,7 +107,7 @@ class Player:
 
 
 def play(pipes: list[Connection], line: Connection) -> NoReturn:
-    """Play all workers until each was told to leave."""
+    """Simulate all workers until the last one leaves."""
     players = {pipe: Player(number) for number, pipe in enumerate(pipes)}
     for pipe in pipes:
         pipe.send(Ready())
@@ -124,20 +124,20 @@ def play(pipes: list[Connection], line: Connection) -> NoReturn:
 
 
 class NoServerCalls:
-    """What the loop asks of a ServerCalls."""
+    """The part of ServerCalls that the loop uses."""
 
     def give_back(self, _label: str, _keep: list[str]) -> None:
         return
 
 
 class NoSpec:
-    """What the loop looks at of a worker's spec."""
+    """The part of a worker's spec that the loop uses."""
 
     surroundings = ChildSetup({}, (), "")
 
 
 class NoDevices:
-    """What the loop asks of a DeviceWatch."""
+    """The part of DeviceWatch that the loop uses."""
 
     look_at = None
 
@@ -146,7 +146,7 @@ class NoDevices:
 
 
 def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) -> float:
-    """Perform a sweep; return the processor time of this process for it."""
+    """Run a sweep; return the processor time that it takes in this process."""
     crowd = Crowd(workers)
     pump = OutputPump(folder, lambda _slot, _text: None)
     pump.start()

@@ -11,24 +11,24 @@ from scripts.benchmarks.figures import Row
 from scripts.benchmarks.scene import Journal, Process, Scene
 
 FAR_S: Final = 0.05
-"""What a server's answer takes that is on another continent."""
+"""Response delay of a server on another continent, in seconds."""
 RUNS: Final = 20
-"""Of one worker: the median over so many cycles is one figure."""
+"""Runs of one worker per measurement, which is the median of their cycles."""
 STOCK_RUNS: Final = 4
-"""Of one stock agent, which needs 5 s for each."""
+"""Runs of a stock agent, which takes 5 s for each."""
 MANY: Final = 200
 MANY_STOCK: Final = 20
 WORKERS: Final = 2
 
 
 def gap(journal: Journal) -> float:
-    """Return the median time from one run's leaving `main` to the next one's entering it, in seconds."""
+    """Return the median time between the end of `main` and the start of the next one, in seconds."""
     ends, begins = journal.times("leave"), journal.times("enter")[1:]
     return statistics.median(begin - end for end, begin in zip(ends, begins, strict=False))
 
 
 def cycle(journal: Journal) -> float:
-    """Return the median time from one run's entering `main` to the next one's, in seconds."""
+    """Return the median time between the starts of two successive `main`s, in seconds."""
     return statistics.median(after - before for before, after in pairwise(journal.times("enter")))
 
 
@@ -60,20 +60,20 @@ def _one_loop(scene: Scene, server: Mapping[str, str]) -> Process:
 
 
 def many_ours(scene: Scene) -> float:
-    """Return the time from `optimize()` to its return for many empty runs on two workers, in seconds."""
+    """Return the duration of `optimize()` for many empty runs on two workers, in seconds."""
     process = scene.optimize("empty", {"workers": WORKERS, "count": MANY})
     process.finish()
     return process.journal.times("returned")[0] - process.journal.times("optimize")[0]
 
 
 def many_bare(scene: Scene) -> float:
-    """Return the time for the same runs as loops in two processes, from their start to their end."""
+    """Return the duration of the same runs in plain loops in two processes, in seconds."""
     processes = scene.several(WORKERS, lambda: scene.bare("empty", MANY // WORKERS))
     return max(process.finish() for process in processes)
 
 
 def many_stock(scene: Scene) -> float:
-    """Return the time that two stock agents take for one of their runs, in seconds."""
+    """Return the time per run of two stock agents, in seconds."""
     sweep = scene.new_sweep()
     each = MANY_STOCK // WORKERS
     processes = scene.several(WORKERS, lambda: scene.stock("empty", sweep, each))

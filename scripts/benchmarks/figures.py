@@ -1,4 +1,4 @@
-"""What a row of the table is, how it is measured, and what its figures come to."""
+"""A row of the benchmark's table: its definition, measurement and statistics."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ Measure = Callable[[Scene], float]
 
 @dataclass(frozen=True)
 class Row:
-    """Something of ours, measured against its baseline in turns."""
+    """A benchmark, measured alternately with its baseline."""
 
     name: str
     what: str
     unit: str
     ours: Measure
     against: str = ""
-    """The baseline in words; empty where there is none."""
+    """Description of the baseline; '' without one."""
     baseline: Measure | None = None
     ratio_goal: float | None = None
-    """Ours may be at most so many times the baseline."""
+    """Maximum ratio to the baseline."""
     value_goal: float | None = None
-    """Ours may be at most so much."""
+    """Maximum value."""
     repeat: int = 5
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a row, in the order of measuring."""
+    """The measurements of a row, in order."""
 
     row: Row
     ours: tuple[float, ...]
@@ -48,18 +48,18 @@ class Figures:
 
     @property
     def ratio(self) -> float | None:
-        """Of the medians, ours to the baseline's."""
+        """Ratio of our median to the baseline's."""
         return self.median / self.baseline_median if self.baseline_median else None
 
     @property
     def ratios(self) -> tuple[float, float] | None:
-        """The smallest and the largest ratio of two figures that were measured one after the other."""
+        """Smallest and largest ratio of two consecutive measurements."""
         pairs = [ours / other for ours, other in zip(self.ours, self.baseline, strict=False) if other]
         return (min(pairs), max(pairs)) if pairs else None
 
     @property
     def reached(self) -> bool | None:
-        """Whether the row's goals were reached; None where it has none."""
+        """Whether the row's goals were reached; None without goals."""
         row = self.row
         goals = ((self.ratio, row.ratio_goal), (self.median, row.value_goal))
         verdicts = [figure is not None and figure <= goal for figure, goal in goals if goal is not None]
@@ -84,7 +84,7 @@ class Figures:
 
 
 def measure(row: Row, scene: Scene, repeat: int | None) -> Figures:
-    """Measure a row and its baseline in turns, so that what slows the machine slows both."""
+    """Measure a row and its baseline alternately, so that other load affects both."""
     ours, baseline = [], []
     for _ in range(repeat or row.repeat):
         ours.append(row.ours(scene))

@@ -1,4 +1,4 @@
-"""How fast output goes into a worker's log and, prefixed, to stderr: lines.py LINES. Prints the seconds."""
+"""The speed of output into a worker's log and, prefixed, to stderr: lines.py LINES. Prints the seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE = "epoch 17 loss 0.123456 accuracy 0.987654 learning rate 0.0005, 1234 exam
 
 
 def main(lines: int) -> None:
-    """Let a child print so many lines, and time them."""
+    """Measure the time for a child's output of a number of lines."""
     with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
         reader, writer = os.pipe()
         began = time.monotonic()

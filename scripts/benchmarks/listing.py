@@ -1,4 +1,4 @@
-"""Rows about lists of runs, asked for as the Public API does, and about agents that are heard meanwhile."""
+"""Rows about lists of runs as the Public API requests them, and about concurrent heartbeats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.benchmarks.scene import EMPTY_SPACE, Scene
 FEW_RUNS: Final = 100
 MANY_RUNS: Final = 10_000
 ENTRIES: Final = 64
-"""Of a run's configuration, and of its summary: together they are 4 KB."""
+"""Entries of a run's configuration and of its summary; together they are 4 KB."""
 PAGE: Final = 50
 PAGES: Final = 20
 LISTING_CLIENTS: Final = 10
@@ -38,7 +38,7 @@ RUNS: Final = """query Runs(
 
 
 class Reader:
-    """Someone who goes through a sweep's runs."""
+    """A client that pages through a sweep's runs."""
 
     def __init__(self, address: Address, sweep: str, order: str) -> None:
         self._client = Client(address)
@@ -46,7 +46,7 @@ class Reader:
         self._order = order
 
     def page(self, after: str | None = None) -> str | None:
-        """Read a page, and return the cursor of the next one."""
+        """Read a page; return the cursor of the next one."""
         wanted = {"project": PROJECT, "filters": self._filters, "order": self._order, "first": PAGE}
         runs = self._client.ask(RUNS, after=after, **wanted)["project"]["runs"]
         if not runs["edges"]:
@@ -55,7 +55,7 @@ class Reader:
         return str(info["endCursor"]) if info["hasNextPage"] else None
 
     def read_for_a_while(self) -> int:
-        """Read pages with pauses, from the first one again after the last; return how many."""
+        """Read pages with pauses, and start again after the last one; return their number."""
         cursor, until, done = None, time.monotonic() + LISTING_S, 0
         while time.monotonic() < until:
             cursor = self.page(cursor)
@@ -65,7 +65,7 @@ class Reader:
 
 
 def page_ms(order: str, runs: int, *, after: str | None = None) -> Measure:
-    """Return what measures a lone client's wait for a page, in ms."""
+    """Return a function that measures the time of a page for a single client, in ms."""
 
     def measure(scene: Scene) -> float:
         reader = Reader(scene.address, _filled(scene, runs), order)
@@ -76,7 +76,7 @@ def page_ms(order: str, runs: int, *, after: str | None = None) -> Measure:
 
 
 def walked_page_ms(order: str, runs: int) -> Measure:
-    """Return what measures a client's wait for a page, in the mean of all there are, in ms."""
+    """Return a function that measures a client's mean time per page over all pages, in ms."""
 
     def measure(scene: Scene) -> float:
         reader = Reader(scene.address, _filled(scene, runs), order)
@@ -89,7 +89,7 @@ def walked_page_ms(order: str, runs: int) -> Measure:
 
 
 def beat_p99_ms(clients: int, order: str) -> Measure:
-    """Return what measures the wait that 99 of 100 heartbeats stay within while clients list runs, in ms."""
+    """Return a function that measures heartbeats' 99th percentile while clients list runs, in ms."""
 
     def measure(scene: Scene) -> float:
         sweep = _filled(scene, MANY_RUNS)

@@ -1,4 +1,4 @@
-"""Rows about people who look at a sweep's page while its agents are heard; they poll as pages do."""
+"""Rows about heartbeats while browsers show a sweep's page; the requests are those of real pages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA: Final = f"/pages/data/local/{PROJECT}/sweeps"
 
 
 def beat_p95_ms(tabs: int) -> Measure:
-    """Return what measures the wait that 95 of 100 heartbeats stay within beside so many tabs, in ms."""
+    """Return a function that measures heartbeats' 95th percentile with many open tabs, in ms."""
 
     def measure(scene: Scene) -> float:
         client = Client(scene.address)
@@ -74,7 +74,7 @@ def _look_for_a_while(address: Address, sweep: str, runs: list[str], tabs: int) 
 
 
 def _look(client: Client, sweep: str, runs: list[str], share: float) -> None:
-    """Ask what an open page asks; each tab was opened at another moment."""
+    """Send the requests of open pages; each tab was opened at another moment."""
     time.sleep(share * ROWS_EVERY_S)
     began, revision, charts_at = time.monotonic(), "", 0.0
     histories = f"{DATA}/{sweep}/histories?key=loss&x=step&points=300"

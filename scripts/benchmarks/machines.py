@@ -1,4 +1,4 @@
-"""Rows about sweeps on many machines: what a pool adds to a run, agents by the thousand, unequal machines."""
+"""Rows about sweeps on many machines: the overhead of a pool, thousands of agents, unequal machines."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ MOST_P99_MS: Final = 100.0
 
 
 def added_wall_ms(scene: Scene) -> float:
-    """Return by how much longer a run takes on a machine that has joined a pool, in ms."""
+    """Return the additional time of a run on a machine that has joined a pool, in ms."""
     alone, joined = _alone(scene), _joined(scene)
     return (_course_s(joined[0].journal) - _course_s(alone[0].journal)) * 1000 / RUNS
 
 
 def added_core_ms(scene: Scene) -> float:
-    """Return how much more processor time it takes, of all processes and the server, in ms."""
+    """Return the additional processor time of all processes and the server, in ms."""
     alone, joined = _alone(scene), _joined(scene)
     return (joined[1] - alone[1]) * 1000 / RUNS
 
 
 def makespan(scene: Scene) -> float:
-    """Return how long two machines of unlike speed take, against what both need that are never idle."""
+    """Return the time of two machines with different speeds, relative to two that are never idle."""
     sweep, go = _create(scene, "pace", count=PACED_RUNS, workers=1), scene.folder / "go"
     machines = [
         scene.command("join", sweep, "--name", f"pace{pace_s}", BENCH_GO=str(go), BENCH_SLEEP_S=str(pace_s))
@@ -56,18 +56,18 @@ def makespan(scene: Scene) -> float:
 
 
 def _alone(scene: Scene) -> tuple[Process, float]:
-    """Perform the sweep by `run`."""
+    """Run the sweep with `run`."""
     config = _config(scene, count=RUNS, workers=WORKERS)
     return _timed(scene, "run", str(config), f"{MAINS}:empty")
 
 
 def _joined(scene: Scene) -> tuple[Process, float]:
-    """Perform it by one machine that joins."""
+    """Run the sweep on one machine that joins."""
     return _timed(scene, "join", _create(scene, "empty", count=RUNS, workers=WORKERS))
 
 
 def _timed(scene: Scene, *words: str) -> tuple[Process, float]:
-    """Run a command to its end; return it, and what it and the server took of processors, in seconds."""
+    """Run a command to its end; return it, and the processor time of it and the server, in seconds."""
     began_s = _core_s(scene)
     process = scene.command(*words)
     process.finish()
@@ -94,12 +94,12 @@ def _config(scene: Scene, **section: Any) -> Path:
 
 
 def _course_s(journal: Journal) -> float:
-    """From the first run's beginning to the last one's end, in seconds."""
+    """Return the time from the first run's start to the last one's end, in seconds."""
     return journal.times("leave")[-1] - journal.times("enter")[0]
 
 
 def _cycle_s(journal: Journal) -> float:
-    """The median time from a run's end to the next one's, in seconds."""
+    """Return the median time between the ends of two successive runs, in seconds."""
     return statistics.median(after - before for before, after in pairwise(journal.times("leave")))
 
 

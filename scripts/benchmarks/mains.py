@@ -1,4 +1,4 @@
-"""What the measured runs do: each function is a `main`, for workers, stock agents and bare loops alike."""
+"""The measured runs: each function is a `main` for workers, stock agents and plain loops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import wandb
 
 
 def note(event: str) -> None:
-    """Write down when something happened, on the clock that all processes of a machine share."""
+    """Write down the time of an event, on the clock that all processes of a machine share."""
     line = json.dumps([event, time.monotonic(), os.getpid()])
     with Path(os.environ["BENCH_JOURNAL"]).open("a") as journal:
         journal.write(line + "\n")
@@ -28,13 +28,13 @@ def empty() -> None:
 
 
 def enter() -> None:
-    """Be inside `main`, and nothing else."""
+    """Wait in `main`."""
     note("enter")
     time.sleep(600)
 
 
 def stay() -> None:
-    """Be inside a W&B run until a Ctrl-C."""
+    """Wait in a W&B run until SIGINT."""
     note("enter")
     wandb.init()
     note("open")
@@ -42,7 +42,7 @@ def stay() -> None:
 
 
 def sleep() -> None:
-    """Sleep as long as the run's own figure says."""
+    """Sleep for the run's own duration."""
     note("enter")
     run = wandb.init()
     figures = json.loads(os.environ["BENCH_FIGURES"])
@@ -51,7 +51,7 @@ def sleep() -> None:
 
 
 def pace() -> None:
-    """Take as long as a run takes on this machine, from when all machines are there."""
+    """Take this machine's duration of a run, after all machines have arrived."""
     note("enter")
     while not Path(os.environ["BENCH_GO"]).exists():
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Rows about the memory of one worker, as PSS: pages that processes share are counted once, in parts."""
+"""Rows about the memory of one worker as PSS, in which shared pages are divided among their processes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from scripts.benchmarks.scene import LIMIT_S, Process, Scene, end_all
 
 WORKERS: Final = 8
 SETTLE_S: Final = 2.0
-"""Long after an agent's first heartbeat, after which nothing changes in a paused sweep."""
+"""Wait in seconds, long after an agent's first heartbeat; then nothing changes in a paused sweep."""
 RUNS_WORKER: Final = ("parallel_hpo.worker.forkserver", "stock.py")
-"""Words in the command line of a worker, or of a stock agent."""
+"""Parts of the command lines of workers and stock agents."""
 
 
 def pss_mb(pid: int) -> float:
@@ -27,7 +27,7 @@ def pss_mb(pid: int) -> float:
 
 
 def inside_ours(scene: Scene) -> float:
-    """Return the PSS of a worker inside `main`, after `wandb.init`."""
+    """Return the PSS of a worker in `main` after `wandb.init`."""
     process = scene.optimize("stay", {"workers": WORKERS, "count": WORKERS})
     process.journal.wait_for("open", WORKERS)
     figure = _mean([pss_mb(pid) for pid in process.journal.by_process("open")])
@@ -69,7 +69,7 @@ def idle_stock(scene: Scene) -> float:
 
 
 def _wait_for_cores(process: Process, number: int) -> list[psutil.Process]:
-    """Wait until so many agents below a process have their wandb-core, and some more; return those agents."""
+    """Wait until `number` agents below a process have their wandb-core, plus SETTLE_S; return them."""
     deadline = time.monotonic() + LIMIT_S
     top = psutil.Process(process.popen.pid)
     while len(owners := _owners_of_cores(top)) < number:

@@ -1,4 +1,4 @@
-"""What others do with runs that only sleep: peers.py joblib|optuna|ray WORKERS. Prints the seconds."""
+"""Other libraries with runs that only sleep: peers.py joblib|optuna|ray WORKERS. Prints the seconds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SLEEPS_S: Final[list[float]] = json.loads(os.environ["BENCH_FIGURES"])
 
 
 def run_joblib(workers: int) -> None:
-    """joblib, as it comes."""
+    """Run with joblib and its defaults."""
     import joblib
 
     joblib.Parallel(n_jobs=workers)(joblib.delayed(time.sleep)(seconds) for seconds in SLEEPS_S)
 
 
 def run_optuna(workers: int) -> None:
-    """Optuna, with processes that share one study in a journal."""
+    """Run with Optuna, in processes that share one study in a journal."""
     with tempfile.TemporaryDirectory() as folder:
         journal = str(Path(folder) / "journal.log")
         processes = [multiprocessing.Process(target=work_on_study, args=(journal,)) for _ in range(workers)]
@@ -35,7 +35,7 @@ def run_optuna(workers: int) -> None:
 
 
 def work_on_study(journal: str) -> None:
-    """Perform trials of the study until there were as many as there are runs."""
+    """Run trials of the study until all runs are done."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -49,7 +49,7 @@ def work_on_study(journal: str) -> None:
 
 
 def run_ray(workers: int) -> None:
-    """Ray Tune, on a cluster that it starts itself."""
+    """Run with Ray Tune, on a cluster that it starts itself."""
     ray = importlib.import_module("ray")  # an optional extra, unknown to type checkers
     tune = importlib.import_module("ray.tune")
 

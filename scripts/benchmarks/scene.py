@@ -1,10 +1,10 @@
-"""Where a measurement happens: a folder, a sweep server, and the processes that are timed.
+"""The setting of a measurement: a folder, a sweep server, and the timed processes.
 
     Scene ── optimize() ──▶ drive.py: one `HPO.optimize` ─┐
           ── stock() ─────▶ stock.py: one `wandb.agent` ──┼──▶ Journal: who was where, when
-          ── bare() ──────▶ bare.py: a loop without us ───┘
+          ── bare() ──────▶ bare.py: a plain loop ────────┘
 
-All of them run `mains`, and none knows of the others.
+All of them run `mains`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from scripts.benchmarks.asking import Address
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 LIMIT_S: Final = 240.0
-"""Far beyond what anything here takes, so that only a hang reaches it."""
+"""Timeout in seconds, long enough that only a hang exceeds it."""
 LOOK_S: Final = 0.002
-"""How often a journal is looked at; what is timed is in its lines."""
+"""Time between two looks at a journal, in seconds; the measured times are in its lines."""
 FOREIGN: Final = ("WANDB_", "PARALLEL_HPO_")
 EMPTY_SPACE: Final = {
     "method": "random",
@@ -42,17 +42,17 @@ EMPTY_SPACE: Final = {
 
 
 class Journal:
-    """What the mains wrote down."""
+    """The events that the mains wrote down."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def times(self, event: str) -> list[float]:
-        """Return when an event happened, earliest first, in monotonic seconds."""
+        """Return the times of an event, earliest first, in monotonic seconds."""
         return sorted(at for name, at, _ in self._lines() if name == event)
 
     def by_process(self, event: str) -> dict[int, list[float]]:
-        """Return the same for each process by its id."""
+        """Return the times of an event by process id."""
         times: dict[int, list[float]] = {}
         for name, at, pid in self._lines():
             if name == event:
@@ -60,7 +60,7 @@ class Journal:
         return times
 
     def wait_for(self, event: str, number: int = 1) -> list[float]:
-        """Wait until an event has happened so often; return when."""
+        """Wait until an event has happened `number` times; return the times."""
         deadline = time.monotonic() + LIMIT_S
         while len(times := self.times(event)) < number:
             if time.monotonic() > deadline:
@@ -81,7 +81,7 @@ def _read(line: str) -> tuple[str, float, int]:
 
 
 class Process:
-    """A timed process and its journal; `began` is when it was about to be started."""
+    """A timed process and its journal; `began` is the time just before its start."""
 
     def __init__(self, command: list[str], env: Mapping[str, str], journal: Journal, folder: Path) -> None:
         self.journal = journal
@@ -99,7 +99,7 @@ class Process:
             )
 
     def finish(self) -> float:
-        """Wait for its end; return how long it took, in seconds."""
+        """Wait for its end; return its duration in seconds."""
         code = self.popen.wait(LIMIT_S)
         took = time.monotonic() - self.began
         if code:
@@ -109,11 +109,11 @@ class Process:
         return took
 
     def last_line(self) -> str:
-        """Return what it printed last."""
+        """Return the last line that it printed."""
         return self._words.read_text().splitlines()[-1]
 
     def end(self, number: int = signal.SIGINT) -> None:
-        """End it as a Ctrl-C does, whatever it makes of that."""
+        """Send a signal, and kill the process if it has not ended after 20 s."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
             try:
@@ -124,7 +124,7 @@ class Process:
 
 
 class Scene:
-    """A folder of its own with a sweep server in it; a context manager that leaves nothing behind."""
+    """A temporary folder with a sweep server; a context manager that cleans up everything."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="parallel_hpo-bench-"))
@@ -153,7 +153,7 @@ class Scene:
 
     @property
     def server(self) -> dict[str, str]:
-        """The address and the key of the sweep server, which starts when it is first asked for."""
+        """The address and key of the sweep server, which starts on first use."""
         if not self._said:
             self._said = self.another_server("--database", str(self.folder / "server.db"))
         return self._said
@@ -165,17 +165,17 @@ class Scene:
         return Address(said["url"], said["api_key"], self._servers[0].pid, self.folder / "server.db")
 
     def slow_server(self, delay_s: float) -> dict[str, str]:
-        """The same server behind a proxy that holds back every answer for so long."""
+        """The same server behind a proxy that delays every answer."""
         said = self._start_server([sys.executable, str(HERE / "slow.py"), self.server["url"], str(delay_s)])
         return {**self.server, **said}
 
     def another_server(self, *place: str) -> dict[str, str]:
-        """Start a sweep server; return what it says of itself."""
+        """Start a sweep server; return its description."""
         return self._start_server([sys.executable, "-m", "parallel_hpo", "server", *place])
 
     @contextmanager
     def closing_servers(self) -> Iterator[None]:
-        """End all servers after the block, before what they rest on goes."""
+        """End all servers after the block, before their folder is deleted."""
         try:
             yield
         finally:
@@ -215,7 +215,7 @@ class Scene:
         return f"local/bench/{line.removeprefix('id ')}"
 
     def pause(self, sweep: str) -> None:
-        """Let a sweep's agents wait."""
+        """Pause a sweep, so that its agents wait."""
         at = self.server
         token = b64encode(f"api:{at['api_key']}".encode()).decode()
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
@@ -223,7 +223,7 @@ class Scene:
         request = urllib.request.Request(address, b'{"state": "PAUSED"}', headers)
         urllib.request.urlopen(request, timeout=10).close()
 
-    # --- what is timed --------------------------------------------------------------------------
+    # --- timed processes ------------------------------------------------------------------------
 
     def optimize(
         self,
@@ -246,7 +246,7 @@ class Scene:
         return self._start("drive.py", journal, env, str(config), main)
 
     def resume(self, main: str, before: Process, sweep_id: str) -> Process:
-        """Start a process that goes on with a sweep of an earlier `optimize`."""
+        """Start a process that resumes a sweep of an earlier `optimize`."""
         config = before.journal.path.with_suffix(".json")
         return self._start("drive.py", self._journal(), {}, str(config), main, sweep_id)
 
@@ -257,11 +257,11 @@ class Scene:
         return self._start("stock.py", self._journal(), env | self.client(server), main, sweep, str(count))
 
     def bare(self, main: str, times: int, server: Mapping[str, str] | None = None) -> Process:
-        """Start a process that calls `main` so often in a loop."""
+        """Start a process that calls `main` in a loop."""
         return self._start("bare.py", self._journal(), self.client(server), main, str(times))
 
     def command(self, *words: str, **env: str) -> Process:
-        """Start a `parallel-hpo` whose sweeps are on the server."""
+        """Start a `parallel-hpo` command whose sweeps are on the server."""
         return self._launch(
             [sys.executable, "-m", "parallel_hpo", *words], self._journal(), self.client() | env
         )
@@ -274,7 +274,7 @@ class Scene:
         return json.loads(process.last_line())
 
     def several(self, number: int, start: Callable[[], Process]) -> list[Process]:
-        """Start so many processes at once."""
+        """Start several processes at once."""
         return [start() for _ in range(number)]
 
     def _start(self, script: str, journal: Journal, env: Mapping[str, str], *arguments: str) -> Process:
@@ -294,6 +294,6 @@ class Scene:
 
 
 def end_all(processes: list[Process], number: int = signal.SIGINT) -> None:
-    """End processes whose rest is of no interest."""
+    """Kill processes that are not needed any more."""
     for process in processes:
         process.end(number)

@@ -1,4 +1,4 @@
-"""Rows about the embedded sweep server alone, asked over HTTP by clients that do nothing else."""
+"""Rows about the embedded sweep server alone, with plain HTTP clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FEW_RUNS: Final = 100
 MANY_RUNS: Final = 10_000
 LEAST_BEATS_PER_S: Final = 300
 LEAST_RATE: Final = 0.8
-"""A sweep with many runs is answered at least at this part of a small one's rate."""
+"""Minimum rate of answers for a sweep with many runs, relative to a small one."""
 
 POINTS: Final = 100_000
 SOME_POINTS: Final = 200
@@ -47,9 +47,9 @@ LEAST_LINES_PER_S: Final = 10_000
 
 
 def heartbeat_ms(number: int) -> Measure:
-    """Return what measures the server's processor time for a heartbeat, of agents whose runs are on, in ms.
+    """Return a function that measures the server's processor time for a heartbeat of a busy agent, in ms.
 
-    There are AGENTS of them, and `number` runs in the sweep besides.
+    There are AGENTS agents, and `number` other runs in the sweep.
     """
 
     def measure(scene: Scene) -> float:
@@ -86,7 +86,7 @@ def _beat_for_a_while(address: Address, listed: list[tuple[str, str]]) -> int:
 
 
 def bayes_ms(results: int) -> Measure:
-    """Return what measures the time in which an agent of a `bayes` sweep is answered with a run, in ms."""
+    """Return a function that measures the time until an agent of a `bayes` sweep gets a run, in ms."""
 
     def measure(scene: Scene) -> float:
         client = Client(scene.address)
@@ -94,7 +94,7 @@ def bayes_ms(results: int) -> Measure:
         agent = client.new_agent(sweep)
         client.perform(sweep, agent)
         fill(scene.address, sweep, _results_of_a_training(), results - 1)
-        client.perform(sweep, agent)  # takes note of what was filled in
+        client.perform(sweep, agent)  # makes the server load the filled-in runs
         return statistics.median([_timed_ms(lambda: client.perform(sweep, agent)) for _ in range(ASKS)])
 
     return measure
@@ -120,7 +120,7 @@ def _timed_ms(work: Callable[[], object]) -> float:
 
 
 def grid_ms(*, last: bool) -> Measure:
-    """Return what measures the server's processor time for a grid's run, one of its first or last, in ms."""
+    """Return a function that measures the server's processor time for a grid's first or last run, in ms."""
 
     def measure(scene: Scene) -> float:
         client = Client(scene.address)
@@ -130,7 +130,7 @@ def grid_ms(*, last: bool) -> Measure:
         if last:
             points = (({"x": x}, 1.0) for x in itertools.count(1))
             fill(scene.address, sweep, points, POINTS - SOME_POINTS - 2)
-            client.perform(sweep, agent)  # takes note of what was filled in
+            client.perform(sweep, agent)  # makes the server load the filled-in runs
         began_s = scene.address.core_s()
         for _ in range(SOME_POINTS):
             client.perform(sweep, agent)
@@ -143,7 +143,7 @@ def grid_ms(*, last: bool) -> Measure:
 
 
 def line_us(scene: Scene) -> float:
-    """Return the time for a history line from several clients at once, in µs; none may be lost."""
+    """Return the time for a history line from several concurrent clients, in µs; none may be lost."""
     client = Client(scene.address)
     names = [f"lines-{time.monotonic_ns()}-{i}" for i in range(WRITERS)]
     for name in names:

@@ -1,4 +1,4 @@
-"""A proxy that holds back every answer, as a server far away does: slow.py URL SECONDS."""
+"""A proxy that delays every answer, like a distant server: slow.py URL SECONDS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK_BYTES = 65536
 
 
 async def main(url: str, delay_s: float) -> None:
-    """Pass connections on until a signal."""
+    """Forward connections until a signal."""
     behind = urlsplit(url)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -25,7 +25,7 @@ async def main(url: str, delay_s: float) -> None:
 
 
 async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float) -> None:
-    """Pass one direction on, late; an answer that comes in one piece is late by `delay_s`."""
+    """Forward one direction, each piece delayed by `delay_s`."""
     try:
         while data := await reader.read(CHUNK_BYTES):
             if delay_s:

@@ -1,4 +1,4 @@
-"""A soak: empty runs for a long time, and how the memory of each kind of process goes on meanwhile."""
+"""A soak test: empty runs for a long time, and the memory of each kind of process meanwhile."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ RUNS: Final = 5_000
 POINTS: Final = 20
 KINDS: Final = ("supervisor", "fork server", "worker", "server")
 WARM: Final = 0.2
-"""The part of a soak in which caches fill; growth is counted from there on."""
+"""Fraction of the time in which caches fill; growth is measured after it."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """What was seen at one moment: resident memory in MB, by kind.
+    """A measurement: resident memory in MB by kind of process.
 
-    A worker's own pages (USS) would grow without any leak: it shares fewer with the fork server as it goes.
+    A worker's private pages (USS) grow without a leak, because it shares fewer with the fork server over
+    time.
     """
 
     minutes: float
@@ -35,7 +36,7 @@ class Point:
 
 
 def watch(scene: Scene, minutes: float = MINUTES, runs: int = RUNS) -> Iterator[Point]:
-    """Yield the curve of a sweep that goes on for so long, and so many runs at least; then it is drained."""
+    """Yield measurements of a sweep for a minimum time and number of runs; then drain it."""
     began = time.monotonic()
     process = scene.optimize("empty", {"workers": WORKERS})
     for number in range(1, 1_000_000):
@@ -50,7 +51,7 @@ def watch(scene: Scene, minutes: float = MINUTES, runs: int = RUNS) -> Iterator[
 
 
 def growth(curve: list[Point], kind: str) -> float:
-    """Return the slope of a kind's memory in MB per 1,000 runs, once it is warm."""
+    """Return the growth of a kind's memory in MB per 1,000 runs, after the warm-up."""
     warm = [point for point in curve if point.minutes >= WARM * curve[-1].minutes]
     runs = [float(point.runs) for point in warm]
     return statistics.linear_regression(runs, [point.memory_mb[kind] for point in warm]).slope * 1000
@@ -65,7 +66,7 @@ def _memory_mb(process: Process) -> dict[str, float]:
             if kind:
                 found[kind].append(one.memory_info().rss / 2**20)
         except psutil.NoSuchProcess:
-            continue  # a wandb-core, or a call
+            continue  # wandb-core, or a short-lived call
     return {kind: statistics.mean(figures) for kind, figures in found.items()}
 
 

@@ -16,7 +16,7 @@ WORKERS: Final = 8
 
 
 def all_inside_ours(scene: Scene) -> float:
-    """Return the time from `optimize()` on a sweep that exists to all workers inside `main`, in seconds."""
+    """Return the time from `optimize()` on an existing sweep until all workers are in `main`, in seconds."""
     sweep = scene.new_sweep()
     process = scene.optimize("enter", {"workers": WORKERS, "count": WORKERS}, sweep=sweep)
     last = process.journal.wait_for("enter", WORKERS)[-1]
@@ -25,7 +25,7 @@ def all_inside_ours(scene: Scene) -> float:
 
 
 def all_inside_stock(scene: Scene) -> float:
-    """Return the time from starting as many agents' processes to all of them inside `main`, in seconds."""
+    """Return the time from the start of as many agents' processes until all are in `main`, in seconds."""
     sweep = scene.new_sweep()
     processes = scene.several(WORKERS, lambda: scene.stock("enter", sweep, 1))
     last = max(process.journal.wait_for("enter")[-1] for process in processes)
@@ -34,7 +34,7 @@ def all_inside_stock(scene: Scene) -> float:
 
 
 def first_inside_ours(scene: Scene) -> float:
-    """Return the time from `optimize()`, our server's start included, to the first worker inside `main`."""
+    """Return the time from `optimize()` until the first worker is in `main`, including our server's start."""
     process = scene.optimize("enter", {"workers": 2, "count": 2})
     first = process.journal.wait_for("enter")[0]
     process.end(signal.SIGKILL)
@@ -42,7 +42,7 @@ def first_inside_ours(scene: Scene) -> float:
 
 
 def first_inside_stock(scene: Scene) -> float:
-    """Return the time from the start of a stock agent's process to inside `main`, in seconds."""
+    """Return the time from the start of a stock agent's process until it is in `main`, in seconds."""
     process = scene.stock("enter", scene.new_sweep(), 1)
     first = process.journal.wait_for("enter")[0]
     process.end(signal.SIGKILL)
@@ -50,7 +50,7 @@ def first_inside_stock(scene: Scene) -> float:
 
 
 def inside_again(scene: Scene) -> float:
-    """Return the time from a worker's SIGKILL to its run inside `main` again, in seconds."""
+    """Return the time from a worker's SIGKILL until its run is in `main` again, in seconds."""
     process = scene.optimize("stay", {"workers": 2, "count": 2})
     process.journal.wait_for("open", 2)
     (pid, *_) = process.journal.by_process("open")
@@ -62,7 +62,7 @@ def inside_again(scene: Scene) -> float:
 
 
 def all_gone(scene: Scene) -> float:
-    """Return the time from a SIGINT to the end of the last process of the sweep, in seconds."""
+    """Return the time from SIGINT to the end of the sweep's last process, in seconds."""
     process = scene.optimize("stay", {"workers": 2, "count": 2})
     process.journal.wait_for("open", 2)
     everything = psutil.Process(process.popen.pid).children(recursive=True)

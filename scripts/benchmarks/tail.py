@@ -1,4 +1,4 @@
-"""Rows about the tail: runs of very different lengths on two workers, against the best of all orders."""
+"""Rows about runs of very different lengths on two workers, relative to the optimal order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIGURES: Final = (
 )
 # fmt: on
 SLEEPS_S: Final = tuple(10 * figure for figure in FIGURES)
-"""Log-normally spread, from 0.8 to 10.75 s."""
+"""Durations of the runs, log-normally distributed, from 0.8 to 10.75 s."""
 BOUND_S: Final = max(sum(SLEEPS_S) / WORKERS, *SLEEPS_S)
 GRID: Final = {
     "method": "grid",
@@ -26,7 +26,7 @@ GRID: Final = {
 
 
 def ours(scene: Scene) -> float:
-    """Return the time from `optimize()` to its return, in seconds."""
+    """Return the duration of `optimize()`, in seconds."""
     section = {"workers": WORKERS, "count": len(SLEEPS_S), "sweep_configuration": GRID}
     process = scene.optimize("sleep", section, BENCH_FIGURES=json.dumps(SLEEPS_S))
     process.finish()
@@ -34,7 +34,7 @@ def ours(scene: Scene) -> float:
 
 
 def peer(name: str) -> Measure:
-    """Return what measures another library, which only sleeps and has no wandb in it."""
+    """Return a function that measures another library, whose runs only sleep, without wandb."""
 
     def measure(scene: Scene) -> float:
         return float(scene.script("peers.py", name, str(WORKERS), BENCH_FIGURES=json.dumps(SLEEPS_S)))

@@ -1,4 +1,4 @@
-"""Rows about what the supervisor itself costs, and whether that grows with the work."""
+"""Rows about the cost of the supervisor itself, and its growth with the work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEDGER: Final = 100_000
 
 
 def cpu_ms(workers: int, runs: int) -> Measure:
-    """Return what measures the supervisor's processor time per run, ledger and display included, in ms."""
+    """Return a function that measures the supervisor's processor time per run, in ms."""
 
     def measure(scene: Scene) -> float:
         return float(scene.script("crowd.py", str(workers), str(runs))["cpu_s"]) / runs * 1000
@@ -28,7 +28,7 @@ def cpu_ms(workers: int, runs: int) -> Measure:
 
 
 def line_us(lines: int) -> Measure:
-    """Return what measures the time per line from a worker's pipe into its log and to the display, in µs."""
+    """Return a function that measures the time per line from a worker's pipe to log and display, in µs."""
 
     def measure(scene: Scene) -> float:
         return float(scene.script("lines.py", str(lines))["took_s"]) / lines * 1e6
@@ -37,7 +37,7 @@ def line_us(lines: int) -> Measure:
 
 
 def resume(runs: int) -> Measure:
-    """Return what measures the time from `optimize(resume=…)` to inside `main`, with so many runs behind."""
+    """Return a function that measures the time from `optimize(resume=…)` to `main`, after many runs."""
 
     def measure(scene: Scene) -> float:
         before = scene.optimize("enter", {"workers": 1, "count": runs + 2})
@@ -54,7 +54,7 @@ def resume(runs: int) -> Measure:
 
 
 def _fill(ledger: str, runs: int) -> None:
-    """Write so many finished runs into a ledger, each like the one that is there and was cut."""
+    """Write finished runs into a ledger, as copies of the one that it contains and was cut short."""
     numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
     with closing(sqlite3.connect(ledger)) as db, db:
         for table, own in (("runs", ("number", "run_id")), ("attempts", ("run_id",))):

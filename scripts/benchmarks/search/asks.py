@@ -1,4 +1,4 @@
-"""What an ask of bayes costs, by the results that it was told before."""
+"""The time of an ask of bayes, by the number of earlier results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ASKS: Final = 11
 
 
 def ask_ms(name: str, results: int) -> float:
-    """Return the median milliseconds of an ask, each after one more result."""
+    """Return the median time of an ask in milliseconds, each after one more result."""
     problem = PROBLEMS[name]
     chance, search = engine("random", problem, 0), engine("bayes", problem, 0)
     took = []
@@ -28,4 +28,4 @@ def ask_ms(name: str, results: int) -> float:
             took.append((time.perf_counter() - began) * 1000)
         point = chance.ask(index) or {}
         search.tell(Trial(index, point, TrialState.FINISHED, seen_loss(problem, point, 0, index)))
-    return statistics.median(took[1:])  # the first one may have imported something
+    return statistics.median(took[1:])  # the first one may include imports

@@ -1,7 +1,7 @@
-"""Runs with learning curves under Hyperband's `early_terminate`: what runs that were stopped early teach.
+"""Runs with learning curves under Hyperband's `early_terminate`: the use of runs that were stopped early.
 
-A run's loss falls from 5 towards its final one, the slower the lower its learning rate is, and so curves
-cross. So many runs go on side by side, an iteration at a time, and are judged by the server's own rule.
+A run's loss falls from 5 towards its final value, more slowly for a lower learning rate, so curves cross.
+Several runs advance together, one iteration at a time, and the server's own rule stops them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ TEACHERS: Final[Mapping[str, Callable[[Trial], Trial]]] = {
     "as ended": lambda trial: replace(trial, stopped_at=None),
     "how far": lambda trial: trial,
 }
-"""What an engine is told of a run that was stopped early."""
+"""The ways to tell an engine about a run that was stopped early."""
 
 
 def game(told: str, seed: int, runs: int = 60, at_once: int = 4) -> tuple[float, int]:
-    """Return the lowest loss that a run ended with, and the iterations of all runs."""
+    """Return the lowest final loss, and the iterations of all runs."""
     ended = list(play(told, seed, runs, at_once))
     return min(loss for loss, _ in ended), sum(iterations for _, iterations in ended)
 
 
 def loss_at(point: Point, iteration: int) -> float:
-    """Return the loss of `mixed` after so many iterations: a low rate takes longer to get there."""
+    """Return the loss of `mixed` after some iterations; a low rate converges more slowly."""
     pace = 0.08 * (point["lr"] / 1e-4) ** 0.35
     final = PROBLEMS["mixed"].loss(point)
     return final + (START - final) * math.exp(-pace * iteration)
@@ -44,7 +44,7 @@ def loss_at(point: Point, iteration: int) -> float:
 
 @dataclass
 class Running:
-    """A run that goes on."""
+    """A running run."""
 
     index: int
     point: Point
@@ -53,7 +53,7 @@ class Running:
 
 
 def play(told: str, seed: int, runs: int, at_once: int) -> Iterator[tuple[float, int]]:
-    """Yield each run's last loss and its iterations, as runs end; a place that is free is filled at once."""
+    """Yield each run's last loss and iterations as runs end; each ended run is replaced at once."""
     search = engine("bayes", PROBLEMS["mixed"], seed)
     bands: dict[int, dict[int, float]] = {band: {} for band in RULE.bands}
     going: list[Running] = []
@@ -78,7 +78,7 @@ def _begun(search: Engine, index: int) -> Running:
 
 
 def _step(run: Running, rule: Hyperband, bands: dict[int, dict[int, float]]) -> bool:
-    """Let a run go on for an iteration; return whether it must stop."""
+    """Advance a run by one iteration; return whether it must stop."""
     run.losses.append(loss_at(run.point, len(run.losses) + 1))
     result = advance(run.course, run.losses[-1:], rule)
     run.course = result.course

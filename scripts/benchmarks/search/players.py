@@ -1,7 +1,6 @@
-"""Who plays: our engines, and Optuna's default sampler.
+"""The compared searches: our engines, and Optuna's default sampler.
 
-All play the same game: so many points are asked for at once, and all are pending until
-the last of them is told.
+All work the same way: they are asked for a batch of points, which are all pending until the last one is told.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_en
 from scripts.benchmarks.search.problems import Point, Problem
 
 Player = Callable[[Problem, int, int, int], Iterator[Point]]
-"""Yields the points of a game: its problem, seed, number of runs, and how many are asked for at once."""
+"""Yields the points for a problem, a seed, a number of runs and a batch size."""
 
 
 def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
-    """Return what a run's loss looks like: the same noise for every player's `index`-th run."""
+    """Return the observed loss, with the same noise for the `index`-th run of each search."""
     return problem.loss(point) + problem.noise * Random(f"{seed}/{index}").gauss(0, 1)
 
 
@@ -46,7 +45,7 @@ def played(search: Engine, problem: Problem, seed: int, runs: int, at_once: int)
 
 
 def play_optuna(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
-    """Yield the points of Optuna's default sampler, which is asked only for what matters in a run."""
+    """Yield the points of Optuna's default sampler, asked only for parameters that matter in a run."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,7 +1,7 @@
-"""What the searches are compared on: losses over spaces of parameters, written as W&B's sweeps write them.
+"""The problems on which searches are compared: losses over spaces in the form of W&B's configurations.
 
-The lowest loss of each is given where it is known. `noise` is added to what a search sees of a
-loss; a search is judged by the true loss of the run that looked best to it.
+Docstrings give the minimum if it is known. `noise` is added to the loss that a search observes; the result is
+the true loss of the run that looked best.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KIND_LOSSES: Final = {kind: rank / 10 for rank, kind in enumerate(Random(30).sam
 
 @dataclass(frozen=True)
 class Problem:
-    """A loss over a space; `only_if`: a parameter that matters only where another one has some value."""
+    """A loss over a space; `only_if`: parameters that matter only for some value of another one."""
 
     loss: Callable[[Point], float]
     parameters: dict[str, Any]
@@ -44,20 +44,20 @@ class Problem:
 
 
 def branin(point: Point) -> float:
-    """Lowest: 0.398, at three places."""
+    """Minimum: 0.398, at three points."""
     x, y = point.values()
     valley = y - 5.1 / (4 * math.pi**2) * x**2 + 5 / math.pi * x - 6
     return float(valley**2 + 10 * (1 - 1 / (8 * math.pi)) * math.cos(x) + 10)
 
 
 def camel(point: Point) -> float:
-    """Six humps; lowest: -1.032, at two places."""
+    """Six humps; minimum: -1.032, at two points."""
     x, y = point.values()
     return float((4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + (4 * y**2 - 4) * y**2)
 
 
 def hartmann(point: Point) -> float:
-    """Lowest: -3.322; of more than six parameters the first six matter."""
+    """Minimum: -3.322; only the first six parameters matter."""
 
     def bump(scales: tuple[float, ...], centre: tuple[float, ...]) -> float:
         first_six = list(point.values())[:6]
@@ -80,7 +80,7 @@ def ackley(point: Point) -> float:
 
 
 def mixed(point: Point) -> float:
-    """A training's loss as it might be: 0 at lr 0.001, 5 layers, with norm, by adam, dropout 0.3."""
+    """A plausible training loss: 0 at lr 0.001, 5 layers, with norm, adam, dropout 0.3."""
     loss = math.log10(point["lr"] / 0.001) ** 2 / 2 + abs(point["layers"] - 5) / 5
     loss += 0.0 if point["norm"] else 0.6
     loss += {"sgd": 0.6, "adam": 0.0, "rmsprop": 0.4, "lion": 1.0}[point["optimizer"]]
@@ -88,7 +88,7 @@ def mixed(point: Point) -> float:
 
 
 def conditional(point: Point) -> float:
-    """Each model has parameters of its own, the others' do nothing; 0 for the net at its best."""
+    """Each model has its own parameters, and ignores the others'; minimum: 0 for the net."""
     match point["model"]:
         case "net":
             lr, width = math.log10(point["lr"] / 0.003), math.log2(point["width"] / 128)
@@ -100,13 +100,13 @@ def conditional(point: Point) -> float:
 
 
 def integers(point: Point) -> float:
-    """0 at 300 units, 5000 trees, a batch of 64: integers whose orders of magnitude matter."""
+    """Minimum: 0 at 300 units, 5000 trees, a batch of 64; integers over orders of magnitude."""
     units, trees = math.log10(point["units"] / 300), math.log10(point["trees"] / 5000)
     return units**2 + (trees - units / 2) ** 2 + math.log10(point["batch"] / 64) ** 2
 
 
 def kinds(point: Point) -> float:
-    """0 for the best of 30 kinds at its best rate and depth."""
+    """Minimum: 0 for the best of 30 kinds at its best rate and depth."""
     rate = math.log10(point["lr"] / 0.01)
     return float(KIND_LOSSES[point["kind"]] + rate**2 / 2 + (point["depth"] - 0.7) ** 2 * 4)
 

@@ -1,4 +1,4 @@
-"""The rows of scripts/bench_search: each a problem that all players play, with what ours is to reach."""
+"""The rows of scripts/bench_search: a problem for all searches, with a goal for ours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scripts.benchmarks.search.problems import PROBLEMS
 
 @dataclass(frozen=True)
 class Row:
-    """A problem, and how it is played; `noted`: the median of W&B's engine (sweeps 0.3.0), measured once.
+    """A problem and its settings; `noted`: the median of W&B's engine (sweeps 0.3.0), measured once.
 
-    Ours is to be no worse than the best of `rivals`, or than `goal` where one is set.
+    Our search must be as good as the best of `rivals`, or as `goal` if it is set.
     """
 
     problem: str
@@ -25,7 +25,7 @@ class Row:
     seeds: int = 20
 
     def to_reach(self, losses: Mapping[str, float]) -> float:
-        """Return the goal of this row, with these losses of the others."""
+        """Return the goal of this row, given the losses of the others."""
         if self.goal is not None:
             return self.goal
         noted = {} if self.noted is None else {"W&B": self.noted}
@@ -58,7 +58,7 @@ GROUPS: Final[Mapping[str, tuple[Row, ...]]] = {
 
 
 def best(player: str, problem: str, seed: int, runs: int, at_once: int) -> float:
-    """Return the true loss of a game's run that looked best."""
+    """Return the true loss of the run with the best observed loss."""
     played = PROBLEMS[problem]
     points = list(PLAYERS[player](played, seed, runs, at_once))
     looks = [seen_loss(played, point, seed, index) for index, point in enumerate(points)]
