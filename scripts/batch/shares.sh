@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# One sweep, performed by N launches at once on this machine, each with its share of the count and of the devices:
+# Run one sweep with N launches at once on this machine, each with its share of the count and of the devices:
 #   scripts/batch/shares.sh N CONFIG TARGET [options of parallel-hpo run]
-# Exits with 0 where all did, else with the first code that is another.
+# The exit code is 0 if all launches exit with 0, else the first other code.
 set -euo pipefail
 shares=$1 config=$2 target=$3
 shift 3
 hpo=(python3 -m parallel_hpo run "$config")
 
-# A line for each share: its part of the devices that one launch alone would use; more shares than devices take turns.
+# One line per share: its part of the devices that a single launch would use; with more shares than devices, devices repeat.
 plan=$("${hpo[@]}" --dry-run --json "$@")
 devices=$(python3 -c '
 import json, sys

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The machines of one sweep by ssh, each for as long as there are runs:
+# Start the machines of one sweep by ssh; each works until there are no more runs:
 #   scripts/batch/ssh-join.sh SWEEP HOST...
-# WANDB_BASE_URL and WANDB_API_KEY name the server that all reach, and travel on stdin: a command line can be seen by others.
-# Each host has this project installed in the same folder. Exits with 0 where all did, else with the first other code.
+# WANDB_BASE_URL and WANDB_API_KEY name a server that all can reach. They are sent on stdin, as others can see command
+# lines. Each host needs this project in the same folder. The exit code is 0 if all exit with 0, else the first other one.
 set -euo pipefail
 : "${WANDB_BASE_URL:?the address of the sweep server}" "${WANDB_API_KEY:?its key}"
 sweep=$1

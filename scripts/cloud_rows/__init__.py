@@ -1,1 +1,1 @@
-"""What scripts/cloud_check tries against a W&B server: one row for each promise."""
+"""The rows of scripts/cloud_check: one for each promise about W&B's server."""

@@ -1,8 +1,8 @@
-"""Asks the W&B server, and removes what was made there, through the public API of wandb's client.
+"""Queries the W&B server, and deletes what was created there, by the public API of wandb's client.
 
-It runs as a process of its own, so that the client sees only the environment of the rows, and prints JSON.
+It runs in a separate process, so that the client sees only the rows' environment, and prints JSON.
 
-    python -m scripts.cloud_rows.asking who                     the entity that the key stands for
+    python -m scripts.cloud_rows.asking who                     the entity of the key
     python -m scripts.cloud_rows.asking sweep ENTITY/PROJECT/ID its state and its runs
     python -m scripts.cloud_rows.asking remove ENTITY/PROJECT   delete the runs, and then the project
 """
@@ -24,18 +24,18 @@ DELETE_PROJECT: Final = "mutation D($id: String!) { deleteModel(input: {id: $id}
 
 
 def who(_path: str) -> dict[str, Any]:
-    """Return the entity that runs go to by default."""
+    """Return the default entity of runs."""
     return {"entity": os.environ.get("WANDB_ENTITY") or _api().default_entity}
 
 
 def sweep(path: str) -> dict[str, Any]:
-    """Return a sweep's state, and its runs' states by their ids."""
+    """Return a sweep's state, and its runs' states by id."""
     found = _api().sweep(path)
     return {"state": found.state, "runs": {run.id: run.state for run in found.runs}}
 
 
 def remove(path: str) -> dict[str, Any]:
-    """Delete a project's runs with their artifacts, and the project; return what was done and is left."""
+    """Delete a project's runs with their artifacts, and the project; return what is deleted and left."""
     entity, _, name = path.partition("/")
     try:
         runs = list(_api().runs(path))
@@ -62,7 +62,7 @@ def _delete_project(project_id: str) -> str | None:
 
 
 def _api() -> Any:
-    """Return a client without what an earlier one has read."""
+    """Return a client without an earlier one's cache."""
     return wandb.Api(timeout=int(LIMIT_S))
 
 

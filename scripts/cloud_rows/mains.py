@@ -1,7 +1,4 @@
-"""What the runs of the rows do; each adds a line to the journal.
-
-Workers load this file as `mains.py:NAME`.
-"""
+"""The `main`s of the rows, loaded by workers as `mains.py:NAME`; each adds a line to the journal."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ import wandb
 FOLDER: Final = "CLOUD_CHECK_FOLDER"
 JOURNAL: Final = "journal"
 GO: Final = "go"
-"""The file that lets waiting runs go on."""
+"""The file that lets waiting runs continue."""
 DIED: Final = "died"
 WAIT_LIMIT_S: Final = 120.0
 ROWS_OF_THE_BEST: Final = 3
@@ -44,7 +41,7 @@ def die_once() -> None:
 
 
 def wait() -> None:
-    """Wait until the row allows the runs to go on."""
+    """Wait until the row lets the runs continue."""
     with wandb.init() as run:
         _journal(run)
         deadline = time.monotonic() + WAIT_LIMIT_S

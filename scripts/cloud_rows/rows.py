@@ -1,4 +1,4 @@
-"""The rows: what is promised with a W&B server, and how each promise is tried."""
+"""The rows: promises about a W&B server, and a test of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scripts.gpu_rows.rows import Result
 GRID: Final = {"method": "grid", "parameters": {"x": {"values": [1, 2, 3, 4]}}}
 COUNT: Final = 4
 MANY: Final = 20
-"""The count of a sweep that is to be stopped long before it is reached."""
+"""Count of a sweep that is stopped long before it is reached."""
 INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True)
 class Row:
-    """A promise, and how it is tried."""
+    """A promise and its test."""
 
     name: str
     promise: str
@@ -34,7 +34,7 @@ def _method(stage: SessionSetup, method: str) -> Result:
 
 
 def killed_worker(stage: SessionSetup) -> Result:
-    """A worker is killed by SIGKILL inside a run, which is run again under its id."""
+    """A run whose worker is killed by SIGKILL is retried under its id."""
     swept = stage.sweep("die_once", GRID, count=COUNT)
     attempts = {run["run_id"]: run["attempts"] for run in swept.summary.get("runs", ())}
     first = swept.lines[0]["run"] if swept.lines else None
@@ -56,7 +56,7 @@ def resume(stage: SessionSetup) -> Result:
 
 
 def early_stopping(stage: SessionSetup) -> Result:
-    """Three of four runs go on until hyperband has them stopped."""
+    """Three of four runs continue until hyperband stops them."""
     rules = {"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 3}}
     swept = stage.sweep("train_until_stopped", GRID | rules, count=COUNT)
     summary = swept.summary
@@ -82,7 +82,7 @@ def stop(stage: SessionSetup) -> Result:
 
 
 def upload(stage: SessionSetup) -> Result:
-    """A sweep of the embedded server is uploaded twice; the second upload has nothing to send."""
+    """A sweep of the embedded server is uploaded twice; the second upload sends nothing."""
     swept = stage.sweep("learn", GRID, count=COUNT, backend="local", entity=None)
     sweep_id = str(swept.summary.get("sweep_id"))
     folder = next(stage.folder.glob(f"*/sweeps/{sweep_id}")).parent
@@ -96,7 +96,7 @@ def upload(stage: SessionSetup) -> Result:
 
 
 def _complete(stage: SessionSetup, swept: Swept) -> Result:
-    """Compare the summary of a sweep that is to have performed COUNT runs with what the server shows."""
+    """Compare the summary of a sweep with COUNT runs with the server's data."""
     summary = swept.summary
     if swept.code != 0 or len(swept.run_ids) != COUNT or summary.get("finished") != COUNT:
         return Result(False, swept.last_words)

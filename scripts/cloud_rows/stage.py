@@ -1,4 +1,4 @@
-"""Where a row's sweeps run, as a user runs them, and what came of them."""
+"""Runs the rows' sweeps as a user would, and collects their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.cloud_rows import mains
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LIMIT_S: Final = 600.0
-"""Timeout of a sweep or command, in seconds: far beyond what any takes."""
+"""Timeout of a sweep or command, in seconds; only a hang exceeds it."""
 END_LIMIT_S: Final = 90.0
 """Timeout of a process after it was interrupted, in seconds."""
 LAG_LIMIT_S: Final = 60.0
@@ -30,29 +30,29 @@ METRIC: Final = {"name": "loss", "goal": "minimize"}
 
 
 class AskedInVainError(Exception):
-    """A command or a question to the server failed."""
+    """A command or a query to the server failed."""
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What came of a sweep."""
+    """The results of a sweep."""
 
     code: int
     summary: Mapping[str, Any]
-    """Empty where the command printed none."""
+    """The summary; empty if the command printed none."""
     said: str
-    """What the command printed for people."""
+    """The terminal output."""
     lines: Sequence[Mapping[str, Any]]
     """The journal of its runs."""
 
     @property
     def run_ids(self) -> set[str]:
-        """The ids of the runs that were performed."""
+        """Ids of the executed runs."""
         return {run["run_id"] for run in self.summary.get("runs", ())}
 
     @property
     def last_words(self) -> str:
-        """The exit code and the last line, for a row that is not as promised."""
+        """The exit code and the last line, for a row that failed."""
         lines = [line.strip() for line in self.said.splitlines() if line.strip()]
         return f"exit code {self.code}; {lines[-1] if lines else 'it said nothing'}"
 
@@ -65,7 +65,7 @@ class Going:
     process: subprocess.Popen[str]
 
     def wait_for_runs(self, number: int) -> str:
-        """Wait until so many runs have begun; return the sweep's id."""
+        """Wait until `number` runs have started; return the sweep's id."""
         deadline = time.monotonic() + LIMIT_S
         while len(lines := self.lines()) < number:
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -80,15 +80,15 @@ class Going:
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def let_go_on(self) -> None:
-        """Let waiting runs go on."""
+        """Let waiting runs continue."""
         (self.folder / mains.GO).touch()
 
     def interrupt(self) -> None:
-        """Send what Ctrl-C sends."""
+        """Send SIGINT."""
         self.process.send_signal(signal.SIGINT)
 
     def finish(self) -> Swept:
-        """Wait for the end, and return what came of it."""
+        """Wait for the end, and return the results."""
         stdout, stderr = self.process.communicate(timeout=LIMIT_S)
         summary = json.loads(stdout) if stdout.strip() else {}
         return Swept(self.process.returncode, summary, stderr, self.lines())
@@ -96,7 +96,7 @@ class Going:
 
 @dataclass
 class SessionSetup:
-    """The account, the project that was made for the rows, and a folder for what is written here."""
+    """The account, the rows' project, and a folder for local files."""
 
     folder: Path
     project: str
@@ -111,7 +111,7 @@ class SessionSetup:
     def start(
         self, main: str, sweep: Mapping[str, Any], *, resume: Going | None = None, **keys: Any
     ) -> Going:
-        """Start a sweep of one of `mains`, or go on with one that ended early."""
+        """Start a sweep of one of `mains`, or resume one that ended early."""
         folder = self.folder / f"{len(self._started)}-{main}" if resume is None else resume.folder
         folder.mkdir(parents=True, exist_ok=True)
         words = ["--resume", str(resume.lines()[0]["sweep"])] if resume is not None else []
@@ -127,7 +127,7 @@ class SessionSetup:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C in a terminal reaches it by `close` only, once
+            start_new_session=True,  # Ctrl-C in a terminal reaches it only once, by `close`
         )
         going = Going(folder, process)
         self._started.append(going)
@@ -138,13 +138,13 @@ class SessionSetup:
         return self.start(main, sweep, **keys).finish()
 
     def ask(self, question: str, path: str = "") -> dict[str, Any]:
-        """Ask the server; AskedInVainError where it doesn't answer."""
+        """Query the server; AskedInVainError if it doesn't answer."""
         answer = self.command("scripts.cloud_rows.asking", question, path)
         found: dict[str, Any] = json.loads(answer.splitlines()[-1])
         return found
 
     def ask_until(self, sweep_id: str, there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Return what the server shows of a sweep, after a while at the latest whatever it shows."""
+        """Return the server's data of a sweep once they are complete, or after LAG_LIMIT_S."""
         deadline = time.monotonic() + LAG_LIMIT_S
         while not there(found := self.ask("sweep", f"{self.path}/{sweep_id}")):
             if time.monotonic() > deadline:
@@ -153,7 +153,7 @@ class SessionSetup:
         return found
 
     def command(self, module: str, *words: str) -> str:
-        """Run a module to its end and return what it printed; AskedInVainError where it fails."""
+        """Run a module to its end and return its output; AskedInVainError if it fails."""
         done = subprocess.run(
             [sys.executable, "-m", module, *words],
             env=self._environment(),

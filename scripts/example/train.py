@@ -26,7 +26,7 @@ from parallel_hpo import HPO, ConfigLoader
 CONFIG: Final = Path(__file__).with_name("config.json")
 
 DEFAULTS: Final = {key: value for key, value in json.loads(CONFIG.read_text()).items() if key != "hpo"}
-"""What a run uses where its sweep says nothing, and without a sweep."""
+"""Default settings, for keys that the sweep doesn't set and for runs without a sweep."""
 
 LAYER_WIDTH: Final = 64
 
@@ -35,7 +35,7 @@ KNOWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "loss": {"mse-torch": "squared_error"},
     "optimizer": {"adam-torch": "adam", "sgd-torch": "sgd"},
 }
-"""The names that settings may use, and what stands behind each here."""
+"""The names allowed in settings, and their meanings here."""
 
 
 def main() -> None:
@@ -106,7 +106,7 @@ def make_network(settings: Mapping[str, Any]) -> MLPRegressor:
 
 
 def known(key: str, settings: Mapping[str, Any]) -> Any:
-    """Return what stands behind a name in the settings; ValueError lists the names there are."""
+    """Return the meaning of a name in the settings; ValueError lists the allowed names."""
     name = settings[key]
     if name not in KNOWN[key]:
         raise ValueError(f"{key} is {name!r}, but this example knows only: {', '.join(KNOWN[key])}")

@@ -1,4 +1,4 @@
-"""PyTorch: a small network, its data loaded by two processes that persist."""
+"""PyTorch: a small network, whose data are loaded by two persistent processes."""
 
 from __future__ import annotations
 

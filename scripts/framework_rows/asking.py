@@ -1,6 +1,6 @@
-"""Asks a sweep server, through W&B's own API, for what it has of each run: `asking.py PROJECT METRIC`.
+"""Queries a sweep server for each run's data by W&B's own API: `asking.py PROJECT METRIC`.
 
-Runs in a process of its own, with WANDB_BASE_URL and WANDB_API_KEY; prints JSON by run id.
+It runs in a separate process with WANDB_BASE_URL and WANDB_API_KEY, and prints JSON by run id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scripts.framework_rows.rows import BEGUN
 
 
 def main() -> None:
-    """Ask, and print."""
+    """Query the server, and print the answer."""
     project, metric = sys.argv[1:]
     runs = wandb.Api().runs(f"local/{project}")
     print(json.dumps({run.id: _facts(run, metric) for run in runs}))

@@ -1,4 +1,4 @@
-"""An environment with frameworks in it: made once, outside the repository, and kept for the next time."""
+"""Virtual environments with frameworks, created once outside the repository and then reused."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ LIMIT_S: Final = 1800.0
 
 PACKAGES: Final[Mapping[str, Sequence[Sequence[str]]]] = {
     "trees": [["scikit-learn", "xgboost-cpu", "lightgbm", "hydra-core", "pandas"]],
-    # By itself and first: what needs torch would else bring a build for GPUs, of several gigabytes.
+    # Alone and first: packages that need torch would otherwise install its GPU build of several gigabytes.
     "torch": [["torch==2.13.0"], ["lightning", "transformers", "accelerate", "scikit-learn"]],
     "jax": [["jax", "scikit-learn"]],
     # W&B's callbacks for Keras import TensorFlow, whatever the backend.
     "keras": [["tensorflow-cpu", "keras", "scikit-learn"]],
 }
-"""By environment: what is installed into it, one `pip install` after the other."""
+"""Packages of each environment, one list for each `pip install`."""
 
 
 class Untried(Exception):
-    """A row can't be tried here; its text says why."""
+    """A row can't be tested here; the message says why."""
 
 
 def environment(name: str, cache: Path) -> Path:
-    """Return the interpreter of an environment with its packages and this checkout, made where it is missing.
+    """Return the interpreter of an environment with its packages and this checkout; create it if missing.
 
     Raises:
         Untried: a package can't be installed here.
@@ -43,7 +43,7 @@ def environment(name: str, cache: Path) -> Path:
 
 
 def versions(python: Path, packages: Sequence[str]) -> str:
-    """Return the versions of packages in an environment, in words."""
+    """Return the versions of packages in an environment, as text."""
     code = (
         "import sys, importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in sys.argv[1:]), sep=', ')"
     )
@@ -52,7 +52,7 @@ def versions(python: Path, packages: Sequence[str]) -> str:
 
 
 def _once(stamp: Path, wanted: str, python: Path, steps: Sequence[Sequence[str]]) -> None:
-    """Install, unless the stamp says that it is done; it is written last."""
+    """Install the packages unless the stamp, which is written last, exists."""
     if stamp.exists() and stamp.read_text() == wanted:
         return
     for packages in steps:

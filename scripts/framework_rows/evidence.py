@@ -1,4 +1,4 @@
-"""What came of a sweep: what its summary, its ledger, its server and the files of its script say."""
+"""The results of a sweep, from its summary, its ledger, its server and the files of its script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMIT_S: Final = 120.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt as the ledger has it."""
+    """An attempt in the ledger."""
 
     number: int
     started_at: float
@@ -33,7 +33,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class TableRun:
-    """What came of a sweep; times in seconds, None where nothing could be timed."""
+    """The results of a sweep; times in seconds, None if unknown."""
 
     finished: int
     reasons: list[str]
@@ -47,7 +47,7 @@ class TableRun:
 
     @property
     def whole(self) -> bool:
-        """Whether all is as it should be."""
+        """Whether the sweep passed all checks."""
         good = self.finished == self.equal == self.said == RUNS and self.back_s is not None
         return good and self.best_is_right and not self.reasons and not self.left
 
@@ -55,7 +55,7 @@ class TableRun:
 def judge(
     row: Row, folder: Path, env: Mapping[str, str], *, began: float, killed_at: float | None, left: list[str]
 ) -> TableRun:
-    """Hear all witnesses of a sweep in `folder`; `began` and `killed_at` are times of the wall clock."""
+    """Collect the results of a sweep in `folder`; `began` and `killed_at` are wall-clock times."""
     summary = _summary(folder)
     attempts = _attempts(folder)
     wrote = {path.stem: _value(path, row) for path in folder.glob("work/results/*.json")}
@@ -78,7 +78,7 @@ def judge(
 
 
 def last_line(folder: Path) -> str:
-    """Return the last line that was said to the terminal; rather one that names an error."""
+    """Return the last line of the terminal output, preferably one with an error."""
     text = (folder / "said.log").read_text(errors="replace")
     lines = ["it said nothing", *(line.strip() for line in text.splitlines() if line.strip())]
     return next((line for line in reversed(lines) if "Error" in line), lines[-1])
@@ -96,7 +96,7 @@ def _reasons(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _attempts(folder: Path) -> list[Attempt]:
-    """Return all attempts, the first to start first."""
+    """Return all attempts in the order of their starts."""
     for path in folder.glob("sweeps/*/ledger.db"):
         with closing(sqlite3.connect(path)) as ledger:
             columns = "attempt, started_at, outcome, duration_s"
@@ -107,7 +107,7 @@ def _attempts(folder: Path) -> list[Attempt]:
 
 
 def _ask(row: Row, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the sweep's server, started once more on its database, has of each run."""
+    """Return each run's data from the sweep's server, which is restarted on its database."""
     database = folder / "sweeps" / "server.db"
     if not database.exists():
         return {}

@@ -1,8 +1,7 @@
-"""What is left behind: processes, shared memory, and temporary files.
+"""Leftovers of a script: processes, shared memory, and temporary files.
 
-A process is known by its `HOME`, a folder of the trial's own. Files count by their kind, that
-is their name with all that is random in it taken out, so that what a script leaves in a sweep
-can be held against what it leaves alone.
+Processes are recognized by their `HOME`, the trial's own folder. Files are grouped by kind, their name
+without random parts, so that leftovers of a sweep can be compared with those of the script alone.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ import psutil
 
 SHARED_MEMORY: Final = Path("/dev/shm")
 KILLED: Final = frozenset({"$TMPDIR/tmp*wandb-media", "$TMPDIR/tmp*wandb-artifacts", "$TMPDIR/pymp-*"})
-"""What any process leaves that is killed, once it has used wandb, or multiprocessing's connections."""
+"""Leftovers of any killed process that has used wandb or multiprocessing's connections."""
 HELPERS: Final = ("resource_tracker", "wandb-core", "wandb-symon")
 PATIENCE_S: Final = 12.0
-"""wandb-core outlives a killed parent by up to 4 s on an idle machine, and then cleans up."""
+"""Wait in seconds; wandb-core ends up to 4 s after a killed parent on an idle machine, and then cleans up."""
 _RANDOM: Final = re.compile(r"(?<=tmp)[a-z0-9_]{8}|(?<=-)[a-z0-9_]{8}$|[0-9a-f]{8,}|\d+")
 
 
 @dataclass(frozen=True)
 class Before:
-    """What there was before."""
+    """The state before a start."""
 
     shared: frozenset[str]
 
 
 def look_around() -> Before:
-    """Return what there is before something is started."""
+    """Return the current state, for a comparison after a start."""
     return Before(frozenset(_shared()))
 
 
 def left(before: Before, env: Mapping[str, str]) -> list[str]:
-    """Return the kinds of what is left since then of something that ran with `env`; kill its processes."""
+    """Return the kinds of leftovers since then of a script that ran with `env`; kill its processes."""
     deadline = time.monotonic() + PATIENCE_S
     while _living(env) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -51,7 +50,7 @@ def left(before: Before, env: Mapping[str, str]) -> list[str]:
 
 
 def ask_to_leave(env: Mapping[str, str]) -> None:
-    """End what a killed process has left running; helpers that clean up after it end by themselves."""
+    """End the remaining processes of a killed one; helpers that clean up after it end by themselves."""
     for process in _living(env):
         if not any(helper in _words(process) for helper in HELPERS):
             with suppress(psutil.Error):
@@ -59,7 +58,7 @@ def ask_to_leave(env: Mapping[str, str]) -> None:
 
 
 def kind(name: str) -> str:
-    """Return a file's name with a * for all in it that is another one each time."""
+    """Return a file's name with * for its random parts."""
     return _RANDOM.sub("*", name)
 
 
@@ -73,7 +72,7 @@ def _left(before: Before, env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _shared() -> set[str]:
-    """Names of our own shared memory: other users come and go."""
+    """Return the names of this user's shared memory; that of other users may change at any time."""
     if not SHARED_MEMORY.is_dir():
         return set()
     return {entry.name for entry in os.scandir(SHARED_MEMORY) if _is_ours(entry)}

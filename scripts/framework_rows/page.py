@@ -1,4 +1,4 @@
-"""docs/frameworks.md: read and written here, a row at a time."""
+"""Reads and writes docs/frameworks.md, one row at a time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Line = str
 
 
 def write(row: Row, cells: list[str], tried: list[str], path: Path = FILE) -> None:
-    """Write the page with one row's cells in the place of what it held."""
+    """Replace one row's cells in the page."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     results = _lines(text, _COLUMNS) | {row.title: _line([row.title, *cells])}
     facts = _lines(text, _TRIED_COLUMNS) | {row.title: _line([row.title, *tried])}
@@ -57,7 +57,7 @@ def write(row: Row, cells: list[str], tried: list[str], path: Path = FILE) -> No
 
 
 def cells(alone: Alone, without: TableRun, with_: TableRun | None) -> list[str]:
-    """Return the cells of a row that was tried."""
+    """Return the cells of a tested row."""
     sweeps = [without] if with_ is None else [without, with_]
     runs = RUNS * len(sweeps)
     reasons = sorted({textwrap.shorten(reason, REASON_WIDTH) for seen in sweeps for reason in seen.reasons})
@@ -77,7 +77,7 @@ def cells(alone: Alone, without: TableRun, with_: TableRun | None) -> list[str]:
 
 
 def untried(reason: str) -> list[str]:
-    """Return the cells of a row that could not be tried here."""
+    """Return the cells of a row that could not be tested here."""
     return [f"untried: {reason}", *[""] * (len(_COLUMNS) - 2)]
 
 

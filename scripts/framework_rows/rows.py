@@ -1,4 +1,4 @@
-"""The frameworks that are tried: what is installed, which script is run, and what its users must know."""
+"""The tested frameworks: packages, script, and notes for users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RUNS: Final = 6
 WORKERS: Final = 2
 PROJECT: Final = "digits"
 BEGUN: Final = "training with"
-"""What each script prints once it has its W&B run."""
+"""Text that each script prints once it has its W&B run."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Row:
     parameters: Mapping[str, Any]
     know: str
     packages: tuple[str, ...]
-    """Those whose versions are named."""
+    """Packages whose versions are shown."""
     goal: str = "minimize"
     preload: tuple[str, ...] = ()
     command: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Where a script is run as its user would run it: alone or as a sweep, whole or killed in the midst of it."""
+"""Runs a script as its user would: alone or as a sweep, to its end or killed while it works."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from scripts.framework_rows.rows import BEGUN, PROJECT, RUNS, WORKERS, Row
 
 MAINS: Final = ROOT / "scripts" / "framework_mains"
 FOREIGN: Final = ("WANDB_", "PARALLEL_HPO_", "XDG_", "PYTHON", "OMP_", "MKL_", "HF_")
-"""Prefixes of variables of the developer's own shell that would reach into a trial."""
+"""Prefixes of variables of the developer's shell that would change a trial."""
 LIMIT_S: Final = 600.0
-"""Far beyond what anything here takes, so that only a hang reaches it."""
+"""Timeout in seconds, long enough that only a hang exceeds it."""
 INSIDE_S: Final = 0.3
-"""From a run's first word until its worker is killed: its own processes are at work by then."""
+"""Time from a run's first output until its worker is killed, in seconds; its processes are busy by then."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Alone:
 
 
 class SessionSetup:
-    """A folder of its own: `home`, `tmp`, and `work`, where the script is started."""
+    """A folder of its own with `home`, `tmp`, and `work`, in which the script runs."""
 
     def __init__(self, folder: Path, python: Path) -> None:
         self._folder = folder
@@ -54,10 +54,10 @@ class SessionSetup:
         }
 
     def alone(self, row: Row, *, killed: bool) -> Alone:
-        """Run the script by itself, to its end or until it is killed in the midst of its work.
+        """Run the script alone, to its end or until it is killed while it works.
 
         Raises:
-            Untried: it does not work here even so.
+            Untried: it doesn't work here even alone.
         """
         before = look_around()
         self._lay(row, {"apply": False})
@@ -75,7 +75,7 @@ class SessionSetup:
         return Alone(took_s, left(before, self._env))
 
     def sweep(self, row: Row, *, preload: bool, known: frozenset[str]) -> TableRun:
-        """Run a sweep of the script, and kill one of its workers; `known` is what the script leaves alone."""
+        """Run a sweep of the script, and kill one of its workers; `known`: leftovers of the script alone."""
         before = look_around()
         self._lay(row, _section(row, self._folder, preload=preload))
         command = ["parallel-hpo", "run", "config.json"] if row.command else ["python", row.script]
@@ -92,7 +92,7 @@ class SessionSetup:
 
     @contextmanager
     def _started(self, command: list[str], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a command; the block waits for its end, or it is killed when the block is left."""
+        """Start a command; the block waits for its end, and kills it on leaving."""
         path = shutil.which(command[0], path=self._env["PATH"]) or command[0]
         with (self._folder / "said.log").open("ab") as said:
             process = subprocess.Popen(
@@ -116,7 +116,7 @@ class SessionSetup:
         logs: Callable[[], Iterable[Path]],
         victim: Callable[[Path], psutil.Process],
     ) -> float | None:
-        """Kill the victim once a log says that its run trains; return when, or None where none ever did."""
+        """Kill the victim once a log shows that its run trains; return the time, or None if none did."""
         deadline = time.monotonic() + LIMIT_S
         while process.poll() is None and time.monotonic() < deadline:
             begun = [log for log in logs() if BEGUN in log.read_text(errors="replace")]
@@ -133,7 +133,7 @@ class SessionSetup:
 
 
 def _alone(row: Row) -> list[str]:
-    """Return the words that run the script without a sweep."""
+    """Return the command that runs the script without a sweep."""
     known = {"${interpreter}": "python", "${program}": row.script}
     words = [known.get(word, word) for word in row.command or ("${interpreter}", "${program}")]
     return [word for word in words if not word.startswith("$")]
@@ -159,7 +159,7 @@ def _section(row: Row, folder: Path, *, preload: bool) -> dict[str, Any]:
 
 
 def _worker(supervisor: int, log: Path) -> psutil.Process:
-    """Return the worker whose output this is; none was replaced yet, so they are in the order of slots."""
+    """Return the worker with this output; none was replaced yet, so they are in the order of slots."""
     slot = int(log.parent.name.removeprefix("worker-"))
     children = psutil.Process(supervisor).children()
     servers = [child for child in children if "parallel_hpo.worker.forkserver" in child.cmdline()]
@@ -167,7 +167,7 @@ def _worker(supervisor: int, log: Path) -> psutil.Process:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for its end, and bring that about where it does not come."""
+    """Wait for its end, and kill it after the timeout."""
     try:
         return process.wait(LIMIT_S)
     except subprocess.TimeoutExpired:

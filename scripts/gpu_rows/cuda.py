@@ -1,4 +1,4 @@
-"""CUDA by the driver's own library: as much as it takes to see devices, and to hold and use memory on one."""
+"""CUDA by the driver's own library: lists devices, and allocates and uses memory on one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OUT_OF_MEMORY: Final = 2
 
 
 class CudaError(RuntimeError):
-    """The driver refused something; worded as frameworks word it."""
+    """A call of the driver failed; the message is worded as in frameworks."""
 
 
 class Cuda:
-    """The devices that this process sees, and the primary context of the first of them."""
+    """The devices visible to this process, and the primary context of the first one."""
 
     def __init__(self) -> None:
-        """Initialise the driver; CudaError where there is none to be had, or no device is visible."""
+        """Initialise the driver; CudaError if it is missing or no device is visible."""
         try:
             self._library = ctypes.CDLL(LIBRARY)
         except OSError as error:
@@ -27,7 +27,7 @@ class Cuda:
         self._call("cuInit", 0)
 
     def uuids(self) -> list[str]:
-        """Return the UUIDs of the visible devices, or MIG instances, without the `GPU-` or `MIG-` before."""
+        """Return the UUIDs of the visible devices or MIG instances, without the prefix `GPU-` or `MIG-`."""
         count = ctypes.c_int()
         self._call("cuDeviceGetCount", ctypes.byref(count))
         return [self._uuid(number) for number in range(count.value)]
@@ -40,16 +40,16 @@ class Cuda:
         self._call("cuCtxSetCurrent", context)
 
     def memory_mb(self) -> tuple[float, float]:
-        """Return how much of the device's memory is free, and how much it has."""
+        """Return the device's free and total memory."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value / MB, total.value / MB
 
     def hold(self, mb: float) -> int:
-        """Allocate so much and write to all of it, and return where; it is held until the process ends.
+        """Allocate memory, write to all of it, and return its address; it is held until the process ends.
 
         Raises:
-            CudaError: there is not so much.
+            CudaError: there is not enough memory.
         """
         address, size = ctypes.c_uint64(), int(mb * MB)
         self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
@@ -57,7 +57,7 @@ class Cuda:
         return address.value
 
     def write(self, address: int, mb: float) -> None:
-        """Write to memory that is held, and wait until that is done."""
+        """Write to held memory, and wait until it is done."""
         self._call(
             "cuMemsetD8_v2", ctypes.c_uint64(address), ctypes.c_ubyte(1), ctypes.c_size_t(int(mb * MB))
         )

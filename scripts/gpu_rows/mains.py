@@ -1,6 +1,7 @@
-"""What the runs of the rows do on their device; each line of the journal is what one of them saw.
+"""The `main`s of the rows, loaded by workers as `mains.py:NAME`; each writes its observations into the
+journal.
 
-Loaded by workers as `mains.py:NAME`. `PART` says which part of the device's memory a run is to hold.
+`PART`: fraction of the device's memory that a run holds.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ JOURNAL: Final = "GPU_CHECK_JOURNAL"
 PART: Final = "GPU_CHECK_PART"
 FAULTY: Final = "GPU_CHECK_FAULTY"
 BUSY_S: Final = 4.0
-"""As long as it takes for a counter of energy, and for whoever measures, to see something."""
+"""Duration of the load in seconds, long enough for energy counters and measurements."""
 TOGETHER_S: Final = 60.0
 
 _held: dict[str, int] = {}
-"""What this process holds, as frameworks keep what they have allocated for the next run."""
+"""Memory that this process holds; frameworks also keep allocated memory for the next run."""
 
 
 def look() -> None:
-    """See which devices CUDA shows."""
+    """Record the devices that CUDA shows."""
     with wandb.init() as run:
         _journal(uuids=Cuda().uuids(), fork_server_has_context=_has_context(os.getppid()))
         run.log({"loss": 0.0})
 
 
 def meet() -> None:
-    """Hold memory until another run holds some beside this one."""
+    """Hold memory until another run holds some at the same time."""
     with wandb.init() as run:
         cuda = _holding()
         _journal(uuids=cuda.uuids())
@@ -46,7 +47,7 @@ def meet() -> None:
 
 
 def die_once() -> None:
-    """Hold memory and be killed in the first attempt; see in the second how much is free."""
+    """Hold memory and be killed in the first attempt; record the free memory in the second."""
     with wandb.init() as run:
         cuda = Cuda()
         cuda.open()
@@ -59,7 +60,7 @@ def die_once() -> None:
 
 
 def want_too_much() -> None:
-    """Ask for more memory than the device has."""
+    """Allocate more memory than the device has."""
     with wandb.init():
         _journal()
         cuda = Cuda()
@@ -68,17 +69,17 @@ def want_too_much() -> None:
 
 
 def fail_on_faulty() -> None:
-    """Fail on one device, and do well on the others."""
+    """Fail on one device, and finish on the others."""
     with wandb.init() as run:
         _journal(device=_device())
         if _device() == os.environ[FAULTY]:
             raise ValueError("this device is no good")
-        time.sleep(0.5)  # the others are not to be done before it has failed thrice
+        time.sleep(0.5)  # the others must not be done before it has failed three times
         run.log({"loss": 0.0})
 
 
 def pack() -> None:
-    """Hold a part of the memory for a while; once, beside others, ask for more than there is."""
+    """Hold a part of the memory for a while; once, beside others, allocate more than is free."""
     with wandb.init() as run:
         cuda = _holding()
         _journal(uuids=cuda.uuids())
@@ -113,7 +114,7 @@ def compute_with_torch() -> None:
 
 
 def _has_context(pid: int) -> bool:
-    """Whether a process has open what a CUDA context needs; its management library does not."""
+    """Return whether a process has files open that only a CUDA context needs, and NVML doesn't."""
     links = (str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir())
     return any(file in RUNTIME_FILES for file in links)
 
@@ -137,14 +138,14 @@ def _wait_for_another() -> None:
 
 
 def _others() -> list[int]:
-    """Return the processes of other runs that live now."""
+    """Return the living processes of other runs."""
     lines = Path(os.environ[JOURNAL]).read_text().splitlines()
     pids = {int(json.loads(line)["pid"]) for line in lines} - {os.getpid()}
     return sorted(pid for pid in pids if psutil.pid_exists(pid))
 
 
 def _journal(**facts: Any) -> None:
-    """Add a line: which run's attempt this is, in which process, and who else is on."""
+    """Add a line to the journal: the run and its attempt, the process, and the other running runs."""
     path = Path(os.environ[JOURNAL])
     path.touch()
     assert wandb.run is not None

@@ -1,4 +1,4 @@
-"""The table: for the terminal, and in docs/devices.md with the card and the day."""
+"""The table of results, for the terminal, and in docs/devices.md with card and date."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Promise(Protocol):
 
 
 def table(tried: Iterable[tuple[Promise, Result]]) -> str:
-    """Return rows, of this script or of another one, as a table."""
+    """Return rows of this or another script as a table."""
     lines = [(row.name, row.promise, _WORDS[result.whole], result.seen) for row, result in tried]
     head = ("row", "what is promised", "", "what was seen")
     return "\n".join(map(_line, [head, ("---",) * len(head), *lines])) + "\n"
 
 
 def write(tried: Iterable[Tried], where: str, path: Path = FILE) -> None:
-    """Put the table in the place of what the page's last section had; `where`: card, driver, day."""
+    """Replace the content of the page's last section by the table; `where`: card, driver, date."""
     before, heading, _ = path.read_text(encoding="utf-8").partition(HEADING)
     note = f"{where}; by `scripts/gpu_check --write`, and not to be edited by hand.\n"
     path.write_text(f"{before}{heading or HEADING}\n{note}\n{table(tried)}", encoding="utf-8")

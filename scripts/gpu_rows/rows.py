@@ -1,4 +1,4 @@
-"""The rows: what is promised of devices, and how each promise is tried."""
+"""The rows: promises about devices, and a test of each."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from parallel_hpo.devices.sharing import MARGIN
 from scripts.gpu_rows.stage import SessionSetup, Swept
 
 PACKED: Final = 0.25
-"""The part of a device that a run of the row `packing` holds: three fit beside each other, with a margin."""
+"""Fraction of a device's memory that a run of the row `packing` holds: three fit, with a margin."""
 OWN_MODULE: Final = "import ctypes\nctypes.CDLL('libcuda.so.1')\n"
-"""What a framework does on import that is made for GPUs, where torch is not there."""
+"""Source of a module that stands for a framework for GPUs if torch is missing."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a row went; `whole` is None where it could not be tried here."""
+    """The result of a row; `whole` is None if it could not be tested here."""
 
     whole: bool | None
     seen: str
@@ -28,7 +28,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """A promise, and how it is tried."""
+    """A promise and its test."""
 
     name: str
     promise: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def masks(stage: SessionSetup) -> Result:
-    """By index, then by UUID: each worker is to see one device, and the one that its token means."""
+    """By index and by UUID, each worker sees one device, the one of its token."""
     by_name = {"index": stage.tokens, "UUID": [device.uuid for device in stage.devices]}
     seen = []
     for kind, tokens in by_name.items():
@@ -51,7 +51,7 @@ def masks(stage: SessionSetup) -> Result:
 
 
 def sharing(stage: SessionSetup) -> Result:
-    """Two workers on one device, each in a run at the same time."""
+    """Two workers on one device run at the same time."""
     swept = stage.sweep("meet", count=2, devices=stage.tokens[:1], workers_per_device=2)
     together = any(line["others"] for line in swept.lines)
     same = len({uuid for line in swept.lines for uuid in line["uuids"]}) == 1
@@ -60,7 +60,7 @@ def sharing(stage: SessionSetup) -> Result:
 
 
 def handover(stage: SessionSetup) -> Result:
-    """A worker that holds half of the memory is killed; its run's next attempt has all of it again."""
+    """After the kill of a worker with half of the memory, its run's next attempt has all of it again."""
     swept = stage.sweep("die_once", count=1, part=0.5, devices=stage.tokens[:1])
     free = {line["attempt"]: line["free_mb"] for line in swept.lines}
     if set(free) != {1, 2} or swept.finished != 1:
@@ -70,7 +70,7 @@ def handover(stage: SessionSetup) -> Result:
 
 
 def out_of_memory(stage: SessionSetup) -> Result:
-    """Each run that found too little memory leaves the next one a fresh process."""
+    """After each run without enough memory, the next one gets a fresh process."""
     swept = stage.sweep("want_too_much", count=3, devices=stage.tokens[:1])
     reasons = {run["reason"] for run in swept.summary.get("runs", ())}
     pids = {line["pid"] for line in swept.lines}
@@ -79,7 +79,7 @@ def out_of_memory(stage: SessionSetup) -> Result:
 
 
 def quarantine(stage: SessionSetup) -> Result:
-    """A device on which runs fail gets none, and the others go on."""
+    """A device on which runs fail gets no more runs, and the others continue."""
     if len(stage.devices) < 2:
         return Result(None, "needs two devices")
     bad, good = stage.tokens[:2]
@@ -91,7 +91,7 @@ def quarantine(stage: SessionSetup) -> Result:
 
 
 def packing(stage: SessionSetup) -> Result:
-    """As many workers as fit; a run that finds too little beside others is run again alone."""
+    """As many workers share a device as fit; a run without enough memory is retried alone."""
     swept = stage.sweep(
         "pack",
         count=16,
@@ -115,7 +115,7 @@ def packing(stage: SessionSetup) -> Result:
 
 
 def preload(stage: SessionSetup) -> Result:
-    """A preloaded framework has no context in the fork server, and computes in its forks."""
+    """A preloaded framework has no context in the fork server, and works in its forks."""
     has_torch = importlib.util.find_spec("torch") is not None
     module, main = ("torch", "compute_with_torch") if has_torch else ("loads_the_driver", "look")
     if not has_torch:
@@ -128,7 +128,7 @@ def preload(stage: SessionSetup) -> Result:
 
 
 def strangers(stage: SessionSetup) -> Result:
-    """A device on which somebody else computes is left out."""
+    """A device that another process uses is skipped."""
     with stage.stranger(stage.devices[0]) as pid:
         said = stage.dry_run()
     words = f"device {stage.tokens[0]} is left out: process {pid} computes on it"
@@ -136,7 +136,7 @@ def strangers(stage: SessionSetup) -> Result:
 
 
 def doctor(stage: SessionSetup) -> Result:
-    """The doctor has a line for the driver and for each device, and finds nothing that makes sweeps fail."""
+    """The doctor has a line for the driver and for each device, and finds no failures."""
     findings = json.loads(stage.command("doctor", "--json").stdout)["findings"]
     by_subject = {finding["subject"]: finding for finding in findings}
     lines = [by_subject.get(f"device {each.device.index}") for each in stage.devices if each.device]
@@ -145,7 +145,7 @@ def doctor(stage: SessionSetup) -> Result:
 
 
 def energy(stage: SessionSetup) -> Result:
-    """A run's energy is what the device's own counter says."""
+    """A run's energy comes from the device's own counter."""
     if stage.library.energy_j(stage.devices[0].uuid) is None:
         return Result(None, "the device has no counter of energy")
     before = stage.library.energy_j(stage.devices[0].uuid) or 0.0
@@ -160,7 +160,7 @@ def energy(stage: SessionSetup) -> Result:
 
 
 def mig(stage: SessionSetup) -> Result:
-    """Each worker has an instance, and sees nothing else."""
+    """Each worker sees only its own instance."""
     instances = [device for device in stage.devices if device.is_instance]
     if not instances:
         return Result(None, "no device is partitioned by MIG")
@@ -173,7 +173,7 @@ def mig(stage: SessionSetup) -> Result:
 
 
 def _bare(uuid: str) -> str:
-    """Return a UUID as CUDA tells it."""
+    """Return a UUID in CUDA's form."""
     return uuid.partition("-")[2]
 
 

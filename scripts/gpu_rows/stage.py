@@ -1,4 +1,4 @@
-"""Where a row's sweeps are run, as a user would run them, and what came of them."""
+"""Runs the rows' sweeps as a user would, and collects their results."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from scripts.gpu_rows import mains
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LIMIT_S: Final = 600.0
-"""Far beyond what anything here takes, so that only a hang reaches it."""
+"""Timeout in seconds, long enough that only a hang exceeds it."""
 FOREIGN: Final = ("WANDB_", "PARALLEL_HPO_", "GPU_CHECK_")
-"""Prefixes of variables of the user's own shell that would reach into a row."""
+"""Prefixes of variables of the user's shell that would change the rows."""
 
 
 @dataclass(frozen=True)
 class Swept:
-    """What came of a sweep."""
+    """The results of a sweep."""
 
     code: int
     summary: Mapping[str, Any]
-    """Empty where there is none."""
+    """The summary; empty if there is none."""
     said: str
-    """What was said to the terminal."""
+    """The terminal output."""
     lines: Sequence[Mapping[str, Any]]
     """The journal of its runs."""
 
     @property
     def finished(self) -> int:
-        """How many of its runs finished."""
+        """Number of finished runs."""
         return int(self.summary.get("finished", 0))
 
     @property
     def last_words(self) -> str:
-        """What was said last, for a row that is not as it should be."""
+        """The exit code and the last line, for a row that failed."""
         lines = [line.strip() for line in self.said.splitlines() if line.strip()]
         return f"exit code {self.code}; {lines[-1] if lines else 'it said nothing'}"
 
 
 @dataclass
 class SessionSetup:
-    """The devices that may be used, and a folder for what is written."""
+    """The usable devices, and a folder for the output."""
 
     folder: Path
     library: DeviceLibrary
     devices: Sequence[VisibleDevice]
-    """Those on which nobody else computes."""
+    """Devices that no other process uses."""
     _number: int = field(default=0, init=False)
 
     @property
     def tokens(self) -> list[str]:
-        """The devices' names as a mask has them."""
+        """The devices' tokens, as in a mask."""
         return [device.token for device in self.devices]
 
     def sweep(
@@ -72,7 +72,7 @@ class SessionSetup:
         mask: str | None = None,
         **keys: Any,
     ) -> Swept:
-        """Run a sweep of one of `mains`; `mask` stands for the parent's own mask."""
+        """Run a sweep of one of `mains`; `mask` replaces the parent's own mask."""
         config, environment = self._lay(main, count, keys)
         journal = config.with_name("journal")
         environment |= {mains.JOURNAL: str(journal), mains.PART: str(part), mains.FAULTY: faulty}
@@ -84,7 +84,7 @@ class SessionSetup:
         return Swept(done.returncode, summary, done.stderr, [json.loads(line) for line in text.splitlines()])
 
     def dry_run(self, **keys: Any) -> str:
-        """Return what a sweep would say that it does."""
+        """Return the plan that a sweep would print."""
         config, environment = self._lay("look", 1, keys)
         target = f"{Path(mains.__file__)}:look"
         return self.command("run", str(config), target, "--dry-run", environment=environment).stderr
@@ -105,7 +105,7 @@ class SessionSetup:
 
     @contextmanager
     def stranger(self, device: VisibleDevice) -> Iterator[int]:
-        """Have somebody else compute on a device; yields who."""
+        """Let another process use a device; yield its id."""
         process = subprocess.Popen(
             [sys.executable, "-m", "scripts.gpu_rows.stranger"],
             env=self._environment() | {"CUDA_VISIBLE_DEVICES": device.token},

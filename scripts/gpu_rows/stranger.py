@@ -1,4 +1,4 @@
-"""Somebody else who computes on a device: holds 64 MB there until its input ends."""
+"""Another process that uses a device: holds 64 MB on it until its input ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scripts.gpu_rows.cuda import Cuda
 
 
 def main() -> None:
-    """Say `here` once the memory is held."""
+    """Print `here` once the memory is held."""
     cuda = Cuda()
     cuda.open()
     cuda.hold(64)

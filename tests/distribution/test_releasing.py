@@ -28,7 +28,7 @@ OLD: Final = "## [0.1.0] - 2029-12-24\n\n- All.\n"
 @pytest.mark.parametrize(
     ("version", "why"),
     [
-        ("next", "is no version"),
+        ("next", "is not a version"),
         ("v0.2.0", "write v0.2.0 as 0.2.0"),
         ("0.2.0", "is not above 0.2.0, which was released"),
         ("0.2.0rc1", "is not above 0.2.0, which was released"),
