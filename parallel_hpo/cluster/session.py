@@ -232,7 +232,7 @@ class ClusterSweep:
             with CommandPipe(self._folder) as mailbox:
                 ending = self._run(watcher, mailbox, copier)
         except BaseException as error:
-            reason = str(error) if isinstance(error, ParallelHPOError) else f"a fault of ours: {error}"
+            reason = str(error) if isinstance(error, ParallelHPOError) else f"internal error: {error}"
             watcher.close()
             self._let_go(reason)
             with suppress(LedgerError):  # without the ledger the runs are unknown

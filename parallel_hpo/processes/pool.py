@@ -215,8 +215,8 @@ class ChildPool:
 
     def _take_orphans(self) -> None:
         """Take over the children of a dead fork server."""
-        told = {reaped.pid for reaped in self._server.reports}
-        self._orphans.update(self._children.keys() - told)
+        reported = {reaped.pid for reaped in self._server.reports}
+        self._orphans.update(self._children.keys() - reported)
 
     def _reap_orphans(self) -> None:
         for pid in list(self._orphans):
@@ -305,16 +305,16 @@ class ChildCalls:
                 printed = (printed + data)[-KEPT_OUTPUT_BYTES:]
             if child.connection in ready:
                 return _receive(child, printed)
-        said = _last_words(printed)
-        raise BackendError(f"no answer within {limit_s:g} s{f'; it said: {said}' if said else ''}")
+        output = _last_words(printed)
+        raise BackendError(f"no answer within {limit_s:g} s{f'; its output: {output}' if output else ''}")
 
 
 def _receive(child: Child, printed: bytes) -> CallResult:
     try:
         result = child.connection.recv()
     except (EOFError, OSError):
-        said = _last_words(printed)
-        raise BackendError(f"the child that was to answer died; it said: {said or 'nothing'}") from None
+        output = _last_words(printed)
+        raise BackendError(f"the child died before its answer; its output: {output or 'nothing'}") from None
     assert isinstance(result, CallResult)
     return result
 

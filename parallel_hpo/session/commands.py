@@ -19,7 +19,7 @@ from parallel_hpo.core.values import last_words
 
 LIMIT_S: Final = 30.0
 """Timeout of a command, in seconds."""
-_SAID_BYTES: Final = 16384
+_OUTPUT_BYTES: Final = 16384
 """Bytes read from the end of a command's output."""
 
 
@@ -34,16 +34,16 @@ class Commands:
         self._lock = threading.Lock()
         self._given_up = False
 
-    def run(self, words: Sequence[str], told: str) -> str:
-        """Run a command with `told` on standard input, and wait for its end; return why it failed, or ''."""
+    def run(self, words: Sequence[str], text: str) -> str:
+        """Run a command with `text` on standard input, and wait for its end; return why it failed, or ''."""
         try:
             with (
-                tempfile.TemporaryFile("w+") as given,
-                tempfile.TemporaryFile("w+", errors="replace") as said,
+                tempfile.TemporaryFile("w+") as stdin,
+                tempfile.TemporaryFile("w+", errors="replace") as output,
             ):
-                given.write(told)
-                given.seek(0)
-                return self._await(self._start(words, given, said), said)
+                stdin.write(text)
+                stdin.seek(0)
+                return self._await(self._start(words, stdin, output), output)
         except (OSError, ValueError) as error:  # ValueError: a null character in a word
             return f"can't be started: {error}"
 
@@ -54,14 +54,14 @@ class Commands:
             for process in self._running:
                 _kill(process)
 
-    def _start(self, words: Sequence[str], given: TextIO, said: TextIO) -> subprocess.Popen[str] | None:
+    def _start(self, words: Sequence[str], stdin: TextIO, output: TextIO) -> subprocess.Popen[str] | None:
         with self._lock:
             if self._given_up:
                 return None
             process = subprocess.Popen(
                 words,
-                stdin=given,
-                stdout=said,
+                stdin=stdin,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
                 env=self._environment,
@@ -71,7 +71,7 @@ class Commands:
             self._running.add(process)
             return process
 
-    def _await(self, process: subprocess.Popen[str] | None, said: TextIO) -> str:
+    def _await(self, process: subprocess.Popen[str] | None, output: TextIO) -> str:
         if process is None:
             return "not run: the sweep was stopped"
         try:
@@ -85,7 +85,7 @@ class Commands:
                 self._running.discard(process)
         if self._given_up and code < 0:
             return "killed: the sweep was stopped"
-        return "" if code == 0 else f"{_name(code)}{_words(said)}"
+        return "" if code == 0 else f"{_name(code)}{_words(output)}"
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -97,7 +97,7 @@ def _name(code: int) -> str:
     return signal.Signals(-code).name if code < 0 else f"exit {code}"
 
 
-def _words(said: TextIO) -> str:
-    text = os.pread(said.fileno(), _SAID_BYTES, max(0, os.fstat(said.fileno()).st_size - _SAID_BYTES))
+def _words(output: TextIO) -> str:
+    text = os.pread(output.fileno(), _OUTPUT_BYTES, max(0, os.fstat(output.fileno()).st_size - _OUTPUT_BYTES))
     words = last_words(text.decode(errors="replace"))
     return f": {words}" if words else ""

@@ -85,12 +85,12 @@ def check_addresses(addresses: Sequence[str]) -> None:
 
 def send(addresses: Sequence[str], result: SweepResult) -> str:
     """Notify all addresses of a sweep's end; return why some failed, or ''."""
-    untold = [address for address in addresses if not _told(address, result)]
-    kinds = ", ".join(address.partition("://")[0] for address in untold)
-    return f"{len(untold)} of {len(addresses)} addresses failed ({kinds})" if untold else ""
+    failed = [address for address in addresses if not _notify(address, result)]
+    kinds = ", ".join(address.partition("://")[0] for address in failed)
+    return f"{len(failed)} of {len(addresses)} addresses failed ({kinds})" if failed else ""
 
 
-def _told(address: str, result: SweepResult) -> bool:
+def _notify(address: str, result: SweepResult) -> bool:
     service = _apprise().Apprise()
     try:
         return bool(service.add(address) and service.notify(title=title_of(result), body=body_of(result)))
@@ -158,15 +158,15 @@ class FailedRun:
     environment: Mapping[str, str] = field(repr=False)
 
 
-def write_failed_run(folder: Path, failed: FailedRun, told: Mapping[str, Any]) -> None:
-    """Write a failed run's folder; `told` is the input of `on_failure`. Raises OSError."""
+def write_failed_run(folder: Path, failed: FailedRun, facts: Mapping[str, Any]) -> None:
+    """Write a failed run's folder; `facts` is the input of `on_failure`. Raises OSError."""
     for private in (folder.parent, folder):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
         private.chmod(0o700)
     secrets = secrets_of(failed.environment)
     reason = _mask(failed.run.reason, secrets)
     texts = {
-        "run.json": _as_json({**told, "reason": reason}),
+        "run.json": _as_json({**facts, "reason": reason}),
         "parameters.json": _as_json(failed.run.parameters),
         "reason.txt": f"{failed.run.outcome}: {reason}\n",
         "traceback.txt": _mask(failed.traceback or find_traceback(failed.last_lines), secrets),
@@ -211,8 +211,8 @@ def _without_secret_parts(value: str) -> str:
 @cache
 def packages() -> str:
     """Return the versions of Python and of all installed packages, in pip's format."""
-    told = [each.metadata for each in distributions()]  # read and parsed at each look
-    found = {str(each["Name"]): each["Version"] for each in told if each["Name"]}
+    metadata = [each.metadata for each in distributions()]  # read and parsed at each look
+    found = {str(each["Name"]): each["Version"] for each in metadata if each["Name"]}
     lines = [
         f"{name}=={version}" for name, version in sorted(found.items(), key=lambda pair: pair[0].lower())
     ]
@@ -291,12 +291,12 @@ class FailureHandler:
     ) -> None:
         folder = self._folder / FAILED / row.run_id
         failed = FailedRun(describe_run(row), traceback, _lines(tail), environment)
-        told = {**asdict(failed.run), "sweep_id": self._folder.name, "folder": str(folder)}
+        facts = {**asdict(failed.run), "sweep_id": self._folder.name, "folder": str(folder)}
         try:
-            write_failed_run(folder, failed, told)
+            write_failed_run(folder, failed, facts)
         except OSError as error:
             self._warn(f"the folder of failed run {row.run_id} could not be written: {error}")
-        if self._command and (why := self._commands.run(self._command, json.dumps(told))):
+        if self._command and (why := self._commands.run(self._command, json.dumps(facts))):
             self._warn(f"on_failure for run {row.run_id}: {why}")
 
     def _warn(self, words: str) -> None:

@@ -107,9 +107,9 @@ class LaunchSettings:
         changes = find_changes(wanted, kept)
         of_metric = [change for change in changes if change.is_of_metric]
         if of_metric and not self.keep_configuration:
-            said = in_words(of_metric if metric_only else changes)
+            diff = in_words(of_metric if metric_only else changes)
             raise ConfigError(
-                f"hpo.sweep_configuration has changed: {said}; sweep {sweep} can't change its metric or goal:"
+                f"hpo.sweep_configuration has changed: {diff}; sweep {sweep} can't change its metric or goal:"
                 " set them back, begin a new sweep, or go on with the sweep's own configuration by"
                 " --keep-configuration (in Python: keep_configuration=True)"
             )

@@ -215,7 +215,7 @@ class Loop:
             self._take_time()
 
     def _take_time(self) -> None:
-        """Let limits of time act, on what the workers have said by now.
+        """Let limits of time act, after reading all reports of the workers.
 
         A record that waited for room has held up the turn: a worker's latest reports may still be unread.
         """

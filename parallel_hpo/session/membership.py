@@ -68,7 +68,7 @@ PoolEvent = PoolAnswered | StartGranted | StartRefused
 class PoolConnection(Protocol):
     """The requests to a pool; each call ends within seconds."""
 
-    def exchange(self, told: Exchange) -> Granted:
+    def exchange(self, message: Exchange) -> Granted:
         """Exchange messages; raises ServerAwayError or ServerRefusedError."""
 
     def leave(self, epoch: int, reason: str) -> None:
@@ -187,11 +187,11 @@ class Membership:
     def exchange_once(self) -> bool:
         """Send all messages and take the answer; return False without one."""
         with self._turn:
-            told = self._outbox.compose()
+            message = self._outbox.compose()
             self._due_at = self._clock() + self._beat_s
         sent_at = self._clock()
         try:
-            answer = self._connection.exchange(told)
+            answer = self._connection.exchange(message)
         except ServerAwayError:
             return False
         except ServerRefusedError as error:
@@ -204,7 +204,7 @@ class Membership:
             return True
         with self._turn:
             self._answered_at = max(self._answered_at, sent_at)
-            decided: list[PoolEvent] = [*self._outbox.acknowledge(told, answer)]
+            decided: list[PoolEvent] = [*self._outbox.acknowledge(message, answer)]
             if self._is_news(answer):
                 decided.append(PoolAnswered(answer))
             self._answer = answer

@@ -205,7 +205,7 @@ class OpenSweep:
             with CommandPipe(self._folder) as command_pipe:
                 ending = self._run(marks, command_pipe)
         except BaseException as error:
-            reason = str(error) if isinstance(error, ParallelHPOError) else f"a fault of ours: {error}"
+            reason = str(error) if isinstance(error, ParallelHPOError) else f"internal error: {error}"
             with suppress(LedgerError):  # if the ledger failed, there is no summary
                 self._conclude(SweepEnd(reason, ExitCode.OUR_FAULT))
             raise

@@ -43,7 +43,7 @@ class OtherLaunches:
         self._path = path
         self._directory = directory
         self._mark = mark
-        self._told: set[RunId] = set()
+        self._announced: set[RunId] = set()
 
     def look(self) -> Iterator[Message]:
         """Return dead launches' runs to the server, and yield messages about awaited runs."""
@@ -56,8 +56,8 @@ class OtherLaunches:
         if sibling is not None and not sibling.alive:
             self._backend.give_back(self._path, sibling.mark, sorted(sibling.begun))
             yield Message(_what_was_left(awaited.run_id, sibling), warning=True)
-        elif awaited.run_id not in self._told:
-            self._told.add(awaited.run_id)
+        elif awaited.run_id not in self._announced:
+            self._announced.add(awaited.run_id)
             yield Message(_what_is_awaited(awaited, sibling))
 
     def _find(self, awaited: AwaitedRun) -> OtherLaunch | None:

@@ -100,11 +100,11 @@ class Outbox:
             tuple(notices),
         )
 
-    def acknowledge(self, told: Exchange, answer: Granted) -> list[StartGranted | StartRefused]:
+    def acknowledge(self, message: Exchange, answer: Granted) -> list[StartGranted | StartRefused]:
         """Remove what the pool has received; return its answers about starts."""
-        del self._ends[: len(told.ends)]
+        del self._ends[: len(message.ends)]
         decided: list[StartGranted | StartRefused] = []
-        for start in told.starts:
+        for start in message.starts:
             slot, run_id = Slot(start.slot), start.run.run_id
             if self._starts.get(run_id) is not start:
                 continue  # withdrawn in the meantime

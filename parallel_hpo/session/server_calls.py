@@ -124,8 +124,8 @@ class ServerCalls:
             self._given_up = True
         if unsent:
             more = f" and {len(unsent) - NAMED} more" if len(unsent) > NAMED else ""
-            words = f"the sweep server was not told of {', '.join(unsent[:NAMED])}{more}"
-            self._observer(Message(f"{words}: --resume settles the ends", warning=True))
+            words = f"the sweep server did not receive {', '.join(unsent[:NAMED])}{more}"
+            self._observer(Message(f"{words}: --resume reports the ends", warning=True))
 
     def _ask(self) -> None:
         over = ""
@@ -170,7 +170,7 @@ class ServerCalls:
             except ParallelHPOError as error:
                 self._say(f"the sweep server did not answer: {error}")
             except Exception as error:  # noqa: BLE001 - a bug in one request must not stop the others
-                self._say(f"the sweep server was not told of {what}: {error!r}")
+                self._say(f"the sweep server did not receive {what}: {error!r}")
             self._unsent.remove(what)
 
     def _say(self, words: str) -> None:

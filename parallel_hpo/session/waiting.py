@@ -121,18 +121,18 @@ class _Doorbell:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._lock = threading.Lock()
-        self._heard = True
+        self._is_waiting = True
 
     def __enter__(self) -> Callable[[object], None]:
         return self._ring
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            self._heard = False
+            self._is_waiting = False
 
     def _ring(self, _: object) -> None:
         with self._lock:
-            if self._heard:
+            if self._is_waiting:
                 self._control.ring()
 
 

@@ -52,7 +52,7 @@ class WandbHooks:
         """`wandb.teardown` was called, which also ends the agent's connection."""
         self.unopened = NEVER_INITIALISED
         """Why no run was opened, if none was."""
-        self.asked_to_stop: Callable[[], bool] = _nobody_asks
+        self.asked_to_stop: Callable[[], bool] = _was_not_asked
         """Asks the server whether it stopped the active run, if it can be asked."""
         self.on_stop: Callable[[RunId], None] | None = None
         """Called with a run that its server stops while there is no agent."""
@@ -242,7 +242,7 @@ class WandbHooks:
         return summary if isinstance(summary, dict) else None
 
 
-def _nobody_asks() -> bool:
+def _was_not_asked() -> bool:
     return False
 
 

@@ -131,11 +131,11 @@ def _run(command: list[str]) -> tuple[int, str]:
     Return its exit code, negative for a signal, and if that is above 0 the end of its stderr.
     """
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-    overheard = TeeStderr()
+    stderr = TeeStderr()
     try:
-        process = subprocess.Popen(command, env=environment, process_group=0, stderr=overheard.writer)
+        process = subprocess.Popen(command, env=environment, process_group=0, stderr=stderr.writer)
     finally:
-        overheard.close()
+        stderr.close()
     tree.note(process.pid)
     try:
         code = process.wait()
@@ -143,9 +143,9 @@ def _run(command: list[str]) -> tuple[int, str]:
         with suppress(ProcessLookupError):  # it has ended with its whole group
             os.killpg(process.pid, signal.SIGINT)
         process.wait()
-        overheard.words()
+        stderr.words()
         raise
-    return code, overheard.words() if code > 0 else ""
+    return code, stderr.words() if code > 0 else ""
 
 
 class TeeStderr:

@@ -142,7 +142,7 @@ class ClosedRun:
     verdict: RunVerdict
     value: float | None
     """The sweep's metric from the run's summary."""
-    told: bool
+    reported: bool
     """The server has received its end."""
     unsent: tuple[str, ...] = ()
     """Folders of its offline data."""
@@ -154,7 +154,7 @@ class ClosedRun:
 
 def close(verdict: RunVerdict) -> ClosedRun:
     """Close the active run on its server with the verdict's exit code."""
-    told = True
+    reported = True
     if not HOOKS.initialised:
         print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
     faulthandler.dump_traceback_later(LONG_S)  # into the worker's log
@@ -162,16 +162,16 @@ def close(verdict: RunVerdict) -> ClosedRun:
         HOOKS.finish_runs(verdict.exit_code)
     except Exception as error:  # noqa: BLE001 - wandb may raise anything once its service has ended
         traceback.print_exc()
-        told = False
+        reported = False
         if verdict.outcome is Outcome.FINISHED:
             reason = f"wandb could not close the run: {error_in_words(error)}"
             verdict = replace(verdict, outcome=Outcome.FAILED, reason=reason, exit_code=1)
     value, unsent = HOOKS.read_value(), HOOKS.offline_folders
     missing = _explain_missing() if value is None and verdict.outcome is Outcome.FINISHED else None
     if not HOOKS.reached_server:
-        told = report_end(verdict.exit_code)
+        reported = report_end(verdict.exit_code)
     faulthandler.cancel_dump_traceback_later()
-    return ClosedRun(verdict, value, told, unsent, missing)
+    return ClosedRun(verdict, value, reported, unsent, missing)
 
 
 def report_end(exit_code: int) -> bool:
@@ -328,11 +328,11 @@ def perform(
     if error is not None and ask is NOT_ASKED and HOOKS.opened_by_others and HOOKS.asked_to_stop():
         ask = STOPPED_BY_SWEEP
     verdict = classify(error, ask=ask, unopened="" if HOOKS.initialised else HOOKS.unopened)
-    told = ""
+    text = ""
     if error is not None and verdict.outcome is Outcome.FAILED and not isinstance(error, ProgramExit):
-        told = traceback_of(error)  # a program has printed its own error
-        print(told, end="", file=sys.stderr)
-    closed = replace(close(verdict), traceback=told[-MOST_TRACEBACK_CHARS:])
+        text = traceback_of(error)  # a program has printed its own error
+        print(text, end="", file=sys.stderr)
+    closed = replace(close(verdict), traceback=text[-MOST_TRACEBACK_CHARS:])
     os.environ.pop("WANDB_RESUME", None)
     check()
     worn = leftovers.end(error)

@@ -252,7 +252,7 @@ class Worker:
                 value=closed.value,
                 resumable=ask.who is StopSource.SUPERVISOR,
                 preempted=HOOKS.preempted and unasked_failure,
-                told=closed.told,
+                told=closed.reported,
                 unsent=closed.unsent,
                 missing=closed.missing,
                 traceback=closed.traceback,

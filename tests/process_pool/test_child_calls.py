@@ -103,12 +103,12 @@ def test_a_call_that_leaves_is_told_so(execute: Run) -> None:
 
 
 def test_a_call_that_dies_is_told_with_what_it_printed(execute: Run) -> None:
-    with pytest.raises(BackendError, match="died; it said: out of memory, sorry"):
+    with pytest.raises(BackendError, match="died before its answer; its output: out of memory, sorry"):
         execute("import os; print('out of memory,\\n  sorry', flush=True); os._exit(9)")
 
 
 def test_a_call_that_dies_silently_is_told_too(execute: Run) -> None:
-    with pytest.raises(BackendError, match="died; it said: nothing"):
+    with pytest.raises(BackendError, match="died before its answer; its output: nothing"):
         execute("import os; os._exit(9)")
 
 
@@ -117,13 +117,13 @@ def test_a_call_may_print_more_than_a_pipe_holds(evaluate: Run) -> None:
 
 
 def test_an_answer_that_cannot_travel_is_told_as_such(evaluate: Run) -> None:
-    with pytest.raises(BackendError, match=r"died; it said: .*pickle"):
+    with pytest.raises(BackendError, match=r"died before its answer; its output: .*pickle"):
         evaluate("lambda: 1")
 
 
 def test_a_call_that_takes_too_long_is_killed_and_told_with_its_words(execute: Run) -> None:
     with pytest.raises(
-        BackendError, match=rf"^no answer within {SHORT_S:g} s; it said: still here \d+"
+        BackendError, match=rf"^no answer within {SHORT_S:g} s; its output: still here \d+"
     ) as late:
         execute("import os, time; print('still here', os.getpid(), flush=True); time.sleep(600)", SHORT_S)
     expect_gone(int(str(late.value).split()[-1]))

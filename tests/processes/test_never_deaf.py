@@ -118,7 +118,7 @@ def test_a_server_that_does_not_answer_does_not_keep_a_stop_waiting(
     assert outcomes(ended.summary) == ["stopped"] * 2
     assert ended.summary["exit_code"] == ended.code
     assert (
-        "the sweep server was not told of what a worker was issued and did not start, the end of run"
+        "the sweep server did not receive what a worker was issued and did not start, the end of run"
         in ended.stderr
     )
     if trouble == "stopped" and signals == 1:
@@ -134,7 +134,7 @@ def test_a_server_that_hangs_at_the_sweeps_end_does_not_keep_a_stop_waiting(swee
     sweep.wait_until(lambda: asks_the_server(sweep), "the last worker's end, of which the server is told")
     ended = stop(sweep, signal.SIGINT)
     assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
-    assert "start, the sweep's end: --resume settles the ends" in ended.stderr
+    assert "start, the sweep's end: --resume reports the ends" in ended.stderr
     assert outcomes(ended.summary) == ["finished"]
     assert ended.summary["exit_code"] == ended.code
     ended = sweep.start("brief", count=1, arguments=("--resume", ended.summary["sweep_id"])).finish()

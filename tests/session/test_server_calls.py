@@ -221,7 +221,7 @@ def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(tmp_path: Path) 
             line.server_calls.flush(StopAware(control, grace_s=0))
         line.server_calls.close()
     ends = ", ".join(f"the end of run run{number}" for number in range(5))
-    words = f"the sweep server was not told of {ends} and 3 more: --resume settles the ends"
+    words = f"the sweep server did not receive {ends} and 3 more: --resume reports the ends"
     assert line.told == [Message(words, warning=True)]
     backend.let_go.set()
 
