@@ -13,29 +13,32 @@ from scripts.framework_rows.rows import ROWS, RUNS, WORKERS, Row
 from scripts.framework_rows.stage import Alone
 
 REASON_WIDTH: Final = 120
+_NOTE: Final = textwrap.TextWrapper(
+    118, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+)
 FILE: Final = ROOT / "docs" / "frameworks.md"
 _HEAD: Final = f"""\
 # Frameworks, tried for real
 
-Written by `scripts/frameworks`; don't edit it by hand. Each row is a small script as users of that framework
-write it ([`scripts/framework_mains`](../scripts/framework_mains)), with real work on small data, in an
-environment of its own. It is run once alone, and then in two sweeps of {RUNS} runs on {WORKERS} workers with
-the embedded server, without and with `preload` (programs: one). In each sweep one worker is killed with
-SIGKILL during its first run. To try them all, or some again:
+    scripts/frameworks                   # all of them
+    scripts/frameworks sklearn ddp       # some of them
 
-    scripts/frameworks
-    scripts/frameworks sklearn ddp
+`scripts/frameworks` writes this page; don't edit it by hand. Each row is a small script in the usual style of
+that framework ([`scripts/framework_mains`](../scripts/framework_mains)), with real work on small data, in an
+environment of its own. It runs once alone, and then in two sweeps of {RUNS} runs on {WORKERS} workers with
+the embedded server, without and with `preload` (programs: one sweep). In each sweep one worker is killed with
+SIGKILL during its first run.
 
-- *finished*: runs of the two sweeps that finished, the killed ones' second attempts among them.
-- *metric*: runs whose metric on the server, asked by `wandb.Api()`, is the one that the script wrote to a
+- *finished*: runs of the two sweeps that finished, including the second attempts of killed runs.
+- *metric*: runs whose metric on the server, read by `wandb.Api()`, is the one that the script wrote to a
   file; the summary's `best` is the best of these files.
 - *log*: runs whose console output is on the server.
-- *left behind*: processes, and what is in `/dev/shm` and the temporary folder, after the sweep. What the
-  script leaves when it is run alone doesn't count, nor what it leaves in the temporary folder when it is
-  killed alone: wandb's folders for media and artifacts, and multiprocessing's own.
-- *alone*: the whole of `python script.py` without a sweep, imports included, in seconds. The pairs of times
-  are without and with `preload`: from the command's start until the first run begins; the median run; from
-  the SIGKILL until that run begins again.
+- *left behind*: processes, and files in `/dev/shm` and the temporary folder, after the sweep. Files that the
+  script also leaves alone don't count, nor what it leaves in the temporary folder when it is killed alone:
+  wandb's folders for media and artifacts, and multiprocessing's own.
+- *alone*: duration of `python script.py` without a sweep, imports included, in seconds.
+- The other times are pairs, without and with `preload`, in seconds: from the command's start until the first
+  run begins; the median run; from the SIGKILL until that run begins again.
 """
 _COLUMNS: Final = (
     *("framework", "finished", "metric", "log", "left behind"),
@@ -86,7 +89,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _know() -> str:
-    notes = [f"- {row.title}: {row.know}\n" for row in ROWS if row.know]
+    notes = [_NOTE.fill(f"- {row.title}: {row.know}") + "\n" for row in ROWS if row.know]
     return "## What to know\n\n" + "".join(notes)
 
 

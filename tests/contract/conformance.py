@@ -21,16 +21,17 @@ SURFACE_TITLE: Final = "## All that the client documents"
 _HEAD: Final = """\
 # What works of wandb's client with the embedded sweep server
 
-Written by `scripts/conformance`, which runs the steps in `tests/contract/clients/usage/` with a real client
-against a real server; don't edit it by hand. `tests/contract/test_ordinary_usage.py` checks that the column
-"newest client" is what the installed client finds. To bring a column up to date:
+Look up a feature that you use. *works*: the step succeeded, and checked its result. *clear error*: it fails
+at once, with a message that names what is missing. *not in this client*: that version has no such feature.
+
+`scripts/conformance` writes this page; don't edit it by hand. It runs the steps in
+`tests/contract/clients/usage/` with a real client against a real server.
+`tests/contract/test_ordinary_usage.py` checks the column "newest client" with the installed client. To update
+a column:
 
     scripts/conformance                      # the newest client: the one that is installed
     scripts/conformance --client 0.28.2      # the oldest one that is supported, in an environment of its own
     scripts/conformance --surface            # the section at the end, by the installed client
-
-*works*: the step did it, and saw that it was done. *clear error*: it fails at once, with a message that says
-what isn't there. *not in this client*: that version has no such feature.
 """
 
 UploadedState = Mapping[str, str]

@@ -137,11 +137,12 @@ def _read(folder: Path, cases: Sequence[str]) -> FileRef:
 HEAD: Final = """\
 ## All that the client documents, in a function `main`, in a program, and in plain Python
 
-Written by `scripts/conformance --surface`, which calls each public method, property and argument of
+`scripts/conformance --surface` writes this section. It calls each public method, property and argument of
 `wandb.Run`, `wandb.init`, `wandb.Settings`, `wandb.Api` and `wandb.Artifact` of the installed client in each
-of the three places (`tests/contract/clients/surface/`); `Api.sync_tensorboard` alone is left out, which needs
-TensorBoard files.
-What differs, or is refused, has a row; the rest works, and brings the same in all three.
+of the three places (`tests/contract/clients/surface/`). It leaves out only `Api.sync_tensorboard`, which
+needs TensorBoard files.
+
+A row shows what differs or is refused. Everything else works, with the same result in all three.
 """
 REASONS: Final[Mapping[str, str]] = {
     "Run.sweep_id": "plain Python has no sweep",
