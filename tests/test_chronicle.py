@@ -12,7 +12,7 @@ from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, performed, tallies
+from parallel_hpo.records.ledger_views import LEDGER_FORMAT, ledger_counts, performed
 
 RUN = RunId("run1")
 
@@ -84,7 +84,7 @@ def test_a_ledger_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None
         start(ledger)
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
         db.execute(f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
-    for read in (performed, tallies):
+    for read in (performed, ledger_counts):
         with pytest.raises(LedgerError, match=r"ledger\.db was written by a newer parallel_hpo"):
             read(tmp_path)
 

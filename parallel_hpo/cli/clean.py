@@ -136,7 +136,7 @@ class CleanDecision:
         """The line that lists it."""
         candidate = self.candidate
         name = candidate.sweep_id if self.project is None else f"project {self.project}"
-        what = f"stays: {self.keep}" if self.keep else "; ".join(["goes", *candidate.regrets])
+        what = f"stays: {self.keep}" if self.keep else "; ".join(["goes", *candidate.losses])
         return f"{name}  {self.size_mb:.1f} MB  {_in_words(candidate.age_s)} old  {what}"
 
 
@@ -267,8 +267,8 @@ def _reasons_to_keep(candidate: CleanCandidate, least_s: float, *, named: bool) 
         yield "it is running"
     if candidate.age_s < least_s:
         yield "it is not that old"
-    if candidate.regrets and not named:
-        yield f"{'; '.join(candidate.regrets)} (name it to remove it anyway)"
+    if candidate.losses and not named:
+        yield f"{'; '.join(candidate.losses)} (name it to remove it anyway)"
 
 
 def _show(decisions: Sequence[CleanDecision], *, yes: bool) -> None:
@@ -291,7 +291,7 @@ def _as_dict(decision: CleanDecision, *, removed: bool) -> dict[str, object]:
         "rows": decision.stored.rows,
         "bytes": decision.stored.size,
         "keep": decision.keep,
-        "lost": list(candidate.regrets),
+        "lost": list(candidate.losses),
         "removed": removed and not decision.keep,
     }
 
@@ -319,17 +319,17 @@ class Inventory:
 
     def sweeps(self) -> Iterator[CleanCandidate]:
         """Yield the sweeps that can go without being named: those with a folder, or else the database's."""
-        from parallel_hpo.records.folders import known_sweeps, look_at
+        from parallel_hpo.records.folders import clean_candidate, known_sweeps
 
         if self.directory is not None:
             for known in known_sweeps(self.directory, unreadable=warn):
-                yield look_at(known, now=self.now)
+                yield clean_candidate(known, now=self.now)
         else:
             yield from map(self._stored_candidate, self._stored())
 
     def named(self, names: Sequence[str]) -> Iterator[CleanCandidate]:
         """Yield the sweeps of these ids or paths; UsageError for an unknown one."""
-        from parallel_hpo.records.folders import find_sweep, look_at
+        from parallel_hpo.records.folders import clean_candidate, find_sweep
 
         stored = {each.id: each for each in self._stored()}
         for name in names:
@@ -340,7 +340,7 @@ class Inventory:
             elif self.directory is None:
                 raise UsageError(f"there is no sweep {name}; there: {', '.join(stored) or 'none'}")
             else:
-                yield look_at(find_sweep(self.directory, name), now=self.now)
+                yield clean_candidate(find_sweep(self.directory, name), now=self.now)
 
     def of_project(self, project: ProjectPath) -> list[str]:
         """Return the ids of a project's sweeps."""
@@ -373,7 +373,7 @@ class Inventory:
             age_s=max(0.0, self.now - rest.heard_at),
             size_mb=0.0,
             running=rest.is_on and not self._is_silent(rest.heard_at),
-            regrets=(f"with {rest.runs} runs of no sweep",) if rest.runs else (),
+            losses=(f"with {rest.runs} runs of no sweep",) if rest.runs else (),
         )
 
     def only_on_server(self, shown: Sequence[CleanCandidate]) -> int:
@@ -400,5 +400,5 @@ class Inventory:
             age_s=max(0.0, self.now - stored.heard_at),
             size_mb=0.0,
             running=not is_over and not self._is_silent(stored.heard_at),
-            regrets=() if is_over else (CAN_BE_RESUMED,),
+            losses=() if is_over else (CAN_BE_RESUMED,),
         )

@@ -1,7 +1,6 @@
-"""`parallel-hpo doctor`: what in this place would make a sweep fail, before one is started.
+"""`parallel-hpo doctor`: checks for what would make a sweep fail here or on a cluster's machines.
 
-Each module looks at one thing and returns findings; `examine` puts them together for this machine, `there`
-for one of many, which `machines` asks.
+`client` and `machine` return findings on one subject each, `examine` collects them.
 """
 
 from __future__ import annotations

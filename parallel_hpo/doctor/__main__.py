@@ -1,4 +1,4 @@
-"""`python -m parallel_hpo.doctor`: examines a machine of a cluster for the doctor who asks from elsewhere."""
+"""`python -m parallel_hpo.doctor`: examines a machine of a cluster, started by `doctor CONFIG --machines`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from parallel_hpo.doctor.examine import examine_there
 from parallel_hpo.doctor.findings import QUESTION, Finding, bad, from_text, to_line
 
 TOLD: Final = 1
-"""The exit code: engines pass on the output only of what failed."""
+"""Exit code after findings; not 0, since engines pass on the output of failed nodes only."""
 
 
 def main() -> int:
-    """Print the findings in a line."""
+    """Print the findings as one line."""
     asked = os.environ.pop(QUESTION, "")
     if not asked:
-        print("error: this is what `parallel-hpo doctor CONFIG --machines` starts", file=sys.stderr)
+        print("error: start `parallel-hpo doctor CONFIG --machines` instead", file=sys.stderr)
         return 2
     findings: list[Finding] = []
     try:
         findings.extend(examine_there(from_text(asked), os.environ))
     except ParallelHPOError as error:
-        findings.append(bad("examination", str(error), "see what it says"))
+        findings.append(bad("examination", str(error), "see this error"))
     print("\n" + to_line(findings), flush=True)
     return TOLD
 

@@ -1,10 +1,7 @@
-"""The doctor on wandb: its version, its credentials, and what in the environment misleads it.
+"""Checks of the wandb client, and of the way from a machine to a server: is it reachable, do clocks agree?
 
-The doctor on the way from a machine to a server: whether there is one, and whether their clocks agree.
-
-The time is that which any HTTP answer has in its head, in whole seconds. Machines would meet their head at a
-port that listens where its server would, while they are asked. No sweep's server is started for that:
-whoever asks the port gets an empty answer, with the time in its head.
+The time is the `Date` header of any HTTP answer, in whole seconds. For the coordinator, a port on its address
+listens during the check and gives empty answers; no sweep server is started.
 """
 
 from __future__ import annotations
@@ -29,12 +26,12 @@ from parallel_hpo.doctor.findings import Finding, ServerToReach, bad, good, warn
 from parallel_hpo.processes.environment import LEAKED
 
 OLDEST: Final = (0, 28, 2)
-"""The oldest release that is supported, as in pyproject.toml; docs/releases.md says why none before it."""
+"""Oldest supported release, as in pyproject.toml; docs/releases.md says why."""
 FLAPPING: Final = "WANDB_AGENT_DISABLE_FLAPPING"
 
 
 def examine_client(environment: Mapping[str, str], backend: BackendChoice) -> Iterator[Finding]:
-    """Say what wandb's client is and where it would go."""
+    """Check wandb's version, the backend and the environment's variables."""
     yield _on_version()
     try:
         chosen = choose_backend(backend, environment)
@@ -57,7 +54,7 @@ def _on_version() -> Finding:
 
 
 def is_too_old(version: str) -> bool:
-    """Whether a release of wandb is older than those that are supported."""
+    """Return whether a release of wandb is older than the supported ones."""
     return tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < OLDEST
 
 
@@ -72,15 +69,15 @@ def _on_leak(name: str, value: str) -> Finding:
 LIMIT_S: Final = 5.0
 MOST_DIFFERENCE_S: Final = 2.0
 HEALTH: Final = "/hpo/health"
-"""Any answer will do: W&B's server has no such address, and says so."""
+"""Path of the request; any answer is enough, also W&B's 404."""
 _NOBODYS: Final = (502, 503, 504)
-"""What a proxy says where nobody is behind it."""
+"""Statuses of a proxy without a server behind it."""
 
 
 def examine_reach(
     server: ServerToReach, *, clock: Callable[[], float] = time.time, limit_s: float = LIMIT_S
 ) -> Iterator[Finding]:
-    """Say whether a server answers here, and how far its clock is from this one."""
+    """Check that a server answers, and compare its clock with this one."""
     sent = clock()
     try:
         head = _ask(server.url, limit_s)
@@ -90,17 +87,17 @@ def examine_reach(
         return
     received = clock()
     yield good("reach", f"{server.what} at {server.url} answers")
-    told = _time_in(head)
-    if told is not None:
-        yield _on_clock(clock_difference(told, sent, received), server.what)
+    server_time = _time_in(head)
+    if server_time is not None:
+        yield _on_clock(clock_difference(server_time, sent, received), server.what)
 
 
-def clock_difference(told: float, sent: float, received: float) -> float:
-    """Return by how many seconds this clock is ahead of one that told a whole second between two moments.
+def clock_difference(server_time: float, sent: float, received: float) -> float:
+    """Return by how many seconds this clock is ahead of a server's, whose answer has whole seconds.
 
-    No more is said than is sure: what an answer took on its way is no difference.
+    It is a lower bound: the answer's travel time is not counted as a difference.
     """
-    ahead = (sent + received) / 2 - (told + 0.5)
+    ahead = (sent + received) / 2 - (server_time + 0.5)
     unsure = (received - sent) / 2
     return max(0.0, ahead - unsure) if ahead > 0 else min(0.0, ahead + unsure)
 
@@ -114,7 +111,7 @@ def _on_clock(ahead_s: float, what: str) -> Finding:
 
 
 def _ask(url: str, limit_s: float) -> Mapping[str, str]:
-    """Return the head of any answer; BackendError: there is none."""
+    """Return the headers of any answer; BackendError if there is none."""
     try:
         answer = connections_to(url).request("GET", url.rstrip("/") + HEALTH, timeout=limit_s, retries=False)
     except (OSError, HTTPError) as error:
@@ -135,11 +132,11 @@ def _time_in(head: Mapping[str, str]) -> float | None:
 def meeting_places(
     wanted: BackendChoice, environment: Mapping[str, str], host: str
 ) -> Iterator[tuple[ServerToReach, ...]]:
-    """Have what a sweep's nodes must reach, within the block: the sweep's server, and its pool's.
+    """Provide the servers that a sweep's nodes must reach, listening for the coordinator within the block.
 
     Raises:
-        OSError: nothing can listen on `host`.
-        BackendError, ConfigError: there is no such backend here.
+        OSError: `host` can't be listened on.
+        BackendError, ConfigError: the backend is not available.
     """
     chosen = choose_backend(wanted, environment)
     url = "" if chosen.name == "local" else find_credentials(environment).base_url
@@ -153,7 +150,7 @@ def meeting_places(
 
 @contextmanager
 def _listening(host: str) -> Iterator[str]:
-    """Listen on any free port of an address of this machine; return where."""
+    """Listen on a free port of an address of this machine; provide the URL."""
     with ThreadingHTTPServer((host, 0), _Nothing) as server:
         thread = threading.Thread(target=server.serve_forever, name="parallel_hpo-meeting", daemon=True)
         thread.start()
@@ -165,12 +162,11 @@ def _listening(host: str) -> Iterator[str]:
 
 
 class _Nothing(BaseHTTPRequestHandler):
-    """Answers with nothing."""
+    """Gives empty answers."""
 
     def do_GET(self) -> None:
-        """Say that it was heard."""
         self.send_response(204)
         self.end_headers()
 
     def log_message(self, format: str, *_: object) -> None:
-        """Nobody is to read of it."""
+        """Log nothing."""

@@ -1,10 +1,4 @@
-"""The doctor on a target and on what is preloaded: tried in a child, as a sweep would.
-
-The whole examination, in the order of its report.
-
-The doctor on a machine of a cluster: what would keep a node from being started there.
-
-The doctor on the machines of a cluster: each is asked by what would start a node there.
+"""The whole examination in the order of its report: of this machine, or of a cluster's through its engine.
 
 examine_machines ─▶ engine.start(machine, python -m parallel_hpo.doctor) … engine.ended() ─▶ findings
 """
@@ -58,13 +52,13 @@ from parallel_hpo.session.planning import count_cores, count_physical_cores, pla
 from parallel_hpo.worker.target import load_main, main_problem
 
 TARGET_TIMEOUT_S: Final = 600.0
-"""Importing a target may load a large framework from a slow disk."""
+"""Timeout of the trial of a target, in seconds; it may import a large framework from a slow disk."""
 
 
 def examine_target(
     section: HpoSection, main: Target | Program, environment: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Say whether `main` can be loaded and called in a worker, and whether it could be pickled."""
+    """Check in a child that `main` can be loaded and called in a worker, and pickled."""
     own = {**environment, MARK: make_mark()}
     children = ChildPool(
         environment=own,
@@ -79,24 +73,24 @@ def examine_target(
             children.wait_until_ready()
             unfit, unpicklable = calls.run(f"{__name__}:try_target", (main,), {}, TARGET_TIMEOUT_S)
         except ParallelHPOError as error:
-            yield bad("target", str(error), "see what it says; workers would fail alike")
+            yield bad("target", str(error), "see this error; workers would fail in the same way")
             return
     if children.warning:
         yield warning("preload", children.warning, "leave that module out")
     if unfit:
-        yield bad("target", unfit, "correct it: every worker would fail alike")
+        yield bad("target", unfit, "correct it: every worker would fail in the same way")
     elif unpicklable:
-        yield warning("target", unpicklable, "by name, as here, it works; optimize() would refuse it")
+        yield warning("target", unpicklable, "it works by name, as here; optimize() would refuse it")
     else:
         yield good("target", f"{main} can be loaded, called and pickled")
     metric = (section.sweep_configuration or {}).get("metric", {}).get("name")
     if metric and not unfit:
-        words = f"whether a run logs {metric!r} shows only when it runs; the first that doesn't is warned of"
+        words = f"whether runs log {metric!r} is checked only when they run, with a warning for the first"
         yield good("metric", words)
 
 
 def try_target(main: Target | Program) -> tuple[str, str]:
-    """Return why `main` can't be called, and why not pickled; each '' where it can. Runs in a child."""
+    """Return why `main` can't be called, and why it can't be pickled; each '' if it can. Runs in a child."""
     unfit = main_problem(main)
     if unfit or isinstance(main, Program):
         return unfit, ""
@@ -110,7 +104,7 @@ def try_target(main: Target | Program) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class DoctorSubject:
-    """What is examined: a section of a configuration, and what its runs would call, if that is known."""
+    """The subject of an examination: a configuration's section, and its runs' `main` if known."""
 
     section: HpoSection
     main: Target | Program | None = None
@@ -119,7 +113,7 @@ class DoctorSubject:
 def examine(
     patient: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
-    """Say how everything is that a sweep depends on; starts no sweep and no server."""
+    """Check everything that a sweep depends on, without starting a sweep or a server."""
     yield from examine_client(environment, patient.section.backend)
     yield from examine_place(patient, environment, open_library=open_library)
 
@@ -127,7 +121,7 @@ def examine(
 def examine_place(
     patient: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
-    """Say how everything is that workers depend on, whatever their server is."""
+    """Check everything that workers depend on, apart from their server."""
     section = patient.section
     with opened(open_library) as library:
         yield from examine_devices(environment, library, is_stranger=is_stranger, mps_runs=mps_runs())
@@ -155,7 +149,7 @@ def _place(
 def examine_there(
     question: MachineCheck, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
-    """Say how everything is on this machine that a node depends on; joins nothing."""
+    """Check everything that a node depends on, on this machine."""
     yield _on_versions(question, versions_here())
     for server in question.servers:
         yield from examine_reach(server)
@@ -217,9 +211,9 @@ def examine_machines(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[MachineFindings]:
-    """Ask the engine's machines, `most` of them, and yield what each says, in the order of their answers.
+    """Examine up to `most` of the engine's machines, and yield the findings in the order of their answers.
 
-    Of one that has said nothing after `limit_s` seconds that is said; whoever has the engine stops it.
+    A machine without an answer within `limit_s` seconds gets a finding too. The caller stops the engine.
     """
     found = engine.machines()[:most]
     if not found:
@@ -245,9 +239,9 @@ def _command(question: MachineCheck) -> NodeCommand:
 
 
 def _findings_of(end: NodeTaskEnd) -> tuple[Finding, ...]:
-    told = from_output(end.error)
-    if told is not None:
-        return told
-    said = end.error or f"it ended with exit code {end.exit_code}"
-    advice = "have this parallel_hpo in the Python of the engine's worker there"
-    return (bad("answer", f"nothing can be examined there: {said}", advice),)
+    findings = from_output(end.error)
+    if findings is not None:
+        return findings
+    error = end.error or f"it ended with exit code {end.exit_code}"
+    advice = "install this parallel_hpo in the Python of the engine's worker there"
+    return (bad("answer", f"the machine can't be examined: {error}", advice),)

@@ -1,12 +1,9 @@
-"""What the doctor says: a subject, a state, and what to do where it is not good.
+"""Findings of the doctor, and the messages by which it examines a cluster's machines.
 
-What the doctor asks a machine of a cluster, and the line in which its findings come back.
-
-doctor ── MachineQuestion, in a variable ─▶ engine ─▶ python -m parallel_hpo.doctor, on the machine
+doctor ── MachineCheck, in a variable ───▶ engine ─▶ python -m parallel_hpo.doctor, on the machine
        ◀─ the last line of its output ──── engine ◀─┘
 
-An engine passes on the end of a node's output alone, and so the line is small: where it is too small for
-all, what is good is left out first.
+An engine passes on only the tail of a node's output, so the line is short; good findings are left out first.
 """
 
 from __future__ import annotations
@@ -23,17 +20,17 @@ from parallel_hpo.core.pool_messages import Versions, as_json, read
 
 
 class Level(StrEnum):
-    """How a thing is."""
+    """Severity of a finding."""
 
     GOOD = "good"
     WARNING = "warning"
     BAD = "bad"
-    """A sweep would fail, or do other than it was asked to."""
+    """A sweep would fail, or not do as it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line; `advice` says what to do, and is empty where there is nothing to."""
+    """One line of the report; `advice` says what to do, if anything."""
 
     level: Level
     subject: str
@@ -42,7 +39,7 @@ class Finding:
 
 
 def good(subject: str, text: str) -> Finding:
-    """Return a finding that asks for nothing."""
+    """Return a finding that needs no action."""
     return Finding(Level.GOOD, subject, text)
 
 
@@ -52,67 +49,67 @@ def warning(subject: str, text: str, advice: str) -> Finding:
 
 
 def bad(subject: str, text: str, advice: str) -> Finding:
-    """Return a finding that has to be dealt with."""
+    """Return a finding that needs action."""
     return Finding(Level.BAD, subject, text, advice)
 
 
 QUESTION: Final = "PARALLEL_HPO_EXAMINE"
-"""The variable."""
+"""Variable with the MachineCheck."""
 BEGINNING: Final = "parallel_hpo found: "
 MOST_BYTES: Final = 1800
-"""Of the 2000 that an engine keeps: something may be printed after it."""
+"""Maximum size of the line in bytes; an engine keeps 2000, some of which may be printed after it."""
 _WORSE: Final = (Level.BAD, Level.WARNING, Level.GOOD)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerToReach:
-    """A server that a node would have to reach."""
+    """A server that a node must reach."""
 
     what: str
-    """In words: the head's, W&B's."""
+    """Its name in words: the head, W&B."""
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class MachineCheck:
-    """What a machine is examined for."""
+    """The request to examine a machine."""
 
     name: str
-    """What the engine calls the machine."""
+    """The engine's name of the machine."""
     versions: Versions
-    """The head's."""
+    """The coordinator's versions."""
     servers: tuple[ServerToReach, ...]
     section: Mapping[str, Any]
-    """The nodes' own, as a configuration file has it."""
+    """The nodes' section, as in a configuration file."""
     main: str = field(default="", repr=False)
-    """As a pool has it; '': nobody says what runs would call."""
+    """The runs' `main` as in a pool; '' if unknown."""
 
 
 def to_text(question: MachineCheck) -> str:
-    """Return a question as a variable holds it."""
+    """Return the request as text for a variable."""
     return json.dumps(as_json(question))
 
 
 def from_text(text: str) -> MachineCheck:
-    """Return the question; ValueError where it is none."""
+    """Return the request in a variable's text; ValueError if it is not one."""
     return read(MachineCheck, json.loads(text))
 
 
 def to_line(findings: Sequence[Finding], most_bytes: int = MOST_BYTES) -> str:
-    """Return findings as a line of so many bytes at the most; it says how many did not fit."""
-    by_need = sorted(range(len(findings)), key=lambda place: _WORSE.index(findings[place].level))
+    """Return findings as a line of at most `most_bytes` bytes, with the number of those left out."""
+    by_need = sorted(range(len(findings)), key=lambda index: _WORSE.index(findings[index].level))
     for number in range(len(findings), 0, -1):
-        told = [findings[place] for place in sorted(by_need[:number])]
+        kept = [findings[index] for index in sorted(by_need[:number])]
         if left := len(findings) - number:
-            told.append(good("the rest", f"{left} findings more did not fit in the machine's answer"))
-        line = _packed(told)
+            kept.append(good("the rest", f"{left} more findings did not fit in the machine's answer"))
+        line = _packed(kept)
         if len(line) <= most_bytes:
             return line
     return _packed([])
 
 
 def from_output(output: str) -> tuple[Finding, ...] | None:
-    """Return the findings that an output ends with; None where it has none."""
+    """Return the findings in a machine's output; None if there are none."""
     lines = [line for line in output.splitlines() if line.startswith(BEGINNING)]
     if not lines:
         return None

@@ -1,7 +1,4 @@
-"""The doctor on the machine: cores, start method, open files, shared memory, disk and what kind it is.
-
-The doctor on devices: driver, mask, each device, MIG and MPS.
-"""
+"""Checks of the machine (cores, start method, open files, shared memory, disk) and of its devices."""
 
 from __future__ import annotations
 
@@ -21,56 +18,54 @@ from parallel_hpo.devices.library import Device, DeviceLibrary, MaskVariable, No
 from parallel_hpo.devices.mask import Mask, VisibleDevice, find_visible, listed_under, read_mask
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.processes.environment import count_open, soft_limit_for
-from parallel_hpo.records.folders import MOUNTS, why_unsafe
+from parallel_hpo.records.folders import MOUNTS, file_system_problem
 
 MB: Final = 2**20
 SHARED_MB: Final = 1024
-"""Data loaders pass batches through shared memory; containers often have 64 MB of it."""
+"""Recommended free shared memory in MB: data loaders use it for batches; containers often have 64 MB."""
 DISK_MB: Final = 1024
-"""A worker's log may grow to 256 MB, and W&B keeps each run's files."""
+"""Recommended free disk space in MB: a worker's log may grow to 256 MB, and W&B keeps each run's files."""
 DISK_BAD_MB: Final = 100
 
 
 def examine_cores(cores: int, physical: int) -> Finding:
-    """Say how many cores may be used."""
+    """Report how many cores may be used."""
     total = os.cpu_count() or cores
-    words = f"{cores} of {total} logical ones may be used, {physical} workers without devices"
+    words = f"{cores} of {total} logical cores may be used, {physical} workers without devices"
     return good("cores", words)
 
 
 def examine_start_method(method: StartMethod) -> Finding:
-    """Say how workers start, and what that costs."""
+    """Report how workers start, and its cost."""
     if method is StartMethod.SPAWN:
-        words = "spawn: each worker imports wandb anew, which takes longer and more memory"
-        return warning("start method", words, "use forkserver, unless something can't live with a fork")
+        words = "spawn: each worker imports wandb again, which takes more time and memory"
+        return warning("start method", words, "use forkserver, unless a library is unsafe to fork")
     if sys.platform != "linux":
-        words = (
-            f"forkserver; on {sys.platform} what a killed worker leaves in a session of its own is not found"
-        )
+        words = f"forkserver; on {sys.platform} a killed worker's processes in other sessions are not found"
         return warning("start method", words, "let runs start no daemons")
     return good("start method", "forkserver")
 
 
 def examine_descriptors(workers: int) -> Finding:
-    """Say whether so many workers have enough open files."""
+    """Check that the limit of open files is enough for the workers."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         wanted = soft_limit_for(workers, already_open=count_open(), soft=soft, hard=hard)
     except ConfigError as error:
         return bad("open files", str(error), "raise `ulimit -Hn`, or lower hpo.workers")
-    raised = f", to be raised to {wanted}" if wanted != soft else ""
+    raised = f", raised to {wanted} at the start" if wanted != soft else ""
     return good("open files", f"limit {soft}{raised}, enough for {workers} workers")
 
 
 def examine_places(
     directory: Path, shared: Path = Path("/dev/shm"), mounts: Path = MOUNTS
 ) -> Iterator[Finding]:
-    """Say whether there is room where workers share memory, and where sweeps are kept."""
+    """Check the space for shared memory and for the directory of sweeps."""
     if sys.platform == "linux":
         yield _on_shared(shared)
     yield _on_directory(directory)
-    if unsafe := why_unsafe(directory, mounts):
-        yield warning("directory", unsafe, "set hpo.directory to a folder on a local disk")
+    if problem := file_system_problem(directory, mounts):
+        yield warning("directory", problem, "set hpo.directory to a folder on a local disk")
 
 
 def _on_shared(shared: Path) -> Finding:
@@ -79,7 +74,7 @@ def _on_shared(shared: Path) -> Finding:
         return warning(subject, "is missing", "mount it: data loaders with workers of their own need it")
     free_mb = shutil.disk_usage(shared).free / MB
     if free_mb < SHARED_MB:
-        advice = "give a container more (docker run --shm-size=8g), or let data loaders have no workers"
+        advice = "give a container more (docker run --shm-size=8g), or use data loaders without workers"
         return warning(subject, f"{free_mb:.0f} MB free", advice)
     return good(subject, f"{free_mb:.0f} MB free")
 
@@ -88,7 +83,7 @@ def _on_directory(directory: Path) -> Finding:
     subject = "directory"
     nearest = next(folder for folder in (directory, *directory.parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        words = f"{directory} can't be made or written"
+        words = f"{directory} can't be created or written"
         return bad(subject, words, "set hpo.directory to a folder of your own")
     free_mb = shutil.disk_usage(nearest).free / MB
     words = f"{directory}, {free_mb:.0f} MB free"
@@ -100,7 +95,7 @@ def _on_directory(directory: Path) -> Finding:
 
 
 MPS: Final = "nvidia-cuda-mps"
-"""How the names of its processes begin."""
+"""Prefix of the names of MPS's processes."""
 ORDER: Final = "CUDA_DEVICE_ORDER"
 
 
@@ -111,7 +106,7 @@ def examine_devices(
     is_stranger: Callable[[int], bool],
     mps_runs: bool,
 ) -> Iterator[Finding]:
-    """Say what the driver tells, what the mask shows of it, and how each device is."""
+    """Check the driver, the mask, each device, MIG and MPS."""
     devices = () if isinstance(library, NoDriver) else library.list_devices()
     driver = None if isinstance(library, NoDriver) or not devices else library.variable
     mask = read_mask(environment, driver=driver)
@@ -149,7 +144,7 @@ def _on_mask(mask: Mask, visible: Sequence[VisibleDevice]) -> Finding:
     tokens = ", ".join(each.token for each in visible) or "no device"
     if mask.entries and len(visible) < len(mask.entries):
         entry = mask.entries[len(visible)]
-        words = f"{mask} shows {tokens}: {entry} is no device here or named twice, and hides all after it"
+        words = f"{mask} shows {tokens}: {entry} is not a device here or named twice, and hides all after it"
         return bad("mask", words, f"correct {mask.variable}")
     return good("mask", f"{mask} shows {tokens}")
 

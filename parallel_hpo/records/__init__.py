@@ -1,3 +1,3 @@
-"""What is on the disk of a sweep: its ledger and its folders."""
+"""The files of a sweep on disk: its ledger and its folders."""
 
 from __future__ import annotations

@@ -1,14 +1,6 @@
-"""Whether sweeps can be kept in a directory, and where this process works: found out before anything starts.
+"""The directory of sweeps: checks before a start, the sweeps in it, and removal of their folders.
 
-What fails here is the configuration's: nothing exists on a server yet. Ledgers and databases belong on a
-local disk: their locks and their shared memory hold on one machine; over the network they are slow, or lie.
-
-The sweeps that there are in a directory, read beside whoever runs them.
-
-Which sweeps may be removed, their folders first of all, and what would be lost with them.
-
-What a sweep left on its server is not in its folder, and a sweep that was not run from here has none. A
-folder is removed only while this process owns its ledgers, so never under a supervisor's hands.
+Ledgers and databases belong on a local disk: over a network, locks and shared memory are slow or unreliable.
 """
 
 from __future__ import annotations
@@ -39,37 +31,37 @@ NETWORK: Final = frozenset(
         *("fuse.ceph", "fuse.sshfs"),
     }
 )
-"""How Linux calls those file systems."""
+"""Linux's names of network file systems."""
 MOUNTS: Final = Path("/proc/mounts")
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems answer that know no locks."""
+"""Errors of file systems without locks."""
 
 Lock = Callable[[int], None]
 
 
 def lock_both_ways(fd: int) -> None:
-    """Lock a file as a ledger is locked, and as SQLite locks its database."""
+    """Lock a file both as a ledger and as SQLite's database."""
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def prepare_directory(directory: Path, *, lock: Lock = lock_both_ways) -> None:
-    """Make the directory where there is none, and try in it what a sweep will do; raises ConfigError."""
+    """Create the directory if needed, and check that it can be written and locked; raises ConfigError."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory) as probe:
             _try_lock(probe.fileno(), directory, lock)
     except OSError as error:
         raise ConfigError(
-            f"hpo.directory is {directory}, where nothing can be written: {error.strerror};"
-            " name a folder of yours there or by --directory"
+            f"hpo.directory is {directory}, which can't be written: {error.strerror};"
+            " set it to a folder of yours, or use --directory"
         ) from None
 
 
 def working_folder() -> str:
-    """Return this process's working directory; raises UsageError where it has been deleted."""
+    """Return this process's working directory; raises UsageError if it has been deleted."""
     try:
         return str(Path.cwd())
     except FileNotFoundError:
@@ -86,12 +78,12 @@ def _try_lock(fd: int, directory: Path, lock: Lock) -> None:
             raise
         raise ConfigError(
             f"hpo.directory is {directory}, whose file system has no file locks ({error.strerror}):"
-            " two supervisors could run one sweep there; name a folder on a local disk"
+            " two sessions could run one sweep there; set it to a folder on a local disk"
         ) from None
 
 
 def network_file_system(folder: Path, mounts: Path = MOUNTS) -> str:
-    """Return the kind of network file system that a folder lies on; '' where it is none, or nobody knows."""
+    """Return the kind of network file system that a folder is on; '' if none, or unknown."""
     try:
         lines = mounts.read_text(errors="replace").splitlines()
     except OSError:  # not Linux
@@ -99,19 +91,19 @@ def network_file_system(folder: Path, mounts: Path = MOUNTS) -> str:
     place = Path(os.path.realpath(folder))
     kind, depth = "", 0
     for point, mounted in map(_mount_in, lines):
-        if place.is_relative_to(point) and len(point.parts) >= depth:  # a later one hides what was there
+        if place.is_relative_to(point) and len(point.parts) >= depth:  # a later mount hides an earlier one
             kind, depth = mounted, len(point.parts)
     return kind if kind in NETWORK else ""
 
 
-def why_unsafe(folder: Path, mounts: Path = MOUNTS) -> str:
-    """Return what is to be said of a directory of sweeps on such a file system; '' where it is on none."""
+def file_system_problem(folder: Path, mounts: Path = MOUNTS) -> str | None:
+    """Return a warning for a directory of sweeps on a network file system, or None."""
     kind = network_file_system(folder, mounts)
-    return f"{folder} is on the network ({kind}), where a ledger's locks may not hold" if kind else ""
+    return f"{folder} is on the network ({kind}), where a ledger's locks may not hold" if kind else None
 
 
 def _mount_in(line: str) -> tuple[Path, str]:
-    """Return where a file system is mounted, and its kind."""
+    """Return the mount point and the kind of a file system."""
     _, point, kind, *_ = [*line.split(" "), "", "", ""]
     return Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), point)), kind
 
@@ -121,47 +113,47 @@ _ENDING: Final = ("stop_reason", "exit_code")
 
 @dataclass(frozen=True, slots=True)
 class KnownSweep:
-    """A sweep as its ledgers have it now; one that was performed in shares has a ledger for each."""
+    """The present state of a sweep in its ledgers, one for each share if it has shares."""
 
     folder: Path
     facts: dict[str, Any]
-    """Those of its first ledger (`path`, `url`, `backend`, `metric`, `goal`); its end is that of all."""
+    """Facts of its first ledger (`path`, `url`, `backend`, `metric`, `goal`), with the end of all ledgers."""
     count: int | None
-    """Runs asked for, over all its ledgers; None: no limit."""
+    """Number of runs asked for, over all its ledgers; None: no limit."""
     workers: tuple[WorkerRow, ...]
-    """The slots of each of its ledgers in which a worker has been started."""
+    """Slots in which a worker has been started, of each ledger."""
     runs: tuple[RunRow, ...]
     """In the order of their first start."""
     supervised: tuple[Path, ...]
-    """Folders, its own or its shares', that a supervisor works in now."""
+    """Folders of the sweep or its shares in which a session runs now."""
     machines: tuple[MachineRow, ...] = ()
-    """Those that have taken part; empty where the sweep has one only."""
+    """Machines that have taken part; empty for a sweep on one machine."""
     of_pool: tuple[PerformedRuns, ...] | None = None
-    """What was performed by the sweep's pool, where the folder has no ledger; None: the ledgers say it."""
+    """Runs from the sweep's pool, if the folder has no ledger; None: from the ledgers."""
 
     @property
     def performed(self) -> Sequence[PerformedRuns]:
-        """What its supervisors' workers did. LedgerError: a ledger can't be read."""
+        """What the workers did, by ledger. LedgerError: a ledger can't be read."""
         return performed(self.folder) if self.of_pool is None else self.of_pool
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Those of all its runs, over all its shares and launches. LedgerError: a ledger can't be read."""
+        """Attempts of all its runs, over all shares and launches. LedgerError: a ledger can't be read."""
         return [attempt for share in self.performed for attempt in share.attempts]
 
     @property
     def sweep_id(self) -> str:
-        """Its id, which is the name of its folder."""
+        """Its id, the name of its folder."""
         return self.folder.name
 
     @property
     def project(self) -> str | None:
-        """The name of its project; None: its ledger was just being made."""
+        """Name of its project; None while its ledger is being created."""
         return SweepPath.parse(self.facts["path"]).project if "path" in self.facts else None
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Those in which a worker has been started."""
+        """Slots in which a worker has been started."""
         return tuple(sorted({worker.slot for worker in self.workers}))
 
     @property
@@ -170,12 +162,12 @@ class KnownSweep:
         return best_of(self.runs, self.facts.get("goal", "minimize"))
 
     def number(self, outcome: Outcome | None) -> int:
-        """Return how many runs ended so; None: are not over."""
+        """Return the number of runs with this outcome; None: of runs that have not ended."""
         return sum(1 for run in self.runs if run.outcome is outcome)
 
 
 def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) -> Iterator[KnownSweep]:
-    """Yield all sweeps in a directory, by their age; `unreadable` is told of the others."""
+    """Yield all sweeps in a directory, oldest first; `unreadable` gets the errors of the others."""
     for folder in folders_of_sweeps(directory):
         try:
             yield _read(folder)
@@ -184,7 +176,7 @@ def known_sweeps(directory: Path, *, unreadable: Callable[[LedgerError], None]) 
 
 
 def find_sweep(directory: Path, sweep: str) -> KnownSweep:
-    """Return the sweep with that id or path; raises UsageError that names those that there are."""
+    """Return the sweep with that id or path; UsageError names the existing ones."""
     folder = directory / sweep_id_of(sweep)
     if ledgers_in(folder):
         return _read(folder)
@@ -192,15 +184,15 @@ def find_sweep(directory: Path, sweep: str) -> KnownSweep:
 
 
 def no_sweep(sweep: str, directory: Path, known: Iterable[str]) -> str:
-    """Return the error for a sweep that a directory does not have; `known` are the names that would do."""
+    """Return the error for a sweep that a directory lacks; `known` are the names of those it has."""
     return (
         f"there is no sweep {sweep} in {directory}; there: {', '.join(known) or 'none'}"
-        " (one that was only created is there once somebody runs it)"
+        " (one that was only created is there once it has been run)"
     )
 
 
 def newest_sweep(directory: Path) -> KnownSweep:
-    """Return the sweep that was begun or gone on with last; UsageError where there is none."""
+    """Return the sweep that was started or resumed last; UsageError if there is none."""
     folders = folders_of_sweeps(directory)
     if not folders:
         raise UsageError(f"there is no sweep in {directory}")
@@ -208,15 +200,15 @@ def newest_sweep(directory: Path) -> KnownSweep:
 
 
 def folders_of_sweeps(directory: Path) -> list[Path]:
-    """Return the folders of all sweeps in a directory, by the age of what their supervisors wrote last."""
+    """Return the folders of all sweeps in a directory, least recently written ledger first."""
     found = {folder: ledgers for folder in directory.glob("*") if (ledgers := ledgers_in(folder))}
     return sorted(found, key=lambda folder: max(ledger.stat().st_mtime for ledger in found[folder]))
 
 
 def supervised_folders(folder: Path) -> tuple[Path, ...]:
-    """Return the folders, a sweep's own or its shares', that a supervisor works in now."""
-    places = (path.parent for path in ledgers_in(folder))
-    return tuple(place for place in places if is_supervised(place))
+    """Return the folders of a sweep or its shares in which a session runs now."""
+    folders = (path.parent for path in ledgers_in(folder))
+    return tuple(each for each in folders if is_supervised(each))
 
 
 def _read(folder: Path) -> KnownSweep:
@@ -237,7 +229,7 @@ def _read(folder: Path) -> KnownSweep:
 
 
 def _facts(of_ledgers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the first ledger's, with the end of a share that has something left to do, if there is one."""
+    """Return the first ledger's facts, with the end of an unfinished share if there is one."""
     first = of_ledgers[0]
     left = next((facts for facts in of_ledgers if facts.get("exit_code") != 0), first)
     ending = {name: left[name] for name in _ENDING if name in left}
@@ -246,30 +238,30 @@ def _facts(of_ledgers: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 MB: Final = 2**20
 TOUCHED: Final = ("-shm", "-wal")
-"""What SQLite makes anew beside a ledger that is only read."""
+"""Suffixes of files that SQLite creates even if a ledger is only read."""
 OVER: Final = (ExitCode.COMPLETE, ExitCode.FAILURE_POLICY, ExitCode.NO_RUN_FINISHED)
-"""How a sweep ends with which nobody is expected to go on."""
+"""Exit codes of sweeps that need no resuming."""
 CAN_BE_RESUMED: Final = "it can be resumed"
 
 
 @dataclass(frozen=True, slots=True)
 class CleanCandidate:
-    """What is left of a sweep, as somebody sees it who wants room."""
+    """A sweep that `clean` may remove; its server may have more of it than its folder."""
 
     sweep_id: str
     folder: Path | None
-    """None: it has none here."""
+    """None: it was not run from here."""
     age_s: float
-    """Since anything was last written of it."""
+    """Seconds since its last write."""
     size_mb: float
-    """In MB of 2**20 bytes."""
+    """Size in MB of 2**20 bytes."""
     running: bool
-    regrets: tuple[str, ...]
-    """What would be lost with it; none: it is finished, and its server has all of it."""
+    losses: tuple[str, ...]
+    """Data that removal would lose; none if the sweep is finished and its server has everything."""
 
 
-def look_at(known: KnownSweep, *, now: float) -> CleanCandidate:
-    """Return what a sweep's folder holds; `now` in seconds since the epoch."""
+def clean_candidate(known: KnownSweep, *, now: float) -> CleanCandidate:
+    """Return a sweep's folder as a candidate; `now` in seconds since the epoch."""
     files = [path for path in known.folder.rglob("*") if path.is_file() and not path.is_symlink()]
     sizes = [path.stat().st_size for path in files]
     changes = [path.stat().st_mtime for path in files if not path.name.endswith(TOUCHED)]
@@ -279,25 +271,27 @@ def look_at(known: KnownSweep, *, now: float) -> CleanCandidate:
         age_s=max(0.0, now - max(changes, default=now)),
         size_mb=sum(sizes) / MB,
         running=bool(known.supervised),
-        regrets=tuple(_regrets(known)),
+        losses=tuple(_losses(known)),
     )
 
 
-def remove(leftover: CleanCandidate, first: Callable[[], None] = lambda: None) -> None:
-    """Remove the folder, after `first` has removed what is elsewhere: until then the sweep is known.
+def remove(candidate: CleanCandidate, first: Callable[[], None] = lambda: None) -> None:
+    """Remove the folder while this process owns its ledgers.
+
+    `first` is called before, to remove the sweep elsewhere while it is still listed here.
 
     Raises:
-        LedgerError: a supervisor works in it, or in a part of it.
+        LedgerError: a session runs in it or in one of its shares.
     """
     with ExitStack() as owned:
-        for ledger in [] if leftover.folder is None else ledgers_in(leftover.folder):
+        for ledger in [] if candidate.folder is None else ledgers_in(candidate.folder):
             owned.enter_context(Ledger(ledger))
         first()
-        if leftover.folder is not None:
-            shutil.rmtree(leftover.folder)
+        if candidate.folder is not None:
+            shutil.rmtree(candidate.folder)
 
 
-def _regrets(known: KnownSweep) -> Iterator[str]:
+def _losses(known: KnownSweep) -> Iterator[str]:
     if not all(_is_over(ledger.with_name("summary.json")) for ledger in ledgers_in(known.folder)):
         yield CAN_BE_RESUMED
     cut = [run.run_id for run in known.runs if run.outcome in (None, Outcome.CRASHED) or run.resumable]
@@ -317,7 +311,7 @@ def _is_over(summary: Path) -> bool:
 
 
 def _is_sent(folder: Path, run_id: RunId) -> bool:
-    """Whether the last attempt of a run that was cut short has been sent afterwards, or left nothing."""
+    """Return whether the last attempt of an interrupted run was synced later, or has left nothing."""
     homes = folder.rglob("worker-*/wandb")
     made = [each for home in homes for each in run_folders(home) if each.run_id == run_id]
     files = [*Path(max(made).path).glob("*.wandb")] if made else []
@@ -325,5 +319,5 @@ def _is_sent(folder: Path, run_id: RunId) -> bool:
 
 
 def _is_synced(file: Path) -> bool:
-    """`wandb sync` leaves such a mark."""
+    """Return whether `wandb sync` has left its marker beside a file."""
     return file.with_name(f"{file.name}.synced").exists()

@@ -1,9 +1,8 @@
-"""The ledger: one SQLite file per sweep that says what was started and how it ended.
+"""The ledger: one SQLite file per sweep with all starts and ends. SQL only.
 
-A start is on the disk before `main` is entered (WAL, synchronous=FULL). An end outlives
-any process at once, and a power cut with the next start: until then the run would be run
-again, under its own id. A lock file beside it keeps a second supervisor out. SQL and
-nothing else: no processes, no decisions.
+A start is on the disk before `main` is entered (WAL, synchronous=FULL). An end survives a process's death at
+once, and a power cut after the next start; before that, the run would be run again under its own id. A lock
+file beside the ledger keeps a second session out.
 """
 
 from __future__ import annotations
@@ -56,12 +55,10 @@ CREATE TABLE IF NOT EXISTS places (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS seeds (run_id TEXT PRIMARY KEY, seed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
-"""What a ledger of LEDGER_FORMAT has; whoever changes it raises that."""
+"""Tables of LEDGER_FORMAT; raise that when you change them."""
 
 PASSING: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
-"""Errors, by their primary code, that may not be there at the next try."""
-
-
+"""Primary codes of errors that may be temporary."""
 DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -69,15 +66,15 @@ class Ledger(LedgerReader):
     """An open ledger, owned by this process until it is closed.
 
     Raises:
-        LedgerError: another supervisor owns it, a newer version wrote it, or the file can't be opened.
+        LedgerError: another session owns it, a newer version wrote it, or the file can't be opened.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_emptied(path):
             raise LedgerError(
-                f"{path} is damaged: it has no length, though the sweep has been run; put a copy of it back,"
-                " or remove the sweep's folder to begin a new count"
+                f"{path} is damaged: it is empty, though the sweep has been run; restore a copy of it,"
+                " or remove the sweep's folder to start a new count"
             )
         self._lock = _own(path.with_suffix(".lock"))
         try:
@@ -100,13 +97,13 @@ class Ledger(LedgerReader):
         os.close(self._lock)
 
     def record_facts(self, facts: Mapping[str, Any]) -> None:
-        """Keep facts of the sweep, in the place of earlier ones of the same name."""
+        """Record facts of the sweep, replacing earlier ones of the same name."""
         with self._written():
             rows = [(name, json.dumps(value)) for name, value in facts.items()]
             self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def record_spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
-        """A process is about to be started in a slot; `again`: in the place of one that ended."""
+        """Record that a process is about to start in a slot; `again`: it replaces one that ended."""
         with self._written():
             self._db.execute(
                 "INSERT INTO workers VALUES (?, ?, ?)"
@@ -115,14 +112,14 @@ class Ledger(LedgerReader):
                 (slot, device, int(again)),
             )
             if again:
-                self._mark("restart", slot, device, "")
+                self._record_incident("restart", slot, device, "")
 
     def record_quarantine(self, device: str, reason: str) -> None:
-        """A device gets no runs for a while."""
+        """Record that a device gets no runs for a while."""
         with self._written(synchronous="NORMAL"):
-            self._mark("quarantine", None, device, reason)
+            self._record_incident("quarantine", None, device, reason)
 
-    def _mark(self, kind: str, slot: Slot | None, device: str | None, reason: str) -> None:
+    def _record_incident(self, kind: str, slot: Slot | None, device: str | None, reason: str) -> None:
         self._db.execute(
             "INSERT INTO marks VALUES (?, ?, ?, ?, ?)", (time.time(), kind, slot, device, reason)
         )
@@ -138,7 +135,7 @@ class Ledger(LedgerReader):
         seed: int | None = None,
         at: float | None = None,
     ) -> None:
-        """An attempt of a run is about to enter `main`; `at`: it was, in seconds since the epoch."""
+        """Record that an attempt is about to enter `main`; `at`: when it did, in seconds since the epoch."""
         now = time.time() if at is None else at
         with self._written():
             self._db.execute(
@@ -155,16 +152,16 @@ class Ledger(LedgerReader):
                 self._db.execute("INSERT OR IGNORE INTO seeds VALUES (?, ?)", (run_id, seed))
 
     def record_attempt_end(self, run_id: RunId, attempt: int, end: AttemptEnd) -> None:
-        """An attempt is over; the run may be run again."""
+        """Record the end of an attempt whose run may be run again."""
         with self._written(synchronous="NORMAL"):
             self._end_attempt(run_id, attempt, end, end.duration_s)
 
     def record_end(
         self, run_id: RunId, attempt: int | None, end: AttemptEnd, *, earlier_s: float = 0.0
     ) -> None:
-        """A run is over, with its `attempt`-th attempt; None: no attempt was under way.
+        """Record the end of a run with its `attempt`-th attempt; None: no attempt was running.
 
-        `earlier_s` of the end's duration are those of earlier attempts, and no part of this one's.
+        `earlier_s` is the part of the end's duration that earlier attempts took.
         """
         with self._written(synchronous="NORMAL"):
             if attempt is not None:
@@ -188,9 +185,9 @@ class Ledger(LedgerReader):
 
     @contextmanager
     def _written(self, synchronous: str = "FULL") -> Iterator[None]:
-        """One transaction; a FULL one has put itself and all before it on the disk when the block is left.
+        """Open one transaction; a FULL one syncs itself and all earlier ones to disk at the end of the block.
 
-        Waiting for the disk is nearly all that a supervisor costs per run, hence once and not twice.
+        Waiting for the disk is nearly all of a session's cost per run, hence once and not twice.
         """
         self._expect_file()
         try:
@@ -198,16 +195,16 @@ class Ledger(LedgerReader):
             with self._db:
                 yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise  # a fault of ours, not of the file
+            raise  # an error in this code, not of the file
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF in DAMAGED:
-                raise LedgerError(f"{self._path} is damaged: {error}; put a copy of it back") from None
+                raise LedgerError(f"{self._path} is damaged: {error}; restore a copy of it") from None
             passing = error.sqlite_errorcode & 0xFF in PASSING
             kind = NoRoomError if passing else LedgerError
             raise kind(f"the ledger can't be written: {error}; is there room on the disk?") from None
 
     def _expect_file(self) -> None:
-        """Find the ledger where it was: SQLite would go on in a file that nobody can find any more."""
+        """Raise LedgerError if the file was removed or replaced: SQLite would go on in the unlinked file."""
         try:
             there = os.path.samestat(self._path.stat(), self._file)
         except OSError:
@@ -217,7 +214,7 @@ class Ledger(LedgerReader):
 
 
 def _own(path: Path) -> int:
-    """Take the lock that says who supervises; it goes with the process that holds it."""
+    """Take the sweep's lock, which ends with the process that holds it."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,7 +222,7 @@ def _own(path: Path) -> int:
         owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         raise LedgerError(
-            f"{path.parent}: another supervisor (process {owner}) runs this sweep; wait for it, or stop it"
+            f"{path.parent}: another process ({owner}) runs this sweep; wait for it, or stop it"
         ) from None
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
@@ -233,12 +230,12 @@ def _own(path: Path) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)  # before SQLite makes it: its -wal and -shm get the same mode
+    path.touch(mode=0o600)  # before SQLite creates it, so that -wal and -shm get the same mode
     db = sqlite3.connect(path)
     try:
         is_older = known_format(db, path) < LEDGER_FORMAT
         db.execute("PRAGMA journal_mode = WAL")
-        if is_older:  # or new; one wait for the disk, not one per table
+        if is_older:  # or new; one sync to disk, not one per table
             db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {LEDGER_FORMAT}; COMMIT;")
     except (sqlite3.Error, LedgerError):
         db.close()

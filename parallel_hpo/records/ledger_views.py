@@ -1,8 +1,6 @@
-"""When which worker performed which attempt of a sweep, by the ledgers in its folder.
+"""Read-only views of a sweep's ledgers, for display: attempts, devices, incidents and counts.
 
-For all that shows a sweep, on whichever side of the server. The ledgers themselves are the supervisor's
-(`records/ledger.py`); this reads, beside whoever writes them, what no server can know: devices,
-attempts, restarts.
+Used by commands and by the server's pages, while a session may write the ledgers (`records/ledger.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from parallel_hpo.core.version import __version__
 
 LEDGER: Final = "ledger.db"
 LEDGER_FORMAT: Final = 3
-"""Which tables and columns a ledger has, as SQLite's `user_version`; 0: before there was a number."""
+"""Version of the ledger's tables, SQLite's `user_version`; 0 for ledgers before it was introduced."""
 RESTART: Final = "restart"
 QUARANTINE: Final = "quarantine"
 Found = TypeVar("Found")
@@ -41,17 +39,17 @@ class Attempt:
     reason: str
     duration_s: float | None
     consumption: Consumption = UNKNOWN
-    """What it has used."""
+    """Devices and energy that it has used."""
 
     @property
     def ended_at(self) -> float | None:
-        """When it ended; None: it has not, or nobody could tell any more."""
+        """Time of its end; None if it has not ended."""
         return None if self.outcome is None else self.started_at + (self.duration_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that befell a worker or a device, besides runs."""
+    """A restart of a worker or a quarantine of a device."""
 
     at: float
     """Seconds since the epoch."""
@@ -64,39 +62,39 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class PerformedRuns:
-    """What one supervisor's workers did: the sweep's, or those of one of its shares."""
+    """What the workers of one ledger did: the sweep's, or one of its shares'."""
 
     share: str
-    """The share's folder; '' where the sweep has none."""
+    """The share's folder; '' without shares."""
     path: str
-    """The sweep's, `entity/project/id`."""
+    """Path of the sweep, `entity/project/id`."""
     attempts: tuple[Attempt, ...]
     """In the order of their starts."""
     marks: tuple[Incident, ...]
     devices: dict[RunId, str | None]
-    """Where each run's last attempt was."""
+    """Device of each run's last attempt."""
     assigned: dict[Slot, str | None]
-    """The device that a slot had last."""
+    """Last device of each slot."""
     places: dict[Slot, tuple[str, int]] = field(default_factory=dict)
-    """Each slot's machine and its number there, of a sweep on many machines."""
+    """Machine of each slot and its number there, of a sweep on many machines."""
 
     @property
     def slots(self) -> list[Slot]:
-        """Where workers have been."""
+        """Slots that have had a worker."""
         return sorted({*self.assigned, *(attempt.slot for attempt in self.attempts)})
 
     def machine_of(self, slot: Slot) -> str:
-        """Return where a slot is: its machine, or its share; '' where there is neither."""
+        """Return a slot's machine, or its share, or ''."""
         return self.places[slot][0] if slot in self.places else self.share
 
     def name_of(self, slot: Slot) -> str:
-        """Return what people call a slot's worker, with its machine or share."""
+        """Return the displayed name of a slot's worker, with its machine or share."""
         number = self.places[slot][1] if slot in self.places else slot
         return f"{self.machine_of(slot)} worker {number}".strip()
 
 
 class LedgerRun(NamedTuple):
-    """A run's attempts in figures; a tuple, since open pages have them read for all runs every 2 seconds."""
+    """Figures of a run's attempts; a tuple, since open pages read them for all runs every 2 seconds."""
 
     attempts: int
     is_over: bool
@@ -108,19 +106,19 @@ class LedgerRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LedgerCount:
-    """How much one supervisor is to perform, and what it performed."""
+    """Count, runs, slots and consumption of one ledger."""
 
     path: str
-    """The sweep's, `entity/project/id`."""
+    """Path of the sweep, `entity/project/id`."""
     count: int | None
-    """Runs asked for; None: no limit."""
+    """Number of runs asked for; None: no limit."""
     runs: dict[RunId, LedgerRun]
     share: str
-    """The share's folder; '' where the sweep has none."""
+    """The share's folder; '' without shares."""
     slots: tuple[Slot, ...]
-    """Those in which a worker has been started."""
+    """Slots in which a worker has been started."""
     consumption: Consumption = UNKNOWN
-    """What all attempts have used that are over."""
+    """Consumption of all ended attempts."""
 
 
 def ledgers_in(folder: Path) -> list[Path]:
@@ -129,17 +127,17 @@ def ledgers_in(folder: Path) -> list[Path]:
 
 
 def performed(folder: Path) -> list[PerformedRuns]:
-    """Return what was done in a sweep's folder, [] where it has no ledger; LedgerError: one can't be read."""
+    """Return what the workers did, for each ledger in a sweep's folder; LedgerError: one can't be read."""
     return _each(folder, _read)
 
 
-def tallies(folder: Path) -> list[LedgerCount]:
-    """Return the tally of each ledger in a sweep's folder; LedgerError: one can't be read."""
-    return _each(folder, _tally)
+def ledger_counts(folder: Path) -> list[LedgerCount]:
+    """Return the counts of each ledger in a sweep's folder; LedgerError: one can't be read."""
+    return _each(folder, _count)
 
 
 def _each(folder: Path, read: Callable[[sqlite3.Connection, str], Found]) -> list[Found]:
-    """Read each ledger; those of shares with the name of the share."""
+    """Read each ledger, with the name of its share."""
     found = []
     for path in ledgers_in(folder):
         share = "" if path.parent == folder else path.parent.name
@@ -153,7 +151,7 @@ def _each(folder: Path, read: Callable[[sqlite3.Connection, str], Found]) -> lis
 
 
 def known_format(db: sqlite3.Connection, path: Path) -> int:
-    """Return a ledger's format; LedgerError: a newer version wrote it, sqlite3.Error: it is none."""
+    """Return a ledger's format; LedgerError: a newer version wrote it, sqlite3.Error: it is not a ledger."""
     found: int = db.execute("PRAGMA user_version").fetchone()[0]
     if found > LEDGER_FORMAT:
         raise LedgerError(
@@ -175,15 +173,15 @@ def _read(db: sqlite3.Connection, share: str) -> PerformedRuns:
     )
 
 
-def _tally(db: sqlite3.Connection, share: str) -> LedgerCount:
+def _count(db: sqlite3.Connection, share: str) -> LedgerCount:
     count = _fact(db, "count")
     return LedgerCount(
-        _path(db),
-        count if isinstance(count, int) else None,
-        dict(_runs(db)),
-        share,
-        tuple(Slot(slot) for (slot,) in db.execute("SELECT slot FROM workers ORDER BY slot")),
-        _consumption_in_all(db),
+        path=_path(db),
+        count=count if isinstance(count, int) else None,
+        runs=dict(_runs(db)),
+        share=share,
+        slots=tuple(Slot(slot) for (slot,) in db.execute("SELECT slot FROM workers ORDER BY slot")),
+        consumption=_total_consumption(db),
     )
 
 
@@ -220,7 +218,7 @@ def _attempts(db: sqlite3.Connection) -> Iterator[Attempt]:
         yield Attempt(RunId(run_id), attempt, Slot(slot), at, ended, reason or "", took_s, consumption)
 
 
-def _consumption_in_all(db: sqlite3.Connection) -> Consumption:
+def _total_consumption(db: sqlite3.Connection) -> Consumption:
     if not _has(db, "consumption"):
         return UNKNOWN
     return Consumption(
@@ -239,7 +237,7 @@ def _marks(db: sqlite3.Connection) -> Iterator[Incident]:
 
 
 def _rows_of(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
-    """Return a table's rows; earlier versions' ledgers have not every table."""
+    """Return a table's rows; ledgers of earlier versions lack some tables."""
     return db.execute(f"SELECT * FROM {table}").fetchall() if _has(db, table) else []
 
 

@@ -1,4 +1,4 @@
-"""What a ledger says, for its owner and for anyone who only wants to know: reading, and nothing else."""
+"""Reads a ledger's runs, slots, machines and facts, for its owner and for other processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from parallel_hpo.records.ledger_views import known_format
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as the ledger knows it; `outcome` is None while it has not ended."""
+    """A run in the ledger; `outcome` is None while it has not ended."""
 
     run_id: RunId
     parameters: Parameters
@@ -26,28 +26,28 @@ class RunRow:
     device: str | None
     attempts: int
     deaths: int
-    """Attempts that their worker's death cut short."""
+    """Number of attempts ended by their worker's death."""
     outcome: Outcome | None
     reason: str
     value: float | None
     duration_s: float | None
     resumable: bool
     started_at: float = 0.0
-    """When its first attempt began, in seconds since the epoch."""
+    """Start of its first attempt, in seconds since the epoch."""
     machine: str | None = None
-    """That of its last attempt; None: the sweep has one only."""
+    """Machine of its last attempt; None if the sweep has only one."""
     seed: int | None = None
-    """Its own; None: the sweep has none."""
+    """The run's seed; None: the sweep has none."""
     consumption: Consumption = UNKNOWN
-    """What its attempts have used, those that are over."""
+    """Consumption of its ended attempts."""
     last_s: float | None = None
-    """How long its last attempt took, in seconds; None: it is not over."""
+    """Duration of its last attempt in seconds; None while it has not ended."""
     spent_s: float = 0.0
-    """Seconds in all its attempts that have ended."""
+    """Total duration of its ended attempts, in seconds."""
 
 
 def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
-    """Return the finished run with the best value, all of which are finite: SQLite keeps no NaN."""
+    """Return the finished run with the best value; all values are finite, since SQLite has no NaN."""
     known = [(row.value, row) for row in rows if row.outcome is Outcome.FINISHED and row.value is not None]
     choose = max if goal == "maximize" else min
     return choose(known, key=lambda pair: pair[0])[1] if known else None
@@ -66,7 +66,7 @@ _FOUND: Final = {
     " FROM consumption WHERE consumption.run_id = runs.run_id)",
 }
 _LATER_TABLES: Final = {"places": "machine", "seeds": "seed", "consumption": "consumption"}
-"""What earlier versions' ledgers have no table for."""
+"""Tables that ledgers of earlier versions lack, and the columns that need them."""
 _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "parameters": json.loads,
     "outcome": lambda text: None if text is None else Outcome(text),
@@ -76,36 +76,36 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 
 def _run_row(values: Sequence[Any]) -> RunRow:
-    """Return a row of the columns that a RunRow has, as one."""
+    """Return the RunRow with these column values."""
     named = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
     return RunRow(**named | {name: read(named[name]) for name, read in _READ.items()})
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A slot as the ledger knows it."""
+    """A worker's slot in the ledger."""
 
     slot: Slot
     device: str | None
     restarts: int
     machine: str | None = None
-    """Where it is; None: the sweep has one machine only."""
+    """Its machine; None if the sweep has only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineRow:
-    """A machine of a sweep that has many, as the ledger knows it."""
+    """A machine in the ledger of a sweep on many machines."""
 
     name: str
     folder: str
-    """Where its logs are, on that machine; '' where it did not say."""
+    """Folder of its logs on that machine; '' if unknown."""
     attempts: int
     departure: str
     """How it left, in words; '' while it takes part."""
 
 
 class LedgerReader:
-    """An open ledger that is not written; a context manager."""
+    """A ledger opened for reading; a context manager."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -124,7 +124,7 @@ class LedgerReader:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the sweep as a whole."""
+        """Facts of the sweep as a whole."""
         return {name: json.loads(value) for name, value in self._query("SELECT name, value FROM facts")}
 
     def runs(self) -> Iterator[RunRow]:
@@ -132,16 +132,16 @@ class LedgerReader:
         return self._rows("ORDER BY number")
 
     def run(self, run_id: RunId) -> RunRow | None:
-        """Return the run of this id, None where it was never started."""
+        """Return the run of this id, or None if it was never started."""
         return next(self._rows("WHERE run_id = ?", run_id), None)
 
     def begun_with(self, parameters: Parameters) -> int:
-        """Count the runs that have begun with these parameters."""
+        """Return the number of runs started with these parameters."""
         query = self._query("SELECT COUNT(*) FROM runs WHERE parameters = ?", json.dumps(parameters))
         return int(next(query)[0])
 
     def last_starts(self) -> dict[RunId, float]:
-        """Return when the last attempt of each run started, in seconds since the epoch."""
+        """Return the start of each run's last attempt, in seconds since the epoch."""
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
@@ -149,13 +149,13 @@ class LedgerReader:
         return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
 
     def workers(self) -> list[WorkerRow]:
-        """Return all slots in which a process was ever started."""
+        """Return all slots that have had a process."""
         places = {slot: machine for machine, _, slot in self._places()}
         rows = self._query("SELECT slot, device, restarts FROM workers ORDER BY slot")
         return [WorkerRow(Slot(slot), device, restarts, places.get(slot)) for slot, device, restarts in rows]
 
     def machines(self) -> list[MachineRow]:
-        """Return the machines that have taken part, by their first coming; [] where there is one."""
+        """Return the machines that have taken part, first joined first; [] for a sweep on one machine."""
         if not self._knows_machines:
             return []
         counted = dict(
@@ -181,7 +181,7 @@ class LedgerReader:
 
 
 def is_emptied(path: Path) -> bool:
-    """Whether a ledger has lost all that it held: no length, and yet workers have been started beside it."""
+    """Return whether a ledger has lost its content: it is empty, but there are workers' folders."""
     try:
         return path.stat().st_size == 0 and any(path.parent.glob("worker-*"))
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def is_emptied(path: Path) -> bool:
 
 
 def open_reader(path: Path) -> LedgerReader:
-    """Open the ledger at `path` beside its owner; LedgerError where it is none, or a newer version's."""
+    """Open the ledger at `path` for reading; LedgerError if it is not one, or a newer version's."""
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)  # quotes ?, # and %
         known_format(db, path)

@@ -32,7 +32,7 @@ from parallel_hpo.pickling.main import name_of, pack_main, weight_problem
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, base_environment, make_room_for
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
 from parallel_hpo.processes.reaper import MARK, make_mark, reap_leftovers
-from parallel_hpo.records.folders import prepare_directory, why_unsafe, working_folder
+from parallel_hpo.records.folders import file_system_problem, prepare_directory, working_folder
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
@@ -133,8 +133,8 @@ class SessionSetup:
         now = time.time()
         expect_ahead(self.section, now=now, began_at=now - (setting.clock() - setting.began))
         prepare_directory(self.section.directory)
-        if unsafe := why_unsafe(self.section.directory):
-            setting.observer(Message(f"{unsafe}: a folder on a local disk is safer", warning=True))
+        if problem := file_system_problem(self.section.directory):
+            setting.observer(Message(f"{problem}: a folder on a local disk is safer", warning=True))
 
     def perform(self, resume: str | None) -> SweepResult:
         """Run the sweep, or what an earlier launch left of it."""

@@ -1,1 +1,1 @@
-"""Brings a sweep that a server of ours has into another W&B server."""
+"""Copies a sweep from a server of ours to another W&B server."""

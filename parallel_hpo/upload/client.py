@@ -1,7 +1,4 @@
-"""The wandb client of an upload: in children, so that its wandb-core and its folders are theirs alone.
-
-They have the user's environment, but for what that says of a run, or of how much the client may say.
-"""
+"""The wandb client of an upload, in child processes with the user's environment without OF_A_RUN."""
 
 from __future__ import annotations
 
@@ -28,24 +25,25 @@ OF_A_RUN: Final = (
     *("WANDB_MODE", "WANDB_NAME", "WANDB_NOTES", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE"),
     *("WANDB_HOST", "WANDB_PROGRAM", "WANDB_CONSOLE", "WANDB_SILENT", "WANDB_QUIET", "WANDB_DISABLED"),
 )
+"""Variables that describe a single run, or silence the client."""
 OLDEST: Final = "0.30"
-"""wandb client: an older `wandb sync` does not come to an end with such files, nor knows what was sent."""
+"""wandb client: an older `wandb sync` hangs on such files, and does not know what was sent."""
 ASK_LIMIT_S: Final = 600.0
-"""For questions: a project of thousands of runs takes a while, and a client asks again for minutes."""
+"""Timeout of requests in seconds, for projects of thousands of runs and the client's own retries."""
 SEND_LIMIT_S: Final = 24 * 3600.0
-"""For sending: as long as there is a server, checkpoints may take hours."""
+"""Timeout of sending in seconds; checkpoints may take hours."""
 _PRELOAD: Final = ("parallel_hpo.upload.sending",)
 
 
 class Client:
-    """Asks the server that the user's client is logged in to."""
+    """Sends requests to the server that the user's client is logged in to."""
 
     def __init__(self, calls: ChildCalls, credentials: Credentials) -> None:
         self._calls = calls
         self.credentials = credentials
 
     def look(self, sought: UploadQuery) -> UploadedState:
-        """Return what is there; BackendError where the server can't be reached or refuses us."""
+        """Return the upload's present state; BackendError if the server is unreachable or refuses."""
         found = self._call("uploading:look", (self.credentials, sought), ASK_LIMIT_S)
         if isinstance(found, str):
             raise BackendError(found)
@@ -58,17 +56,15 @@ class Client:
         assert isinstance(opened, OpenedSweep)
         return opened
 
-    def send(self, errand: UploadTask) -> Sequence[str]:
-        """Sending runs of one program; return of each why it could not be sent, '' where it was."""
-        program = {
-            "WANDB_PROGRAM": errand.sends[0].run.program
-        }  # wandb client: else it is that of `wandb sync`
-        function = "parallel_hpo.upload.sending:run_errand"
-        said: Sequence[str] = self._ask(function, (errand,), SEND_LIMIT_S, program)
-        return said
+    def send(self, task: UploadTask) -> Sequence[str]:
+        """Send runs of one program; return for each its error, or ''."""
+        program = {"WANDB_PROGRAM": task.sends[0].run.program}  # wandb client: else that of `wandb sync`
+        function = "parallel_hpo.upload.sending:send_runs"
+        errors: Sequence[str] = self._ask(function, (task,), SEND_LIMIT_S, program)
+        return errors
 
     def note_uses(self, path: SweepPath, uses: Sequence[ArtifactUse]) -> Sequence[ArtifactUse]:
-        """Have runs use what they used here; return what is not there to be used."""
+        """Record which artifacts the runs used; return those that the destination lacks."""
         missing = self._call("uploading:note_uses", (path.entity, path.project, tuple(uses)), ASK_LIMIT_S)
         assert isinstance(missing, tuple)
         return missing
@@ -91,14 +87,14 @@ class Client:
 
 @contextmanager
 def client_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Client]:
-    """Have a client that keeps its files in a folder; UsageError where it is too old, or not logged in."""
+    """Provide a client with its files in `folder`; UsageError if it is too old or not logged in."""
     installed = installed_client()
     if release(installed) < release(OLDEST):
         raise UsageError(f"upload needs wandb {OLDEST} or newer; this is {installed}: pip install -U wandb")
     credentials = find_credentials(environment)
     if not credentials.source:
         raise UsageError(
-            f"there are no credentials for {credentials.base_url}, where this would go:"
+            f"there are no credentials for {credentials.base_url}, the destination of this upload:"
             " set WANDB_API_KEY or run `wandb login`, and set WANDB_BASE_URL for another server"
         )
     shared = {name: value for name, value in environment.items() if name not in OF_A_RUN}

@@ -1,10 +1,9 @@
-"""An upload, from its first look at the other server to its last.
+"""One upload of a sweep.
 
-    look ─▶ make the sweep, unless an earlier upload has ─▶ send runs ─▶ note what they used
-         ─▶ tell of those that crashed ─▶ look again ─▶ set the sweep's state
+    look ─▶ create the sweep, unless an earlier upload has ─▶ send runs ─▶ record used artifacts
+         ─▶ mark crashed runs ─▶ look again ─▶ set the sweep's state
 
-What is there already is seen there: nothing is written down here, and an upload that was cut short is gone on
-with by the next one.
+The progress is read from the destination only, so the next upload continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ from parallel_hpo.upload.plan import (
 from parallel_hpo.upload.sending import UploadTask, batches
 
 AT_ONCE: Final = 10
-"""So many runs are sent by one client: its start takes longer than a small run."""
+"""Maximum number of runs sent by one client, whose start takes longer than a small run."""
 PAUSES_S: Final = (2.0, 5.0, 15.0)
-"""W&B's server takes what it is sent into its lists within seconds."""
+"""Waits in seconds until W&B's server lists the data that it was sent."""
 _WHY_NOT: Final[Mapping[UploadAction, str]] = {
     UploadAction.ELSEWHERE: "the project has another run of that id: name another --project",
     UploadAction.CHANGED: "the destination has an earlier attempt of it: it was run again since",
-    UploadAction.GO_ON: "it is there in part only: upload again",
-    UploadAction.SEND: "it is not there: upload again",
+    UploadAction.GO_ON: "the destination has only a part of it: upload again",
+    UploadAction.SEND: "the destination does not have it: upload again",
 }
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where an upload goes; None: where the client goes by itself, and the project's own name."""
+    """Destination of an upload; None: the client's default entity, the sweep's own project name."""
 
     entity: str | None
     project: str | None
@@ -61,23 +60,23 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """What came of an upload, or would come of it."""
+    """The result of an upload, or its plan."""
 
     target: OpenedSweep | None
-    """The sweep there; None: there is none yet."""
+    """The sweep at the destination; None: not created yet."""
     place: str
-    """Its project there, with the entity."""
+    """Its entity and project there."""
     state: str
     sent: tuple[str, ...] = ()
     """Runs that this upload sent, or would send."""
     there: tuple[str, ...] = ()
-    """Runs that were there."""
+    """Runs that were at the destination before."""
     open: tuple[str, ...] = ()
-    """Runs that are not over here."""
+    """Runs that have not ended."""
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Runs that are not there, or not whole, and why."""
+    """Runs that the destination lacks, wholly or in part, and why."""
     unlinked: tuple[ArtifactUse, ...] = ()
-    """Uses of artifacts that are not there."""
+    """Uses of artifacts that the destination lacks."""
 
 
 class Upload:
@@ -94,10 +93,7 @@ class Upload:
         say: Say,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`door`: of the server that it goes to, where that is one of ours; `say` takes a line on a run.
-
-        `wait` lets so many seconds pass.
-        """
+        """`door` is the destination if it is a server of ours; `say` prints a line; `wait` sleeps."""
         self._client = client
         self._source = source
         self._sweep = sweep
@@ -111,11 +107,11 @@ class Upload:
             self._logged[artifact.run_id].append(artifact)
 
     def plan(self) -> Uploaded:
-        """Look, and say what would be done; nothing is changed."""
+        """Return what an upload would do, without changes."""
         return self._planned(self._look())
 
     def perform(self, folder: Path) -> Uploaded:
-        """Bring what is not there yet; `folder` is the client's."""
+        """Upload everything that the destination lacks; `folder` is for the client's files."""
         found = self._look()
         planned = self._planned(found)
         target = found.sweep or self._create(found)
@@ -140,8 +136,8 @@ class Upload:
         found = self._client.look(sought)
         if found.is_source:
             raise UsageError(
-                f"{self._client.credentials.base_url} is the server that {self._sweep.path} is on: let"
-                " WANDB_BASE_URL and WANDB_API_KEY name the one that it is to be brought to"
+                f"{self._client.credentials.base_url} is the server that {self._sweep.path} is on: set"
+                " WANDB_BASE_URL and WANDB_API_KEY to the destination's"
             )
         return found
 
@@ -170,19 +166,19 @@ class Upload:
     def _create(self, found: UploadedState) -> OpenedSweep:
         order = SweepRequest(configuration_of(self._sweep), self._project, found.entity, None)
         opened = self._client.create(order)
-        self._say(f"sweep {opened.path} made")
+        self._say(f"sweep {opened.path} created")
         return opened
 
     def _send_all(
         self, target: OpenedSweep, found: UploadedState, planned: Uploaded, folder: Path
     ) -> Mapping[str, str]:
-        """Send runs; return why some could not be sent."""
+        """Send runs; return the errors by run id."""
         runs = [run for run in self._sweep.runs if run.run_id in planned.sent]
         errors: dict[str, str] = {}
         done = 0
         for batch in batches(sends(runs, self._sweep.artifacts, found.runs), AT_ONCE):
-            errand = UploadTask(self._source, target.path, tuple(batch), folder)
-            for send, error in zip(batch, self._client.send(errand), strict=True):
+            task = UploadTask(self._source, target.path, tuple(batch), folder)
+            for send, error in zip(batch, self._client.send(task), strict=True):
                 if error:
                     errors[send.run.run_id] = error
                 done += send.whole
@@ -196,7 +192,7 @@ class Upload:
         self._say(f"{progress} run {run.run_id} {what}")
 
     def _link(self, target: OpenedSweep, known: Collection[str]) -> tuple[ArtifactUse, ...]:
-        """Have runs that are there use what they used here; return what is not there to be used."""
+        """Record which artifacts the uploaded runs used; return those that the destination lacks."""
         uses = [use for use in self._sweep.uses if use.run_id in known]
         if not uses:
             return ()
@@ -206,7 +202,7 @@ class Upload:
         return tuple(self._client.note_uses(target.path, moved))
 
     def _tell_crashes(self, target: OpenedSweep, found: UploadedState, known: Collection[str]) -> None:
-        """Tell a server of ours which runs never told their end; to W&B's they have failed.
+        """Set crashed runs to crashed on a server of ours; on W&B's they count as failed.
 
         wandb client: `wandb sync` ends such a run with exit code 1.
         """
@@ -220,7 +216,7 @@ class Upload:
                 self._door.end_run(target.path, RunId(run.run_id), RunState.CRASHED)
 
     def _look_at_last(self, planned: Uploaded, errors: Collection[str]) -> UploadedState:
-        """Look again, more than once where a server has not counted yet all that it was sent."""
+        """Look again, repeatedly if the server does not list everything yet."""
         found = self._look()
         for pause_s in PAUSES_S:
             if not self._missing(found, planned).keys() - errors:
@@ -230,13 +226,13 @@ class Upload:
         return found
 
     def _missing(self, after: UploadedState, planned: Uploaded) -> Mapping[str, str]:
-        """Return the runs that were to be there now, and are not."""
+        """Return the runs that the destination still lacks, and why."""
         verdicts = {run.run_id: self._judge(run, after) for run in self._sweep.runs}
         wanted = ((run, verdicts[run]) for run in planned.sent)
         return {run: _WHY_NOT[verdict] for run, verdict in wanted if verdict is not UploadAction.THERE}
 
     def _end(self, target: OpenedSweep, state: str) -> str:
-        """Have the sweep end there as it ended here; return its state."""
+        """End the sweep at the destination as it ended here; return its state."""
         verb = VERBS.get(self._sweep.state)
         if verb is None or state in OVER:
             return state

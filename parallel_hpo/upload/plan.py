@@ -1,12 +1,8 @@
-"""A sweep as it is to be uploaded, read from the data of the server that has it, whether that runs or not.
+"""Reads a sweep from a server's database for an upload, and plans what to send in which order.
 
-The folder in which one upload of a sweep works, and no other one meanwhile; it is gone at its end.
-
-What is to be done for each run, and in which order runs are sent. Pure.
-
-Runs are sent one after another, so that the versions of artifacts get the numbers that they have here:
-a version goes before the next one of its collection. A run that logged versions between which another run's
-came is sent more than once, the last time with all else.
+Runs are sent one after another, so that versions of artifacts keep their numbers: each version goes before
+the next one of its collection. If another run's version lies between two of a run's, the run is sent more
+than once, the last time with everything else.
 """
 
 from __future__ import annotations
@@ -39,13 +35,13 @@ from parallel_hpo.server.store.records import Run
 
 @dataclass(frozen=True, slots=True)
 class SourceDatabase:
-    """Where a server's data is: its database's path or URL, and its folder of files."""
+    """A server's data: the path or URL of its database, and its folder of files."""
 
     database: str
     files: str | None = None
 
     def opened(self) -> AbstractContextManager[AppContext]:
-        """Open it; UsageError where there is no such file, BackendError where it can't be."""
+        """Open it; UsageError if the file does not exist, BackendError if it can't be opened."""
         return local.opened_at(self.database, self.files)
 
 
@@ -58,28 +54,28 @@ class LocalRun:
     run_id: str
     state: RunState
     lines: int
-    """Of its history."""
+    """Number of lines of its history."""
     exit_code: int | None
     program: str
     told_at: float | None
-    """When it logged last, by its own summary."""
+    """Time of its last log call, by its own summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalArtifact:
-    """A version that a run of the sweep logged; one that several did, once for each."""
+    """A version that a run of the sweep logged; one for each run if several logged it."""
 
     row: int
     """Its key in the database."""
     run_id: str
     name: str
-    """Of its collection."""
+    """Name of its collection."""
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSweep:
-    """A sweep, its runs that have begun, in the order in which they were made, what they logged and used."""
+    """A sweep with its started runs in order of creation, and the artifacts they logged and used."""
 
     path: SweepPath
     state: SweepState
@@ -87,12 +83,12 @@ class LocalSweep:
     configuration: Mapping[str, Any]
     runs: tuple[LocalRun, ...]
     artifacts: tuple[LocalArtifact, ...]
-    """In the order in which they were made."""
+    """In order of creation."""
     uses: tuple[ArtifactUse, ...]
 
 
 def read_sweep(world: AppContext, sweep_id: str) -> LocalSweep | None:
-    """Return a sweep; None where there is none of that id."""
+    """Return the sweep of that id, or None."""
     with world.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
@@ -118,7 +114,7 @@ def _configuration(text: str) -> Mapping[str, Any]:
 
 
 def _has_begun(run: Run) -> bool:
-    """Whether there is anything of a run: one that was only given out may wait for ever."""
+    """Return whether a run has started; one that was only issued may never start."""
     return run.state is not RunState.PENDING or run.started_at is not None
 
 
@@ -147,13 +143,13 @@ def _uses(transaction: Transaction, run: Run) -> Iterator[ArtifactUse]:
 
 
 def json_object(text: str | None) -> dict[str, Any]:
-    """Return what a client sent as JSON; bare NaN and Infinity are let in."""
+    """Return a client's JSON object; NaN and Infinity are accepted."""
     read = json.loads(text or "{}")
     return read if isinstance(read, dict) else {}
 
 
 def place_at(database: str, files: str | None) -> SourceDatabase:
-    """Return where another server keeps its data; paths are made absolute, as children open it elsewhere."""
+    """Return another server's data, with absolute paths, since children have another working directory."""
     return SourceDatabase(
         database if "://" in database else str(Path(database).absolute()),
         None if files is None else str(Path(files).absolute()),
@@ -161,7 +157,7 @@ def place_at(database: str, files: str | None) -> SourceDatabase:
 
 
 def place_in(directory: Path) -> SourceDatabase:
-    """Return where the embedded server of a directory keeps its data."""
+    """Return the data of a directory's embedded server."""
     return SourceDatabase(str(directory / local.DATABASE))
 
 
@@ -170,9 +166,9 @@ _NAME: Final = "upload"
 
 @contextmanager
 def working_place(directory: Path, sweep_id: str) -> Iterator[Path]:
-    """Have the folder; what an upload that was killed left in it goes first.
+    """Provide an upload's folder, emptied of an earlier one's files, and remove it at the end.
 
-    UsageError where an upload of the sweep is on, or nothing can be written there.
+    UsageError if another upload of the sweep runs, or the folder can't be written.
     """
     folder = directory / sweep_id / _NAME
     try:
@@ -195,7 +191,7 @@ def _lock(handle: int, sweep_id: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise UsageError(f"another upload of {sweep_id} is on: wait for its end") from None
+        raise UsageError(f"another upload of {sweep_id} is running: wait for its end") from None
 
 
 def _empty(folder: Path) -> None:
@@ -209,7 +205,7 @@ def _empty(folder: Path) -> None:
 def _leave(folder: Path) -> None:
     _empty(folder)
     folder.rmdir()
-    with suppress(OSError):  # the sweep's own folder, where there was none
+    with suppress(OSError):  # the sweep's own folder, if it is empty
         folder.parent.rmdir()
 
 
@@ -217,55 +213,55 @@ INTERRUPTED: Final = 255
 """wandb client: the exit code of a run that Ctrl-C ended; W&B calls it killed."""
 ENDED: Final = frozenset({RunState.FINISHED, RunState.FAILED, RunState.CRASHED, RunState.KILLED})
 VERBS: Final[Mapping[SweepState, str]] = {SweepState.FINISHED: "stop", SweepState.CANCELED: "cancel"}
-"""By which a sweep's end is told."""
+"""Options of `wandb sweep` that set these states."""
 OVER: Final = frozenset(VERBS)
 _SAME_S: Final = 0.001
-"""Servers may keep fewer digits of a time than clients send."""
+"""Tolerance of equal times in seconds: servers may keep fewer digits than clients send."""
 MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
 class UploadAction(Enum):
-    """What an upload does about a run."""
+    """What an upload does with a run."""
 
     SEND = auto()
     GO_ON = auto()
-    """It is there in part."""
+    """The destination has a part of it."""
     THERE = auto()
     OPEN = auto()
-    """It is not over here."""
+    """It has not ended."""
     ELSEWHERE = auto()
-    """The other project has a run of that id that is none of this sweep's."""
+    """The destination's project has another run of that id, not of this sweep."""
     CHANGED = auto()
-    """What is there is not what is here: it was run again since."""
+    """The destination has an earlier attempt: the run was run again since."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunUpload:
-    """A run to be sent with some of its artifacts; `whole`: with all else too."""
+    """A run to send with some of its artifacts; `whole`: with everything else too."""
 
     run: LocalRun
     artifacts: tuple[int, ...]
-    """Their keys here."""
+    """Their keys in the database."""
     first_line: int
-    """Of its history, those before it are there."""
+    """First line of its history to send; the destination has those before it."""
     whole: bool
 
 
 def mark_of(source: SweepPath) -> str:
-    """Return the line of its description by which an uploaded sweep is found again."""
+    """Return the line that identifies an uploaded sweep in its description."""
     return f"{MARK} {source}"
 
 
 def configuration_of(sweep: LocalSweep) -> dict[str, object]:
-    """Return the sweep's configuration as it is to be there, with the mark in its description."""
-    told = str(sweep.configuration.get("description") or "")
+    """Return the sweep's configuration for the destination, with the mark in its description."""
+    description = str(sweep.configuration.get("description") or "")
     named = {"name": sweep.display_name} if sweep.display_name else {}
-    marked = {"description": f"{told}\n{mark_of(sweep.path)}".strip()}
+    marked = {"description": f"{description}\n{mark_of(sweep.path)}".strip()}
     return {**sweep.configuration, **named, **marked}
 
 
 def exit_code_of(run: LocalRun) -> int | None:
-    """Return the exit code by which another server takes a run for what it is; None: it never told one."""
+    """Return the exit code that gives a run its state at the destination; None: unknown."""
     match run.state:
         case RunState.FINISHED:
             return 0
@@ -280,7 +276,7 @@ def exit_code_of(run: LocalRun) -> int | None:
 def judge(
     run: LocalRun, logged: Sequence[LocalArtifact], there: RemoteRun | None, sweep_id: str | None
 ) -> UploadAction:
-    """Say what is to be done about a run, which logged these artifacts here; its sweep there has this id."""
+    """Return what to do with a run, given the artifacts it `logged` and its sweep's id at the destination."""
     if run.state not in ENDED:
         return UploadAction.OPEN
     if there is None:
@@ -301,7 +297,7 @@ def _is_of_another_attempt(run: LocalRun, there: RemoteRun) -> bool:
 
 
 def missing(logged: Iterable[LocalArtifact], there: RemoteRun | None) -> list[LocalArtifact]:
-    """Return those of a run's artifacts that are not there; one content may be more than one version."""
+    """Return the run's artifacts that the destination lacks; several versions may have one content."""
     known = Counter(() if there is None else there.artifacts)
     left = []
     for artifact in logged:
@@ -315,7 +311,7 @@ def missing(logged: Iterable[LocalArtifact], there: RemoteRun | None) -> list[Lo
 def sends(
     runs: Sequence[LocalRun], artifacts: Sequence[LocalArtifact], there: Mapping[str, RemoteRun]
 ) -> Iterator[RunUpload]:
-    """Yield what is to be sent of these runs; `artifacts` in the order in which they were made."""
+    """Yield what to send of these runs; `artifacts` are in order of creation."""
     waiting = {run.run_id: run for run in runs}
     due = _due(waiting, artifacts, there)
     to_come = Counter(artifact.run_id for artifact in due)
@@ -345,7 +341,7 @@ def sends(
 def _due(
     runs: Collection[str], artifacts: Iterable[LocalArtifact], there: Mapping[str, RemoteRun]
 ) -> list[LocalArtifact]:
-    """Return those that are to be sent with these runs, in the order in which they were made."""
+    """Return the artifacts to send with these runs, in order of creation."""
     logged: dict[str, list[LocalArtifact]] = {run_id: [] for run_id in runs}
     for artifact in artifacts:
         if artifact.run_id in logged:

@@ -1,6 +1,6 @@
-"""Sends runs, in a child where the wandb client may be: each is read from the server's data.
+"""Sends runs in a child process with the wandb client.
 
-database, files ─▶ a folder as the client leaves it ─▶ `wandb sync`
+database, files ─▶ a run's folder as the client writes it ─▶ `wandb sync`
 """
 
 from __future__ import annotations
@@ -33,44 +33,42 @@ from parallel_hpo.upload.plan import RunUpload, SourceDatabase, exit_code_of, js
 
 @dataclass(frozen=True, slots=True)
 class UploadTask:
-    """Runs to be sent one after the other, to a sweep."""
+    """Runs to send to a sweep, one after another."""
 
     source: SourceDatabase
     target: SweepPath
     sends: Sequence[RunUpload]
     folder: Path
-    """Where copies of runs are kept while they are sent."""
+    """Folder for copies of runs while they are sent."""
 
 
-def run_errand(errand: UploadTask) -> tuple[str, ...]:
-    """Sending the runs; return of each why it could not be sent, '' where it was."""
-    with errand.source.opened() as world:
-        return tuple(_send(world, errand, send) for send in errand.sends)
+def send_runs(task: UploadTask) -> tuple[str, ...]:
+    """Send the runs; return for each its error, or ''."""
+    with task.source.opened() as world:
+        return tuple(_send(world, task, send) for send in task.sends)
 
 
-def _send(world: AppContext, errand: UploadTask, send: RunUpload) -> str:
-    with TemporaryDirectory(dir=errand.folder) as place, world.database.read() as transaction:
+def _send(world: AppContext, task: UploadTask, send: RunUpload) -> str:
+    with TemporaryDirectory(dir=task.folder) as temporary, world.database.read() as transaction:
         run = runs.find(transaction, send.run.row)
         if run is None:
             return "it was deleted here meanwhile"
         before = _line_before(transaction, run, send)
-        folder = Path(place) / f"offline-run-19700101_000000-{run.name}"
+        folder = Path(temporary) / f"offline-run-19700101_000000-{run.name}"
         (folder / "files").mkdir(parents=True)
         names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
         try:
-            copy = _copy(world, transaction, run, errand.target, send, names)
+            copy = _copy(world, transaction, run, task.target, send, names)
             uploading.send(folder, copy, _lines(transaction, run, send), before)
         except RuntimeError as error:
             return str(error)
         except FileNotFoundError as error:
-            return (
-                f"the server's files are not here ({error.filename}): bring them too, or name them by --files"
-            )
+            return f"the server's files are missing ({error.filename}): copy them here, or give --files"
     return ""
 
 
 def _copy_files(world: AppContext, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
-    """Put a run's files where its client would have them; the client writes into some of them."""
+    """Copy a run's files into its client's folder; copies, since the client writes into some of them."""
     names = []
     for file in files.of_run(transaction, run.id):
         stored, own = FileRef(str(run.id), file.name).path_in(world.files), folder / file.name
@@ -111,7 +109,7 @@ def _copy(
 
 
 def _began_at(transaction: Transaction, run: Run) -> float:
-    """Return when the client that wrote them began to count the runtime of events, or of history."""
+    """Return the time from which the run's client counts the runtime of events, or of history."""
     for stream in (Stream.EVENTS, Stream.HISTORY):
         for line in lines.part(transaction, run.id, stream, 0, 1):
             row = json.loads(line.text)
@@ -122,7 +120,7 @@ def _began_at(transaction: Transaction, run: Run) -> float:
 
 
 def beginning_in(row: Mapping[str, Any]) -> float | None:
-    """Return when the client of a logged row began; None where the run logged other things as its times."""
+    """Return the time from which a row's runtime counts; None if the run logged other values as its times."""
     match row:
         case {"_timestamp": int() | float() as now, "_runtime": int() | float() as runtime}:
             began = float(now - runtime)
@@ -182,7 +180,7 @@ def _artifact(world: AppContext, transaction: Transaction, artifact: Artifact) -
 
 
 def batches(sends: Iterable[RunUpload], most: int) -> Iterator[list[RunUpload]]:
-    """Yield them in their order, so many at once of runs that the same program made."""
+    """Yield batches of up to `most` consecutive runs of the same program."""
     batch: list[RunUpload] = []
     for send in chain(sends, [None]):
         if batch and (send is None or len(batch) == most or send.run.program != batch[0].run.program):

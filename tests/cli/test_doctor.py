@@ -20,7 +20,7 @@ def test_findings_are_lines_with_what_to_do(tmp_path: Path, command: Command) ->
     done = command("doctor", "config.json", "train.py:main", WANDB_AGENT_DISABLE_FLAPPING="true")
     assert done.returncode == 0, done.stdout
     assert "GOOD     target: train.py:main can be loaded, called and pickled\n" in done.stdout
-    assert "GOOD     metric: whether a run logs 'loss' shows only when it runs" in done.stdout
+    assert "GOOD     metric: whether runs log 'loss' is checked only when they run" in done.stdout
     assert "WARNING  environment: WANDB_AGENT_DISABLE_FLAPPING=true ends" in done.stdout
     assert "→ unset WANDB_AGENT_DISABLE_FLAPPING\n" in done.stdout
 

@@ -41,7 +41,7 @@ def test_a_stranger_on_a_visible_device_is_a_warning() -> None:
 def test_an_entry_of_the_mask_that_hides_others_is_bad() -> None:
     (finding,) = about("mask", examined({"CUDA_VISIBLE_DEVICES": "3,9,5"}, FakeLibrary()))
     assert finding.level is Level.BAD
-    assert "9 is no device here" in finding.text
+    assert "9 is not a device here" in finding.text
 
 
 def test_another_order_of_devices_than_that_of_workers_is_a_warning() -> None:

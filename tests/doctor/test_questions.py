@@ -31,7 +31,7 @@ def test_where_not_all_fits_what_is_bad_is_kept_in_its_order_and_the_rest_is_cou
     kept = len(told) - 3
     assert 0 < kept < len(many)
     assert told[-1] == Finding(
-        Level.GOOD, "the rest", f"{len(many) - kept} findings more did not fit in the machine's answer"
+        Level.GOOD, "the rest", f"{len(many) - kept} more findings did not fit in the machine's answer"
     )
 
 

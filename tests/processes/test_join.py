@@ -252,7 +252,7 @@ def test_an_unknown_sweep_a_wrong_key_and_a_directory_that_is_none_are_said_in_a
     (machines.folder / "full" / "sweeps").touch()
     code, said = machines.join("full").finish()
     assert (code, said.count("\n")) == (ExitCode.USAGE, 1), said
-    assert "where nothing can be written" in said
+    assert "which can't be written" in said
     machines.sweep_id = "nosuch"
     code, said = machines.join("one").finish()
     assert (code, said.count("\n")) == (ExitCode.USAGE, 1), said

@@ -48,7 +48,7 @@ def test_a_directory_below_a_file_is_one_line_before_there_is_a_server(sweep: Re
     sweep.directory = sweep.folder / "file" / "sweeps"
     ended = sweep.start("quick", count=1).finish()
     assert ended.code == 2, ended.stderr
-    assert ended.stderr.startswith(f"error: hpo.directory is {sweep.directory}, where nothing can be written")
+    assert ended.stderr.startswith(f"error: hpo.directory is {sweep.directory}, which can't be written")
     assert ended.stderr.count("\n") == 1
 
 

@@ -157,7 +157,7 @@ def test_a_second_supervisor_of_the_same_sweep_is_refused(sweep: RealSweep) -> N
     second = resume(sweep.beside(), "quick", count=2).finish()
     assert second.code == 1
     assert sweep.process is not None
-    assert f"another supervisor (process {sweep.process.pid})" in second.stderr
+    assert f"another process ({sweep.process.pid})" in second.stderr
     assert len(sweep.entries()) == 2
     interrupt(sweep)
 

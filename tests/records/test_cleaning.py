@@ -9,7 +9,7 @@ import pytest
 from parallel_hpo.core.errors import ExitCode, LedgerError
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
-from parallel_hpo.records.folders import CleanCandidate, find_sweep, look_at, remove
+from parallel_hpo.records.folders import CleanCandidate, clean_candidate, find_sweep, remove
 from parallel_hpo.records.ledger import Ledger
 
 NOW = 2e9
@@ -39,25 +39,25 @@ def client_folder(folder: Path, kind: str, *, synced: bool) -> None:
 
 
 def seen(directory: Path) -> CleanCandidate:
-    return look_at(find_sweep(directory, "sweep1"), now=NOW)
+    return clean_candidate(find_sweep(directory, "sweep1"), now=NOW)
 
 
 @pytest.mark.parametrize("code", [ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED, ExitCode.FAILURE_POLICY])
 def test_nothing_is_lost_with_a_sweep_that_is_over(tmp_path: Path, code: ExitCode) -> None:
     made(tmp_path, code=code)
-    assert seen(tmp_path).regrets == ()
+    assert seen(tmp_path).losses == ()
 
 
 @pytest.mark.parametrize("code", [ExitCode.RESUMABLE, 130, 143, ExitCode.SWEEP_TIMEOUT, None])
 def test_a_sweep_that_can_be_resumed_is_told(tmp_path: Path, code: int | None) -> None:
     made(tmp_path, code=code)
-    assert seen(tmp_path).regrets == ("it can be resumed",)
+    assert seen(tmp_path).losses == ("it can be resumed",)
 
 
 def test_a_share_that_is_not_over_keeps_the_sweep_resumable(tmp_path: Path) -> None:
     made(tmp_path, part="share-1-of-2")
     made(tmp_path, part="share-2-of-2", code=75)
-    assert seen(tmp_path).regrets == ("it can be resumed",)
+    assert seen(tmp_path).losses == ("it can be resumed",)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.CRASHED, None])
@@ -65,11 +65,11 @@ def test_a_run_that_was_cut_short_is_told_unless_its_rest_was_sent(
     tmp_path: Path, outcome: Outcome | None
 ) -> None:
     folder = made(tmp_path, outcome=outcome)
-    assert seen(tmp_path).regrets == ()  # its client had not begun
+    assert seen(tmp_path).losses == ()  # its client had not begun
     client_folder(folder, "run", synced=False)
-    assert seen(tmp_path).regrets == ("its server may lack the last lines of run1",)
+    assert seen(tmp_path).losses == ("its server may lack the last lines of run1",)
     next(folder.rglob("*.wandb")).with_name("run-run1.wandb.synced").touch()
-    assert seen(tmp_path).regrets == ()
+    assert seen(tmp_path).losses == ()
 
 
 def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_last(tmp_path: Path) -> None:
@@ -78,13 +78,13 @@ def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_la
     last = folder / "worker-0" / "wandb" / "run-20260101_000000-run1-1"
     last.mkdir()
     (last / "run-run1.wandb").touch()
-    assert seen(tmp_path).regrets == ("its server may lack the last lines of run1",)
+    assert seen(tmp_path).losses == ("its server may lack the last lines of run1",)
 
 
 @pytest.mark.parametrize("synced", [True, False])
 def test_offline_runs_are_told_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
     client_folder(made(tmp_path), "offline-run", synced=synced)
-    assert seen(tmp_path).regrets == (() if synced else ("1 offline runs are not synced",))
+    assert seen(tmp_path).losses == (() if synced else ("1 offline runs are not synced",))
 
 
 def test_looking_at_a_sweep_makes_it_no_younger(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def start(ledger: Ledger, run_id: str) -> None:
 def test_a_ledger_of_no_length_beside_workers_is_no_new_one(tmp_path: Path) -> None:
     (tmp_path / "worker-0").mkdir()
     (tmp_path / "ledger.db").touch()
-    with pytest.raises(LedgerError, match=r"ledger\.db is damaged: it has no length"):
+    with pytest.raises(LedgerError, match=r"ledger\.db is damaged: it is empty"):
         Ledger(tmp_path / "ledger.db")
 
 

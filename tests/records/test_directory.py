@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.records.folders import network_file_system, prepare_directory, why_unsafe
+from parallel_hpo.records.folders import file_system_problem, network_file_system, prepare_directory
 
 
 def test_a_directory_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -22,9 +22,7 @@ def test_a_directory_that_cannot_be_is_named_with_the_reason(tmp_path: Path, pla
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as refused:
         prepare_directory(tmp_path / place)
-    assert str(refused.value).startswith(
-        f"hpo.directory is {tmp_path / place}, where nothing can be written: "
-    )
+    assert str(refused.value).startswith(f"hpo.directory is {tmp_path / place}, which can't be written: ")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
@@ -75,8 +73,8 @@ def test_a_link_is_followed_to_where_the_folder_is(mounts: Path, tmp_path: Path)
 
 
 def test_only_a_folder_on_the_network_is_spoken_of(mounts: Path, tmp_path: Path) -> None:
-    assert why_unsafe(Path("/homes/x"), mounts) == (
+    assert file_system_problem(Path("/homes/x"), mounts) == (
         "/homes/x is on the network (nfs4), where a ledger's locks may not hold"
     )
-    assert why_unsafe(Path("/var/x"), mounts) == ""
-    assert why_unsafe(Path("/homes/x"), tmp_path / "no such file") == ""
+    assert file_system_problem(Path("/var/x"), mounts) is None
+    assert file_system_problem(Path("/homes/x"), tmp_path / "no such file") is None

@@ -21,7 +21,7 @@ from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, AttemptEnd, Consumption
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import SCHEMA, Ledger
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, LedgerRun, performed, tallies
+from parallel_hpo.records.ledger_views import LEDGER_FORMAT, LedgerRun, ledger_counts, performed
 from parallel_hpo.records.reader import RunRow, WorkerRow, open_reader
 from parallel_hpo.session.resume import read_earlier
 
@@ -123,7 +123,7 @@ def test_the_time_of_attempts_outlives_the_death_of_their_session(tmp_path: Path
                 ledger.record_attempt_end(RUN, attempt, crash)
         (rerun,) = read_earlier(ledger.runs()).reruns
     assert (rerun.attempt, rerun.spent_s) == (4, 8.0)
-    assert tallies(tmp_path)[0].runs == {RUN: LedgerRun(3, is_over=False, spent_s=8.0, since=None)}
+    assert ledger_counts(tmp_path)[0].runs == {RUN: LedgerRun(3, is_over=False, spent_s=8.0, since=None)}
 
 
 def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_have(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_h
         db.execute("ALTER TABLE consumption RENAME TO hidden")
     with open_reader(path) as earlier_version:
         assert [row.consumption for row in earlier_version.runs()] == [UNKNOWN]
-        assert tallies(tmp_path)[0].consumption == UNKNOWN
+        assert ledger_counts(tmp_path)[0].consumption == UNKNOWN
     with closing(sqlite3.connect(path)) as db:
         db.execute("ALTER TABLE hidden RENAME TO consumption")
     with Ledger(path) as ledger:  # by another launch, which goes on with it
@@ -149,7 +149,7 @@ def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_h
         ledger.record_end(RunId("run2"), 1, AttemptEnd(outcome=Outcome.FAILED))
         both = Consumption(3.0, 0.5, 0.25)
         assert [row.consumption for row in ledger.runs()] == [both, UNKNOWN]
-        (tally,), (share,) = tallies(tmp_path), performed(tmp_path)
+        (tally,), (share,) = ledger_counts(tmp_path), performed(tmp_path)
         assert tally.consumption == both
         assert [each.consumption.device_hours for each in share.attempts] == [1.0, 2.0, None]
         result = summarise(ledger.runs(), (), CLOSING)
@@ -289,7 +289,7 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
 
 def test_a_second_owner_in_the_same_process_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    refused = pytest.raises(LedgerError, match=rf"another supervisor \(process {os.getpid()}\) runs this")
+    refused = pytest.raises(LedgerError, match=rf"another process \({os.getpid()}\) runs this")
     with Ledger(path), refused:
         Ledger(path)
     with Ledger(path):
@@ -301,7 +301,7 @@ def test_a_second_owner_in_another_process_is_refused(tmp_path: Path) -> None:
     with Ledger(path):
         said = open_elsewhere(path)
     assert str(tmp_path) in said
-    assert f"another supervisor (process {os.getpid()}) runs this sweep; wait for it, or stop it" in said
+    assert f"another process ({os.getpid()}) runs this sweep; wait for it, or stop it" in said
     assert open_elsewhere(path) == "opened"
 
 

@@ -201,7 +201,7 @@ def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and
         log(web, "bare", b"1")
     shutil.rmtree(stage.folder / "server-files" / "manifests")
     said = Uploads(commands, stage.folder, sweep, target).call("--project", "bare", code=1)
-    assert "run bare was not uploaded: the server's files are not here (" in said
+    assert "run bare was not uploaded: the server's files are missing (" in said
     assert "1 of 2 runs are there, 1 sent now" in said
 
 

@@ -22,7 +22,7 @@ from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Slot
 from parallel_hpo.core.values import dotted, strict
-from parallel_hpo.records.ledger_views import LedgerRun, PerformedRuns, performed, tallies
+from parallel_hpo.records.ledger_views import LedgerRun, PerformedRuns, ledger_counts, performed
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
@@ -86,7 +86,7 @@ def _read_count(world: AppContext, at: SweepAt) -> SweepCount:
     if world.sweeps_in is None or not at.sweep.isalnum():
         return SweepCount()
     try:
-        found = tallies(world.sweeps_in / at.sweep)
+        found = ledger_counts(world.sweeps_in / at.sweep)
     except LedgerError:
         return SweepCount()
     own = [tally for tally in found if tally.path == f"{at.entity}/{at.project}/{at.sweep}"]
