@@ -47,7 +47,7 @@ _REMEMBERED: Final = 500
 """Number of remembered lines; more than a screen holds."""
 
 
-class Painting:
+class LiveBlock:
     """The live block of lines at the end of a terminal."""
 
     def __init__(self, console: Console, size: Callable[[], Size]) -> None:
@@ -183,7 +183,7 @@ class Screen:
         self._tracebacks = TracebackFilter()
         self._live = live
         self._workers: Workers = {}
-        self._painting = Painting(console, size or (lambda: (console.width, console.height)))
+        self._block = LiveBlock(console, size or (lambda: (console.width, console.height)))
 
     def show(self, notice: Notice) -> None:
         """Show a notice if the verbosity includes it, without control characters."""
@@ -209,17 +209,17 @@ class Screen:
     def redraw(self) -> None:
         """Redraw the rows and the progress line of a live display."""
         if self._live and self._tally.opened:
-            (width, height), now = self._painting.size, self._clock()
+            (width, height), now = self._block.size, self._clock()
             last = progress(self._tally, now)
             last.truncate(max(1, width - 1), overflow="ellipsis")
             rows = rows_of(
                 self._workers, now, self._tally.name_of, width=width - 1, most=height // ROWS_PART - 1
             )
-            self._painting.draw([*rows, last])
+            self._block.draw([*rows, last])
 
     def erase(self) -> None:
         """Erase the rows and the progress line."""
-        self._painting.erase()
+        self._block.erase()
 
     def conclude(self, result: SweepResult, go_on: str = "") -> None:
         """Show a sweep's result, and the command that resumes it if it is incomplete."""
@@ -250,7 +250,7 @@ class Screen:
     def _print(self, line: Text) -> None:
         self.erase()
         if self._live:
-            self._painting.remember(line)
+            self._block.remember(line)
         elif self._console.color_system is None and line.plain.isprintable():
             print(line.plain, file=self._console.file, flush=True)  # ten times as fast
             return

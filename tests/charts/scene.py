@@ -20,7 +20,7 @@ DANGEROUS: Final = "</script><img src=x onerror=alert(1)>"
 
 @dataclass(frozen=True)
 class Scene:
-    """A sweep of so many runs, each with so many points."""
+    """A sweep with a number of runs, and points per run."""
 
     runs: int = 200
     points: int = 10_000
@@ -65,7 +65,7 @@ class Scene:
         }  # fmt: skip
 
     def histories(self, key: str, x: str, points: int, ids: list[str] | None) -> dict[str, Any]:
-        """Return what …/histories answers, each reduced to so many points."""
+        """Return the answer of …/histories, each curve reduced to `points` points."""
         wanted = [row for row in range(self.runs) if ids is None or self._id(row) in ids]
         return {"key": key, "x": x, "runs": [self._series(row, key, x, points) for row in wanted]}
 

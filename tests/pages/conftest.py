@@ -50,7 +50,7 @@ def window(request: pytest.FixtureRequest) -> BrowserContext:
 
 @pytest.fixture
 def seen(site: Served) -> Iterator[TableRun]:
-    """What pages did; after the test they must not have failed, violated the policy, or asked others."""
+    """Records pages' behaviour; the test fails on errors, policy violations and requests to other hosts."""
     seen = TableRun(site.url)
     yield seen
     assert (seen.trouble, seen.foreign) == ([], [])
@@ -58,7 +58,7 @@ def seen(site: Served) -> Iterator[TableRun]:
 
 @pytest.fixture
 def visit(window: BrowserContext, site: Served, seen: TableRun) -> Iterator[Open]:
-    """Open a page in a tab of its own, and be let in; what an earlier test was let in with is forgotten."""
+    """Open a page in a new tab and log in; the login of an earlier test is removed."""
     visited: list[Page] = []
 
     def visit(page: str, *, scheme: Scheme = "light", width: int = 1200, let_in: bool = True) -> Page:

@@ -1,4 +1,4 @@
-"""What a browser saw of a page: errors, violations of the policy, requests to other hosts."""
+"""Records a page's errors, policy violations and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from urllib.parse import urlsplit
 from playwright.sync_api import ConsoleMessage, Dialog, Error, Page, Request, Response
 
 ALLOWED_TO_FAIL: Final = (401, 404)
-"""Answers that a test may ask for; Chromium writes them on the console."""
+"""Error statuses that a test may cause; Chromium writes them on the console."""
 
 
 @dataclass
 class TableRun:
-    """What a page did that it should not."""
+    """A page's errors and violations."""
 
     origin: str
     trouble: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     bytes: int = 0
-    """That came over the wire, bodies alone."""
+    """Number of transferred bytes, without headers."""
 
     accepts_dialogs: bool = False
-    """Whether what a page asks is answered with yes."""
+    """Whether a page's confirmation dialogs are accepted."""
 
     def watch(self, page: Page) -> None:
         for event, listener in self._listeners():
             page.on(event, listener)
 
     def leave(self, page: Page) -> None:
-        """Watch a page no more."""
+        """Stop watching a page."""
         for event, listener in self._listeners():
             page.remove_listener(event, listener)
 

@@ -1,4 +1,4 @@
-"""A real server over a database that a test fills, and addresses that let a browser in."""
+"""A real server over a database that a test fills, and login links for browsers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Served:
         return keys.with_ticket(self.url + page, keys.ticket_key(MASTER_KEY), time.time())
 
     def empty(self) -> None:
-        """Forget all sweeps and runs, and set the stage's clock right; ids are not used again."""
+        """Delete all sweeps and runs, and reset the stage's clock; ids are not reused."""
         with self.stage.world.database.write() as transaction:
             for table in reversed(tables.metadata.sorted_tables):
                 if table not in (tables.alembic_version, tables.files_folder):
@@ -70,7 +70,7 @@ def served(folder: Path, environment: dict[str, str], commands: CommandLine) -> 
 
 
 def filled(stage: SessionSetup, number: int, state: str = "FINISHED") -> str:
-    """Make a sweep of so many runs that are over, each tenth of them failed; return its id."""
+    """Create a sweep of ended runs, of which every tenth failed; return its id."""
     sweep = stage.sweep(SPACE | {"run_cap": max(1, number)})
     stage.set_state(sweep, state)
     project = _project_of(stage, sweep)

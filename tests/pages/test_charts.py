@@ -1,4 +1,4 @@
-"""The charts on the pages of a real server: they draw what it says, filter its table, and break no policy."""
+"""The charts on the pages of a real server: they draw its data, filter the table, and obey the policy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUNS = 12
 
 
 def performed(site: Served) -> str:
-    """A sweep of some runs that logged a few values each, one of which failed: its id."""
+    """The id of a sweep with some runs that logged a few values each; one failed."""
     sweep = site.stage.sweep(SPACE | {"run_cap": RUNS})
     for number in range(RUNS):
         name = site.stage.issued(site.stage.agent(sweep, f"mark_{number % 2}_{number}"))

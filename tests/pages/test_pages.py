@@ -1,4 +1,4 @@
-"""Pages in a real browser: live, let in, accessible, on a phone, in the dark."""
+"""Pages in a real browser: login, live updates, accessibility, phone size, dark mode."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTHING: Final[dict[Scheme, list[dict[str, Any]]]] = {scheme: [] for scheme in S
 
 
 def running(site: Served) -> tuple[str, str]:
-    """A sweep of which one run goes on: their ids."""
+    """The ids of a sweep and its running run."""
     sweep = site.stage.sweep(SPACE | {"run_cap": 4})
     name = site.stage.issued(site.stage.agent(sweep, "mark_0_1"))
     site.stage.start(sweep, name, opener="mark_0_1")

@@ -1,4 +1,4 @@
-"""Pages through a real `ssh -L`, on another port than the server's own: let in, live, and acting."""
+"""Pages through a real `ssh -L`, on another port than the server's own: login, live updates, actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Forward = Callable[[str], int]
 
 
 def why_not() -> str | None:
-    """Return why there is no tunnel to test with, or None where there is one."""
+    """Return why a tunnel can't be tested here, or None."""
     if SSHD is None or shutil.which("ssh") is None:
         return "no sshd is installed (Debian: apt-get install openssh-server openssh-client)"
     if os.getuid() == 0 and not Path("/run/sshd").is_dir():

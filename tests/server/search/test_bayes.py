@@ -1,4 +1,4 @@
-"""Method bayes: it learns, repeats nothing it need not, and depends on nothing but what it was told."""
+"""Method bayes: it learns, avoids repetitions, and depends only on the trials told."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def mixed_loss(parameters: dict[str, Any]) -> float:
 
 @pytest.fixture(scope="module")
 def long_searches() -> list[list[dict[str, Any]]]:
-    """What three searches of fifty runs asked for."""
+    """The suggestions of three searches with fifty runs each."""
     return [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(3)]
 
 
@@ -247,7 +247,7 @@ def test_an_ask_after_thousands_of_results_is_no_more_work_than_after_hundreds()
 
 
 def calls_of(act: Callable[[], object]) -> int:
-    """Count the functions that are called: work, and not time, which others on the machine take too."""
+    """Count function calls: they measure the work, independent of other load on the machine."""
     calls = 0
 
     def count(_frame: object, event: str, _argument: object) -> None:

@@ -1,4 +1,4 @@
-"""The one interface: each method has its engine, and light work stays light."""
+"""The engine interface: each method has its engine, and light ones import nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Gaussian process: what it believes between and beyond its points; its likelihood is scikit-learn's."""
+"""The Gaussian process: its posterior between and beyond the points; its likelihood equals scikit-learn's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is believed in one piece or in parts, and in which shape of the losses: the likeliest."""
+"""The choice by likelihood between one surface and parts, and between shapes of the losses."""
 
 from __future__ import annotations
 

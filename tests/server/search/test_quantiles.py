@@ -1,4 +1,4 @@
-"""Quantiles: those that SciPy's distributions have, and a search among them stays where chance goes."""
+"""Quantiles equal those of SciPy's distributions, and a search among them stays within likely values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ quantiles = st.floats(0.001, 0.999)
 
 
 def law(distribution: Continuous) -> Any:
-    """The same distribution as SciPy has it."""
+    """Return SciPy's equal distribution."""
     match distribution:
         case Uniform(low, high):
             return scipy.stats.uniform(low, high - low)

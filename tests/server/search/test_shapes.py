@@ -1,4 +1,4 @@
-"""Losses in the shapes that a Gaussian process takes: in their order, even, and likely by their density."""
+"""The shapes of losses for a Gaussian process: order, symmetry, and density."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The block below the lines, drawn on a real emulator of a terminal."""
+"""The live block below the lines, drawn in a terminal emulator."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pyte
 from rich.console import Console
 from rich.text import Text
 
-from parallel_hpo.display.screen import Painting
+from parallel_hpo.display.screen import LiveBlock
 
 
 class Shown:
-    """A painting, and the terminal that it is drawn on."""
+    """A live block and its terminal."""
 
     def __init__(self, columns: int = 40, lines: int = 10) -> None:
         self.screen = pyte.Screen(columns, lines)
@@ -20,7 +20,7 @@ class Shown:
         self._stream = pyte.Stream(self.screen)
         self._file = io.StringIO()
         self._console = Console(file=self._file, force_terminal=True, color_system="standard", _environ={})
-        self.painting = Painting(self._console, lambda: (self.screen.columns, self.screen.lines))
+        self.painting = LiveBlock(self._console, lambda: (self.screen.columns, self.screen.lines))
 
     def print(self, text: str) -> None:
         self.painting.erase()
