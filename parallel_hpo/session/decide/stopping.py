@@ -130,8 +130,8 @@ def end_if_done(draft: Draft) -> None:
         draft.leave(SweepEnd(limit, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
     elif all(slot.is_terminal for slot in draft.view.slots):
         _end_without_workers(draft)
-    elif any(slot.busy for slot in draft.view.slots) or draft.view.asking:
-        pass
+    elif any(slot.busy for slot in draft.view.slots) or (draft.view.asking and draft.work()):
+        pass  # once the count is reached, the server's answer changes nothing
     elif draft.view.grant is None and not draft.work():
         draft.leave(_complete(draft.view))  # with a pool, only the pool knows
     elif is_too_late(draft.view, draft.now):

@@ -363,6 +363,11 @@ def test_a_late_report_about_an_ended_run_changes_nothing() -> None:
     assert play.view == before
 
 
+def test_a_sweep_whose_count_is_reached_does_not_wait_for_its_servers_answer() -> None:
+    view = open_view(Limits(count=2), 2, started=2, asking=True, failures=FailureCount(none_finished=False))
+    assert decide(view, TimePassed(), 0.0).view.ending == SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
+
+
 def test_a_resumed_sweep_that_has_begun_more_runs_than_its_count_ends_at_once() -> None:
     view = open_view(Limits(count=2), 2, started=5, failures=FailureCount(none_finished=False))
     decision = decide(view, Opened(), 0.0)
