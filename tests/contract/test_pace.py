@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 INSTALL: Final = """
 import json
-from parallel_hpo.worker import pace
+from parallel_hpo.worker import agent_patch as pace
 warnings = []
 pace.install(warnings.append)
 try:
@@ -95,7 +95,7 @@ def install(*path: str) -> dict[str, Any]:
 def test_the_installed_client_has_all_that_the_pace_leans_on() -> None:
     assert install(str(ROOT)) == {
         "warnings": [],
-        "beat": ["Pace", 5.0],
+        "beat": ["HeartbeatTimer", 5.0],
         "sleep": "parallel_hpo.worker.agent_patch",
     }
 
@@ -152,4 +152,4 @@ def test_a_changed_wait_for_the_port_file_is_told_of_and_left(
     found = other_client.install()
     assert found["warnings"] == [f"this version of wandb has {problem}: {STOCK_POLL}"]
     assert found["sleep"] is None
-    assert found["beat"] == ["Pace", 5.0]
+    assert found["beat"] == ["HeartbeatTimer", 5.0]

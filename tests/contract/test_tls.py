@@ -116,7 +116,7 @@ def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
     [
         (["--tls-key", "key.pem"], "go together"),
         (["--tls-certificate", "no.pem", "--tls-key", "key.pem"], "No such file"),
-        (["--tls-certificate", "key.pem", "--tls-key", "key.pem"], "without a password, each a file in PEM"),
+        (["--tls-certificate", "key.pem", "--tls-key", "key.pem"], "without a password, as PEM files"),
         (["--tls-certificate", "certificate.pem", "--tls-key", "locked.pem"], "without a password"),
     ],
 )

@@ -273,7 +273,7 @@ def _() -> None:
     rename("data")
 
 
-@part.refused("a collection's new name with a colon", "without / and :")
+@part.refused("a collection's new name with a colon", "without '/' and ':'")
 def _() -> None:
     rename("a:b")
 
