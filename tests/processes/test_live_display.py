@@ -64,7 +64,7 @@ def test_each_worker_has_a_row_that_goes_on_in_its_place(
     with shown(tmp_path, clean_env, commands) as terminal:
         lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-2], "rows with memory")
         assert [line.split()[0] for line in lines[-3:-1]] == ["w0", "w1"]
-        assert re.search(r"\d+%  loss=\S+  [\d.]+ s  \d+ MB$", lines[-2])
+        assert re.search(r"\d+%  loss=\S+ +[\d.]+ s +\d+ MB$", lines[-2])
         before = rows_of(lines)
         terminal.wait_for(
             lambda lines: all(done > before[slot] + 10 for slot, done in rows_of(lines).items()), "progress"
