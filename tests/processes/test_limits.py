@@ -158,5 +158,5 @@ def test_a_sweep_for_whose_workers_the_system_has_no_descriptors_goes_on_once_it
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
     ended = sweep.finish()
     assert (ended.code, outcomes(ended.summary)) == (ExitCode.COMPLETE, ["finished"] * 6), ended.stderr
-    words = "can't be started: Too many open files in the fork server (ulimit -n); it is tried again until"
+    words = "can't be started: Too many open files in the fork server (ulimit -n); retrying until"
     assert words in said
