@@ -15,7 +15,7 @@ import math
 import sqlite3
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -262,10 +262,14 @@ def _opened(earlier: Path) -> Iterator[BaseStorage]:
     from optuna.storages import RDBStorage
 
     uri = f"{earlier.absolute().as_uri()}?mode=ro"
-    connect = {"creator": lambda: sqlite3.connect(uri, uri=True, check_same_thread=False)}
-    storage = RDBStorage("sqlite://", engine_kwargs=connect)
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
+    with ExitStack() as connections:  # also closes them if Optuna refuses the file
+
+        def connect() -> sqlite3.Connection:
+            return connections.enter_context(closing(sqlite3.connect(uri, uri=True, check_same_thread=False)))
+
+        storage = RDBStorage("sqlite://", engine_kwargs={"creator": connect})
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
