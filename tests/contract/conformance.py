@@ -34,11 +34,11 @@ a column:
     scripts/conformance --surface            # the section at the end, by the installed client
 """
 
-UploadedState = Mapping[str, str]
+Found = Mapping[str, str]
 """What a client found, by feature."""
 
 
-def find(server: Server, part: str, *, python: Path | None = None) -> UploadedState:
+def find(server: Server, part: str, *, python: Path | None = None) -> Found:
     """Run a part's steps with a client in a process of its own, and return what it found."""
     answers: dict[str, str] = server.client(
         f"usage/{part}.py", python=python, clients=_CLIENTS.get(part, 0), deadline_s=_DEADLINE_S
@@ -59,7 +59,7 @@ def read(text: str) -> dict[str, dict[str, str]]:
     return table
 
 
-def write(path: Path, column: str, found: Mapping[str, UploadedState]) -> None:
+def write(path: Path, column: str, found: Mapping[str, Found]) -> None:
     """Write the table with one column (its cells by part and feature) in the place of what it held."""
     table = read(path.read_text(encoding="utf-8")) if path.exists() else {name: {} for name in _COLUMNS}
     for cells in found.values():
@@ -80,7 +80,7 @@ def _surface_in(text: str) -> str:
     return "" if begin < 0 else text[begin:]
 
 
-def _section(part: str, features: list[str], table: Mapping[str, UploadedState]) -> str:
+def _section(part: str, features: list[str], table: Mapping[str, Found]) -> str:
     head = f"## {_TITLES[part]}\n\n| feature | {' | '.join(_COLUMNS)} |\n|---|{'---|' * len(_COLUMNS)}\n"
     rows = [[feature, *(table[column].get(feature, "") for column in _COLUMNS)] for feature in features]
     return head + "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -26,7 +26,7 @@ SHOWN_CHARS: Final = 100
 
 
 @dataclass(frozen=True)
-class FileRef:
+class Place:
     """What one place has found."""
 
     rows: dict[str, Any] = field(default_factory=dict)
@@ -37,18 +37,18 @@ class FileRef:
     """Cases that left nothing."""
 
 
-def in_function(folder: Path, cases: Sequence[str]) -> FileRef:
+def in_function(folder: Path, cases: Sequence[str]) -> Place:
     """Perform the cases in a function `main`."""
     return _sweep(folder, cases, {}, f"{CALLS}:main")
 
 
-def in_program(folder: Path, cases: Sequence[str]) -> FileRef:
+def in_program(folder: Path, cases: Sequence[str]) -> Place:
     """Perform the cases in a program."""
     (folder / "calls.py").write_text(f"import runpy\nrunpy.run_path({str(CALLS)!r}, run_name='__main__')\n")
     return _sweep(folder, cases, {"program": "calls.py"})
 
 
-def in_plain_python(folder: Path, cases: Sequence[str]) -> FileRef:
+def in_plain_python(folder: Path, cases: Sequence[str]) -> Place:
     """Perform each case in an interpreter of its own."""
     with serving(folder, _environment(folder)) as server:
         for case in cases:
@@ -63,17 +63,17 @@ def in_plain_python(folder: Path, cases: Sequence[str]) -> FileRef:
     return _read(folder, cases)
 
 
-PLACES: Final[Mapping[str, Callable[[Path, Sequence[str]], FileRef]]] = {
+PLACES: Final[Mapping[str, Callable[[Path, Sequence[str]], Place]]] = {
     "function `main`": in_function,
     "program": in_program,
     "plain Python": in_plain_python,
 }
 
 
-def find(folder: Path, cases: Sequence[str], places: Sequence[str] = tuple(PLACES)) -> dict[str, FileRef]:
+def find(folder: Path, cases: Sequence[str], places: Sequence[str] = tuple(PLACES)) -> dict[str, Place]:
     """Perform the cases in these places."""
 
-    def perform(numbered: tuple[int, str]) -> FileRef:
+    def perform(numbered: tuple[int, str]) -> Place:
         own = folder / f"place-{numbered[0]}"
         own.mkdir()
         return PLACES[numbered[1]](own, cases)
@@ -82,7 +82,7 @@ def find(folder: Path, cases: Sequence[str], places: Sequence[str] = tuple(PLACE
         return dict(zip(places, threads.map(perform, enumerate(places)), strict=True))
 
 
-def _sweep(folder: Path, cases: Sequence[str], keys: Mapping[str, Any], *target: str) -> FileRef:
+def _sweep(folder: Path, cases: Sequence[str], keys: Mapping[str, Any], *target: str) -> Place:
     sweep = {
         "method": "grid",
         "metric": {"name": "loss"},
@@ -119,7 +119,7 @@ def _own(folder: Path) -> dict[str, str]:
     return {"SURFACE": str(found)}
 
 
-def _read(folder: Path, cases: Sequence[str]) -> FileRef:
+def _read(folder: Path, cases: Sequence[str]) -> Place:
     rows: dict[str, Any] = {}
     missing: list[str] = []
     lost: list[str] = []
@@ -131,7 +131,7 @@ def _read(folder: Path, cases: Sequence[str]) -> FileRef:
         found = json.loads(path.read_text())
         rows |= found["rows"]
         missing += found["missing"]
-    return FileRef(rows, tuple(missing), tuple(lost))
+    return Place(rows, tuple(missing), tuple(lost))
 
 
 HEAD: Final = """\
@@ -162,7 +162,7 @@ REASONS: Final[Mapping[str, str]] = {
 """Why places differ, where they may."""
 
 
-def section_of(found: Mapping[str, FileRef]) -> str:
+def section_of(found: Mapping[str, Place]) -> str:
     """Return the section of the page that shows what the places have found."""
     names = list(dict.fromkeys(name for place in found.values() for name in place.rows))
     groups: dict[str, list[str]] = {}
@@ -171,7 +171,7 @@ def section_of(found: Mapping[str, FileRef]) -> str:
     return "\n".join([HEAD, *(_group(group, members, found) for group, members in groups.items())])
 
 
-def differences(found: Mapping[str, FileRef]) -> dict[str, list[Any]]:
+def differences(found: Mapping[str, Place]) -> dict[str, list[Any]]:
     """Return what the places have brought by name, where it differs and there is no reason for that."""
     places = found.values()
     names = {name for place in places for name in place.rows}
@@ -179,7 +179,7 @@ def differences(found: Mapping[str, FileRef]) -> dict[str, list[Any]]:
     return {name: each for name, each in brought.items() if not _is_same(each) and name not in REASONS}
 
 
-def _group(group: str, members: Sequence[str], found: Mapping[str, FileRef]) -> str:
+def _group(group: str, members: Sequence[str], found: Mapping[str, Place]) -> str:
     rows, rest = [], []
     for name in members:
         each = [place.rows.get(name, {}).get("brought") for place in found.values()]
