@@ -57,8 +57,8 @@ class StallDetector:
 
     def due_in_s(self, view: SweepView) -> float | None:
         """Return in how many seconds the sweep counts as stalled unless something happens; None: never."""
-        if next_deadline(view) is not None or any(slot.run is not None for slot in view.slots):
-            return None
+        if next_deadline(view) is not None or any(slot.run or slot.pending for slot in view.slots):
+            return None  # the fence ends the wait for the pool's answer to a start
         if view.grant is not None and not any(slot.busy for slot in view.slots):
             return None  # other machines have the runs
         if view.presence.away and not any(slot.busy for slot in view.slots):

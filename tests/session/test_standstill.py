@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parallel_hpo.core.notices import Message, Notice
-from parallel_hpo.core.types import RunId
+from parallel_hpo.core.types import RunId, SlotState
 from parallel_hpo.devices.sharing import DevicePresence
-from parallel_hpo.session.decide.state import Limits, OpenRun, open_view
+from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, PoolGrant, open_view
 from parallel_hpo.session.measuring import STACKS, STILL_S, StallDetector
 
 WAITING = open_view(Limits(count=3), 1)
@@ -58,6 +58,15 @@ def test_a_run_may_take_any_time_and_a_deadline_will_come(tmp_path: Path) -> Non
     scene.clock.now = STILL_S
     for busy in (replace(slot, run=run), replace(slot, spawn_at=1000.0)):
         assert scene.standstill.due_in_s(replace(WAITING, slots=(busy,))) is None
+
+
+def test_a_start_may_wait_for_the_pool_until_the_fence(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    pending = PendingStart(OpenRun(RunId("r"), {}, attempt=1, since=0.0), new=True, leased=True)
+    view = replace(WAITING, grant=PoolGrant())
+    slot = replace(view.slots[0], state=SlotState.RUNNING, busy=True, pending=pending)
+    scene.clock.now = STILL_S
+    assert scene.standstill.due_in_s(replace(view, slots=(slot,))) is None
 
 
 def test_owners_may_have_their_devices_for_any_time(tmp_path: Path) -> None:
