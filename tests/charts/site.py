@@ -112,7 +112,9 @@ def data(scene: Scene, path: str, asked: dict[str, str]) -> dict[str, Any]:
 
 def sweep_page() -> str:
     """Return a page with room for each chart of a sweep."""
-    sections = "".join(f'<section data-chart="{name}" aria-label="{name}"></section>' for name in CHARTS)
+    sections = "".join(
+        f'<figure class="chart" data-chart="{name}" aria-label="{name}"></figure>' for name in CHARTS
+    )
     return HEAD.replace("SCRIPT", "/sweep.js") + sections + "</main></body></html>"
 
 

@@ -28,7 +28,7 @@ TOOLTIP: Final = "() => document.querySelector('.chart-tooltip:not([hidden])')?.
 
 
 def section(page: Page, name: str) -> Locator:
-    return page.locator(f"section[data-chart={name}]")
+    return page.locator(f"[data-chart={name}]")
 
 
 def words(page: Page, name: str) -> str:

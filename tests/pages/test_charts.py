@@ -78,7 +78,7 @@ def test_a_page_asks_for_one_script(visit: Visit, site: Served, address: str) ->
 def test_pointing_at_pictures_breaks_no_policy(visit: Visit, site: Served) -> None:
     page = visit(f"/local/p/sweeps/{performed(site)}")
     page.wait_for_selector("[data-chart=histories] canvas")
-    for canvas in page.locator("section[data-chart] canvas").all():
+    for canvas in page.locator("[data-chart] canvas").all():
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box()
         assert box is not None

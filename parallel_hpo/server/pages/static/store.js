@@ -6,7 +6,7 @@ import { tookOf } from "./format.js";
 const WORDS = ["id", "name", "state", "value", "started", "ended", "spent", "since", "attempts", "worker", "sweep"];
 const GOOD_LAST = Number.POSITIVE_INFINITY;
 
-/** Events: "data" (runs came or changed), "filter" (`shown` changed), "selection" (`selected` changed). */
+/** Events: "data" (runs came or changed), "filter" (`shown` changed), "selection" (`selected` changed), "hover" (`hovered` changed). */
 export class Store extends EventTarget {
   sweep = null;
   parameters = [];
@@ -18,6 +18,7 @@ export class Store extends EventTarget {
   count = 0;
   shown = new Uint8Array(0);
   selected = new Set();
+  hovered = null;
   #places = new Map();
   #filters = new Map();
 
@@ -70,6 +71,13 @@ export class Store extends EventTarget {
   select(ids) {
     this.selected = new Set(ids);
     this.dispatchEvent(new Event("selection"));
+  }
+
+  /** Highlight a run (its id) in all charts and the list; null: none. */
+  hover(id) {
+    if (this.hovered === id) return;
+    this.hovered = id;
+    this.dispatchEvent(new Event("hover"));
   }
 
   /** Whether lower values are better. */

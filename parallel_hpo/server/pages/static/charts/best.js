@@ -1,38 +1,42 @@
 /** The best value so far over finished runs and over time, with each run's own value. */
 
-import { choice, listen, oncePerFrame, tick } from "./elements.js";
-import { Figure } from "./figure.js";
+import { Chart } from "./chart.js";
 import { nearestPoint, paintLine, paintPoints } from "./marks.js";
 import { duration, extent, short } from "./numbers.js";
 import { plot } from "./plot.js";
-import { isBetter, isFailed, metricOf, nameOf, onNews } from "./runs.js";
-import { colours, onTheme, rowColour } from "./theme.js";
+import { isBetter, isFailed, metricOf, nameOf, onNews, runColour } from "./runs.js";
+import { colours } from "./theme.js";
 
 const HEIGHT = 280;
 
-/** Draw the chart into an element; it follows the store. */
-export function draw(section, store) {
-  const figure = new Figure(section, "Best value so far");
-  const wanted = { over: "runs", log: false };
-  let drawn = null;
-  const again = oncePerFrame(() => {
-    drawn?.destroy();
-    drawn = paintBest(figure, store, wanted);
-  });
-  figure.controls.append(
-    choice("Over", [["runs", "finished runs"], ["time", "time"]], wanted.over, (over) => again(Object.assign(wanted, { over }))),
-    tick("Log axis", false, (log) => again(Object.assign(wanted, { log }))),
-  );
-  const ends = [listen(store, { data: onNews(again), filter: () => drawn?.repaint(), selection: () => drawn?.repaint() }), onTheme(again)];
-  again();
-  return {
-    destroy() {
-      again.cancel();
-      for (const end of ends) end();
-      drawn?.destroy();
-      figure.remove();
-    },
-  };
+const OPTIONS = [
+  { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] },
+  { name: "log", label: "Log axis", kind: "tick", value: false },
+];
+
+export class Best extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "best", title: "Best value so far", options: structuredClone(OPTIONS) }, context);
+    const repaint = () => this.drawn?.repaint();
+    this.follow({ data: onNews(this.again), filter: repaint, selection: repaint });
+    this.again();
+  }
+
+  paint() {
+    this.drawn?.destroy();
+    this.drawn = paintBest(this, this.store, this.wanted);
+  }
+
+  rows() {
+    const { points, course } = courseOfBest(this.store, this.wanted.over);
+    const lines = points.map(({ row, x, y }, index) => [this.store.runs.id[row], x, y, course[index]]);
+    return [["run", this.wanted.over, metricOf(this.store)?.name ?? "value", "best so far"], ...lines];
+  }
+
+  destroy() {
+    this.drawn?.destroy();
+    super.destroy();
+  }
 }
 
 /** Return the finished runs with a value in the order of their ends, {row, x, y, at}, and the best so far at each. */
@@ -71,7 +75,7 @@ function paintBest(figure, store, { over, log }) {
       paintPoints(context, drawable.filter(shown(true)), place, known.muted, 2.5, 0.8);
       paintLine(context, points.map(({ x }) => x), course, place, { colour: known.accent, width: 2, step: true });
       for (const point of drawable.filter(({ row }) => store.selected.has(store.runs.id[row]))) {
-        paintPoints(context, [point], place, rowColour(point.row), 5);
+        paintPoints(context, [point], place, runColour(store, point.row), 5);
       }
     },
     near(place, left, top) {

@@ -11,32 +11,45 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Return a labelled select element; options: [value, text] each. */
-export function choice(label, options, chosen, changed) {
-  const select = element("select", { change: () => changed(select.value) });
-  const fill = (pairs) => select.replaceChildren(...pairs.map(([value, text]) => element("option", { value }, text)));
-  fill(options);
-  select.value = chosen;
-  return Object.assign(element("label", { class: "control" }, element("span", {}, label), select), { select, fill });
+/** Return a form control for an option of a chart; it follows the option. */
+export function controlOf(chart, option) {
+  const control = KINDS[option.kind](option, (value) => chart.set(option.name, value));
+  chart.addEventListener("options", () => control.refresh());
+  control.refresh();
+  return control;
 }
+
+const KINDS = {
+  choice(option, changed) {
+    const select = element("select", { change: () => changed(select.value) });
+    let offered = null;
+    const refresh = () => {
+      if (offered !== option.choices) select.replaceChildren(...option.choices.map(([value, text]) => element("option", { value }, text)));
+      offered = option.choices;
+      select.value = option.value ?? "";
+    };
+    return Object.assign(element("label", { class: "control" }, element("span", {}, option.label), select), { refresh });
+  },
+  tick(option, changed) {
+    const made = tick(option.label, option.value, changed);
+    return Object.assign(made, { refresh: () => (made.box.checked = option.value) });
+  },
+  slider(option, changed) {
+    const said = element("output");
+    const { most: max, step } = option;
+    const range = element("input", { type: "range", min: 0, max, step, input: () => changed(Number(range.value)) });
+    const refresh = () => {
+      range.value = option.value;
+      said.textContent = String(option.value);
+    };
+    return Object.assign(element("label", { class: "control" }, element("span", {}, option.label), range, said), { refresh });
+  },
+};
 
 /** Return a labelled checkbox. */
 export function tick(label, ticked, changed) {
   const box = element("input", { type: "checkbox", checked: ticked, change: () => changed(box.checked) });
   return Object.assign(element("label", { class: "control tick" }, box, element("span", {}, label)), { box });
-}
-
-/** Return a labelled slider between 0 and `most`. */
-export function slider(label, most, step, value, changed) {
-  const said = element("output", {}, String(value));
-  const range = element("input", {
-    type: "range", min: 0, max: most, step, value,
-    input: () => {
-      said.textContent = range.value;
-      changed(Number(range.value));
-    },
-  });
-  return element("label", { class: "control" }, element("span", {}, label), range, said);
 }
 
 /** Return a labelled number field; `changed` gets null for an empty one. */

@@ -1,59 +1,35 @@
 /** The histories of the selected runs, or else of the shown ones, over step or time. */
 
+import { Chart } from "./chart.js";
 import { plotCourses } from "./course.js";
-import { choice, listen, oncePerFrame, slider, tick } from "./elements.js";
-import { Figure } from "./figure.js";
 import { HistoryCache } from "./history_cache.js";
-import { metricOf, nameOf, onNews, ranked } from "./runs.js";
-import { sourceOf } from "./source.js";
-import { onTheme, rowColour } from "./theme.js";
+import { metricOf, nameOf, onNews, ranked, runColour } from "./runs.js";
 
 const MOST_RUNS = 200;
 const AXES = [["step", "step"], ["time", "time since the run's start"]];
 
-/** Draw the chart into an element; it follows the store. `options.base`: source of the histories. */
-export function draw(section, store, { base }) {
-  const chart = new Histories(section, store, sourceOf(base));
-  return { destroy: () => chart.destroy() };
-}
+const OPTIONS = [
+  { name: "key", label: "Value", kind: "choice", value: null, choices: [], main: true },
+  { name: "x", label: "Over", kind: "choice", value: "step", choices: AXES },
+  { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
+  { name: "log", label: "Log axis", kind: "tick", value: false },
+];
 
-class Histories {
-  constructor(section, store, source) {
-    this.store = store;
-    this.figure = new Figure(section, "Histories");
-    this.cache = new HistoryCache(store, source, () => this.again());
-    this.wanted = { key: null, x: "step", smoothing: 0, log: false };
-    this.again = oncePerFrame(() => this.paint());
-    this.makeControls();
-    const grown = () => this.readGrown();
-    this.ends = [
-      listen(store, { data: onNews(this.again), filter: this.again, selection: this.again }),
-      listen(store, { data: grown }),
-      onTheme(this.again),
-    ];
+export class Histories extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "histories", title: "Histories", options: structuredClone(OPTIONS) }, context);
+    this.cache = new HistoryCache(this.store, context.source, this.again);
+    this.follow({ data: onNews(this.again), filter: this.again, selection: this.again });
+    this.follow({ data: () => this.readGrown() });
     this.again();
-  }
-
-  makeControls() {
-    const set = (part) => this.again(Object.assign(this.wanted, part));
-    this.keys = choice("Value", [], "", (key) => set({ key }));
-    this.figure.controls.append(
-      this.keys,
-      choice("Over", AXES, "step", (x) => set({ x })),
-      slider("Smoothing", 0.99, 0.01, 0, (smoothing) => set({ smoothing })),
-      tick("Log axis", false, (log) => set({ log })),
-    );
   }
 
   /** Update the list of keys; the metric's key is the default. */
   offerKeys() {
     const { keys } = this.store;
     const metric = metricOf(this.store)?.name;
-    if (keys.join("\n") === this.offered) return;
-    this.offered = keys.join("\n");
-    this.keys.fill(keys.map((key) => [key, key]));
-    if (!keys.includes(this.wanted.key)) this.wanted.key = keys.includes(metric) ? metric : (keys[0] ?? null);
-    this.keys.select.value = this.wanted.key ?? "";
+    const first = keys.includes(metric) ? metric : (keys[0] ?? null);
+    this.offer("key", keys.map((key) => [key, key]), keys.includes(this.wanted.key) ? this.wanted.key : first);
   }
 
   paint() {
@@ -62,13 +38,13 @@ class Histories {
     const { rows, chosen } = wantedRows(this.store);
     this.drawn?.destroy();
     this.drawn = null;
-    if (key === null) return this.figure.say("No run has logged a number yet.");
+    if (key === null) return this.say("No run has logged a number yet.");
     const got = this.cache.get(key, x, rows);
     const courses = rows.flatMap((row) => this.courseOf(row, got.get(this.store.runs.id[row]), chosen));
     this.describe(rows, courses, chosen);
     const label = { x: AXES.find(([value]) => value === x)[1] + (x === "time" ? " (s)" : ""), y: key };
-    const look = { ...this.wanted, ...label, label: this.figure.words.textContent };
-    this.drawn = plotCourses(this.figure, this.figure.host, courses, look);
+    const look = { ...this.wanted, ...label, label: this.words.textContent };
+    this.drawn = plotCourses(this, this.host, courses, look);
     return undefined;
   }
 
@@ -81,7 +57,7 @@ class Histories {
     if (!series?.x.length) return [];
     const id = this.store.runs.id[row];
     const pick = () => this.store.select([id]);
-    return [{ ...series, name: nameOf(this.store, row), colour: rowColour(row), width: chosen ? 1.75 : 1, pick }];
+    return [{ ...series, name: nameOf(this.store, row), colour: runColour(this.store, row), width: chosen ? 1.75 : 1, pick }];
   }
 
   describe(rows, courses, chosen) {
@@ -90,15 +66,23 @@ class Histories {
     const more = rows.more ? ` Only the ${MOST_RUNS} best of ${rows.more} are drawn; select or filter to see others.` : "";
     const failed = this.cache.error ? ` Some could not be read: ${this.cache.error}.` : "";
     const waits = this.cache.loading ? " More are loading." : "";
-    this.figure.say(`${this.wanted.key} of ${drawn} ${runs}.${more}${waits}${failed}`);
+    this.say(`${this.wanted.key} of ${drawn} ${runs}.${more}${waits}${failed}`);
+  }
+
+  rows() {
+    const { key, x } = this.wanted;
+    const known = key === null ? new Map() : this.cache.get(key, x, []);
+    const lines = wantedRows(this.store).rows.flatMap((row) => {
+      const [id, series] = [this.store.runs.id[row], known.get(this.store.runs.id[row])];
+      return (series?.x ?? []).map((at, index) => [id, at, series.y[index]]);
+    });
+    return [["run", x, key ?? "value"], ...lines];
   }
 
   destroy() {
-    this.again.cancel();
     this.cache.close();
-    for (const end of this.ends) end();
     this.drawn?.destroy();
-    this.figure.remove();
+    super.destroy();
   }
 }
 

@@ -1,38 +1,44 @@
 /** The importance of each varied parameter alone, as a list with bars. */
 
+import { Chart } from "./chart.js";
 import { effect } from "./effects.js";
-import { element, listen, oncePerFrame, tick } from "./elements.js";
-import { Figure } from "./figure.js";
+import { element } from "./elements.js";
 import { isFailed, onNews } from "./runs.js";
 
 const WHAT_IT_IS =
   "Share of the variance of the metric's ranks that each parameter explains alone, corrected for chance; with " +
   "Spearman's correlation. Interactions of parameters are not included.";
 
-/** Draw the chart into an element; it follows the store. */
-export function draw(section, store) {
-  const figure = new Figure(section, "Importance of parameters");
-  let shownOnly = false;
-  const again = oncePerFrame(() => list(figure, store, shownOnly));
-  figure.controls.append(tick("Shown runs only", false, (ticked) => again((shownOnly = ticked))));
-  const end = listen(store, { data: onNews(again), filter: () => shownOnly && again() });
-  again();
-  return {
-    destroy() {
-      again.cancel();
-      end();
-      figure.remove();
-    },
-  };
+const OPTIONS = [{ name: "shown", label: "Shown runs only", kind: "tick", value: false }];
+
+export class Importance extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "importance", title: "Importance of parameters", options: structuredClone(OPTIONS) }, context);
+    this.follow({ data: onNews(this.again), filter: () => this.wanted.shown && this.again() });
+    this.again();
+  }
+
+  paint() {
+    list(this, effectsOf(this.store, this.wanted.shown));
+  }
+
+  rows() {
+    const lines = effectsOf(this.store, this.wanted.shown).map((one) => [one.name, one.importance, one.correlation, one.runs]);
+    return [["parameter", "importance", "correlation", "runs"], ...lines];
+  }
 }
 
-function list(figure, store, shownOnly) {
+/** Return the effects of the varied parameters, greatest first. */
+function effectsOf(store, shownOnly) {
   const counts = (row) => !isFailed(store.runs.state[row]) && (!shownOnly || store.shown[row]);
   const values = store.column("value").map((value, row) => (counts(row) ? value : null));
-  const effects = store.parameters
+  return store.parameters
     .filter((parameter) => parameter.varied)
     .map(({ name }) => ({ name, ...effect(store.column(`parameters.${name}`), values) }))
     .sort((one, other) => (other.importance ?? -1) - (one.importance ?? -1));
+}
+
+function list(figure, effects) {
   figure.host.replaceChildren(element("ol", { class: "chart-bars" }, ...effects.map(row)));
   const first = effects[0]?.importance ? `${effects[0].name} matters most. ` : "";
   figure.say(first + WHAT_IT_IS);

@@ -1,55 +1,69 @@
-/** Draws charts into the sections of a page's template. */
-
-import * as best from "./best.js";
-import * as histories from "./histories.js";
-import * as importance from "./importance.js";
-import * as parallel from "./parallel.js";
-import { drawKeys } from "./run.js";
-import * as scatter from "./scatter.js";
-import * as timeline from "./timeline.js";
-
-const CHARTS = { parallel, best, importance, scatter, timeline, histories };
-
-const KINDS = {
-  run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false },
-  system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true },
-};
-
 /**
- * Draw the charts of a sweep into the sections of `root` with data-chart; they follow the store.
+ * Draws charts into the figures of a page.
  *
- * base: the URL of the sweep's data, or an object with the functions of source.js. Returns {destroy}.
+ * A page places `<figure class="chart" data-chart="NAME">` (best, parallel, importance, scatter, timeline, histories),
+ * and for a run's page `<section data-charts="run">` and `<section data-charts="system">`; then it calls
+ *
+ *   mountSweep(root, store, base, {home, bare, made}) or mountRun(root, runData, base, {home, bare, made})
+ *
+ * base: the URL of the data, or an object with the functions of source.js. home: the URL below which `/runs/ID` is a
+ * run's page; null: no links. bare: true if the page draws titles and menus itself; a chart then shows its `main`
+ * options only. made(chart): called for each new chart, for a menu or a card around `chart.figure`.
+ *
+ * A chart is an EventTarget with
+ *   name, title, figure      the name in data-chart (of a run's page: the key), a title, the page's element
+ *   options                  [{name, label, kind: "tick" | "choice" | "slider", value, choices: [[value, text]], most, step, main}]
+ *   set(name, value)         sets an option; wanted: {name: value} of all, for the page to keep
+ *   "options"                the event after a value or the choices of an option have changed
+ *   toPNG()                  a promise of a Blob; null if nothing is drawn
+ *   toCSV()                  text
+ *   destroy()
+ * elements.js has `controlOf(chart, option)`: a labelled form control that follows the option.
+ *
+ * A chart is as high as `--chart-height` (280 px). In a figure with the class `fills` it is as high as the figure, which
+ * needs a height (a card's, a full screen's); what doesn't fit scrolls inside.
+ *
+ * Runs are shared through the store: `shown` (filters), `selected`, and `hovered`, an id that `store.hover(id)` sets (event
+ * "hover"). `runColour(store, row)` of runs.js is a run's colour everywhere, for swatches too.
  */
-export function mountSweep(root, store, base) {
-  const sections = [...root.querySelectorAll("section[data-chart]")];
-  const drawn = sections.map((section) => CHARTS[section.dataset.chart].draw(section, store, { base }));
-  return { destroy: () => drawn.forEach((chart) => chart.destroy()) };
+
+import { Best } from "./best.js";
+import { Histories } from "./histories.js";
+import { Importance } from "./importance.js";
+import { Parallel } from "./parallel.js";
+import { RunCharts } from "./run.js";
+import { Scatter } from "./scatter.js";
+import { sourceOf } from "./source.js";
+import { Timeline } from "./timeline.js";
+
+const CHARTS = { best: Best, parallel: Parallel, importance: Importance, scatter: Scatter, timeline: Timeline, histories: Histories };
+
+/** Draw the charts of a sweep into the elements of `root` with data-chart; they follow the store. Returns {charts, destroy}. */
+export function mountSweep(root, store, base, { made = () => {}, ...look } = {}) {
+  const source = sourceOf(base);
+  const charts = new Map();
+  for (const figure of root.querySelectorAll("[data-chart]")) {
+    const chart = new CHARTS[figure.dataset.chart](figure, { store, source, ...look });
+    charts.set(chart.name, chart);
+    made(chart);
+  }
+  return { charts, destroy: () => charts.forEach((chart) => chart.destroy()) };
 }
 
 /**
- * Draw a run's charts into the sections of `root` with data-charts; returns {destroy}.
+ * Draw a run's charts into the elements of `root` with data-charts; returns {destroy}.
  *
  * They follow "run-data" events of `root`: keys with new lines are read again.
  */
-export function mountRun(root, runData, base) {
-  const drawn = [...root.querySelectorAll("section[data-charts]")].map((section) => {
-    const { keysOf, linesOf, system } = KINDS[section.dataset.charts];
-    const charts = drawKeys(section, keysOf(runData) ?? [], base, { system });
-    let lines = linesOf(runData);
-    const update = ({ detail }) => {
-      if (linesOf(detail) === lines) return;
-      lines = linesOf(detail);
-      charts.update(keysOf(detail) ?? []);
-    };
-    root.addEventListener("run-data", update);
-    return { charts, end: () => root.removeEventListener("run-data", update) };
-  });
+export function mountRun(root, runData, base, look = {}) {
+  const source = sourceOf(base);
+  const drawn = [...root.querySelectorAll("[data-charts]")].map((section) => new RunCharts(section, runData, source, look));
+  const update = ({ detail }) => drawn.forEach((charts) => charts.follow(detail));
+  root.addEventListener("run-data", update);
   return {
     destroy() {
-      for (const { charts, end } of drawn) {
-        end();
-        charts.destroy();
-      }
+      root.removeEventListener("run-data", update);
+      for (const charts of drawn) charts.destroy();
     },
   };
 }

@@ -2,89 +2,72 @@
 
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
-import { element, listen, oncePerFrame, tick } from "./elements.js";
-import { Figure, canvas, resize } from "./figure.js";
+import { canvas, resize } from "./canvas.js";
+import { Chart } from "./chart.js";
+import { element, oncePerFrame } from "./elements.js";
 import { asText, short } from "./numbers.js";
 import { brushForm } from "./parallel_form.js";
 import { HEIGHT, layout, paintAxes, paintBrush, paintChosen, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";
 import { isFailed, metricOf, onNews, ranked } from "./runs.js";
-import { colours, onTheme } from "./theme.js";
+import { colours } from "./theme.js";
 
 const FILTER = "parallel";
 
-/** Draw the chart into an element; it follows the store. */
-export function draw(section, store) {
-  const chart = new Parallel(section, store);
-  return { destroy: () => chart.destroy() };
-}
+const OPTIONS = [{ name: "log", label: "Log metric", kind: "tick", value: false }];
 
-class Parallel {
-  constructor(section, store) {
-    this.store = store;
-    this.figure = new Figure(section, "Parameters and metric");
+export class Parallel extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "parallel", title: "Parameters and metric", options: structuredClone(OPTIONS) }, context);
     this.brushes = new Brushes();
-    this.logMetric = false;
     this.hovered = null;
-    this.makeControls();
-    this.makeCanvases();
-    this.repaint = oncePerFrame(() => this.paint());
-    this.measureAgain = oncePerFrame(() => this.measure());
-    this.ends = [
-      listen(store, { data: onNews(this.measureAgain), filter: () => this.filtered(), selection: () => this.paintOver() }),
-      onTheme(this.repaint),
-      followPointer(this),
-    ];
-    this.observer = new ResizeObserver(this.measureAgain);
-    this.observer.observe(this.figure.host);
-    this.measure();
-  }
-
-  makeControls() {
     this.form = brushForm(this.brushes, () => this.brushed());
-    const log = tick("Log metric", false, (ticked) => {
-      this.logMetric = ticked;
-      this.measure();
-    });
     const clear = element("button", { type: "button", click: () => this.clear() }, "Clear ranges");
-    this.figure.controls.append(log, clear, this.form.element);
+    this.controls.append(clear, this.form.element);
+    this.makeCanvases();
+    this.repaint = oncePerFrame(() => this.draw());
+    this.follow({ data: onNews(this.again), filter: () => this.filtered(), selection: () => this.paintOver() });
+    this.ends.push(followPointer(this), this.repaint.cancel);
+    this.observer = new ResizeObserver(this.again);
+    this.observer.observe(this.host);
+    this.paint();
   }
 
   makeCanvases() {
     this.base = canvas(0, 0, "Parallel coordinates").canvas;
     this.over = canvas(0, 0, null).canvas;
     this.over.className = "chart-over";
-    this.figure.host.classList.add("chart-scroll");
-    this.figure.host.tabIndex = 0;
-    this.figure.host.setAttribute("role", "group");
-    this.figure.host.setAttribute("aria-label", "Parallel coordinates, scrollable");
-    this.figure.host.append(this.base, this.over);
+    this.host.classList.add("chart-scroll");
+    this.host.tabIndex = 0;
+    this.host.setAttribute("role", "group");
+    this.host.setAttribute("aria-label", "Parallel coordinates, scrollable");
+    this.host.append(this.base, this.over);
   }
 
-  /** Compute axes, positions and sizes. */
-  measure() {
+  /** Compute axes, positions and sizes, and draw all. */
+  paint() {
     const { store } = this;
     const varied = store.parameters.filter((parameter) => parameter.varied);
     const columns = varied.map((parameter) => store.column(`parameters.${parameter.name}`));
     this.axes = varied.map((parameter, index) => axisOf(parameter, columns[index]));
     this.columns = [...columns, store.column("value")];
     const label = metricOf(store)?.name ?? "value";
-    this.axes.push(axisOf({ name: "value", label, kind: "number", log: this.logMetric }, store.column("value")));
+    this.axes.push(axisOf({ name: "value", label, kind: "number", log: this.wanted.log }, store.column("value")));
     this.places = this.axes.map((axis, index) => this.columns[index].map((value) => axis.place(value) ?? UNSET));
-    this.rows = Array.from({ length: store.count }, (_, row) => row);
+    this.order = Array.from({ length: store.count }, (_, row) => row);
     this.failed = store.runs.state.map(isFailed);
     this.shade = ranked(store);
-    this.at = layout(this.figure.host.clientWidth, this.axes);
+    this.at = layout(this.host.clientWidth, this.axes);
     this.form.refresh(this.axes);
     if (this.brushes.size) this.filter();
-    this.paint();
+    this.draw();
   }
 
   /** Draw all lines and axes. */
-  paint() {
+  draw() {
     const known = colours();
     const context = resize(this.base, this.at.width, HEIGHT);
-    paintLines(context, { ...this, shown: this.store.shown }, known);
+    paintLines(context, { ...this, rows: this.order, shown: this.store.shown }, known);
     const unset = this.places.map((places) => (places.includes(UNSET) ? "not set" : ""));
     if (unset.at(-1)) unset[unset.length - 1] = "no value";
     paintAxes(context, this.axes, this.at, known, unset);
@@ -148,19 +131,25 @@ class Parallel {
     const shown = this.store.shown.reduce((sum, one) => sum + one, 0);
     const failed = this.failed.filter((failed, row) => failed && this.store.shown[row]).length;
     const chosen = this.brushes.words(this.axes);
-    this.figure.say(
+    this.say(
       `${shown} of ${this.store.count} runs over ${this.axes.length - 1} varied parameters` +
         `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +
         (chosen.length ? `Ranges: ${chosen.join("; ")}.` : "Drag along an axis to filter runs."),
     );
   }
 
+  rows() {
+    const lines = this.rowsShown().map((row) => [this.store.runs.id[row], this.store.runs.state[row], ...this.columns.map((column) => column[row])]);
+    return [["run", "state", ...this.axes.map(({ label }) => label)], ...lines];
+  }
+
+  rowsShown() {
+    return this.order.filter((row) => this.store.shown[row]);
+  }
+
   destroy() {
     this.observer.disconnect();
-    this.repaint.cancel();
-    this.measureAgain.cancel();
-    for (const end of this.ends) end();
     this.store.setFilter(FILTER, null);
-    this.figure.remove();
+    super.destroy();
   }
 }

@@ -1,7 +1,8 @@
 /** Draws the lines and axes of the parallel coordinates on a canvas. */
 
 import { UNSET } from "./axes.js";
-import { ramp, rowColour } from "./theme.js";
+import { runColour } from "./runs.js";
+import { ramp } from "./theme.js";
 
 export const TOP = 44;
 export const HEIGHT = 380;
@@ -45,10 +46,10 @@ export function paintLines(context, { rows, places, at, shown, shade, failed }, 
 }
 
 /** Draw highlighted rows, thick and each in its own colour. */
-export function paintChosen(context, rows, { places, at }) {
+export function paintChosen(context, rows, { places, at, store }) {
   context.lineWidth = 2.5;
   for (const row of rows) {
-    context.strokeStyle = rowColour(row);
+    context.strokeStyle = runColour(store, row);
     strokeRows(context, [row], places, at);
   }
   context.lineWidth = 1;

@@ -33,7 +33,7 @@ export function followPointer(chart) {
     pointercancel: () => (drag = null),
     pointerleave() {
       point(chart, null);
-      chart.figure.unpoint();
+      chart.unpoint();
     },
   });
 }
@@ -53,8 +53,8 @@ function hover(chart, event) {
   chart.over.classList.toggle("on-axis", onAxis);
   const row = onAxis ? null : nearestRow(chart, event.offsetX, event.offsetY);
   point(chart, row);
-  if (row === null) chart.figure.unpoint();
-  else chart.figure.point(event.clientX, event.clientY, chart.linesOf(row));
+  if (row === null) chart.unpoint();
+  else chart.point(event.clientX, event.clientY, chart.linesOf(row));
 }
 
 function point(chart, row) {
@@ -79,7 +79,7 @@ function nearestRow(chart, x, y) {
   if (right < 1) return null;
   const share = (x - at.x(right - 1)) / at.gap;
   let [nearest, least] = [null, LINE_REACH];
-  for (const row of chart.rows) {
+  for (const row of chart.order) {
     if (!store.shown[row]) continue;
     const place = places[right - 1][row] * (1 - share) + places[right][row] * share;
     const distance = Math.abs(at.y(place) - y);

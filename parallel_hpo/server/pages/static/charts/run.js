@@ -1,46 +1,59 @@
 /** The charts of a run's page: one per logged key, loaded when it comes into view. */
 
+import { Chart } from "./chart.js";
 import { plotCourses } from "./course.js";
-import { choice, element, oncePerFrame, slider, tick } from "./elements.js";
-import { Figure } from "./figure.js";
+import { controlOf, element } from "./elements.js";
 import { extent, short } from "./numbers.js";
-import { sourceOf } from "./source.js";
-import { colours, onTheme } from "./theme.js";
+import { colours } from "./theme.js";
 
 const POINTS = 2000;
 const HEIGHT = 220;
 const AXES = [["step", "step"], ["time", "time (s)"]];
 
-/** Draw a chart for each key into a section; returns {update(keys), destroy}. `system`: system metrics. */
-export function drawKeys(section, keys, base, { system = false } = {}) {
-  const charts = new KeyCharts(section, sourceOf(base), system);
-  charts.update(keys);
-  return { update: (now) => charts.update(now), destroy: () => charts.destroy() };
-}
+const KINDS = {
+  run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false, title: "Logged values" },
+  system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true, title: "System metrics" },
+};
+const OPTIONS = [
+  { name: "x", label: "Over", kind: "choice", value: "step", choices: AXES },
+  { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
+  { name: "log", label: "Log axis", kind: "tick", value: false },
+];
 
-class KeyCharts {
-  constructor(section, source, system) {
-    Object.assign(this, { section, source, system, charts: new Map(), wanted: { x: system ? "time" : "step", smoothing: 0, log: false } });
+/** The charts of a section, one per key; their options are common. */
+export class RunCharts extends EventTarget {
+  constructor(section, runData, source, look) {
+    super();
+    this.kind = KINDS[section.dataset.charts];
+    Object.assign(this, { section, source, look, system: this.kind.system, charts: new Map(), options: structuredClone(OPTIONS) });
+    if (this.system) this.options[0].value = "time";
+    this.wanted = Object.fromEntries(this.options.map(({ name, value }) => [name, value]));
     this.controls = element("div", { class: "chart-controls" });
     this.grid = element("div", { class: "chart-grid" });
-    this.empty = element("p", { class: "chart-words" }, system ? "No system metrics have come." : "Nothing was logged.");
+    this.empty = element("p", { class: "chart-words" }, this.system ? "No system metrics have come." : "Nothing was logged.");
     section.append(this.controls, this.empty, this.grid);
-    this.makeControls();
+    const filter = element("input", { type: "search", input: () => this.filter(filter.value) });
+    const label = element("label", { class: "control" }, element("span", {}, "Keys that contain"), filter);
+    this.controls.append(label, ...this.options.map((option) => controlOf(this, option)));
     this.observer = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => this.seen(target, isIntersecting)), {
       rootMargin: "200px",
     });
-    this.end = onTheme(() => this.again(true));
+    this.lines = this.kind.linesOf(runData);
+    this.update(this.kind.keysOf(runData) ?? []);
   }
 
-  makeControls() {
-    const set = (part, anew) => this.again(!anew, Object.assign(this.wanted, part));
-    const filter = element("input", { type: "search", input: () => this.filter(filter.value) });
-    this.controls.append(
-      element("label", { class: "control" }, element("span", {}, "Keys that contain"), filter),
-      choice("Over", AXES, this.wanted.x, (x) => set({ x }, true)),
-      slider("Smoothing", 0.99, 0.01, 0, (smoothing) => set({ smoothing }, false)),
-      tick("Log axis", false, (log) => set({ log }, false)),
-    );
+  set(name, value) {
+    this.wanted[name] = value;
+    this.options.find((option) => option.name === name).value = value;
+    this.dispatchEvent(new Event("options"));
+    this.redraw(name !== "x");
+  }
+
+  /** Follow new data of the run. */
+  follow(runData) {
+    if (this.kind.linesOf(runData) === this.lines) return;
+    this.lines = this.kind.linesOf(runData);
+    this.update(this.kind.keysOf(runData) ?? []);
   }
 
   /** Update the charts to the keys, and reload those in view. */
@@ -48,13 +61,15 @@ class KeyCharts {
     this.controls.hidden = keys.length === 0;
     this.empty.hidden = keys.length > 0;
     for (const key of keys) if (!this.charts.has(key)) this.add(key);
-    this.again(false);
+    this.redraw(false);
   }
 
   add(key) {
-    const section = this.grid.appendChild(element("section", { "data-key": key }));
-    this.charts.set(key, new KeyChart(section, key, this));
-    this.observer.observe(section);
+    const figure = this.grid.appendChild(element("figure", { "data-key": key }));
+    const chart = new KeyChart(figure, key, this);
+    this.charts.set(key, chart);
+    this.look.made?.(chart);
+    this.observer.observe(figure);
   }
 
   seen(section, visible) {
@@ -62,17 +77,16 @@ class KeyCharts {
   }
 
   filter(text) {
-    for (const [key, chart] of this.charts) chart.figure.section.hidden = !key.includes(text);
+    for (const [key, chart] of this.charts) chart.figure.hidden = !key.includes(text);
   }
 
   /** Redraw all charts in view, from loaded data or (`known` false) from new data. */
-  again(known) {
-    for (const chart of this.charts.values()) chart.again(known);
+  redraw(known) {
+    for (const chart of this.charts.values()) chart.redraw(known);
   }
 
   destroy() {
     this.observer.disconnect();
-    this.end();
     for (const chart of this.charts.values()) chart.destroy();
     this.controls.remove();
     this.empty.remove();
@@ -80,11 +94,10 @@ class KeyCharts {
   }
 }
 
-class KeyChart {
-  constructor(section, key, all) {
+class KeyChart extends Chart {
+  constructor(figure, key, all) {
+    super(figure, { name: key, title: key }, all.look);
     Object.assign(this, { key, all, visible: false, stale: true, points: null, drawn: null, reading: false });
-    this.figure = new Figure(section, key);
-    this.paintSoon = oncePerFrame(() => this.paint());
   }
 
   seen(visible) {
@@ -92,11 +105,11 @@ class KeyChart {
     if (visible && this.stale) this.read();
   }
 
-  again(known) {
+  redraw(known) {
     this.stale ||= !known;
     if (!this.visible) return;
     if (this.stale) this.read();
-    else this.paintSoon();
+    else this.again();
   }
 
   async read() {
@@ -106,9 +119,9 @@ class KeyChart {
     const asked = { key: this.key, x, points: POINTS, system: this.all.system ? 1 : null };
     try {
       this.points = sinceStart((await this.all.source.history(asked)).points, x);
-      this.paintSoon();
+      this.again();
     } catch (error) {
-      this.figure.say(`${this.key} could not be read: ${error.message}.`);
+      this.say(`${this.key} could not be read: ${error.message}.`);
     }
     this.reading = false;
     if (this.stale && this.visible) this.read();
@@ -119,21 +132,25 @@ class KeyChart {
     this.drawn?.destroy();
     const { wanted } = this.all;
     this.describe();
-    const look = { ...wanted, height: HEIGHT, x: AXES.find(([value]) => value === wanted.x)[1], y: this.key, label: this.figure.words.textContent };
+    const look = { ...wanted, height: HEIGHT, x: AXES.find(([value]) => value === wanted.x)[1], y: this.key, label: this.words.textContent };
     const course = { ...this.points, name: this.key, colour: colours().accent, width: 1.25 };
-    this.drawn = plotCourses(this.figure, this.figure.host, [course], look);
+    this.drawn = plotCourses(this, this.host, [course], look);
   }
 
   describe() {
     const { y } = this.points;
     const range = extent(y);
-    if (!range) return this.figure.say(`${this.key}: no numbers.`);
-    return this.figure.say(`${this.key}: last ${short(y.at(-1))}, minimum ${short(range[0])}, maximum ${short(range[1])}.`);
+    if (!range) return this.say(`${this.key}: no numbers.`);
+    return this.say(`${this.key}: last ${short(y.at(-1))}, minimum ${short(range[0])}, maximum ${short(range[1])}.`);
+  }
+
+  rows() {
+    return [[this.all.wanted.x, this.key], ...(this.points?.x ?? []).map((x, index) => [x, this.points.y[index]])];
   }
 
   destroy() {
-    this.paintSoon.cancel();
     this.drawn?.destroy();
+    super.destroy();
   }
 }
 

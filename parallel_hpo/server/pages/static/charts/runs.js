@@ -1,5 +1,15 @@
 /** Functions of a store's runs for charts. */
 
+import { isDark } from "./theme.js";
+
+const GOLDEN_ANGLE = 137.508; // degrees: neighbouring rows get hues that are far apart
+
+/** Return the colour of a row, the same in all charts and lists. */
+export function runColour(store, row) {
+  const hue = Math.round((row * GOLDEN_ANGLE + 210) % 360);
+  return isDark() ? `hsl(${hue} 65% 66%)` : `hsl(${hue} 65% 40%)`;
+}
+
 /** Return whether a run in this state has failed. */
 export function isFailed(state) {
   return state === "failed" || state === "crashed";

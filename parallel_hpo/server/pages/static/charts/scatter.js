@@ -1,41 +1,46 @@
 /** The metric against each varied parameter, one small plot each. */
 
 import { axisOf } from "./axes.js";
-import { element, listen, oncePerFrame, tick } from "./elements.js";
-import { Figure } from "./figure.js";
+import { Chart } from "./chart.js";
+import { element, oncePerFrame } from "./elements.js";
 import { nearestPoint, paintPoints } from "./marks.js";
 import { asText, extent, short } from "./numbers.js";
 import { plot } from "./plot.js";
-import { isFailed, metricOf, nameOf, onNews } from "./runs.js";
-import { colours, onTheme, rowColour } from "./theme.js";
+import { isFailed, metricOf, nameOf, onNews, runColour } from "./runs.js";
+import { colours } from "./theme.js";
 
 const HEIGHT = 210;
 const JITTER = 0.5; // fraction of the distance between categories, so that equal values don't overlap
 
-/** Draw the plots into an element; they follow the store. */
-export function draw(section, store) {
-  const figure = new Figure(section, "Metric against each parameter");
-  figure.host.classList.add("chart-grid");
-  let [plots, log] = [[], false];
-  const again = oncePerFrame(() => {
-    for (const drawn of plots) drawn.destroy();
-    plots = paintAll(figure, store, log);
-  });
-  const repaint = oncePerFrame(() => {
-    for (const drawn of plots) drawn.repaint();
-  });
-  figure.controls.append(tick("Log metric", false, (ticked) => again((log = ticked))));
-  const ends = [listen(store, { data: onNews(again), filter: repaint, selection: repaint }), onTheme(again)];
-  again();
-  return {
-    destroy() {
-      again.cancel();
-      repaint.cancel();
-      for (const end of ends) end();
-      for (const drawn of plots) drawn.destroy();
-      figure.remove();
-    },
-  };
+const OPTIONS = [{ name: "log", label: "Log metric", kind: "tick", value: false }];
+
+export class Scatter extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "scatter", title: "Metric against each parameter", options: structuredClone(OPTIONS) }, context);
+    this.host.classList.add("chart-grid");
+    this.plots = [];
+    this.repaint = oncePerFrame(() => this.plots.forEach((drawn) => drawn.repaint()));
+    this.ends.push(this.repaint.cancel);
+    this.follow({ data: onNews(this.again), filter: this.repaint, selection: this.repaint });
+    this.again();
+  }
+
+  paint() {
+    for (const drawn of this.plots) drawn.destroy();
+    this.plots = paintAll(this, this.store, this.wanted.log);
+  }
+
+  rows() {
+    const names = this.store.parameters.filter(({ varied }) => varied).map(({ name }) => name);
+    const columns = [...names.map((name) => `parameters.${name}`), "value"].map((name) => this.store.column(name));
+    const lines = this.store.runs.id.map((id, row) => [id, ...columns.map((column) => column[row])]);
+    return [["run", ...names, metricOf(this.store)?.name ?? "value"], ...lines];
+  }
+
+  destroy() {
+    for (const drawn of this.plots) drawn.destroy();
+    super.destroy();
+  }
 }
 
 function paintAll(figure, store, log) {
@@ -69,7 +74,7 @@ function paintOne(figure, host, store, parameter, log) {
         [known.accent, (row) => store.shown[row] && !isFailed(store.runs.state[row])]];
       for (const [colour, holds] of groups) paintPoints(context, points.filter(({ row }) => holds(row)), place, colour, 2.5, 0.75);
       const selected = points.filter(({ row }) => store.selected.has(store.runs.id[row]));
-      for (const point of selected) paintPoints(context, [point], place, rowColour(point.row), 5);
+      for (const point of selected) paintPoints(context, [point], place, runColour(store, point.row), 5);
     },
     near(place, left, top) {
       const hit = nearestPoint(points, place, left, top);

@@ -2,12 +2,16 @@
 
 const NAMES = ["text", "muted", "surface", "line", "accent", "good", "bad", "warn"];
 const DARK = matchMedia("(prefers-color-scheme: dark)");
-const GOLDEN_ANGLE = 137.508; // degrees: neighbouring rows get hues that are far apart
 
 /** Return the page's current colours by name. */
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "gray"]));
+}
+
+/** Return whether the page is dark. */
+export function isDark() {
+  return DARK.matches;
 }
 
 /** Call back when the page changes between dark and light; returns a function that removes the listener. */
@@ -16,10 +20,9 @@ export function onTheme(changed) {
   return () => DARK.removeEventListener("change", changed);
 }
 
-/** Return the colour of a row, the same in all charts. */
-export function rowColour(row) {
-  const hue = Math.round((row * GOLDEN_ANGLE + 210) % 360);
-  return DARK.matches ? `hsl(${hue} 65% 66%)` : `hsl(${hue} 65% 40%)`;
+/** Return a font of the page's family for a canvas. */
+export function fontOf(size, weight = 400) {
+  return `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
 }
 
 /** Return `steps` colours from one to another. */

@@ -1,12 +1,11 @@
 /** Workers and their devices over time: runs as bars; restarts, retries and quarantines as marks. */
 
-import { element, listen, oncePerFrame } from "./elements.js";
-import { Figure } from "./figure.js";
+import { Chart } from "./chart.js";
+import { element, oncePerFrame } from "./elements.js";
 import { clock, duration } from "./numbers.js";
 import { plot } from "./plot.js";
 import { onNews } from "./runs.js";
-import { sourceOf } from "./source.js";
-import { colours, onTheme, stateColour } from "./theme.js";
+import { colours, stateColour } from "./theme.js";
 
 const LANE = 30; // CSS pixels per worker
 const AROUND = 84; // CSS pixels for the axis
@@ -15,48 +14,53 @@ const GROWS_EACH_MS = 5000; // time between updates if runs only continue
 const MARKS = { restart: "▲", retry: "↻", quarantine: "■" };
 const PLURALS = { restart: "restarts", retry: "retries", quarantine: "quarantines" };
 
-/** Draw the chart into an element; it follows the store. `options.base`: source of the timeline. */
-export function draw(section, store, { base }) {
-  const figure = new Figure(section, "Workers and devices");
-  const source = sourceOf(base);
-  let [drawn, timeline, asked, timer, closed] = [null, null, -Infinity, 0, false];
-  const again = oncePerFrame(() => {
-    drawn?.destroy();
-    drawn = timeline && paintTimeline(figure, store, timeline);
-  });
-  const read = async () => {
-    asked = performance.now();
+export class Timeline extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "timeline", title: "Workers and devices" }, context);
+    Object.assign(this, { source: context.source, timeline: null, asked: -Infinity, timer: 0, closed: false });
+    const repaint = oncePerFrame(() => this.drawn?.repaint());
+    this.ends.push(repaint.cancel);
+    this.follow({ data: onNews(() => this.readIn(AT_MOST_EACH_MS)), filter: repaint, selection: repaint });
+    this.follow({ data: () => this.goesOn() && this.readIn(0) });
+    this.read();
+  }
+
+  async read() {
+    this.asked = performance.now();
     try {
-      timeline = await source.timeline({ seen: store.revision });
+      this.timeline = await this.source.timeline({ seen: this.store.revision });
     } catch (error) {
-      figure.say(`The timeline could not be read: ${error.message}.`);
+      this.say(`The timeline could not be read: ${error.message}.`);
     }
-    if (!closed) again();
-  };
-  const readIn = (pause) => {
-    clearTimeout(timer);
-    timer = setTimeout(read, Math.max(0, asked + pause - performance.now()));
-  };
-  const goesOn = () => timeline?.bars.some(({ end }) => end === null) && performance.now() - asked > GROWS_EACH_MS;
-  const readSoon = onNews(() => readIn(AT_MOST_EACH_MS));
-  const repaint = oncePerFrame(() => drawn?.repaint());
-  const ends = [
-    listen(store, { data: readSoon, filter: repaint, selection: repaint }),
-    listen(store, { data: () => goesOn() && readIn(0) }),
-    onTheme(again),
-  ];
-  read();
-  return {
-    destroy() {
-      closed = true;
-      clearTimeout(timer);
-      again.cancel();
-      repaint.cancel();
-      for (const end of ends) end();
-      drawn?.destroy();
-      figure.remove();
-    },
-  };
+    if (!this.closed) this.again();
+  }
+
+  readIn(pause) {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.read(), Math.max(0, this.asked + pause - performance.now()));
+  }
+
+  goesOn() {
+    return this.timeline?.bars.some(({ end }) => end === null) && performance.now() - this.asked > GROWS_EACH_MS;
+  }
+
+  paint() {
+    this.drawn?.destroy();
+    this.drawn = this.timeline && paintTimeline(this, this.store, this.timeline);
+  }
+
+  rows() {
+    const lanes = this.timeline?.lanes ?? [];
+    const lines = (this.timeline?.bars ?? []).map((bar) => [laneName(lanes[bar.lane]), bar.run, bar.attempt, bar.start, bar.end, outcomeOf(bar)]);
+    return [["worker", "run", "attempt", "start", "end", "outcome"], ...lines];
+  }
+
+  destroy() {
+    this.closed = true;
+    clearTimeout(this.timer);
+    this.drawn?.destroy();
+    super.destroy();
+  }
 }
 
 function paintTimeline(figure, store, { now, lanes, bars, marks }) {
