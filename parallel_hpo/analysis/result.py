@@ -22,6 +22,7 @@ from parallel_hpo.core.folders import find_directory
 from parallel_hpo.core.messages import UNKNOWN, Consumption, total
 from parallel_hpo.core.types import OPEN, Outcome
 from parallel_hpo.core.values import dotted, strict
+from parallel_hpo.core.visible import visible, visible_on_one_line
 from parallel_hpo.records.folders import KnownSweep, find_sweep
 from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of
 
@@ -98,7 +99,8 @@ class SweepResult(SweepConclusion):
     """What all its runs have used: of devices, also while others shared them, and of energy."""
 
     def __repr__(self) -> str:
-        return f"<SweepResult {self.sweep_id}: {self._counts()}; {self.stop_reason}{self._best_text()}>"
+        text = f"<SweepResult {self.sweep_id}: {self._counts()}; {self.stop_reason}{self._best_text()}>"
+        return visible_on_one_line(text)
 
     def _repr_html_(self) -> str:
         """Return the result as a notebook shows it."""
@@ -109,7 +111,8 @@ class SweepResult(SweepConclusion):
         if self.best is not None:
             rows.append((f"best {self.metric or 'value'}", f"{self.best.value:.4g} (run {self.best.run_id})"))
             rows += [(name, str(value)) for name, value in dotted(self.best.parameters)]
-        body = "".join(f"<tr><th>{escape(key)}</th><td>{escape(text)}</td></tr>" for key, text in rows)
+        cells = ((escape(visible(key)), escape(visible(text))) for key, text in rows)
+        body = "".join(f"<tr><th>{key}</th><td>{text}</td></tr>" for key, text in cells)
         return f"<div><b>sweep {name}</b><table>{body}</table></div>"
 
     def _counts(self) -> str:

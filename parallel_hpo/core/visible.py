@@ -1,7 +1,7 @@
 """Makes control characters visible in text that is shown on a terminal: what users and their runs say.
 
-Such text could else set the terminal's title, move its cursor or write to its clipboard. `ui` and `cli` show
-nothing that they have not passed through here. Pure.
+Otherwise such text could set the terminal's title, move its cursor or write to its clipboard. Whatever shows
+text to a person passes it through here. Pure.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from uuid import uuid4
 from parallel_hpo.core.messages import MissingMetric
 from parallel_hpo.core.notices import Message, Notice, OutputLine, RunBegan, RunOver
 from parallel_hpo.core.types import Outcome, Parameters, Slot
+from parallel_hpo.core.visible import visible, visible_value
 from parallel_hpo.display.terminal import Writer
 from parallel_hpo.display.text import (
     RunCounts,
@@ -229,16 +230,17 @@ class NotebookCell(Writer[_Step]):
     def __call__(self, notice: Notice) -> None:
         """Queue a notice; the output of runs is only in their logs."""
         if not isinstance(notice, OutputLine):
-            now = self._clock()
-            self._steps.put(lambda picture: draw(picture, notice, now))
+            shown, now = visible_value(notice), self._clock()
+            self._steps.put(lambda picture: draw(picture, shown, now))
 
     def conclude(self, result: SweepResult, *, go_on: str = "") -> None:
         """Queue the result, shown last; `go_on`: the command that resumes an incomplete sweep."""
 
         def end(picture: NotebookView) -> NotebookView:
-            lines = [line.plain for line in describe_result(result, picture.tally, self._varied)]
+            shown = describe_result(visible_value(result), picture.tally, self._varied)
+            lines = [line.plain for line in shown]
             if go_on and is_left_over(result):
-                lines.append(f"resume with: {go_on}")
+                lines.append(f"resume with: {visible(go_on)}")
             return replace(picture, end=tuple(lines))
 
         self._steps.put(end)

@@ -19,6 +19,7 @@ from typing import Final, NoReturn
 from parallel_hpo.core.child_spec import RunAgain
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program
+from parallel_hpo.core.visible import visible
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import seed_random, write_parameters
 from parallel_hpo.worker.entry import apply_setup
@@ -49,12 +50,12 @@ def _run(order: RunAgain) -> int:
     try:
         function = _load(order)
     except TargetError as unfit:
-        print(f"error: {order.hint}{unfit}", file=sys.stderr)
+        print(visible(f"error: {order.hint}{unfit}"), file=sys.stderr)
         return int(unfit.exit_code)
     error = _call(function)
     HOOKS.look_for_others()
     verdict = classify(error, ask=NOT_ASKED, unopened="" if HOOKS.initialised else HOOKS.unopened)
-    _say(error, verdict)
+    print_end(error, verdict)
     if error is not None and order.debug and not isinstance(error, SystemExit | KeyboardInterrupt):
         pdb.post_mortem(error.__traceback__)
     HOOKS.finish_runs(verdict.exit_code)
@@ -91,15 +92,16 @@ def _call(function: Main) -> BaseException | None:
     return None
 
 
-def _say(error: BaseException | None, verdict: RunVerdict) -> None:
-    """Print how `main` ended, as the interpreter would for a script."""
-    if error is None and verdict.reason:
-        print(f"parallel_hpo: {verdict.reason}", file=sys.stderr)
-    elif isinstance(error, SystemExit):
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-    elif error is not None:
-        print(traceback_of(error), end="", file=sys.stderr)
+def print_end(error: BaseException | None, verdict: RunVerdict) -> None:
+    """Print how `main` ended, as the interpreter would for a script, with control characters made visible."""
+    text = ""
+    if error is None:
+        text = verdict.reason and f"parallel_hpo: {verdict.reason}\n"
+    elif not isinstance(error, SystemExit):
+        text = traceback_of(error)
+    elif isinstance(error.code, str):
+        text = f"{error.code}\n"
+    print(visible(text), end="", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.types import Outcome
 from tests.analysis.sweeps import result_of, row
@@ -30,3 +32,8 @@ def test_plots_at_a_prompt_name_what_they_can_draw() -> None:
 
 def test_an_error_in_a_notebook_is_its_message_without_our_frames() -> None:
     assert ConfigError("hpo.count is 0")._render_traceback_() == ["ConfigError: hpo.count is 0"]
+
+
+def test_control_characters_of_a_run_are_visible_in_a_notebook_and_at_the_prompt() -> None:
+    result = replace(RESULT, stop_reason="\x1b]0;owned\x07")
+    assert "\x1b" not in result._repr_html_() + repr(result)

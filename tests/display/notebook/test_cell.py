@@ -88,3 +88,14 @@ def test_a_notebook_that_is_gone_ends_nothing() -> None:
 
 def test_outside_a_notebook_there_is_no_publisher() -> None:
     assert find_publisher() is None
+
+
+def test_control_characters_of_users_and_runs_are_visible() -> None:
+    notebook = Notebook()
+    with NotebookCell(notebook) as cell:
+        cell(OPENED)
+        cell(replace(began(1), parameters={"lr": "\x1b]0;owned\x07"}))
+        cell.conclude(replace(RESULT, stop_reason="\x9b2J", exit_code=75), go_on="start \x1b[2J")
+    shown = "".join("".join(data.values()) for data, _, _ in notebook.published)
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown)
+    assert r"ended: \x9b2J" in notebook.last
