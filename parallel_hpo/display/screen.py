@@ -1,22 +1,19 @@
-"""A sweep on a console: lines, and on a terminal a live block below them, with workers' rows and progress.
+"""A sweep on a console: lines, and on a terminal live rows below them, with the progress and each worker.
 
-The cursor is never hidden, so that even SIGKILL leaves a usable terminal. The block is redrawn by moving up
-over the last one. After a change of the terminal's size its position is unknown, because some terminals wrap
-lines anew and others cut them: then the whole screen is redrawn from remembered lines. Used by `terminal`'s
+On a terminal, lines wait for the next `refresh`, which prints them and the rows at once. Used by `terminal`'s
 thread.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.control import Control
-from rich.segment import ControlType
+from rich.console import Console, ConsoleDimensions, Group
+from rich.live import Live
 from rich.style import Style
 from rich.text import Text
 
@@ -36,67 +33,32 @@ from parallel_hpo.display.text import (
     is_left_over,
     prefix,
     progress,
+    progress_bar,
 )
 
 if TYPE_CHECKING:
     from parallel_hpo.analysis.result import SweepResult
 
-Size = tuple[int, int]
-"""Columns and lines of a terminal."""
-_REMEMBERED: Final = 500
-"""Number of remembered lines; more than a screen holds."""
 
-
-class LiveBlock:
-    """The live block of lines at the end of a terminal."""
-
-    def __init__(self, console: Console, size: Callable[[], Size]) -> None:
-        self._console = console
-        self._size = size
-        self._drawn = 0
-        self._drawn_at: Size = (0, 0)
-        self._lines: deque[Text] = deque(maxlen=_REMEMBERED)
+class OpenConsole(Console):
+    """A console that follows its terminal's size and never hides the cursor, in case SIGKILL ends it."""
 
     @property
-    def size(self) -> Size:
-        """Current size of the terminal."""
-        return self._size()
+    def size(self) -> ConsoleDimensions:
+        """Current size of the terminal; the variable COLUMNS would not follow changes."""
+        try:
+            columns, lines = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):  # no terminal, no descriptor, or closed
+            columns = lines = 0
+        return ConsoleDimensions(columns, lines) if columns and lines else super().size
 
-    def remember(self, line: Text) -> None:
-        """Remember a line above the block, for a redraw of the screen."""
-        self._lines.extend(line.split("\n"))
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self.width, self.height = new_size
 
-    def draw(self, lines: Sequence[Text]) -> None:
-        """Replace the block; no line may be wider than the terminal."""
-        self.erase()
-        self._drawn, self._drawn_at = len(lines), self._size()
-        self._console.print(Text("\n").join(lines), end="", soft_wrap=True, highlight=False)
-
-    def erase(self) -> None:
-        """Erase the block, and leave the cursor at its start."""
-        if not self._drawn:
-            return
-        if self._size() != self._drawn_at:
-            self._repaint()
-        else:
-            above = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * (self._drawn - 1)
-            self._console.control(
-                Control((ControlType.ERASE_IN_LINE, 2), *above, ControlType.CARRIAGE_RETURN)
-            )
-        self._drawn = 0
-
-    def _repaint(self) -> None:
-        """Clear the screen, and print the last lines again, with room for the block below."""
-        width, height = self._size()
-        room, shown = height - self._drawn, []
-        for line in reversed(self._lines):
-            room -= max(1, -(-line.cell_len // max(1, width)))
-            if room < 0:
-                break
-            shown.append(line)
-        self._console.control(Control(ControlType.CLEAR, ControlType.HOME))
-        for line in reversed(shown):
-            self._console.print(line, soft_wrap=True, highlight=False)
+    def show_cursor(self, show: bool = True) -> bool:
+        """Leave the cursor as it is."""
+        return False
 
 
 _HEADER: Final = "Traceback (most recent call last):"
@@ -156,6 +118,10 @@ def _ordinal(number: int) -> str:
 
 ROWS_PART: Final = 2
 """Divisor of the terminal's height for the rows, so that lines above them stay readable."""
+BAR_PART: Final = 5
+"""Divisor of the terminal's width for the progress bar."""
+_REMEMBERED: Final = 200
+"""Number of lines that are printed again after a change of the terminal's size; more than a screen holds."""
 
 
 class Screen:
@@ -169,21 +135,20 @@ class Screen:
         verbosity: Verbosity,
         varied: Varied,
         clock: Callable[[], float],
-        size: Callable[[], Size] | None = None,
     ) -> None:
-        """Show on `console`; `live`: with rows and a progress line; `clock` is monotonic, in seconds.
-
-        `size` returns the terminal's size; None: the console's own.
-        """
+        """Show on `console`; `live`: with rows and progress; `clock` is monotonic, in seconds."""
         self._console = console
         self._verbosity = verbosity
         self._varied = varied
         self._clock = clock
         self._tally = RunCounts()
         self._tracebacks = TracebackFilter()
-        self._live = live
         self._workers: Workers = {}
-        self._block = LiveBlock(console, size or (lambda: (console.width, console.height)))
+        self._is_live = live
+        self._live = self._new_live()
+        self._size = console.size
+        self._waiting: list[Text] = []
+        self._printed: deque[Text] = deque(maxlen=_REMEMBERED)
 
     def show(self, notice: Notice) -> None:
         """Show a notice if the verbosity includes it, without control characters."""
@@ -198,28 +163,61 @@ class Screen:
             self._output(notice.slot, self._tracebacks.flush(notice.slot))
         line = describe(notice, self._tally, self._varied, self._verbosity)
         if line is not None:
-            if isinstance(notice, SweepOpened) and self._live and notice.url:
+            if isinstance(notice, SweepOpened) and self._is_live and notice.url:
                 line.highlight_regex(re.escape(notice.url), Style(link=notice.url))
             self._print(line)
 
-    def frame(self) -> AbstractContextManager[object]:
-        """Collect the output within the `with` block and write it at once."""
-        return self._console if self._live else nullcontext()
+    def refresh(self) -> None:
+        """Print the lines that wait, and redraw the live rows below them."""
+        if not self._is_live:
+            return
+        if self._console.size != self._size:
+            self._begin_anew()
+        if self._tally.opened:
+            self._live.start()
+        lines, self._waiting = self._waiting, []
+        self._printed.extend(lines)
+        if lines:
+            self._console.print(Text("\n").join(lines), soft_wrap=True, highlight=False)
+        elif self._live.is_started:
+            self._live.refresh()
 
-    def redraw(self) -> None:
-        """Redraw the rows and the progress line of a live display."""
-        if self._live and self._tally.opened:
-            (width, height), now = self._block.size, self._clock()
-            last = progress(self._tally, now)
-            last.truncate(max(1, width - 1), overflow="ellipsis")
-            rows = rows_of(
-                self._workers, now, self._tally.name_of, width=width - 1, most=height // ROWS_PART - 1
-            )
-            self._block.draw([*rows, last])
+    def close(self) -> None:
+        """Print the lines that wait, and erase the live rows."""
+        self.refresh()
+        self._live.stop()
 
-    def erase(self) -> None:
-        """Erase the rows and the progress line."""
-        self._block.erase()
+    def _new_live(self) -> Live:
+        return Live(
+            self,
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __rich__(self) -> Group:
+        """Return the live rows: the progress, and each worker below it."""
+        now, (width, height) = self._clock(), self._size
+        width -= 1
+        head, bar = progress(self._tally, now), progress_bar(self._tally, width // BAR_PART)
+        if bar.cell_len + head.cell_len <= width:
+            head = bar.append_text(head)
+        head.truncate(max(1, width), overflow="ellipsis")
+        most = height // ROWS_PART - 1
+        return Group(head, *rows_of(self._workers, now, self._tally.name_of, width=width, most=most))
+
+    def _begin_anew(self) -> None:
+        """Clear the screen after a change of its size, and let the last lines be printed again.
+
+        The rows' position is unknown then: some terminals wrap lines again, others cut them.
+        """
+        self._live.stop()
+        self._live = self._new_live()
+        self._size = self._console.size
+        self._console.clear()
+        self._waiting[:0] = list(self._printed)[-self._size.height :]
 
     def conclude(self, result: SweepResult, go_on: str = "") -> None:
         """Show a sweep's result, and the command that resumes it if it is incomplete."""
@@ -248,10 +246,9 @@ class Screen:
                 self._print(Text.assemble((prefix(slot, self._tally), "cyan"), text))
 
     def _print(self, line: Text) -> None:
-        self.erase()
-        if self._live:
-            self._block.remember(line)
+        if self._is_live:
+            self._waiting.append(line)
         elif self._console.color_system is None and line.plain.isprintable():
             print(line.plain, file=self._console.file, flush=True)  # ten times as fast
-            return
-        self._console.print(line, soft_wrap=True, highlight=False)
+        else:
+            self._console.print(line, soft_wrap=True, highlight=False)

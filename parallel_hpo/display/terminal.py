@@ -8,7 +8,6 @@ Callers never wait for the terminal, so a stopped, broken or closed one doesn't 
 from __future__ import annotations
 
 import io
-import os
 import queue
 import threading
 import time
@@ -17,10 +16,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, Self, TextIO, TypeVar, cast
 
-from rich.console import Console
-
 from parallel_hpo.core.notices import Notice, OutputLine
-from parallel_hpo.display.screen import Screen
+from parallel_hpo.display.screen import OpenConsole, Screen
 from parallel_hpo.display.text import Varied, Verbosity
 
 if TYPE_CHECKING:
@@ -50,6 +47,10 @@ class SteadyStream(io.TextIOBase):
             return self._stream is not None and self._stream.isatty()
         except (OSError, ValueError):
             return False
+
+    def fileno(self) -> int:
+        """Return the stream's descriptor."""
+        return super().fileno() if self._stream is None else self._stream.fileno()
 
     def write(self, text: str, /) -> int:
         """Write what can be written."""
@@ -95,7 +96,7 @@ class Writer(ABC, Generic[Step]):
 
 
 _TICK_S: Final = 0.25
-"""Time between updates of the remaining time, in seconds."""
+"""Time between two refreshes of a live display, in seconds."""
 _WAITING_LINES: Final = 10_000
 """Maximum number of queued steps; further output is not shown, but in the logs."""
 
@@ -117,7 +118,7 @@ class Terminal(Writer[_Step]):
         super().__init__("parallel_hpo terminal")
         steady = SteadyStream(stream)
         # Not in a notebook's cells: another thread can't write there.
-        console = Console(file=cast(TextIO, steady), stderr=True, force_jupyter=False)
+        console = OpenConsole(file=cast(TextIO, steady), stderr=True, force_jupyter=False)
         self._live = steady.isatty() and not console.is_dumb_terminal and verbosity is not Verbosity.QUIET
         self._screen = Screen(
             console,
@@ -125,7 +126,6 @@ class Terminal(Writer[_Step]):
             verbosity=verbosity,
             varied=varied,
             clock=clock,
-            size=lambda: _size(stream, console),
         )
         self._clock = clock
         self._dropped = 0
@@ -149,22 +149,24 @@ class Terminal(Writer[_Step]):
         self._steps.put(lambda screen: screen.conclude(result, go_on))
 
     def _write(self) -> None:
-        """Perform the steps until the end, and keep the live block up to date."""
-        drawn_s = self._clock()
+        """Perform the steps until the end, and refresh a live display at each tick."""
+        due_s = self._clock()
         while True:
             try:
-                step = self._steps.get(timeout=_TICK_S if self._live else None)
+                step = self._steps.get(timeout=max(0.0, due_s - self._clock()) if self._live else None)
             except queue.Empty:
-                step = Screen.redraw
-            if step is None:
-                break
-            with self._screen.frame():
+                pass
+            else:
+                if step is None:
+                    break
                 step(self._screen)
-                if self._steps.empty() or self._clock() - drawn_s >= _TICK_S:
-                    self._report_dropped()
-                    self._screen.redraw()
-                    drawn_s = self._clock()
-        self._screen.erase()
+            if self._steps.empty():
+                self._report_dropped()
+            if self._clock() >= due_s:
+                self._screen.refresh()
+                due_s = self._clock() + _TICK_S
+        self._report_dropped()
+        self._screen.close()
 
     def _report_dropped(self) -> None:
         """Show how many lines were dropped."""
@@ -172,12 +174,3 @@ class Terminal(Writer[_Step]):
             dropped, self._dropped = self._dropped, 0
         if dropped:
             self._screen.say(f"{dropped} lines of output not shown here; the workers' logs have them")
-
-
-def _size(stream: TextIO | None, console: Console) -> tuple[int, int]:
-    """Return the current columns and lines of a terminal; COLUMNS doesn't follow changes."""
-    try:
-        columns, lines = os.get_terminal_size(-1 if stream is None else stream.fileno())
-    except (OSError, ValueError):  # no terminal, no descriptor, or closed
-        columns = lines = 0
-    return (columns, lines) if columns and lines else (console.width, console.height)

@@ -165,6 +165,20 @@ def progress(tally: RunCounts, now: float) -> Text:
     return text if left_s is None else text.append(f" · {duration(left_s)} left")
 
 
+def progress_bar(tally: RunCounts, cells: int) -> Text:
+    """Return a bar of the ended and running runs in their colours, and a space; empty without a count."""
+    count = tally.opened.count if tally.opened else None
+    bar = Text()
+    if not count:
+        return bar
+    parts = [(style, tally.done.get(outcome, 0)) for outcome, style in STYLES.items()]
+    runs = 0
+    for style, number in (*parts, ("cyan", len(tally.running))):
+        runs = min(runs + number, count)
+        bar.append("━" * (cells * runs // count - bar.cell_len), style)
+    return bar.append("─" * (cells - bar.cell_len) + " ", "dim")
+
+
 def metric_value(tally: RunCounts, value: float) -> str:
     """Return a value with its metric's name: `loss=0.25`."""
     metric = tally.opened.metric if tally.opened else None

@@ -54,17 +54,17 @@ def rows_of(lines: list[str]) -> dict[int, int]:
 
 
 def is_whole(lines: list[str]) -> bool:
-    """Whether there is a row for each worker, and the progress line below them, at the end."""
-    return len(rows_of(lines)) == 2 and lines[-1].startswith("0/2 runs · 2 running")
+    """Whether there is a row for each worker, and the progress above them, at the end."""
+    return len(rows_of(lines[-2:])) == 2 and "0/2 runs · 2 running" in lines[-3]
 
 
 def test_each_worker_has_a_row_that_goes_on_in_its_place(
     tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
 ) -> None:
     with shown(tmp_path, clean_env, commands) as terminal:
-        lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-2], "rows with memory")
-        assert [line.split()[0] for line in lines[-3:-1]] == ["w0", "w1"]
-        assert re.search(r"\d+%  loss=\S+ +[\d.]+ s +\d+ MB$", lines[-2])
+        lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-1], "rows with memory")
+        assert [line.split()[0] for line in lines[-2:]] == ["w0", "w1"]
+        assert re.search(r"\d+%  loss=\S+ +[\d.]+ s +\d+ MB$", lines[-1])
         before = rows_of(lines)
         terminal.wait_for(
             lambda lines: all(done > before[slot] + 10 for slot, done in rows_of(lines).items()), "progress"
