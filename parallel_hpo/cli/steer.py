@@ -156,7 +156,7 @@ def _set_local_state(directory: Path, path: str, command: str) -> None:
     backend.open()
     try:
         backend.wait_until_up()
-        over = backend.why_over(sweep_path)
+        over = backend.end_reason(sweep_path)
         if over and command != "resume":
             raise UsageError(f"{sweep_path.sweep_id} is over: {over}; there is nothing to {command}")
         backend.set_state(sweep_path, SWEEP_COMMANDS[command].state)

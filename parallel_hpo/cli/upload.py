@@ -95,7 +95,7 @@ def perform_upload(
         client_in(folder, os.environ) as client,
     ):
         backend = _own_backend(client.credentials, folder)
-        uploading = Upload(client, source, found, destination, door=backend, say=print_for_people)
+        uploading = Upload(client, source, found, destination, server=backend, say=print_for_people)
         done = uploading.plan() if dry_run else uploading.perform(folder)
     if as_json:
         print_for_machines(json.dumps(_as_dict(found, done, dry_run=dry_run), indent=2))

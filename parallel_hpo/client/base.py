@@ -74,7 +74,7 @@ class SweepRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitedRun:
+class UnstartedRun:
     """A run that was issued to an agent and not started, so that other agents wait for it."""
 
     run_id: RunId
@@ -117,19 +117,19 @@ class Backend(Protocol):
     def client_environment(self, label: str) -> Mapping[str, str]:
         """Return the variables that point the wandb client of the worker `label` to the server."""
 
-    def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs; '' while it does."""
+    def end_reason(self, path: SweepPath) -> str | None:
+        """Return why the sweep gives no more runs; None while it does."""
 
-    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
+    def requeue_runs(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Requeue the runs issued to a dead worker and never started, all but `keep`."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """Set the final state (`finished`, `killed`, …) of a run whose process can't do it."""
 
-    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+    def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the states of the runs that have not confirmed their end, if their owner may do so."""
 
-    def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
+    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
         """Return the runs that agents wait for once there are no others; none if unknown."""
 
     def send_rest(self, folder: Path) -> None:

@@ -63,8 +63,8 @@ def open_sweep(order: SweepRequest) -> OpenedSweep:
     return OpenedSweep(path, sweep.url, _plain(sweep.config), str(sweep.state))
 
 
-def why_over(path: SweepPath) -> str:
-    """Return why the sweep gives no more runs; '' while it does."""
+def end_reason(path: SweepPath) -> str | None:
+    """Return why the sweep gives no more runs; None while it does."""
     import wandb
 
     api: Any = wandb.Api()
@@ -75,7 +75,7 @@ def why_over(path: SweepPath) -> str:
         if "could not find sweep" in str(error).lower():
             return GONE
         raise
-    return OVER.get(state, "")
+    return OVER.get(state)
 
 
 def state_of(path: str) -> str:
@@ -117,7 +117,7 @@ def finish_sweep(path: SweepPath) -> None:
     """Set the sweep to finished, as `wandb sweep --stop` does, unless it has ended."""
     from wandb.cli import cli
 
-    if not why_over(path):
+    if end_reason(path) is None:
         cli.sweep.main(["--stop", str(path)], standalone_mode=False)
 
 
@@ -136,8 +136,8 @@ _BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables from which `requests` itself reads trusted certificates."""
 
 
-def why_out_of_reach(credentials: Credentials, instead: str = INSTEAD) -> str:
-    """Return why the server can't be used, with its address and its answer; '' if it accepts the key.
+def connection_problem(credentials: Credentials, instead: str = INSTEAD) -> str | None:
+    """Return why the server can't be used, with its address and its answer; None if it accepts the key.
 
     One quick request, since the wandb client waits minutes for an unreachable server. It goes through
     `requests` in the client's environment, as the client's own do, so HTTPS_PROXY, NO_PROXY and
@@ -159,7 +159,7 @@ def why_out_of_reach(credentials: Credentials, instead: str = INSTEAD) -> str:
             )
     except (requests.RequestException, OSError, ValueError) as error:
         return f"{url} can't be reached: {_root(error)}; check WANDB_BASE_URL and the network{instead}"
-    return "" if answer.ok else _refusal(credentials, answer)
+    return None if answer.ok else _refusal(credentials, answer)
 
 
 def trusted(environment: Mapping[str, str]) -> str | bool:

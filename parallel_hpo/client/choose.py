@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.client.base import LOOPBACK, AwaitedRun, Backend, OpenedSweep, RunCall, SweepRequest
+from parallel_hpo.client.base import LOOPBACK, Backend, OpenedSweep, RunCall, SweepRequest, UnstartedRun
 from parallel_hpo.client.calls import CHECK_LIMIT_S, SEND_LIMIT_S
 from parallel_hpo.client.credentials import Credentials, find_credentials, find_mode
 from parallel_hpo.client.own_servers import LocalBackend, RemoteBackend
@@ -57,21 +57,22 @@ class WandbBackend:
         """Return the server's address; the client finds its key by itself."""
         return {"WANDB_BASE_URL": self._credentials.base_url}
 
-    def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs; '' while it does."""
-        return str(self._call("calls:why_over", (path,), ASK_LIMIT_S))
+    def end_reason(self, path: SweepPath) -> str | None:
+        """Return why the sweep gives no more runs; None while it does."""
+        reason = self._call("calls:end_reason", (path,), ASK_LIMIT_S)
+        return None if reason is None else str(reason)
 
-    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
+    def requeue_runs(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Do nothing: W&B requeues such runs after about an hour, and has no request for it."""
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """Do nothing: W&B sets a silent run to crashed after about five minutes, and takes no request."""
 
-    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+    def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return nothing: W&B has no request to end a run."""
         return {}
 
-    def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
+    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
         """Return nothing: on W&B an agent does not wait for another one's runs."""
         return ()
 
@@ -104,8 +105,8 @@ class WandbBackend:
 
     def _check(self) -> None:
         """Check that the server accepts the key; raises BackendError with its address and its answer."""
-        problem = self._call("calls:why_out_of_reach", (self._credentials,), CHECK_LIMIT_S * 2)
-        if problem:
+        problem = self._call("calls:connection_problem", (self._credentials,), CHECK_LIMIT_S * 2)
+        if problem is not None:
             raise BackendError(str(problem))
 
 

@@ -20,10 +20,10 @@ from typing import Any, Final
 
 from parallel_hpo.client.base import (
     LOOPBACK,
-    AwaitedRun,
     OpenedSweep,
     RunCall,
     SweepRequest,
+    UnstartedRun,
     client_variables,
 )
 from parallel_hpo.client.calls import GONE, OVER, SEND_LIMIT_S
@@ -41,9 +41,9 @@ class OwnServerBackend(ABC):
 
     keeps_login = True
 
-    def __init__(self, door: ServerClient, directory: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, client: ServerClient, directory: Path, environment: Mapping[str, str]) -> None:
         """`directory` is for its clients' settings, apart from the user's."""
-        self._door = door
+        self._client = client
         self._directory = directory
         self._environment = environment
         self._sweep: str | None = None
@@ -59,7 +59,7 @@ class OwnServerBackend(ABC):
         if order.configuration is not None and order.seed is not None:
             order = replace(order, configuration={**order.configuration, SEED: order.seed})
         environment = {**self._environment, **self.client_environment(keys.SUPERVISOR)}
-        answer = create_on_own_server(self._door, order, environment)
+        answer = create_on_own_server(self._client, order, environment)
         self.use_for(answer.path, run_call)
         return answer
 
@@ -78,29 +78,29 @@ class OwnServerBackend(ABC):
         The key is valid for the opened sweep only.
         """
         key = self._key_of(label, self._sweep)
-        return client_variables(self._door.url, key, self._directory, self._environment)
+        return client_variables(self._client.url, key, self._directory, self._environment)
 
-    def why_over(self, path: SweepPath) -> str:
-        """Return why the sweep gives no more runs; '' while it does."""
-        progress = self._door.ask("GET", path, "")
-        return GONE if progress is None else OVER.get(str(progress["state"]), "")
+    def end_reason(self, path: SweepPath) -> str | None:
+        """Return why the sweep gives no more runs; None while it does."""
+        progress = self._client.ask("GET", path, "")
+        return GONE if progress is None else OVER.get(str(progress["state"]))
 
-    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
+    def requeue_runs(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
         """Requeue the runs issued to a dead worker and never started, all but `keep`."""
-        self._door.ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
+        self._client.ask("POST", path, "/release", {"label_prefix": label, "keep": list(keep)})
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         """Set the final state of a run whose process can't do it."""
-        self._door.ask("POST", path, f"/runs/{run_id}/end", {"state": state})
+        self._client.ask("POST", path, f"/runs/{run_id}/end", {"state": state})
 
-    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
+    def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the states of the runs that have not confirmed their end."""
-        return self._door.ask("GET", path, "/without-own-word") or {}
+        return self._client.ask("GET", path, "/without-own-word") or {}
 
-    def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
+    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
         """Return the runs that agents wait for once there are no others."""
-        answer = self._door.ask("GET", path, "/awaited") or {"runs": []}
-        return [AwaitedRun(RunId(run["run"]), run["label"], run["host"]) for run in answer["runs"]]
+        answer = self._client.ask("GET", path, "/awaited") or {"runs": []}
+        return [UnstartedRun(RunId(run["run"]), run["label"], run["host"]) for run in answer["runs"]]
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""
@@ -113,12 +113,12 @@ class OwnServerBackend(ABC):
 
     def finish_sweep(self, path: SweepPath) -> None:
         """Set the sweep to finished, unless it has ended."""
-        if not self.why_over(path):
+        if self.end_reason(path) is None:
             self.set_state(path, "FINISHED")
 
     def set_state(self, path: SweepPath, state: str) -> None:
         """Set the sweep to one of W&B's states."""
-        self._door.ask("POST", path, "/state", {"state": state})
+        self._client.ask("POST", path, "/state", {"state": state})
 
 
 START_LIMIT_S: Final = 30.0
@@ -164,8 +164,8 @@ class LocalBackend(OwnServerBackend):
         self._restarting = threading.Lock()
         """Held while a server is replaced, so that `close` does not end the wrong one."""
         self._error = ""
-        door = ServerClient(self._key, self._closing, lambda: self._error, away_limit_s=away_limit_s)
-        super().__init__(door, directory, environment)
+        client = ServerClient(self._key, self._closing, lambda: self._error, away_limit_s=away_limit_s)
+        super().__init__(client, directory, environment)
         self._ticket_key = keys.ticket_key(self._key)
         self._log_offset = 0
         """Size of the server's log at its last start, in bytes."""
@@ -277,7 +277,7 @@ class LocalBackend(OwnServerBackend):
         with self._process.stdout as lines:
             answered = lines.readline()
             if answered:
-                self._url = self._door.url = json.loads(answered)["url"]
+                self._url = self._client.url = json.loads(answered)["url"]
                 self._port = int(self._url.rpartition(":")[2])
                 server_files.register(self._directory, ServerFile(self._url, self._ticket_key))
                 self._answers.set()
@@ -344,8 +344,8 @@ class RemoteBackend(OwnServerBackend):
     ) -> None:
         self._key = key
         self._closing = threading.Event()
-        door = ServerClient(key, self._closing, lambda: "", away_limit_s=away_limit_s, url=url)
-        super().__init__(door, directory, environment)
+        client = ServerClient(key, self._closing, lambda: "", away_limit_s=away_limit_s, url=url)
+        super().__init__(client, directory, environment)
         if keys.may_be_master_key(key):
             self._ticket_key = keys.ticket_key(key)
 
@@ -362,7 +362,7 @@ class RemoteBackend(OwnServerBackend):
 
     def pool_of(self, path: SweepPath) -> PoolClient:
         """Return the client of a sweep's pool there."""
-        return PoolClient(self._door.url, self._key, path.sweep_id)
+        return PoolClient(self._client.url, self._key, path.sweep_id)
 
     def _key_of(self, label: str, sweep: str | None) -> str:
         return keys.key_below(self._key, label, sweep)

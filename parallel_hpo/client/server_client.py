@@ -350,27 +350,27 @@ _REOPEN: Final = f"""mutation ReopenSweep($id: ID!) {{
 
 
 def create_on_own_server(
-    door: ServerClient, order: SweepRequest, environment: Mapping[str, str]
+    client: ServerClient, order: SweepRequest, environment: Mapping[str, str]
 ) -> OpenedSweep:
     """Create or find a sweep with a client's `environment`; BackendError if it does not exist."""
-    found = (_create if order.sweep_id is None else _find)(door, order, environment)
+    found = (_create if order.sweep_id is None else _find)(client, order, environment)
     project = found["project"]
     path = SweepPath(project["entity"]["name"], project["name"], SweepId(found["name"]))
-    url = f"{door.url.rstrip('/')}/{path.entity}/{path.project}/sweeps/{path.sweep_id}"
+    url = f"{client.url.rstrip('/')}/{path.entity}/{path.project}/sweeps/{path.sweep_id}"
     return OpenedSweep(path, url, dict(yaml.safe_load(found["config"]) or {}), found["state"])
 
 
-def _create(door: ServerClient, order: SweepRequest, environment: Mapping[str, str]) -> Any:
+def _create(client: ServerClient, order: SweepRequest, environment: Mapping[str, str]) -> Any:
     entity, project = order.home
     variables = {
         "config": yaml.dump(_with_distributions(order.configuration or {}), Dumper=_Dumper),
         "entity": entity or client_setting("entity", environment).value,
         "project": project or client_setting("project", environment).value,
     }
-    return door.ask_graphql(CREATE, variables)["upsertSweep"]["sweep"]
+    return client.ask_graphql(CREATE, variables)["upsertSweep"]["sweep"]
 
 
-def _find(door: ServerClient, order: SweepRequest, environment: Mapping[str, str]) -> Any:
+def _find(client: ServerClient, order: SweepRequest, environment: Mapping[str, str]) -> Any:
     entity, project = order.home
     name = str(order.sweep_id).rpartition("/")[2]
     variables = {
@@ -378,13 +378,13 @@ def _find(door: ServerClient, order: SweepRequest, environment: Mapping[str, str
         "entity": entity or environment.get("WANDB_ENTITY"),
         "project": project or environment.get("WANDB_PROJECT") or DEFAULT_PROJECT,
     }
-    answer = door.ask_graphql(_FIND, variables)["project"]
+    answer = client.ask_graphql(_FIND, variables)["project"]
     found = answer and answer["sweep"]
     if not found:
         where = "/".join(filter(None, [variables["entity"], variables["project"], name]))
-        raise BackendError(f"{door.url}: there is no sweep {where}")
+        raise BackendError(f"{client.url}: there is no sweep {where}")
     if order.reopens and found["state"] == FINISHED:
-        return door.ask_graphql(_REOPEN, {"id": name})["upsertSweep"]["sweep"]
+        return client.ask_graphql(_REOPEN, {"id": name})["upsertSweep"]["sweep"]
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.client.base import OpenedSweep, SweepRequest
-from parallel_hpo.client.calls import open_sweep, send_rest, why_out_of_reach
+from parallel_hpo.client.calls import connection_problem, open_sweep, send_rest
 from parallel_hpo.client.credentials import Credentials
 from parallel_hpo.client.run_file import RunCopy, RunLines, write_run_file
 from parallel_hpo.core.types import SweepId, SweepPath
@@ -84,7 +84,7 @@ def look(credentials: Credentials, sought: UploadQuery) -> UploadedState | str:
     """Return an upload's state at the destination, or why the server can't be used."""
     import wandb
 
-    if problem := why_out_of_reach(credentials, instead=""):
+    if problem := connection_problem(credentials, instead=""):
         return problem
     api: Any = wandb.Api()
     entity = sought.entity or str(api.default_entity)

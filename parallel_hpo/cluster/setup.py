@@ -39,7 +39,7 @@ from parallel_hpo.devices.library import no_library, opened
 from parallel_hpo.devices.placing import SlotAssignment, SweepDevices
 from parallel_hpo.pickling.main import name_of, pack_main
 from parallel_hpo.processes.pool import ChildCalls
-from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.processes.reaper import MARK, new_owner_id
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.launch_record import LaunchSettings
@@ -207,7 +207,7 @@ def lead(
             control=control,
             clock=clock,
             jitter=random.random,
-            mark=make_mark(),
+            mark=new_owner_id(),
             began=clock(),
             resumes=launch.resume is not None,
             keep_configuration=launch.keep_configuration,
@@ -244,7 +244,7 @@ def create_sweep(
             control=control,
             clock=time.monotonic,
             jitter=random.random,
-            mark=make_mark(),
+            mark=new_owner_id(),
             began=time.monotonic(),
         )
         there = SessionSetup(setting, environment, stack).open({})

@@ -42,7 +42,7 @@ from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import AT_ONCE, PoolEvent
 from parallel_hpo.core.types import Program, Target, sweep_id_of
 from parallel_hpo.count.policy import Share
-from parallel_hpo.processes.reaper import make_mark
+from parallel_hpo.processes.reaper import new_owner_id
 from parallel_hpo.records.folders import working_folder
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
@@ -100,7 +100,7 @@ class ShareFollower:
             control=control,
             clock=time.monotonic,
             jitter=random.random,
-            mark=make_mark(),
+            mark=new_owner_id(),
             began=time.monotonic(),
             share=part.share,
             name=main,

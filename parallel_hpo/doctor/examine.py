@@ -45,7 +45,7 @@ from parallel_hpo.doctor.machine import (
 from parallel_hpo.pickling.main import pack_main
 from parallel_hpo.pickling.payload import from_text, install_main
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
-from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.processes.reaper import MARK, new_owner_id
 from parallel_hpo.records.folders import working_folder
 from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.planning import count_cores, count_physical_cores, place_workers
@@ -59,7 +59,7 @@ def examine_target(
     section: HpoSection, main: Target | Program, environment: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Check in a child that `main` can be loaded and called in a worker, and pickled."""
-    own = {**environment, MARK: make_mark()}
+    own = {**environment, MARK: new_owner_id()}
     children = ChildPool(
         environment=own,
         fresh=section.start_method is StartMethod.SPAWN,

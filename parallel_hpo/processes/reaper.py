@@ -61,7 +61,7 @@ class OwnerId:
         return cls(int(pid), int(started[1:]), int(namespace), boot)
 
 
-def make_mark(token: str | None = None) -> str:
+def new_owner_id(token: str | None = None) -> str:
     """Return an owner id of this process, of letters, digits and underscores, as worker labels need.
 
     `token` is its end, for recognition; None: random.

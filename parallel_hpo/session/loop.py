@@ -343,7 +343,7 @@ class Loop:
             case ReportEnd(run_id, outcome, unsent):
                 server_calls.report_end(run_id, outcome, [Path(folder) for folder in unsent])
             case ReturnRuns(slot, keep):
-                server_calls.give_back(self._in_slot[slot].label, [keep] if keep else [])
+                server_calls.requeue_runs(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
                 server_calls.ask_sweep()
             case CheckAwaitedRuns():

@@ -33,7 +33,7 @@ from parallel_hpo.core.pool_messages import NODE_TOKEN, Join, Joined, NewPool, m
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.count.policy import Share
 from parallel_hpo.processes.pool import ChildCalls
-from parallel_hpo.processes.reaper import make_mark
+from parallel_hpo.processes.reaper import new_owner_id
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
@@ -303,7 +303,7 @@ class _Machine:
             control=control,
             clock=time.monotonic,
             jitter=random.random,
-            mark=make_mark(token),
+            mark=new_owner_id(token),
             began=self.began,
             name=None if isinstance(self.main, PickledMain) else self.main,
         )

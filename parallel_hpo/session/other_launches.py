@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from parallel_hpo.client.base import AwaitedRun, Backend
+from parallel_hpo.client.base import Backend, UnstartedRun
 from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.notices import Message
@@ -47,20 +47,20 @@ class OtherLaunches:
 
     def look(self) -> Iterator[Message]:
         """Return dead launches' runs to the server, and yield messages about awaited runs."""
-        for awaited in self._backend.awaited(self._path):
+        for awaited in self._backend.unstarted_runs(self._path):
             if not _is_of(awaited, self._mark):
                 yield from self._look_at(awaited)
 
-    def _look_at(self, awaited: AwaitedRun) -> Iterator[Message]:
+    def _look_at(self, awaited: UnstartedRun) -> Iterator[Message]:
         sibling = self._find(awaited)
         if sibling is not None and not sibling.alive:
-            self._backend.give_back(self._path, sibling.mark, sorted(sibling.begun))
+            self._backend.requeue_runs(self._path, sibling.mark, sorted(sibling.begun))
             yield Message(_what_was_left(awaited.run_id, sibling), warning=True)
         elif awaited.run_id not in self._announced:
             self._announced.add(awaited.run_id)
             yield Message(_what_is_awaited(awaited, sibling))
 
-    def _find(self, awaited: AwaitedRun) -> OtherLaunch | None:
+    def _find(self, awaited: UnstartedRun) -> OtherLaunch | None:
         """Return the launch whose worker has the run; None: an agent of another program has it."""
         if not awaited.label:
             return None
@@ -79,12 +79,12 @@ class OtherLaunches:
         return _without_ledger(awaited, all_read=all_read)
 
 
-def _is_of(awaited: AwaitedRun, mark: str) -> bool:
+def _is_of(awaited: UnstartedRun, mark: str) -> bool:
     """Return whether a worker of the session with this owner id has the run."""
     return awaited.label.startswith(f"{mark}_")
 
 
-def _without_ledger(awaited: AwaitedRun, *, all_read: bool) -> OtherLaunch:
+def _without_ledger(awaited: UnstartedRun, *, all_read: bool) -> OtherLaunch:
     """Return a launch without a folder: its owner id tells whether it is dead, and its runs are nobody's.
 
     If a ledger can't be read, it may be this launch's, with runs that stay its own.
@@ -108,7 +108,7 @@ def _what_was_left(run_id: RunId, sibling: OtherLaunch) -> str:
     return f"{sibling.name} was killed before it started run {run_id}, which is requeued"
 
 
-def _what_is_awaited(awaited: AwaitedRun, sibling: OtherLaunch | None) -> str:
+def _what_is_awaited(awaited: UnstartedRun, sibling: OtherLaunch | None) -> str:
     words = f"no more runs, except run {awaited.run_id}: waiting for"
     if sibling is not None:
         return f"{words} {sibling.name}, which has it and has not started it"

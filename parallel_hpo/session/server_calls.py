@@ -63,11 +63,11 @@ class ServerCalls:
         self._thread = threading.Thread(target=self._deliver, name="parallel_hpo-server_calls", daemon=True)
         self._thread.start()
 
-    def give_back(self, label: str, keep: Sequence[RunId]) -> None:
+    def requeue_runs(self, label: str, keep: Sequence[RunId]) -> None:
         """Return the runs that the dead worker `label` was issued and did not start."""
         self._submit(
             "what a worker was issued and did not start",
-            lambda: self._backend.give_back(self._path, label, keep),
+            lambda: self._backend.requeue_runs(self._path, label, keep),
         )
 
     def end_run(self, run_id: RunId, state: str, *, send_rest: bool) -> None:
@@ -130,14 +130,14 @@ class ServerCalls:
     def _ask(self) -> None:
         over = ""
         try:
-            over = self._backend.why_over(self._path)
+            over = self._backend.end_reason(self._path) or ""
         finally:
             with self._lock:
                 if not self._given_up:
                     self._post(SweepSeen(over))
 
     def _report_earlier_ends(self, ended: Mapping[RunId, Outcome]) -> None:
-        for run_id, state in self._backend.without_own_word(self._path).items():
+        for run_id, state in self._backend.unconfirmed_runs(self._path).items():
             if run_id in ended and STATES[ended[run_id]] != state:
                 self._backend.end_run(self._path, run_id, STATES[ended[run_id]])
 
@@ -199,7 +199,7 @@ def catch_up(
 ) -> None:
     """Return the runs that earlier sessions (`marks`) left, and report ends that the server lacks."""
     for mark in marks:
-        server_calls.give_back(mark, [run.run_id for run in earlier.reruns])
+        server_calls.requeue_runs(mark, [run.run_id for run in earlier.reruns])
     if marks:
         server_calls.report_earlier_ends(earlier.ended)
         for run_id, unsent in unsent_folders(folder, earlier.ended, last_starts):

@@ -31,7 +31,7 @@ from parallel_hpo.devices.placing import SlotAssignment, SweepDevices, open_driv
 from parallel_hpo.pickling.main import name_of, pack_main, weight_problem
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, base_environment, make_room_for
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
-from parallel_hpo.processes.reaper import MARK, make_mark, reap_leftovers
+from parallel_hpo.processes.reaper import MARK, new_owner_id, reap_leftovers
 from parallel_hpo.records.folders import file_system_problem, prepare_directory, working_folder
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
@@ -84,7 +84,7 @@ def supervise(
             control=control,
             clock=clock,
             jitter=jitter,
-            mark=make_mark(),
+            mark=new_owner_id(),
             began=clock(),
             share=launch.share,
             resumes=resumes,

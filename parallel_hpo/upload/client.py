@@ -17,7 +17,7 @@ from parallel_hpo.core.types import SweepPath
 from parallel_hpo.core.version import installed_client, release
 from parallel_hpo.processes.environment import LEAKED
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
-from parallel_hpo.processes.reaper import MARK, make_mark
+from parallel_hpo.processes.reaper import MARK, new_owner_id
 from parallel_hpo.upload.sending import UploadTask
 
 OF_A_RUN: Final = (
@@ -98,7 +98,7 @@ def client_in(folder: Path, environment: Mapping[str, str]) -> Iterator[Client]:
             " set WANDB_API_KEY or run `wandb login`, and set WANDB_BASE_URL for another server"
         )
     shared = {name: value for name, value in environment.items() if name not in OF_A_RUN}
-    own = {PACE: SENT_EVERY, **shared, "WANDB_DIR": str(folder), MARK: make_mark()}
+    own = {PACE: SENT_EVERY, **shared, "WANDB_DIR": str(folder), MARK: new_owner_id()}
     pool = ChildPool(environment=own, fresh=False, preload=_PRELOAD, sys_path=tuple(sys.path))
     pool.open()
     with closing(pool):

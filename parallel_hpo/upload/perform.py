@@ -89,16 +89,16 @@ class Upload:
         sweep: LocalSweep,
         destination: Destination,
         *,
-        door: RemoteBackend | None,
+        server: RemoteBackend | None,
         say: Say,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`door` is the destination if it is a server of ours; `say` prints a line; `wait` sleeps."""
+        """`server` is the destination if it is a server of ours; `say` prints a line; `wait` sleeps."""
         self._client = client
         self._source = source
         self._sweep = sweep
         self._destination = destination
-        self._door = door
+        self._server = server
         self._say = say
         self._wait = wait
         self._project = destination.project or sweep.path.project
@@ -206,14 +206,14 @@ class Upload:
 
         wandb client: `wandb sync` ends such a run with exit code 1.
         """
-        if self._door is None:
+        if self._server is None:
             return
         told = {
             run_id for run_id, run in found.runs.items() if run.state == RunState.CRASHED and run.is_closed
         }
         for run in self._sweep.runs:
             if run.state is RunState.CRASHED and run.run_id in known and run.run_id not in told:
-                self._door.end_run(target.path, RunId(run.run_id), RunState.CRASHED)
+                self._server.end_run(target.path, RunId(run.run_id), RunState.CRASHED)
 
     def _look_at_last(self, planned: Uploaded, errors: Collection[str]) -> UploadedState:
         """Look again, repeatedly if the server does not list everything yet."""

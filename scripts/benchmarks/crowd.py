@@ -126,7 +126,7 @@ def play(pipes: list[Connection], line: Connection) -> NoReturn:
 class NoServerCalls:
     """The part of ServerCalls that the loop uses."""
 
-    def give_back(self, _label: str, _keep: list[str]) -> None:
+    def requeue_runs(self, _label: str, _keep: list[str]) -> None:
         return
 
 

@@ -157,9 +157,9 @@ def test_a_sweep_that_is_not_there_is_an_error_in_words(backend: LocalBackend, r
 
 
 def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
-    assert backend.why_over(sweep.path) == ""
+    assert backend.end_reason(sweep.path) is None
     backend.finish_sweep(sweep.path)
-    assert backend.why_over(sweep.path) == "the sweep is finished"
+    assert backend.end_reason(sweep.path) == "the sweep is finished"
 
 
 def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
@@ -167,7 +167,7 @@ def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
 ) -> None:
     with closing(sqlite3.connect(folder / "server.db", timeout=DEADLINE_S)) as db, db:
         db.execute("DELETE FROM sweeps WHERE id = ?", [sweep.path.sweep_id])
-    assert backend.why_over(sweep.path) == "the sweep was deleted from its server"
+    assert backend.end_reason(sweep.path) == "the sweep was deleted from its server"
     backend.finish_sweep(sweep.path)
 
 
@@ -176,11 +176,11 @@ def test_what_a_dead_worker_was_issued_is_given_to_the_next(
 ) -> None:
     run = issued(backend, sweep, "worker_1")
     other = issued(backend, sweep, "worker_2")
-    assert [(each.run_id, each.label) for each in backend.awaited(sweep.path)] == [
+    assert [(each.run_id, each.label) for each in backend.unstarted_runs(sweep.path)] == [
         (run, "worker_1"),
         (other, "worker_2"),
     ]
-    backend.give_back(sweep.path, "worker_1", [])
+    backend.requeue_runs(sweep.path, "worker_1", [])
     assert issued(backend, sweep, "worker_3") == run
     assert other != run
 
@@ -189,7 +189,7 @@ def test_a_dead_workers_run_that_is_to_be_kept_is_given_to_nobody(
     backend: LocalBackend, sweep: OpenedSweep
 ) -> None:
     run = issued(backend, sweep, "worker_1")
-    backend.give_back(sweep.path, "worker_1", [RunId(run)])
+    backend.requeue_runs(sweep.path, "worker_1", [RunId(run)])
     assert issued(backend, sweep, "worker_2") != run
 
 
@@ -207,8 +207,8 @@ def test_a_server_that_is_killed_comes_back_at_the_same_address_and_knows_all(
     killed = server_of(psutil.Process(), tmp_path / "data")
     killed.kill()
     killed.wait(DEADLINE_S)
-    assert own.why_over(sweep.path) == ""
-    own.give_back(sweep.path, "worker_1", [])
+    assert own.end_reason(sweep.path) is None
+    own.requeue_runs(sweep.path, "worker_1", [])
     assert issued(own, sweep, "worker_2") == run
     assert own.client_environment("worker_1")["WANDB_BASE_URL"] == address
     assert server_of(psutil.Process(), tmp_path / "data") != killed

@@ -21,8 +21,8 @@ from tests.threads import answering_in_a_thread
 ASK = """
 import os
 from parallel_hpo.client.credentials import find_credentials
-from parallel_hpo.client.calls import why_out_of_reach
-print(why_out_of_reach(find_credentials(os.environ)))
+from parallel_hpo.client.calls import connection_problem
+print(connection_problem(find_credentials(os.environ)) or "")
 """
 
 StopRequest = Callable[..., str]

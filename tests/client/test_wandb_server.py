@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.client.base import OpenedSweep, SweepRequest
-from parallel_hpo.client.calls import why_out_of_reach
+from parallel_hpo.client.calls import connection_problem
 from parallel_hpo.client.choose import WandbBackend
 from parallel_hpo.client.credentials import Credentials
 from parallel_hpo.core.errors import BackendError
@@ -53,7 +53,7 @@ class Answering(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-CHECK = "parallel_hpo.client.calls:why_out_of_reach"
+CHECK = "parallel_hpo.client.calls:connection_problem"
 
 
 class CallsSent:
@@ -68,7 +68,7 @@ class CallsSent:
         self, function: str, arguments: tuple[Any, ...], environment: Mapping[str, str], limit_s: float
     ) -> object:
         if function == CHECK:
-            return why_out_of_reach(*arguments)
+            return connection_problem(*arguments)
         self.sent.append((function, arguments, dict(environment)))
         if self.error:
             raise BackendError(self.error)
@@ -177,7 +177,7 @@ def test_what_the_client_says_is_told_with_the_address() -> None:
 @pytest.mark.parametrize(
     ("ask", "function"),
     [
-        (lambda backend: backend.why_over(OPENED.path), "why_over"),
+        (lambda backend: backend.end_reason(OPENED.path), "end_reason"),
         (lambda backend: backend.finish_sweep(OPENED.path), "finish_sweep"),
     ],
 )

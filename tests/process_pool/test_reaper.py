@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallel_hpo.processes.reaper import MARK, OwnerId, make_mark, reap_leftovers
+from parallel_hpo.processes.reaper import MARK, OwnerId, new_owner_id, reap_leftovers
 from tests.process_pool.pooling import DEADLINE_S, is_gone
 
 SUPERVISOR = """
-from parallel_hpo.processes.reaper import make_mark
+from parallel_hpo.processes.reaper import new_owner_id
 
-print(make_mark(), flush=True)
+print(new_owner_id(), flush=True)
 input()
 """
 
@@ -76,7 +76,7 @@ def expect_killed(process: subprocess.Popen[str]) -> None:
 
 
 def test_a_mark_is_of_letters_digits_and_underscores_and_never_the_same() -> None:
-    first, second = make_mark(), make_mark()
+    first, second = new_owner_id(), new_owner_id()
     assert first != second
     assert first.replace("_", "").isalnum()
     assert first.startswith(f"{os.getpid()}_")
@@ -111,7 +111,7 @@ def test_a_supervisor_whose_pid_is_anothers_now_is_dead(pair: Pair) -> None:
 
 
 def test_a_mark_is_reckoned_from_the_boot_and_not_by_a_clock_that_can_be_set() -> None:
-    mark = OwnerId.read(make_mark())
+    mark = OwnerId.read(new_owner_id())
     assert mark is not None
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     assert (mark.pid, mark.started) == (os.getpid(), ticks)
@@ -151,7 +151,7 @@ def test_what_a_dead_supervisor_had_leaves_no_folder_where_its_temporary_ones_ar
     pair: Pair, tmp_path: Path
 ) -> None:
     """Which need not be where ours are; killed, it can't remove them itself."""
-    left, kept = tmp_path / f"parallel_hpo-{pair.mark}-x", tmp_path / f"parallel_hpo-{make_mark()}-y"
+    left, kept = tmp_path / f"parallel_hpo-{pair.mark}-x", tmp_path / f"parallel_hpo-{new_owner_id()}-y"
     with pair.child(pair.mark, TMPDIR=str(tmp_path)) as child:
         left.mkdir()
         kept.mkdir()

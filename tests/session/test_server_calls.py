@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.client.base import AwaitedRun, OpenedSweep, RunCall, SweepRequest
+from parallel_hpo.client.base import OpenedSweep, RunCall, SweepRequest, UnstartedRun
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.types import Outcome, RunId, StopKind, SweepId, SweepPath
@@ -30,7 +30,7 @@ class RecordingBackend:
     error: str = ""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     open_runs: dict[RunId, str] = field(default_factory=dict)
-    others: list[AwaitedRun] = field(default_factory=list)
+    others: list[UnstartedRun] = field(default_factory=list)
     name = title = "recording"
     keeps_login = False
 
@@ -58,22 +58,22 @@ class RecordingBackend:
     def client_environment(self, label: str) -> Mapping[str, str]:
         return {}
 
-    def why_over(self, path: SweepPath) -> str:
-        self._take("why_over")
+    def end_reason(self, path: SweepPath) -> str:
+        self._take("end_reason")
         return "the sweep is finished"
 
-    def give_back(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
-        self._take("give_back", label, *keep)
+    def requeue_runs(self, path: SweepPath, label: str, keep: Sequence[RunId]) -> None:
+        self._take("requeue_runs", label, *keep)
 
     def end_run(self, path: SweepPath, run_id: RunId, state: str) -> None:
         self._take("end_run", run_id, state)
 
-    def without_own_word(self, path: SweepPath) -> Mapping[RunId, str]:
-        self._take("without_own_word")
+    def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
+        self._take("unconfirmed_runs")
         return self.open_runs
 
-    def awaited(self, path: SweepPath) -> Sequence[AwaitedRun]:
-        self._take("awaited")
+    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
+        self._take("unstarted_runs")
         return self.others
 
     def send_rest(self, folder: Path) -> None:
@@ -159,7 +159,7 @@ def test_ends_that_an_earlier_launch_could_not_tell_are_told_and_no_others(tmp_p
     ended = {RunId("lost"): Outcome.CRASHED, RunId("known"): Outcome.CRASHED}
     line.server_calls.report_earlier_ends(ended | {RunId("strange"): Outcome.FINISHED})
     assert line.asked() == [
-        ("without_own_word",),
+        ("unconfirmed_runs",),
         ("end_run", "lost", "crashed"),
         ("end_run", "strange", "finished"),
     ]
@@ -183,7 +183,7 @@ def test_what_a_look_at_the_server_finds_is_said_and_a_server_that_is_away_is_bo
     line = Line(tmp_path)
     line.server_calls.look(lambda: [Message("found")])
     line.backend.error = "away"
-    line.server_calls.look(lambda: [Message(awaited.host) for awaited in line.backend.awaited(PATH)])
+    line.server_calls.look(lambda: [Message(awaited.host) for awaited in line.backend.unstarted_runs(PATH)])
     line.server_calls.ask_sweep()
     line.server_calls.close()
     assert line.told[:2] == [Message("found"), Message("the sweep server did not answer: away", warning=True)]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.client.base import AwaitedRun
+from parallel_hpo.client.base import UnstartedRun
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Outcome, RunId, Slot
-from parallel_hpo.processes.reaper import make_mark
+from parallel_hpo.processes.reaper import new_owner_id
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.other_launches import OtherLaunches
@@ -24,12 +24,12 @@ DEAD = "12_t34_56_boot_aa"
 OURS = "12_t99_56_boot_bb"
 
 
-def of(mark: str) -> AwaitedRun:
+def of(mark: str) -> UnstartedRun:
     """RUN, which slot 0 of the supervisor with this mark has."""
-    return AwaitedRun(RUN, f"{mark}_0_1" if mark else "", "elsewhere")
+    return UnstartedRun(RUN, f"{mark}_0_1" if mark else "", "elsewhere")
 
 
-def look(directory: Path, *others: AwaitedRun) -> tuple[list[tuple[str, ...]], list[Message]]:
+def look(directory: Path, *others: UnstartedRun) -> tuple[list[tuple[str, ...]], list[Message]]:
     """Look once; return what the backend was told, and what is said."""
     backend = RecordingBackend(others=list(others))
     said = list(OtherLaunches(backend, PATH, directory=directory, mark=OURS).look())
@@ -55,7 +55,7 @@ def begin(folder: Path, run_id: RunId, **end: Any) -> None:
 def test_what_a_killed_share_had_not_begun_is_given_out_again_and_said(tmp_path: Path, share: Path) -> None:
     begin(share, RunId("other"))
     told, (message,) = look(tmp_path, of(DEAD))
-    assert told == [("give_back", DEAD, "other")]
+    assert told == [("requeue_runs", DEAD, "other")]
     assert message.warning
     assert message.text.startswith(f"share 1/2 was killed before it started run {RUN}")
 
@@ -66,7 +66,7 @@ def test_what_a_killed_share_had_begun_stays_its_own(
 ) -> None:
     begin(share, RUN, **end)
     told, (message,) = look(tmp_path, of(DEAD))
-    assert told == [("give_back", DEAD, RUN)]
+    assert told == [("requeue_runs", DEAD, RUN)]
     assert "the next launch of that share continues it" in message.text
 
 
@@ -77,7 +77,7 @@ def test_a_living_share_keeps_what_it_was_given_however_slow_it_is(tmp_path: Pat
         said = [*siblings.look(), *siblings.look()]
     words = "waiting for share 1/2, which has it and has not started it"
     assert [message.text for message in said] == [f"no more runs, except run {RUN}: {words}"]
-    assert backend.asked == [("awaited",)] * 2
+    assert backend.asked == [("unstarted_runs",)] * 2
 
 
 def test_what_our_own_workers_have_is_no_matter(tmp_path: Path, share: Path) -> None:
@@ -95,13 +95,13 @@ def test_a_launch_without_a_ledger_is_known_by_its_mark(tmp_path: Path, share: P
         [
             sys.executable,
             "-c",
-            f"from {make_mark.__module__} import make_mark; print(make_mark())",
+            f"from {new_owner_id.__module__} import new_owner_id; print(new_owner_id())",
         ],
         check=True,
         capture_output=True,
         text=True,
     ).stdout.strip()
-    assert look(tmp_path, of(dead))[0] == [("give_back", dead)]
-    assert look(tmp_path, of(make_mark()))[0] == []
+    assert look(tmp_path, of(dead))[0] == [("requeue_runs", dead)]
+    assert look(tmp_path, of(new_owner_id()))[0] == []
     (share / LEDGER).write_text("no ledger at all, but long enough to be seen as none" * 20)
     assert look(tmp_path, of(dead))[0] == []

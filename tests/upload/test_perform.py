@@ -56,7 +56,7 @@ class Told(Client):
 def performed(client: Client, waited: list[float]) -> Uploaded:
     place = Destination(None, None)
     upload = Upload(
-        client, SourceDatabase("db"), SWEEP, place, door=None, say=lambda _: None, wait=waited.append
+        client, SourceDatabase("db"), SWEEP, place, server=None, say=lambda _: None, wait=waited.append
     )
     return upload.perform(Path("folder"))
 

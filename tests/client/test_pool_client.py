@@ -36,15 +36,15 @@ def sweep() -> str:
     return uuid4().hex[:8]
 
 
-def door_of(url: str, sweep: str) -> PoolClient:
+def client_of(url: str, sweep: str) -> PoolClient:
     """A head's, with the sweep's own key; the pool is made."""
-    door = PoolClient(url, worker_key(KEY, SUPERVISOR, sweep), sweep)
-    door.create(new_pool(sweep))
-    return door
+    client = PoolClient(url, worker_key(KEY, SUPERVISOR, sweep), sweep)
+    client.create(new_pool(sweep))
+    return client
 
 
 def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str, sweep: str) -> None:
-    head = door_of(url, sweep)
+    head = client_of(url, sweep)
     joined = head.join(machine("gpu1"))
     node = PoolClient(url, joined.key, sweep)
     assert node.exchange(told(joined.epoch, 1, wants=1)).granted == 1
@@ -58,12 +58,12 @@ def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str, 
 
 
 def test_a_pool_is_read_as_it_was_made_and_none_where_there_is_none(url: str, sweep: str) -> None:
-    assert door_of(url, sweep).facts() == new_pool(sweep)
+    assert client_of(url, sweep).facts() == new_pool(sweep)
     assert PoolClient(url, KEY, "other").facts() is None
 
 
 def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str, sweep: str) -> None:
-    head = door_of(url, sweep)
+    head = client_of(url, sweep)
     head.stop(SweepEnd("Ctrl-C", 130, StopKind.INTERRUPT))
     with pytest.raises(PoolOverError, match="Ctrl-C") as caught:
         head.join(machine())
@@ -75,12 +75,12 @@ def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str, swe
 def test_a_machine_with_other_software_hears_both(url: str, sweep: str) -> None:
     wants = replace(machine(), versions=replace(VERSIONS, parallel_hpo="9.9"))
     with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the head") as caught:
-        door_of(url, sweep).join(wants)
+        client_of(url, sweep).join(wants)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
 def test_a_node_that_is_lost_for_certain_is_gone(url: str, sweep: str) -> None:
-    head = door_of(url, sweep)
+    head = client_of(url, sweep)
     joined = head.join(machine("gpu1"))
     head.lost(NodeLost("gpu1", returned=True))
     assert PoolClient(url, joined.key, sweep).exchange(told(joined.epoch, 1)).gone
@@ -96,11 +96,11 @@ def test_a_key_that_is_not_good_for_it_is_refused_in_the_servers_words(url: str,
 
 def test_a_server_that_does_not_answer_is_away_within_the_time_given() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        door = PoolClient(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, "s", limit_s=0.2)
+        client = PoolClient(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, "s", limit_s=0.2)
         with pytest.raises(ServerAwayError, match="timed out"):
-            door.facts()
+            client.facts()
     with pytest.raises(ServerAwayError, match="refused"):
-        door.facts()
+        client.facts()
 
 
 def test_a_server_that_is_being_started_is_asked_again_and_that_it_is_away_is_said_once() -> None:
