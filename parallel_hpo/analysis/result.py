@@ -234,12 +234,13 @@ def result_of(known: KnownSweep) -> SweepResult:
     summaries = list(_summaries(known.folder))
     facts = known.facts
     ended = not known.supervised and "exit_code" in facts and not known.number(None)
+    state = UNDER_WAY if known.supervised else CUT if known.of_pool is None else NOBODY
     closing = SweepConclusion(
         sweep_id=known.sweep_id,
         sweep_url=facts.get("url", ""),
         backend=facts.get("backend", ""),
         count=known.count,
-        stop_reason=facts["stop_reason"] if ended else UNDER_WAY if known.supervised else _why_open(known),
+        stop_reason=facts["stop_reason"] if ended else state,
         exit_code=facts["exit_code"] if ended else ExitCode.RESUMABLE,
         duration_s=_took_s(known, summaries),
         phantoms=tuple(run_id for summary in summaries for run_id in summary.get("phantoms", ())),
@@ -248,10 +249,6 @@ def result_of(known: KnownSweep) -> SweepResult:
         folder=str(known.folder),
     )
     return summarise(known.runs, known.workers, closing, machines=known.machines, is_over=False)
-
-
-def _why_open(known: KnownSweep) -> str:
-    return CUT if known.of_pool is None else NOBODY
 
 
 def _summaries(folder: Path) -> Iterator[dict[str, Any]]:

@@ -32,8 +32,8 @@ class WandbBackend:
 
     def open(
         self,
-        on_lost: Callable[[str], None] = lambda why: None,
-        on_trouble: Callable[[str], None] = lambda why: None,
+        on_lost: Callable[[str], None] = lambda reason: None,
+        on_trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """Do nothing: the client waits for an unreachable server by itself."""
 

@@ -172,8 +172,8 @@ class LocalBackend(OwnServerBackend):
 
     def open(
         self,
-        on_lost: Callable[[str], None] = lambda why: None,
-        on_trouble: Callable[[str], None] = lambda why: None,
+        on_lost: Callable[[str], None] = lambda reason: None,
+        on_trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """Start the server and the thread that watches it."""
         self._on_lost = on_lost
@@ -193,8 +193,8 @@ class LocalBackend(OwnServerBackend):
     def wait_until_up(self) -> None:
         """Wait until the server answers; raises BackendError if it does not start."""
         if not self._answers.wait(START_LIMIT_S) or self._error:
-            why = self._error or f"no answer within {START_LIMIT_S:g} s"
-            raise BackendError(f"the embedded sweep server did not start: {why}; its log is {self._log}")
+            reason = self._error or f"no answer within {START_LIMIT_S:g} s"
+            raise BackendError(f"the embedded sweep server did not start: {reason}; its log is {self._log}")
 
     def address_of(self, page: str) -> str:
         """Return the URL of a page by its path, once the server answers."""
@@ -344,15 +344,15 @@ class RemoteBackend(OwnServerBackend):
     ) -> None:
         self._key = key
         self._closing = threading.Event()
-        client = ServerClient(key, self._closing, lambda: "", away_limit_s=away_limit_s, url=url)
+        client = ServerClient(key, self._closing, lambda: None, away_limit_s=away_limit_s, url=url)
         super().__init__(client, directory, environment)
         if keys.may_be_master_key(key):
             self._ticket_key = keys.ticket_key(key)
 
     def open(
         self,
-        on_lost: Callable[[str], None] = lambda why: None,
-        on_trouble: Callable[[str], None] = lambda why: None,
+        on_lost: Callable[[str], None] = lambda reason: None,
+        on_trouble: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """Do nothing: the server runs already, and requests wait for it."""
 

@@ -175,19 +175,19 @@ class ServerClient:
         self,
         key: str,
         closing: threading.Event,
-        why_lost: Callable[[], str],
+        lost_reason: Callable[[], str | None],
         *,
         away_limit_s: float = AWAY_LIMIT_S,
         url: str = "",
     ) -> None:
-        """`closing` ends every wait; `why_lost` returns why the server is gone for good, or ''.
+        """`closing` ends every wait; `lost_reason` returns why the server is gone for good, or None.
 
         `url` may be set later for a server on this machine.
         """
         self.url = url
         self._key = key
         self._closing = closing
-        self._why_lost = why_lost
+        self._lost_reason = lost_reason
         self._away_limit_s = away_limit_s
         self._away_since: float | None = None
         self._server: ServerConnection | None = None
@@ -217,10 +217,10 @@ class ServerClient:
             except ServerRefusedError as error:
                 if method == "GET" and error.status == _NOT_THERE:
                     return None
-                raise BackendError(self._why_lost() or str(error)) from None
+                raise BackendError(self._lost_reason() or str(error)) from None
             except ServerAwayError as error:
-                if self._why_lost() or self._closing.is_set() or self._is_away_for_long():
-                    raise BackendError(self._why_lost() or str(error)) from None
+                if self._lost_reason() or self._closing.is_set() or self._is_away_for_long():
+                    raise BackendError(self._lost_reason() or str(error)) from None
                 self._closing.wait(RETRY_S)
 
     def _is_away_for_long(self) -> bool:
@@ -297,11 +297,11 @@ class PoolClient:
         except ServerRefusedError as error:
             if error.status != _CONFLICT:
                 raise
-            why = str(error.answer.get("error", error))
+            reason = str(error.answer.get("error", error))
             if "ends" in error.answer:
                 ends = read(SweepEnd, error.answer["ends"])
-                raise PoolOverError(why, ends_with=ends.exit_code) from None
-            raise ConfigError(why) from None
+                raise PoolOverError(reason, ends_with=ends.exit_code) from None
+            raise ConfigError(reason) from None
 
     def exchange(self, request: Exchange) -> Granted:
         """Send a node's regular request and return the answer."""

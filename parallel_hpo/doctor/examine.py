@@ -89,17 +89,17 @@ def examine_target(
         yield good("metric", words)
 
 
-def try_target(main: Target | Program) -> tuple[str, str]:
-    """Return why `main` can't be called, and why it can't be pickled; each '' if it can. Runs in a child."""
+def try_target(main: Target | Program) -> tuple[str | None, str | None]:
+    """Return why `main` can't be called, and why it can't be pickled; None if it can. Runs in a child."""
     unfit = main_problem(main)
     if unfit or isinstance(main, Program):
-        return unfit, ""
+        return unfit, None
     try:
         with ExitStack() as stack:
             pack_main(load_main(main), stack)
     except TargetError as error:
-        return "", str(error)
-    return "", ""
+        return None, str(error)
+    return None, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ def note_main(
     It is not kept if it contains one of `secrets`.
     """
     if name is None and isinstance(main, PickledMain):
-        return {"main": None, "main_not_kept": keep(main, folder, secrets)}
+        return {"main": None, "main_not_kept": keep(main, folder, secrets) or ""}
     return {"main": {"kind": type(name).__name__} | asdict(name or main), "main_not_kept": ""}
 
 
@@ -241,8 +241,8 @@ def from_fact(fact: Mapping[str, Any]) -> Target | Program:
     return Target(fact["file"], fact["function"], tuple(fact["argv"]))
 
 
-def keep(main: PickledMain, folder: Path, secrets: Iterable[str]) -> str:
-    """Keep a `main` without a name in a folder; return why it was not kept, or ''."""
+def keep(main: PickledMain, folder: Path, secrets: Iterable[str]) -> str | None:
+    """Keep a `main` without a name in a folder; return why it was not kept, or None."""
     if main.size > MOST_BYTES:
         return f"it takes {main.size / 10**6:.0f} MB"
     data = _read(main.payload)
@@ -253,7 +253,7 @@ def keep(main: PickledMain, folder: Path, secrets: Iterable[str]) -> str:
         _write(folder / DATA, data)
         main = replace(main, payload=replace(main.payload, path=str(folder / DATA)))
     _write(folder / FILE, pickle.dumps(main))
-    return ""
+    return None
 
 
 def kept_in(folder: Path) -> PickledMain | None:

@@ -87,9 +87,9 @@ class LocalSweep:
     uses: tuple[ArtifactUse, ...]
 
 
-def read_sweep(world: AppContext, sweep_id: str) -> LocalSweep | None:
+def read_sweep(app: AppContext, sweep_id: str) -> LocalSweep | None:
     """Return the sweep of that id, or None."""
-    with world.database.read() as transaction:
+    with app.database.read() as transaction:
         sweep = sweeps.find(transaction, sweep_id)
         if sweep is None:
             return None

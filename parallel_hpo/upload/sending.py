@@ -44,21 +44,21 @@ class UploadTask:
 
 def send_runs(task: UploadTask) -> tuple[str, ...]:
     """Send the runs; return for each its error, or ''."""
-    with task.source.opened() as world:
-        return tuple(_send(world, task, send) for send in task.sends)
+    with task.source.opened() as app:
+        return tuple(_send(app, task, send) for send in task.sends)
 
 
-def _send(world: AppContext, task: UploadTask, send: RunUpload) -> str:
-    with TemporaryDirectory(dir=task.folder) as temporary, world.database.read() as transaction:
+def _send(app: AppContext, task: UploadTask, send: RunUpload) -> str:
+    with TemporaryDirectory(dir=task.folder) as temporary, app.database.read() as transaction:
         run = runs.find(transaction, send.run.row)
         if run is None:
             return "it was deleted here meanwhile"
         before = _line_before(transaction, run, send)
         folder = Path(temporary) / f"offline-run-19700101_000000-{run.name}"
         (folder / "files").mkdir(parents=True)
-        names = _copy_files(world, transaction, run, folder / "files") if send.whole else ()
+        names = _copy_files(app, transaction, run, folder / "files") if send.whole else ()
         try:
-            copy = _copy(world, transaction, run, task.target, send, names)
+            copy = _copy(app, transaction, run, task.target, send, names)
             uploading.send(folder, copy, _lines(transaction, run, send), before)
         except RuntimeError as error:
             return str(error)
@@ -67,11 +67,11 @@ def _send(world: AppContext, task: UploadTask, send: RunUpload) -> str:
     return ""
 
 
-def _copy_files(world: AppContext, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
+def _copy_files(app: AppContext, transaction: Transaction, run: Run, folder: Path) -> tuple[str, ...]:
     """Copy a run's files into its client's folder; copies, since the client writes into some of them."""
     names = []
     for file in files.of_run(transaction, run.id):
-        stored, own = FileRef(str(run.id), file.name).path_in(world.files), folder / file.name
+        stored, own = FileRef(str(run.id), file.name).path_in(app.files), folder / file.name
         if stored.is_file():
             own.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored, own)
@@ -80,7 +80,7 @@ def _copy_files(world: AppContext, transaction: Transaction, run: Run, folder: P
 
 
 def _copy(
-    world: AppContext,
+    app: AppContext,
     transaction: Transaction,
     run: Run,
     target: SweepPath,
@@ -104,7 +104,7 @@ def _copy(
         began_at=_began_at(transaction, run),
         exit_code=exit_code_of(send.run),
         files=names,
-        artifacts=tuple(_artifact(world, transaction, each) for each in logged if each is not None),
+        artifacts=tuple(_artifact(app, transaction, each) for each in logged if each is not None),
     )
 
 
@@ -157,8 +157,8 @@ def _console(texts: Iterable[str]) -> Iterator[ConsoleLine]:
         yield ConsoleLine(line.line, at, to_stderr=line.level == "error")
 
 
-def _artifact(world: AppContext, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
-    manifest = json.loads(manifest_of(artifact.id).path_in(world.files).read_text(encoding="utf-8"))
+def _artifact(app: AppContext, transaction: Transaction, artifact: Artifact) -> ArtifactCopy:
+    manifest = json.loads(manifest_of(artifact.id).path_in(app.files).read_text(encoding="utf-8"))
     aliases = artifact_collections.aliases_with_collections(transaction, artifact.id)
     return ArtifactCopy(
         name=artifact.collection.name,
@@ -172,7 +172,7 @@ def _artifact(world: AppContext, transaction: Transaction, artifact: Artifact) -
         ttl_s=artifact.ttl_s,
         manifest=manifest,
         files={
-            path: blob_of(entry["digest"]).path_in(world.files)
+            path: blob_of(entry["digest"]).path_in(app.files)
             for path, entry in manifest["contents"].items()
             if not entry.get("ref")
         },

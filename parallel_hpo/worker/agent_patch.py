@@ -130,11 +130,9 @@ def install(warn: Callable[[str], None]) -> HeartbeatTimer:
     Call `run_is_over` of the returned timer at the end of each run.
     """
     pace = HeartbeatTimer()
-    problem = _install_beat(pace)
-    if problem:
+    if problem := _install_beat(pace):
         warn(f"this version of wandb has {problem}: its agents keep their stock pace of a run every 5 s")
-    problem = _install_core_poll()
-    if problem:
+    if problem := _install_core_poll():
         warn(f"this version of wandb has {problem}: each run starts up to 0.2 s later")
     return pace
 
@@ -150,8 +148,8 @@ def import_early() -> None:
     platform.platform(aliased=True)
 
 
-def _install_beat(pace: HeartbeatTimer) -> str:
-    """Patch the agent's class with `pace`; return which internal has changed, or ''."""
+def _install_beat(pace: HeartbeatTimer) -> str | None:
+    """Patch the agent's class with `pace`; return which internal has changed, or None."""
     try:
         from wandb.agents.pyagent import Agent
     except ImportError:
@@ -168,7 +166,7 @@ def _install_beat(pace: HeartbeatTimer) -> str:
     inside._heartbeat = _telling(Agent._heartbeat, pace)
     for name in BEATING:
         logging.getLogger(name).addFilter(functools.partial(_note_failure, pace))
-    return ""
+    return None
 
 
 def _names_in(owner: type, method: str) -> tuple[str, ...]:
@@ -215,8 +213,8 @@ def _do_nothing_about(error: BaseException) -> None:
     """Ignore the error: nothing is registered."""
 
 
-def _install_core_poll() -> str:
-    """Shorten the wait for wandb-core's port file; return which internal has changed, or ''."""
+def _install_core_poll() -> str | None:
+    """Shorten the wait for wandb-core's port file; return which internal has changed, or None."""
     try:
         inside: Any = importlib.import_module("wandb.sdk.lib.service.service_port_file")
     except ImportError:
@@ -224,7 +222,7 @@ def _install_core_poll() -> str:
     if not isinstance(getattr(inside, "_SLEEP", None), types.BuiltinFunctionType):
         return "no service_port_file._SLEEP"
     inside._SLEEP = _sleep_briefly
-    return ""
+    return None
 
 
 def _sleep_briefly(seconds: float) -> None:

@@ -46,29 +46,29 @@ class ProcessCleanup:
     def __init__(self) -> None:
         self._ours = {child.pid for child in [*tree.children(), *_processes()]}
 
-    def end(self, error: BaseException | None) -> str:
-        """End the processes that the run left; return why this worker must be replaced, or ''.
+    def end(self, error: BaseException | None) -> str | None:
+        """End the processes that the run left; return why this worker must be replaced, or None.
 
         A replaced worker ends the rest at its exit. `error` is what `main` raised; its frames hold objects
         of `main`.
         """
         if not self._found():
-            return ""
+            return None
         if error is not None:
             traceback.clear_frames(error.__traceback__)
         end_executors()
         server = _fork_server()
         trackers = [tracker for tracker in _trackers() if self._has_left(tracker._pid)]
         kept = {getattr(server, "_forkserver_pid", None), *(tracker._pid for tracker in trackers)}
-        reason = self._end_unknown(kept) or (_shared_problem() if trackers else "")
-        if reason:
+        reason = self._end_unknown(kept) or (_shared_problem() if trackers else None)
+        if reason is not None:
             return reason
         if server is not None and self._has_left(server._forkserver_pid):
             _end_fork_server(server)
         for tracker in trackers:
             end_tracker(tracker)
         tree.kill_all_below(spare=self._is_ours)
-        return ""
+        return None
 
     def _is_ours(self, child: psutil.Process) -> bool:
         return child.pid in self._ours or is_own_core(child)
@@ -79,8 +79,8 @@ class ProcessCleanup:
     def _has_left(self, pid: int | None) -> bool:
         return any(child.pid == pid for child in self._found())
 
-    def _end_unknown(self, kept: Container[int | None]) -> str:
-        """End all processes but `kept`; return those that did not end with `main` in words, or ''."""
+    def _end_unknown(self, kept: Container[int | None]) -> str | None:
+        """End all processes but `kept`; return in words those that did not end with `main`, or None."""
         found = self._living(_processes())
         if found or any(_is_alive(child) for child in self._found() if child.pid not in kept):
             gc.collect()  # a pool held only by a reference cycle ends its processes now
@@ -97,7 +97,7 @@ class ProcessCleanup:
                     tree.kill_tree(child)
             for child in unknown:
                 tree.wait_or_kill(child, within_s=CORE_TIMEOUT_S if is_core(child) else tree.END_TIMEOUT_S)
-        return f"its run left processes: {', '.join(words)}" if words else ""
+        return f"its run left processes: {', '.join(words)}" if words else None
 
     def _living(self, processes: Iterable[Any]) -> list[Any]:
         return [process for process in processes if process.pid not in self._ours]
@@ -184,8 +184,8 @@ def end_tracker(tracker: Any) -> None:
         tracker._fd = tracker._pid = None
 
 
-def _shared_problem() -> str:
-    """Return what still uses shared memory or semaphores that their tracker would unlink, or ''."""
+def _shared_problem() -> str | None:
+    """Return what still uses shared memory or semaphores that their tracker would unlink, or None."""
     memory = getattr(sys.modules.get("multiprocessing.shared_memory"), "SharedMemory", ())
     semaphore = getattr(sys.modules.get("multiprocessing.synchronize"), "SemLock", ())
     gc.collect()
@@ -193,7 +193,7 @@ def _shared_problem() -> str:
         kind: type = type(held)  # not isinstance, for which some objects warn or raise
         if issubclass(kind, memory) or (issubclass(kind, semaphore) and held._semlock.name is not None):
             return f"its run left a {kind.__name__} of multiprocessing in use"
-    return ""
+    return None
 
 
 def _join_dropped_pools() -> None:

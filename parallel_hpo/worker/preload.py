@@ -106,27 +106,27 @@ def _prepare() -> None:
     prepare()
 
 
-def _import(name: str) -> str:
+def _import(name: str) -> str | None:
     try:
         importlib.import_module(name)
     except BaseException:  # noqa: BLE001 - a module may raise anything; the supervisor shows it
         return f"importing {name} failed:\n{traceback.format_exc()}"
-    return ""
+    return None
 
 
-def _runtime_problem(name: str) -> str:
+def _runtime_problem(name: str) -> str | None:
     found = find_runtime(_open_files())
-    if not found:
-        return ""
+    if found is None:
+        return None
     return (
         f"importing {name} has initialised a device's runtime (it opened {found}), which a forked worker"
         " can't use: leave it out"
     )
 
 
-def find_runtime(files: Iterable[str]) -> str:
-    """Return the open file that shows that CUDA or ROCm is initialised, or ''."""
-    return next((file for file in files if file in RUNTIME_FILES), "")
+def find_runtime(files: Iterable[str]) -> str | None:
+    """Return the open file that shows that CUDA or ROCm is initialised, or None."""
+    return next((file for file in files if file in RUNTIME_FILES), None)
 
 
 def _open_files() -> list[str]:

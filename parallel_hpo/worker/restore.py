@@ -143,11 +143,11 @@ PROBES: Final[Mapping[str, Callable[[], object]]] = {
 }
 
 
-def health_problem(probes: Mapping[str, Callable[[], object]] = PROBES) -> str:
-    """Return what the last run has broken in this process, or ''."""
+def health_problem(probes: Mapping[str, Callable[[], object]] = PROBES) -> str | None:
+    """Return what the last run has broken in this process, or None."""
     for what, probe in probes.items():
         try:
             probe()
         except BaseException as error:  # noqa: BLE001 - code patched by `main` may raise anything
             return f"its last run left {what} broken: {error_in_words(error)}"
-    return ""
+    return None

@@ -310,10 +310,10 @@ def perform(
     check: Callable[[], None],
     leftovers: ProcessCleanup,
     seed_parameter: str | None = None,
-) -> tuple[ClosedRun, StopRequest, str]:
+) -> tuple[ClosedRun, StopRequest, str | None]:
     """Execute one run and close it on the server.
 
-    Return the closed run, the request to stop, and why this process can't execute another run, or ''.
+    Return the closed run, the request to stop, and why this process can't execute another run, or None.
 
     Args:
         check: called after `main` and after closing; does not return if the worker can't continue.
@@ -335,10 +335,10 @@ def perform(
     closed = replace(close(verdict), traceback=text[-MOST_TRACEBACK_CHARS:])
     os.environ.pop("WANDB_RESUME", None)
     check()
-    worn = leftovers.end(error)
+    problem = leftovers.end(error)
     if changed:
-        worn = f"its last run has changed {', '.join(changed)}"
-    return closed, ask, worn or health_problem()
+        problem = f"its last run has changed {', '.join(changed)}"
+    return closed, ask, problem or health_problem()
 
 
 @contextmanager

@@ -50,8 +50,8 @@ def program_of(main: PickledMain | Target | Program) -> str:
     return sys.argv[0] if isinstance(main, Target) else ""
 
 
-def main_problem(main: PickledMain | Target | Program) -> str:
-    """Return why `main` can't be called in a worker, or ''. Called before the sweep is created."""
+def main_problem(main: PickledMain | Target | Program) -> str | None:
+    """Return why `main` can't be called in a worker, or None. Called before the sweep is created."""
     try:
         load_main(main)
     except TargetError as error:
@@ -59,7 +59,7 @@ def main_problem(main: PickledMain | Target | Program) -> str:
     except BaseException as error:  # noqa: BLE001 - user code may raise anything while it is loaded
         name = main if isinstance(main, Target | Program) else "main"
         return f"{name} can't be loaded in a worker: {error_in_words(error)}{_place(error)}"
-    return ""
+    return None
 
 
 def _place(error: BaseException) -> str:

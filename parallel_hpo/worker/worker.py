@@ -97,7 +97,7 @@ class Worker:
         self._connection = connection
         self._inbox: queue.SimpleQueue[Order | MainCall | AgentReturned | AgentLost] = queue.SimpleQueue()
         self._alive_at = 0.0
-        self._not_reusable = ""
+        self._reuse_problem: str | None = None
         """Why this process can't execute another run."""
         self._leaving = threading.Event()
         self._main_thread = MainThread()
@@ -209,7 +209,7 @@ class Worker:
             case Drain() | Interrupt() as order:
                 self._inbox.put(order)
                 return False
-        return not (self._leaving.is_set() or self._not_reusable)
+        return not (self._leaving.is_set() or self._reuse_problem)
 
     def _await_leave_to_start(self) -> Order:
         """Return the order about the run; other messages wait until after the run."""
@@ -227,12 +227,12 @@ class Worker:
             os.environ["WANDB_RESUME"] = "allow"  # keep data that was sent in the meantime
             report_end(exit_code)
             os.environ.pop("WANDB_RESUME", None)
-        self._not_reusable = _agent_problem(main_call)
-        if self._not_reusable:
-            self._inbox.put(AgentLost(self._not_reusable))
+        self._reuse_problem = _agent_problem(main_call)
+        if self._reuse_problem:
+            self._inbox.put(AgentLost(self._reuse_problem))
 
     def _perform_recorded(self, main_call: MainCall) -> None:
-        closed, ask, worn = perform(
+        closed, ask, problem = perform(
             self._main,
             main_call,
             self._main_thread,
@@ -240,7 +240,7 @@ class Worker:
             leftovers=self._leftovers,
             seed_parameter=self._spec.seed_parameter,
         )
-        self._not_reusable = worn or _agent_problem(main_call)
+        self._reuse_problem = problem or _agent_problem(main_call)
         verdict = closed.verdict
         unasked_failure = verdict.outcome is Outcome.FAILED and ask.who is StopSource.NOBODY
         self._report(
@@ -256,7 +256,7 @@ class Worker:
                 unsent=closed.unsent,
                 missing=closed.missing,
                 traceback=closed.traceback,
-                worn=self._not_reusable,
+                worn=self._reuse_problem or "",
             )
         )
 
@@ -297,7 +297,7 @@ class Worker:
         os._exit(code)
 
 
-def _agent_problem(main_call: MainCall) -> str:
-    """Return why the agent can't ask for another run, or ''."""
+def _agent_problem(main_call: MainCall) -> str | None:
+    """Return why the agent can't ask for another run, or None."""
     torn = HOOKS.torn_down and main_call.by_agent
-    return "wandb was torn down in it, which ended its agent's connection" if torn else ""
+    return "wandb was torn down in it, which ended its agent's connection" if torn else None

@@ -35,7 +35,7 @@ ASKED = replace(BY_ITSELF, project="asked", entity="you")
 
 
 def door_of(server: Server) -> ServerClient:
-    return ServerClient(server.said["api_key"], threading.Event(), lambda: "", url=server.said["url"])
+    return ServerClient(server.said["api_key"], threading.Event(), lambda: None, url=server.said["url"])
 
 
 def as_we_do(server: Server, order: SweepRequest, env: Mapping[str, str] = NOTHING) -> OpenedSweep:

@@ -33,13 +33,13 @@ def test_imports_travel_as_one_word() -> None:
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        (["/dev/null", "pipe:[1]"], ""),
-        (["/dev/nvidiactl", "/dev/nvidia0"], ""),
+        (["/dev/null", "pipe:[1]"], None),
+        (["/dev/nvidiactl", "/dev/nvidia0"], None),
         (["/dev/nvidiactl", "/dev/nvidia-uvm"], "/dev/nvidia-uvm"),
         (["/dev/kfd", "/dev/dri/renderD128"], "/dev/kfd"),
     ],
 )
-def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], found: str) -> None:
+def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], found: str | None) -> None:
     assert find_runtime(files) == found
 
 

@@ -145,7 +145,7 @@ def test_the_temporary_folder_and_the_limits_are_put_back() -> None:
 
 
 def test_a_process_that_nobody_has_touched_is_well() -> None:
-    assert health_problem() == ""
+    assert health_problem() is None
 
 
 def test_what_a_run_has_patched_is_named_with_its_error() -> None:
