@@ -16,7 +16,7 @@ import yaml
 
 from parallel_hpo import SweepResult
 from parallel_hpo.cli.app import app
-from parallel_hpo.config.section import HpoSection, known_keys
+from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ExitCode
 from tests.test_rooms import INNER_LEVELS, LEVELS
 from tests.test_rooms import ROOT as PACKAGE
@@ -79,8 +79,15 @@ def options(command: Any) -> list[str]:
     return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
 
 
-def test_the_docs_list_the_keys_of_the_hpo_section() -> None:
-    assert names_in_table_under("configuration.md", "The `hpo` section") == set(known_keys())
+def test_the_docs_describe_each_key_of_the_hpo_section_as_help_does() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| .* \| (.*) \|$", section(DOCS / "configuration.md", "The `hpo` section"), re.M
+    )
+    meanings = {key: meaning.replace("`", "") for key, meaning in rows}
+    for key, field in HpoSection.model_fields.items():
+        words = re.sub(r" \(default: .*\)\.$", ".", field.description or "").replace("`", "")
+        assert meanings.pop(key).startswith(words)
+    assert not meanings
 
 
 def test_the_docs_list_the_fields_of_the_result() -> None:

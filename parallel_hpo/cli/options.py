@@ -130,8 +130,6 @@ def _checked_share(share: Share, where: str) -> Share:
     raise UsageError(f"{where}: share {share.number} of {share.of}; allowed: 1 to {share.of} of 1 or more")
 
 
-ONLY_IN_FILES: Final = frozenset({"kind", "apply", "sweep_configuration"})
-"""Keys without an option."""
 _GIVEN: Final = "parallel_hpo.given"
 PANELS: Final[Mapping[str, tuple[str, ...]]] = {
     "Sweep": ("count", "seed", "seed_parameter", "project", "entity", "sweep_id", "backend"),

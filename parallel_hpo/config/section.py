@@ -299,11 +299,6 @@ def section_schema() -> dict[str, Any]:
     return HpoSection.model_json_schema()
 
 
-def known_keys() -> tuple[str, ...]:
-    """Return the section's keys, in the order of the table in docs/configuration.md."""
-    return tuple(HpoSection.model_fields)
-
-
 def is_text(key: str) -> bool:
     """Return whether a key's value is text, so that `2024` in the environment means "2024"."""
     field = HpoSection.model_fields.get(key)

@@ -57,7 +57,7 @@ def worker_key(master: str, label: str, sweep: str | None = None) -> str:
         if word is not None and not re.fullmatch(_WORD, word):
             raise ValueError(f"{what} {word!r}: 1 to 64 letters, digits or underscores")
     name = label if sweep is None else f"{label}.{sweep}"
-    return f"{name}-{_mac(master, name)}"
+    return f"{name}-{sign(master, name)}"
 
 
 def node_key(master: str, sweep: str, epoch: int) -> str:
@@ -73,7 +73,7 @@ def node_worker_key(node_key: str, label: str) -> str:
     if not re.fullmatch(_WORD, label):
         raise ValueError(f"worker label {label!r}: 1 to 64 letters, digits or underscores")
     name = f"{label}.{sweep}.{node}"
-    return f"{name}-{_mac(node_key, name)}"
+    return f"{name}-{sign(node_key, name)}"
 
 
 def may_be_master_key(key: str) -> bool:
@@ -101,7 +101,7 @@ def holder_of(master: str, key: str) -> Holder | None:
         return None
     label, sweep, epoch = words.groups()
     maker = master if epoch is None else node_key(master, sweep, int(epoch))
-    if not hmac.compare_digest(_mac(maker, name).encode(), mac.encode(errors="replace")):
+    if not hmac.compare_digest(sign(maker, name).encode(), mac.encode(errors="replace")):
         return None
     own = _NODE.fullmatch(label) if sweep is not None and epoch is None else None
     node = epoch if own is None else own[1]
@@ -112,8 +112,9 @@ def _label_of(epoch: int) -> str:
     return f"n{epoch}"
 
 
-def _mac(key: str, words: str) -> str:
-    return hmac.new(key.encode(), words.encode(), hashlib.sha256).hexdigest()
+def sign(key: str, words: str) -> str:
+    """Return the signature of a text, in hexadecimal."""
+    return hmac.new(key.encode(), words.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 PARAMETER: Final = "ticket"
@@ -139,13 +140,13 @@ class Ticket:
 
 def ticket_key(master: str) -> str:
     """Return the key that signs a server's tickets."""
-    return _mac(master, "tickets")
+    return sign(master, "tickets")
 
 
 def issue(key: str, now: float) -> str:
     """Return a new ticket, issued at `now` (seconds since the epoch)."""
     head = f"{int(now * 1000)}-{secrets.token_hex(8)}"
-    return f"{head}-{_mac(key, head)[:_SIGNATURE]}"
+    return f"{head}-{sign(key, head)[:_SIGNATURE]}"
 
 
 def with_ticket(address: str, key: str, now: float) -> str:
@@ -156,7 +157,7 @@ def with_ticket(address: str, key: str, now: float) -> str:
 def read(key: str, text: str) -> Ticket | None:
     """Return the ticket if it was signed with this key, of any age; else None."""
     parts = _TICKET.fullmatch(text)
-    if parts is None or not hmac.compare_digest(_mac(key, f"{parts[1]}-{parts[2]}")[:_SIGNATURE], parts[3]):
+    if parts is None or not hmac.compare_digest(sign(key, f"{parts[1]}-{parts[2]}")[:_SIGNATURE], parts[3]):
         return None
     return Ticket(int(parts[1]) / 1000, parts[2])
 
@@ -164,12 +165,12 @@ def read(key: str, text: str) -> Ticket | None:
 def viewing_pass(master: str, now: float) -> str:
     """Return a pass for a browser's cookie, valid from `now` on."""
     until = str(int(now + PASS_VALID_S))
-    return f"{until}-{_mac(_mac(master, 'viewing'), until)}"
+    return f"{until}-{sign(sign(master, 'viewing'), until)}"
 
 
 def may_view(master: str, given: str, now: float) -> bool:
     """Return whether `given` is a valid pass of this server."""
     parts = _PASS.fullmatch(given)
-    if parts is None or not hmac.compare_digest(_mac(_mac(master, "viewing"), parts[1]), parts[2]):
+    if parts is None or not hmac.compare_digest(sign(sign(master, "viewing"), parts[1]), parts[2]):
         return False
     return int(parts[1]) > now

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from parallel_hpo.core.messages import Consumption
 from parallel_hpo.core.types import Slot
 from parallel_hpo.devices.health import (
@@ -26,6 +24,7 @@ from parallel_hpo.devices.health import (
 from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, NoDriver, Usage
 from parallel_hpo.devices.mask import WorkerDevices
 from parallel_hpo.devices.sharing import Counter, DeviceMemorySeen, EnergyAccount, Reading, begin, end, update
+from parallel_hpo.processes.reaper import start_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,11 @@ class DeviceWatch:
 
     def _look(self, slot: Slot, wait: _Wait, now: float) -> DeviceClear | None:
         processes = self._processes(wait.device)
-        held = still_held(processes, strangers=frozenset(self._strangers), is_alive=_is_alive)
+        held = still_held(
+            processes,
+            strangers=frozenset(self._strangers),
+            is_alive=lambda pid: start_of(pid) is not None,
+        )
         if not held:
             return DeviceClear(slot)
         if now - wait.since < HANDOVER_LIMIT_S:
@@ -106,13 +109,6 @@ def _shares_of(usage: Usage, owner: Callable[[int], Slot | None]) -> list[Device
             held[slot] = held.get(slot, 0.0) + (process.used_mb or 0.0)
     room_mb = usage.total_mb - usage.used_mb + sum(held.values())
     return [DeviceMemorySeen(slot, used_mb, room_mb) for slot, used_mb in held.items()]
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.Error:
-        return False
 
 
 READ_EVERY_S: Final = 60.0

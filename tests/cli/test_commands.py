@@ -10,7 +10,7 @@ import pytest
 
 from parallel_hpo.cli.options import parse_target
 from parallel_hpo.cli.output import show_table
-from parallel_hpo.config.section import known_keys
+from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.types import Target
 from parallel_hpo.core.version import __version__
 from parallel_hpo.records.ledger import Ledger
@@ -24,7 +24,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def test_every_plain_key_of_the_section_is_an_option(command: Command) -> None:
     shown = command("run", "--help").stdout
-    missing = {key for key in known_keys() if f"--{key.replace('_', '-')} " not in shown}
+    missing = {key for key in HpoSection.model_fields if f"--{key.replace('_', '-')} " not in shown}
     assert missing == {"kind", "apply", "sweep_configuration"}
 
 
@@ -48,7 +48,7 @@ def test_the_version_is_printed_on_stdout(command: Command) -> None:
 
 def test_the_schema_is_printed_on_stdout(command: Command) -> None:
     done = command("schema")
-    assert set(json.loads(done.stdout)["properties"]) == set(known_keys())
+    assert set(json.loads(done.stdout)["properties"]) == set(HpoSection.model_fields)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -11,7 +11,6 @@ from parallel_hpo.config.section import (
     HpoSection,
     StartMethod,
     is_text,
-    known_keys,
     parse_section,
     section_schema,
 )
@@ -163,11 +162,11 @@ def test_a_section_cannot_be_changed() -> None:
 def test_free_text_is_told_from_numbers_and_choices() -> None:
     text = {"kind", "project", "entity", "sweep_id", "directory", "on_end", "on_failure"}
     text |= {"seed_parameter", "deadline"}
-    assert {key for key in known_keys() if is_text(key)} == text
+    assert {key for key in HpoSection.model_fields if is_text(key)} == text
 
 
 def test_the_schema_describes_every_key_in_a_line() -> None:
     properties = section_schema()["properties"]
-    assert set(properties) == set(known_keys())
+    assert set(properties) == set(HpoSection.model_fields)
     assert all(entry["description"] and "\n" not in entry["description"] for entry in properties.values())
     assert section_schema()["additionalProperties"] is False

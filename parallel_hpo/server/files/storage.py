@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from parallel_hpo.core.keys import sign
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.store import files, runs
 from parallel_hpo.server.store.files import File
@@ -126,7 +127,7 @@ def check_path(name: str) -> str:
 
 def _sign(master_key: str, ticket: FileTicket) -> str:
     message = f"{ticket.permission}\n{ticket.file_ref.folder}\n{ticket.expires}\n{ticket.file_ref.name}"
-    return hmac.new(master_key.encode(), message.encode(errors="replace"), hashlib.sha256).hexdigest()
+    return sign(master_key, message)
 
 
 _MAX_BYTES: Final = 50 * 2**30
