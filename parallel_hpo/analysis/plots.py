@@ -1,6 +1,6 @@
 """Plots of a sweep by `optuna.visualization`: each method returns a plotly figure.
 
-Parameters are named as in the study, with dots; where none is named, those that vary are drawn.
+Parameters are named as in the study, with dots; without names, those that vary are drawn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXTRA: Final = "plots"
 OPTUNA: Final = 5
-"""Before it, parallel coordinates left runs out that lack a parameter, and importances took a minute."""
+"""Minimum version of Optuna: earlier ones leave out runs without some parameter, and are slow."""
 
 
 class Plots:
@@ -38,11 +38,11 @@ class Plots:
         return f"<Plots of {len(tuple(self._sweep.runs))} runs: {', '.join(f'{name}()' for name in methods)}>"
 
     def history(self) -> Figure:
-        """Draw each run's value, and the best so far."""
+        """Draw the value of each run, and the best so far."""
         return self._draw("plot_optimization_history", target_name=self._metric)
 
     def importances(self, *parameters: str) -> Figure:
-        """Draw how much of the value's variation comes from each parameter."""
+        """Draw the importance of each parameter for the value."""
         values = {trial.value for trial in self._study.trials if trial.state.name == "COMPLETE"}
         if len(values) < 2:
             raise UsageError("importances need two finished runs with different values, and there are none")
@@ -67,11 +67,11 @@ class Plots:
         return self._draw("plot_rank", params=self._pair(parameters), target_name=self._metric)
 
     def edf(self) -> Figure:
-        """Draw which part of the runs has at most which value."""
+        """Draw the distribution function of the values."""
         return self._draw("plot_edf", target_name=self._metric)
 
     def timeline(self) -> Figure:
-        """Draw when each run began and ended, coloured by how it did."""
+        """Draw the start and end of each run, coloured by its outcome."""
         return self._draw("plot_timeline")
 
     def _draw(self, name: str, **options: Any) -> Figure:
@@ -90,7 +90,7 @@ class Plots:
         return to_study(self._sweep, storage=uncopied_storage())
 
     def _named(self, parameters: tuple[str, ...]) -> list[str] | None:
-        """Return the parameters to be drawn; None where no run has a value: Optuna draws nothing then."""
+        """Return the parameters to draw; None if no run has a value: Optuna draws nothing then."""
         points = [trial.params for trial in self._study.trials if trial.state.name == "COMPLETE"]
         if not points:
             return None

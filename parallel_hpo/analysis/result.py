@@ -1,6 +1,6 @@
-"""What became of a sweep: computed from its ledger, written to `summary.json`, returned to the caller.
+"""The result of a sweep: computed from its ledger, written to `summary.json`, returned to the caller.
 
-`parallel_hpo.load`: what a sweep's folder says of it, as the result that `optimize` returns.
+`parallel_hpo.load` reads it from the sweep's folder.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSummary:
-    """One slot: the runs that ended in it, and how often its worker was restarted."""
+    """One slot: the number of runs that ended in it, and of its worker's restarts."""
 
     slot: int
     device: str | None
     runs: int
     restarts: int
     machine: str | None = None
-    """Where it is; None: the sweep has one machine only."""
+    """Name of its machine; None: the sweep has only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineSummary:
-    """A machine of a sweep that has many: the runs that ended there, and all attempts that it made."""
+    """One of a sweep's machines: the number of runs that ended there, and of its attempts."""
 
     name: str
     runs: int
     attempts: int
     departure: str
-    """How it left, in words; '' while it takes part."""
+    """How it left, in words; '' while it is in the sweep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConclusion:
-    """What the ledger does not hold of a sweep that is over, but its summary does."""
+    """Facts of an ended sweep that are in its summary, but not in its ledger."""
 
     sweep_id: str
     sweep_url: str
@@ -70,14 +70,14 @@ class SweepConclusion:
     metric: str | None = None
     """The name of the sweep's metric."""
     goal: str = "minimize"
-    """Which value of it is the best: "minimize" or "maximize"."""
+    """Direction of the metric: "minimize" or "maximize"."""
     folder: str = ""
-    """Where the sweep's ledger, summary and logs are; '' where there was none yet."""
+    """Folder of the sweep's ledger, summary and logs; '' if there was none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult(SweepConclusion):
-    """What became of a sweep; finished + failed + crashed + stopped + lost = attempted.
+    """The result of a sweep; finished + failed + crashed + stopped + lost = attempted.
 
     `attempted` counts runs, `retried` the attempts beyond each run's first. `lost` is
     0, or we failed. Times are in seconds. `exit_code` is what the command line ends with.
@@ -94,9 +94,9 @@ class SweepResult(SweepConclusion):
     workers: tuple[WorkerSummary, ...]
     runs: tuple[RunSummary, ...]
     machines: tuple[MachineSummary, ...] = ()
-    """Those that took part; empty where the sweep has one only."""
+    """Machines of the sweep; empty if it has only one."""
     consumption: Consumption = UNKNOWN
-    """What all its runs have used: of devices, also while others shared them, and of energy."""
+    """Device time, also of shared devices, and energy used by all runs."""
 
     def __repr__(self) -> str:
         text = f"<SweepResult {self.sweep_id}: {self._counts()}; {self.stop_reason}{self._best_text()}>"
@@ -116,7 +116,7 @@ class SweepResult(SweepConclusion):
         return f"<div><b>sweep {name}</b><table>{body}</table></div>"
 
     def _counts(self) -> str:
-        """Return how many runs ended how, in words; what did not happen is left out."""
+        """Return the number of runs by outcome, in words, without zeros."""
         kinds = ("finished", "failed", "crashed", "stopped", "lost")
         counts = [f"{getattr(self, kind)} {kind}" for kind in kinds if getattr(self, kind)]
         of = "" if self.count is None else f" of {self.count}"
@@ -129,15 +129,15 @@ class SweepResult(SweepConclusion):
         return f"; best {self.metric or 'value'} {self.best.value:.4g} (run {self.best.run_id})"
 
     def to_json(self) -> str:
-        """Return the result as JSON, as `summary.json` has it; NaN and infinities are words there."""
+        """Return the result as JSON, as in `summary.json`; NaN and infinities are text."""
         return json.dumps(strict(asdict(self)), indent=2, allow_nan=False)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return a row for each run, as `analysis.frame` says; MissingExtraError without pandas."""
+        """Return a DataFrame with a row per run; raises MissingExtraError without pandas."""
         return to_dataframe(self)
 
     def to_study(self) -> optuna.Study:
-        """Return the sweep as an Optuna study, each run a trial, as `analysis.study` says."""
+        """Return the sweep as an Optuna study, with a trial per run."""
         return to_study(self)
 
     @property
@@ -149,14 +149,14 @@ class SweepResult(SweepConclusion):
 def summarise(
     runs: Iterable[RunRow],
     workers: Iterable[WorkerRow],
-    closing: SweepConclusion,
+    conclusion: SweepConclusion,
     *,
     machines: Iterable[MachineRow] = (),
     is_over: bool = True,
 ) -> SweepResult:
-    """Return the result of a sweep from the rows of its ledger; the closing's `goal` says what is best.
+    """Return the result of a sweep from the rows of its ledger; `conclusion.goal` decides which run is best.
 
-    Where it is over, a run without an end is lost; else it is open, and in no count.
+    A run without an end is lost if the sweep has ended; otherwise it is open and not counted.
     """
     rows = tuple(runs)
     outcomes = Counter(row.outcome for row in rows)
@@ -170,7 +170,7 @@ def summarise(
         retried=sum(max(0, row.attempts - 1) for row in rows),
         stopped=outcomes[Outcome.STOPPED],
         lost=outcomes[None] if is_over else 0,
-        best=_best(rows, closing.goal),
+        best=_best(rows, conclusion.goal),
         workers=tuple(
             WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts, worker.machine)
             for worker in workers
@@ -181,12 +181,12 @@ def summarise(
             for each in machines
         ),
         consumption=total(row.consumption for row in rows),
-        **{field.name: getattr(closing, field.name) for field in fields(closing)},
+        **{field.name: getattr(conclusion, field.name) for field in fields(conclusion)},
     )
 
 
 def write_summary(result: SweepResult, path: Path) -> None:
-    """Write `summary.json` so that a reader finds the old one or the whole new one."""
+    """Write `summary.json` atomically."""
     draft = path.with_suffix(".json.new")
     with draft.open("w", encoding="utf-8") as file:
         file.write(result.to_json() + "\n")
@@ -196,7 +196,7 @@ def write_summary(result: SweepResult, path: Path) -> None:
 
 
 def describe_run(row: RunRow, *, unended: str = "lost") -> RunSummary:
-    """Return what a summary says of a run; `unended` is the outcome of one that has none."""
+    """Return a run's summary; `unended` is the outcome of a run without one."""
     told = {field.name: getattr(row, field.name) for field in fields(RunSummary)}
     return RunSummary(**told | {"parameters": dict(row.parameters), "outcome": str(row.outcome or unended)})
 
@@ -214,7 +214,7 @@ CUT: Final = "its supervisor died, or its end could not be recorded"
 
 
 def load(sweep: str, *, directory: str | os.PathLike[str] | None = None) -> SweepResult:
-    """Return what became of a sweep, given its id or path; of one that runs, what it has so far.
+    """Return the result of a sweep by its id or path; of a running sweep, the result so far.
 
     `directory` is where sweeps are kept; None: PARALLEL_HPO_DIRECTORY, else the default. Runs that are
     not over are among `runs`, as `open`, and in no count. Raises UsageError that names
@@ -225,17 +225,17 @@ def load(sweep: str, *, directory: str | os.PathLike[str] | None = None) -> Swee
 
 
 def load_folder(folder: Path) -> SweepResult:
-    """Return the same of the sweep in this folder."""
+    """Return the result of the sweep in this folder."""
     return result_of(find_sweep(folder.parent, folder.name))
 
 
 def result_of(known: KnownSweep) -> SweepResult:
-    """Return the result of a sweep as its ledgers, and its summaries if it has any, have it now."""
+    """Return the present result of a sweep, by its ledgers and summaries."""
     summaries = list(_summaries(known.folder))
     facts = known.facts
     ended = not known.supervised and "exit_code" in facts and not known.number(None)
     state = UNDER_WAY if known.supervised else CUT if known.of_pool is None else NOBODY
-    closing = SweepConclusion(
+    conclusion = SweepConclusion(
         sweep_id=known.sweep_id,
         sweep_url=facts.get("url", ""),
         backend=facts.get("backend", ""),
@@ -248,7 +248,7 @@ def result_of(known: KnownSweep) -> SweepResult:
         goal=facts.get("goal", "minimize"),
         folder=str(known.folder),
     )
-    return summarise(known.runs, known.workers, closing, machines=known.machines, is_over=False)
+    return summarise(known.runs, known.workers, conclusion, machines=known.machines, is_over=False)
 
 
 def _summaries(folder: Path) -> Iterator[dict[str, Any]]:
@@ -260,7 +260,7 @@ def _summaries(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _took_s(known: KnownSweep, summaries: list[dict[str, Any]]) -> float:
-    """Return what the longest of its launches said, or the time between its first start and last end."""
+    """Return the duration of the longest launch, or the time from the first start to the last end."""
     if summaries and not known.supervised:
         return float(max(summary["duration_s"] for summary in summaries))
     starts = [run.started_at for run in known.runs]

@@ -39,7 +39,7 @@ class BestRun:
 class RunSummary:
     """One run: `outcome` is finished, failed, stopped or crashed, or open while it goes on.
 
-    `reason` says why in words; `duration_s` is that of all its attempts together.
+    `reason` is in words; `duration_s` is the sum over all its attempts.
     """
 
     run_id: str
@@ -51,13 +51,13 @@ class RunSummary:
     slot: int
     device: str | None
     value: float | None = None
-    """The sweep's metric; None where it has no finite number as it."""
+    """The sweep's metric; None without a finite number."""
     started_at: float | None = None
-    """When its first attempt began, in seconds since the epoch."""
+    """Start of its first attempt, in seconds since the epoch."""
     machine: str | None = None
-    """That of its last attempt; None: the sweep has one only."""
+    """Machine of its last attempt; None: the sweep has only one."""
     consumption: Consumption = UNKNOWN
-    """What its attempts have used, those included that were cut short."""
+    """Device time and energy used by all its attempts."""
 
 
 class AnalysedSweep(Protocol):
@@ -128,7 +128,7 @@ FIXED: Final = (
 )
 """The first columns, named like the fields of a run."""
 USED: Final = tuple(field.name for field in fields(Consumption))
-"""Columns of what a run has used."""
+"""Columns of a run's consumption."""
 NUMBERS: Final = ("value", "duration_s", *USED)
 TIME: Final = "started_at"
 """Column of the start, in seconds since the epoch."""

@@ -29,7 +29,7 @@ def clean(
     sweeps: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The sweeps' ids (default: all that are over).",
+            help="The sweeps' ids (default: all that have ended).",
             metavar="SWEEP",
             autocompletion=sweep_ids,
         ),
@@ -50,9 +50,7 @@ def clean(
         str | None,
         typer.Option(help="Folder of that server's files (default: found by itself).", metavar="FOLDER"),
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All sweeps that are over, whatever their age.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All ended sweeps, of any age.")] = False,
     yes: Annotated[
         bool,
         typer.Option(
@@ -110,7 +108,7 @@ class CleanSelection:
     """That server's folder of files, if it isn't found by itself."""
     older_than: str | None = None
     everything: bool = False
-    """All that are over, whatever their age."""
+    """All ended sweeps, of any age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class CleanDecision:
 def perform_clean(directory: Path, selection: CleanSelection, *, yes: bool, as_json: bool) -> None:
     """Remove old sweeps, their folders and their data on the server, or only list them.
 
-    Without names it removes sweeps that are over and complete on their servers; named ones it removes
+    Without names it removes sweeps that have ended and are complete on their servers; named ones it removes
     regardless of what is lost.
 
     Raises:
@@ -177,10 +175,10 @@ def _check_selection(selection: CleanSelection, *, yes: bool) -> None:
     if selection.project is not None and selection.sweeps:
         raise UsageError("sweeps and --project: choose one")
     if selection.everything and (is_named or selection.older_than is not None):
-        raise UsageError("--all takes all that are over: leave out the names, --project and --older-than")
+        raise UsageError("--all means all ended sweeps: leave out the names, --project and --older-than")
     if yes and not (is_named or selection.everything or selection.older_than is not None):
         raise UsageError(
-            "--yes alone would remove every sweep that is over, even one that ended a minute ago."
+            "--yes alone would remove every ended sweep, even one that ended a minute ago."
             " Name the sweeps (or their --project), give an age as --older-than 30d, or give --all"
         )
 

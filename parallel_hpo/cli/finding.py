@@ -57,7 +57,7 @@ def find_anywhere(directory: Path, sweep: str, environment: Mapping[str, str] | 
     if known is not None:
         return known
     if key:
-        elsewhere = f"{url} doesn't have it, or isn't a server of ours that answers"
+        elsewhere = f"{url} doesn't have it, or isn't a parallel_hpo server that answers"
     else:
         elsewhere = "set WANDB_BASE_URL and WANDB_API_KEY to look on another server"
     try:
@@ -88,7 +88,7 @@ def _in_database(folder: Path) -> KnownSweep | None:
 
 
 def _on_server(folder: Path, url: str, key: str | None) -> KnownSweep | None:
-    """Return a sweep from the server at an address; None if it isn't there, or the server isn't ours."""
+    """Return a sweep from the parallel_hpo server at an address; None if there is none, or no such sweep."""
     # urllib3 takes 0.1 s to import
     from parallel_hpo.client.server_client import PoolClient, is_ours
 

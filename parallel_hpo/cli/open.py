@@ -1,6 +1,6 @@
 """`parallel-hpo open`: prints the address of a sweep's page, and starts a server for it if none runs.
 
-the sweep runs, on a server of ours ─▶ its address
+the sweep runs, on a parallel_hpo server ─▶ its address
 it is on another server ─────────────▶ its address there
 else ─▶ a server over the database in the sweep's folder, until a signal
 """
@@ -122,7 +122,7 @@ class _End:
             signal.signal(number, self._on_signal)
 
     def lose(self, why: str) -> None:
-        """Report that the server has ended for good."""
+        """Report that the server is lost."""
         print_for_people(f"error: {why}")
         os.write(self._write, b"l")
 

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout or into a file, everything else on stderr, and their exit codes."""
+"""Output of commands: results on stdout or into a file, everything else on stderr, and their exit codes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_for_machines(content: bytes) -> None:
 def on_stdout() -> Iterator[None]:
     """Let the block write to stdout; ignore a reader that has closed its end.
 
-    ParallelHPOError where stdout can't be written: its disk is full, or it is closed.
+    ParallelHPOError if stdout can't be written: its disk is full, or it is closed.
     """
     if sys.stdout is None:
         raise ParallelHPOError("stdout can't be written: it is closed")
@@ -74,7 +74,7 @@ def warn(error: ParallelHPOError) -> None:
 
 @contextmanager
 def errors_as_exit_codes() -> Iterator[None]:
-    """Turn an error of ours into a line on stderr and its exit code."""
+    """Turn an error of this package into a line on stderr and its exit code."""
     try:
         yield
     except ParallelHPOError as error:
@@ -95,7 +95,7 @@ def is_stdout(file: Path) -> bool:
 def whole_file(file: Path) -> Iterator[Path]:
     """Yield a draft's path; replace `file` by the draft when the block ends, so that it is never partial.
 
-    A device or a pipe is written directly. UsageError where it can't be written.
+    A device or a pipe is written directly. UsageError if it can't be written.
     """
     is_special = os.path.exists(file) and not os.path.isfile(file)  # noqa: PTH110, PTH113 - never raise
     # A link stays one; that of a pipe in /dev/fd leads to no path.
@@ -161,7 +161,7 @@ def _columns_to_leave_out(
 
 
 def _terminal_width() -> int:
-    """Return the width of stdout's terminal in cells; UNLIMITED_WIDTH where stdout is none."""
+    """Return the width of stdout's terminal in cells; UNLIMITED_WIDTH without a terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return UNLIMITED_WIDTH
     try:

@@ -1,4 +1,4 @@
-"""`parallel-hpo upload`: copies a sweep from a server of ours to the W&B server of the login."""
+"""`parallel-hpo upload`: copies a sweep from a parallel_hpo server to the W&B server of the login."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Start, watch and call a sweep server: the embedded one, another of ours, or W&B's.
+"""Start, watch and call a sweep server: the embedded one, another parallel_hpo server, or W&B's.
 
-Requests go through the wandb client; those that only a server of ours has go through `ServerClient`.
+Requests go through the wandb client; those to a parallel_hpo server's own API go through `ServerClient`.
 The server is another process, so `parallel_hpo.server` is not imported.
 """

@@ -60,7 +60,7 @@ class SweepRequest:
     entity: str | None
     sweep_id: str | None
     seed: int | None = None
-    """Sampling seed for a server of ours; None: random. W&B's server ignores it."""
+    """Sampling seed for a parallel_hpo server; None: random. W&B's server ignores it."""
     reopens: bool = False
     """Whether to reopen the sweep if it is finished."""
 
@@ -101,7 +101,7 @@ class Backend(Protocol):
     def open(self, on_lost: Callable[[str], None] = ..., on_trouble: Callable[[str], None] = ...) -> None:
         """Start the server if needed, without waiting for it.
 
-        Another thread calls `on_lost` with the reason if the server is gone for good, and `on_trouble`
+        Another thread calls `on_lost` with the reason if the server is lost, and `on_trouble`
         with the reason while it can't work, then with ''.
         """
 

@@ -171,7 +171,7 @@ def trusted(environment: Mapping[str, str]) -> str | bool:
 
 
 def _auth(credentials: Credentials) -> Any:
-    """Return the key as the client sends it; without one nothing, lest `requests` look for its own."""
+    """Return the key as the client sends it; nothing without one, or `requests` would look for its own."""
     return ("api", credentials.key) if credentials.key else lambda request: request
 
 

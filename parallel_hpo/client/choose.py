@@ -120,7 +120,7 @@ class ChosenBackend:
     name: str
     reason: str
     ours: bool = False
-    """Whether the server that the client is logged in to is one of ours."""
+    """Whether the client is logged in to a parallel_hpo server."""
 
 
 def choose_backend(
@@ -159,7 +159,7 @@ def choose_backend(
             ' run `wandb login`, set WANDB_API_KEY, or use backend "local"'
         )
     ours = credentials.key is not None and is_ours(credentials.base_url)
-    whose = "a server of ours, with " if ours else ""
+    whose = "a parallel_hpo server, with " if ours else ""
     reason = f"{whose}credentials for {credentials.base_url} from {credentials.source}"
     return ChosenBackend("wandb", reason, ours)
 

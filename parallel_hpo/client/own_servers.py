@@ -1,7 +1,7 @@
-"""Backends for servers of ours: the embedded one, which is started and watched here, and others.
+"""Backends for parallel_hpo servers: the embedded one, which is started and watched here, and others.
 
-W&B's protocol can't express some requests, such as that a worker has died. A server of ours has endpoints of
-its own for them (`ServerClient`).
+W&B's protocol can't express some requests, such as that a worker has died. A parallel_hpo server has its
+own endpoints for them (`ServerClient`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from parallel_hpo.core.values import last_words
 
 
 class OwnServerBackend(ABC):
-    """A server of ours; subclasses add to this Backend how to start and end it."""
+    """A parallel_hpo server; subclasses add to this Backend how to start and end it."""
 
     keeps_login = True
 
@@ -323,7 +323,7 @@ def _close_stdin(process: subprocess.Popen[bytes]) -> None:
 
 
 class RemoteBackend(OwnServerBackend):
-    """A server of ours started by somebody else; a Backend.
+    """A parallel_hpo server started by somebody else; a Backend.
 
     With a master key each worker gets a key of its own, and with a node's key one that is valid as long as
     the node's epoch. Other keys are shared by all workers.

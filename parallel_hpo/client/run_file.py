@@ -1,4 +1,4 @@
-"""Writes the wandb client's file of a run, `run-<id>.wandb`, from a server of ours, for `wandb sync` to send.
+"""Writes a run of a parallel_hpo server as the wandb client's file `run-<id>.wandb`, for `wandb sync`.
 
 wandb client: LevelDB's log format with its own header and zlib's checksum; `wandb sync` also reads files of
 older clients. The records are the client's protocol buffers, imported inside functions in child processes.

@@ -1,4 +1,4 @@
-"""Clients of a server of ours: its own endpoints for sessions (`ServerClient`) and pools (`PoolClient`).
+"""Clients of a parallel_hpo server: its own endpoints for sessions (`ServerClient`) and pools (`PoolClient`).
 
 Also creates and finds sweeps on it, as `wandb.sweep()` and `wandb.Api()` would in a child process, which
 takes a tenth of a second at each start.
@@ -60,7 +60,7 @@ AGAIN_S: Final = 0.5
 KEPT: Final = 8
 """Number of kept connections to a server, at least the number of threads that use them."""
 WANDBS: Final = (".wandb.ai", ".coreweave.com")
-"""Hosts of W&B's cloud, which need no check whether they are ours."""
+"""Hosts of W&B's cloud, which are not asked whether they are parallel_hpo servers."""
 HERE: Final = ("127.0.0.1", "localhost", "::1")
 _REFUSALS: Final = 300
 _SERVERS_FAULT: Final = 500
@@ -70,11 +70,11 @@ _ODD: Final = 200
 
 OUR_NAME: Final = "parallel_hpo"
 ASK_LIMIT_S: Final = 3.0
-"""Timeout of the check for a server of ours, in seconds; a slower server counts as W&B's."""
+"""Timeout of the check for a parallel_hpo server, in seconds; a slower server counts as W&B's."""
 
 
 class ServerConnection:
-    """Sends single requests to a server of ours with a key, from any thread, over kept connections."""
+    """Sends single requests to a parallel_hpo server with a key, from any thread, over kept connections."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
@@ -135,12 +135,12 @@ def _json_in(data: bytes, address: str) -> Any:
     try:
         return json.loads(data)
     except ValueError:
-        message = f"{address}: the answer is not JSON, so it is not from a server of ours"
+        message = f"{address}: the answer is not JSON, so it is not from a parallel_hpo server"
         raise ServerRefusedError(message, status=_ODD, answer={}) from None
 
 
 def _refusal_in(data: bytes) -> Mapping[str, Any]:
-    """Return a refusal's body; {} if it is not from a server of ours."""
+    """Return a refusal's body; {} if it is not from a parallel_hpo server."""
     try:
         body = json.loads(data)
     except ValueError:
@@ -180,7 +180,7 @@ class ServerClient:
         away_limit_s: float = AWAY_LIMIT_S,
         url: str = "",
     ) -> None:
-        """`closing` ends every wait; `lost_reason` returns why the server is gone for good, or None.
+        """`closing` ends every wait; `lost_reason` returns why the server is lost, or None.
 
         `url` may be set later for a server on this machine.
         """
@@ -196,7 +196,7 @@ class ServerClient:
         """Return the answer; None if a GET finds nothing.
 
         Raises:
-            BackendError: the server refuses, or is away for too long or for good.
+            BackendError: the server refuses, or is away for too long, or lost.
         """
         return self._ask(method, f"/hpo/sweeps/{path}{verb}", body, REQUEST_LIMIT_S)
 
@@ -243,7 +243,7 @@ def is_away(url: str) -> bool:
 
 
 def is_ours(url: str) -> bool:
-    """Return whether a server of ours answers at this address; it needs no key."""
+    """Return whether a parallel_hpo server answers at this address; it needs no key."""
     host = urlsplit(url).hostname or ""
     if f".{host}".endswith(WANDBS):
         return False

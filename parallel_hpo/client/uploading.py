@@ -50,8 +50,8 @@ class RemoteRun:
     artifacts: tuple[tuple[str, str], ...]
     """Name and digest of each logged artifact, if requested."""
     is_closed: bool
-    """Whether its end was received, whatever its state is now."""
-    told_at: float | None
+    """Whether its end was received, even if its state differs."""
+    logged_at: float | None
     """Time of its last log call, by its own summary."""
 
 
@@ -118,11 +118,11 @@ def _run_there(run: Any, *, asks_artifacts: bool) -> RemoteRun:
         # A silent run counts as crashed too, but has not sent its last file.
         is_closed=run.state in CLOSED
         or (run.state == "crashed" and any(file.name == LAST_FILE for file in run.files([LAST_FILE]))),
-        told_at=told_at(run.summary_metrics),
+        logged_at=logged_at(run.summary_metrics),
     )
 
 
-def told_at(summary: Mapping[str, Any]) -> float | None:
+def logged_at(summary: Mapping[str, Any]) -> float | None:
     """Return the time of a run's last log call, in seconds since the epoch; None if unknown."""
     time = summary.get("_timestamp")
     return float(time) if isinstance(time, int | float) else None

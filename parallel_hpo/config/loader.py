@@ -49,7 +49,7 @@ class Sources:
 
 
 def inside_worker(environment: Mapping[str, str]) -> bool:
-    """Return whether this process is a worker or another child of ours, or was started by one."""
+    """Return whether this process is a worker or another child of a session, or was started by one."""
     return any(name in environment for name in _INSIDE_WORKER)
 
 

@@ -16,7 +16,7 @@ ParameterPath = tuple[str, ...]
 """Names from the outermost `parameters` inwards to a parameter."""
 
 SEED: Final = "parallel_hpo_seed"
-"""Key of the sampling seed in the sweep configuration sent to a server of ours."""
+"""Key of the sampling seed in the sweep configuration sent to a parallel_hpo server."""
 
 
 class Method(StrEnum):

@@ -115,7 +115,7 @@ def send(folder: Path, command: Mapping[str, int]) -> bool:
 
 
 def drain(slot: Slot) -> Mapping[str, int]:
-    """Return the command that stops a slot for good after its current run."""
+    """Return the command that stops a slot after its current run."""
     return {"drain": int(slot)}
 
 

@@ -102,7 +102,7 @@ class SweepEnd:
 
 
 INDEX_KEY: Final = "place"
-"""Key of the run's index in the sweep, from 0, beside each parameter's value from a server of ours."""
+"""Key of the run's index in the sweep, from 0, beside each parameter's value from a parallel_hpo server."""
 
 # --- orders: session → worker ------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     head ─ create, stop, lost, news ─▶ pool ◀─ join, exchange, leave ─ node, one on each machine
 
-The pool is in the database of a sweep server of ours, and does the counting: a run has started once the pool
+The pool is in the database of a parallel_hpo server, and does the counting: a run has started once the pool
 has confirmed it, and ended once its node has told the pool. A node may repeat a message whose answer was
 lost; repetitions change nothing.
 

@@ -63,7 +63,7 @@ class EndedRun:
 class NotebookView:
     """The state of a sweep as the cell shows it."""
 
-    tally: RunCounts = field(default_factory=RunCounts)
+    counts: RunCounts = field(default_factory=RunCounts)
     running: Mapping[Slot, RunBegan] = field(default_factory=dict)
     ended: tuple[EndedRun, ...] = ()
     """The last runs, latest first."""
@@ -73,84 +73,84 @@ class NotebookView:
     """Lines that are shown after the sweep's end."""
 
 
-def draw(picture: NotebookView, notice: Notice, now: float) -> NotebookView:
+def advance_view(view: NotebookView, notice: Notice, now: float) -> NotebookView:
     """Return the view after a notice at `now` (monotonic seconds)."""
-    drawn = replace(picture, tally=advance(picture.tally, notice, now))
+    changed = replace(view, counts=advance(view.counts, notice, now))
     match notice:
         case RunBegan(slot=slot):
-            return replace(drawn, running={**picture.running, slot: notice})
+            return replace(changed, running={**view.running, slot: notice})
         case RunOver():
-            return _after_run(drawn, notice)
+            return _after_run(changed, notice)
         case Message(warning=True) | MissingMetric():
-            return replace(drawn, warnings=(*picture.warnings, notice)[-SHOWN_WARNINGS:])
-    return drawn
+            return replace(changed, warnings=(*view.warnings, notice)[-SHOWN_WARNINGS:])
+    return changed
 
 
-def _after_run(picture: NotebookView, over: RunOver) -> NotebookView:
-    began = picture.running.get(over.slot)
-    running = {slot: run for slot, run in picture.running.items() if slot != over.slot}
+def _after_run(view: NotebookView, over: RunOver) -> NotebookView:
+    began = view.running.get(over.slot)
+    running = {slot: run for slot, run in view.running.items() if slot != over.slot}
     if over.again:
-        return replace(picture, running=running)
+        return replace(view, running=running)
     ended = EndedRun(over, began.parameters if began else {})
-    is_best = over.outcome is Outcome.FINISHED and over.value is not None and over.value == picture.tally.best
+    is_best = over.outcome is Outcome.FINISHED and over.value is not None and over.value == view.counts.best
     return replace(
-        picture,
+        view,
         running=running,
-        ended=(ended, *picture.ended)[:SHOWN_ENDS],
-        best=ended if is_best else picture.best,
+        ended=(ended, *view.ended)[:SHOWN_ENDS],
+        best=ended if is_best else view.best,
     )
 
 
-def as_text(picture: NotebookView, varied: Varied, now: float) -> str:
-    """Return the view at `now` (on the tally's clock) as text."""
-    rows = [HEADINGS, *rows_of(picture, varied)]
+def as_text(view: NotebookView, varied: Varied, now: float) -> str:
+    """Return the view at `now` (on the counts' clock) as text."""
+    rows = [HEADINGS, *rows_of(view, varied)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     table = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows] if len(rows) > 1 else []
-    return "\n".join([*_above(picture, varied, now), *table, *_below(picture)])
+    return "\n".join([*_above(view, varied, now), *table, *_below(view)])
 
 
-def as_html(picture: NotebookView, varied: Varied, now: float) -> str:
+def as_html(view: NotebookView, varied: Varied, now: float) -> str:
     """Return the view as HTML with a progress bar, a link and a table, in the notebook's style."""
-    first, *more = _above(picture, varied, now)
-    parts = [f"<div><b>{escape(first)}</b></div>", _bar(picture)]
-    parts.extend(f"<div>{_linked(line, picture)}</div>" for line in more)
-    if rows := list(rows_of(picture, varied)):
+    first, *more = _above(view, varied, now)
+    parts = [f"<div><b>{escape(first)}</b></div>", _bar(view)]
+    parts.extend(f"<div>{_linked(line, view)}</div>" for line in more)
+    if rows := list(rows_of(view, varied)):
         body = "".join(_html_row(row, "td") for row in rows)
         parts.append(f"<table>{_html_row(HEADINGS, 'th')}{body}</table>")
-    parts.extend(f"<div>{escape(line)}</div>" for line in _below(picture))
+    parts.extend(f"<div>{escape(line)}</div>" for line in _below(view))
     return f"<div>{''.join(parts)}</div>"
 
 
-def _linked(line: str, picture: NotebookView) -> str:
+def _linked(line: str, view: NotebookView) -> str:
     """Return a line as HTML, with a link for the sweep's URL."""
-    url = escape(picture.tally.opened.url if picture.tally.opened else "")
+    url = escape(view.counts.opened.url if view.counts.opened else "")
     if not url.startswith(("http://", "https://")):
         return escape(line)
     return escape(line).replace(url, f'<a href="{url}" target="_blank" rel="noopener">{url}</a>')
 
 
-def rows_of(picture: NotebookView, varied: Varied) -> Iterator[Row]:
+def rows_of(view: NotebookView, varied: Varied) -> Iterator[Row]:
     """Yield the running runs by slot, then the last ended ones."""
-    for slot, run in sorted(picture.running.items())[:SHOWN_RUNNING]:
+    for slot, run in sorted(view.running.items())[:SHOWN_RUNNING]:
         again = f" again ({run.attempt})" if run.attempt > 1 else ""
         yield (
-            picture.tally.name_of(slot),
+            view.counts.name_of(slot),
             str(run.run_id),
             f"running{again}",
             "",
             "",
             brief(run.parameters, varied),
         )
-    for ended in picture.ended:
-        yield _ended_row(ended, picture, varied)
+    for ended in view.ended:
+        yield _ended_row(ended, view, varied)
 
 
-def _ended_row(run: EndedRun, picture: NotebookView, varied: Varied) -> Row:
+def _ended_row(run: EndedRun, view: NotebookView, varied: Varied) -> Row:
     over = run.over
     reason = f": {over.reason}" if over.reason and over.outcome is not Outcome.FINISHED else ""
     value = "" if over.value is None else f"{over.value:.6g}"
     return (
-        picture.tally.name_of(over.slot),
+        view.counts.name_of(over.slot),
         str(over.run_id),
         f"{over.outcome}{reason}",
         value,
@@ -159,31 +159,31 @@ def _ended_row(run: EndedRun, picture: NotebookView, varied: Varied) -> Row:
     )
 
 
-def _above(picture: NotebookView, varied: Varied, now: float) -> Iterator[str]:
-    opened = picture.tally.opened
-    if picture.end:
-        yield picture.end[0]
+def _above(view: NotebookView, varied: Varied, now: float) -> Iterator[str]:
+    opened = view.counts.opened
+    if view.end:
+        yield view.end[0]
     else:
-        yield progress(picture.tally, now).plain if opened else STARTING
+        yield progress(view.counts, now).plain if opened else STARTING
     if opened:
         yield f"sweep {opened.path} ({opened.backend}): {opened.url}"
-    if picture.best and picture.best.over.value is not None and not picture.end:
-        found = metric_value(picture.tally, picture.best.over.value)
-        yield f"best: run {picture.best.over.run_id}  {found}  {brief(picture.best.parameters, varied)}"
+    if view.best and view.best.over.value is not None and not view.end:
+        found = metric_value(view.counts, view.best.over.value)
+        yield f"best: run {view.best.over.run_id}  {found}  {brief(view.best.parameters, varied)}"
 
 
-def _below(picture: NotebookView) -> Iterator[str]:
-    if (more := len(picture.running) - SHOWN_RUNNING) > 0:
+def _below(view: NotebookView) -> Iterator[str]:
+    if (more := len(view.running) - SHOWN_RUNNING) > 0:
         yield f"and {more} more running"
-    for notice in picture.warnings:
-        if line := describe(notice, picture.tally, None, Verbosity.NORMAL):
+    for notice in view.warnings:
+        if line := describe(notice, view.counts, None, Verbosity.NORMAL):
             yield line.plain
-    yield from picture.end[1:]
+    yield from view.end[1:]
 
 
-def _bar(picture: NotebookView) -> str:
-    count = picture.tally.opened.count if picture.tally.opened else None
-    return f'<progress max="{count}" value="{picture.tally.over}"></progress>' if count else ""
+def _bar(view: NotebookView) -> str:
+    count = view.counts.opened.count if view.counts.opened else None
+    return f'<progress max="{count}" value="{view.counts.over}"></progress>' if count else ""
 
 
 def _html_row(cells: Row, tag: str) -> str:
@@ -224,24 +224,24 @@ class NotebookCell(Writer[_Step]):
         self._varied = varied
         self._clock = clock
         self._display = {"display_id": f"parallel_hpo-{uuid4().hex}"}
-        self._picture = NotebookView()
+        self._view = NotebookView()
         self._show(update=False)  # in the cell's own thread, which creates the output in this cell
 
     def __call__(self, notice: Notice) -> None:
         """Queue a notice; the output of runs is only in their logs."""
         if not isinstance(notice, OutputLine):
             shown, now = visible_value(notice), self._clock()
-            self._steps.put(lambda picture: draw(picture, shown, now))
+            self._steps.put(lambda view: advance_view(view, shown, now))
 
     def conclude(self, result: SweepResult, *, go_on: str = "") -> None:
         """Queue the result, shown last; `go_on`: the command that resumes an incomplete sweep."""
 
-        def end(picture: NotebookView) -> NotebookView:
-            shown = describe_result(visible_value(result), picture.tally, self._varied)
+        def end(view: NotebookView) -> NotebookView:
+            shown = describe_result(visible_value(result), view.counts, self._varied)
             lines = [line.plain for line in shown]
             if go_on and is_left_over(result):
                 lines.append(f"resume with: {visible(go_on)}")
-            return replace(picture, end=tuple(lines))
+            return replace(view, end=tuple(lines))
 
         self._steps.put(end)
 
@@ -258,14 +258,14 @@ class NotebookCell(Writer[_Step]):
                 continue
             if step is None:
                 break
-            self._picture, is_new = step(self._picture), True
+            self._view, is_new = step(self._view), True
         self._show(update=True)
 
     def _show(self, *, update: bool) -> None:
         now = self._clock()
         data: dict[str, Any] = {
-            "text/plain": as_text(self._picture, self._varied, now),
-            "text/html": as_html(self._picture, self._varied, now),
+            "text/plain": as_text(self._view, self._varied, now),
+            "text/html": as_html(self._view, self._varied, now),
         }
         with suppress(Exception):  # a closed notebook must not end the sweep
             self._publish(data, transient=self._display, update=update)

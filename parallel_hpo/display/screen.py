@@ -141,7 +141,7 @@ class Screen:
         self._verbosity = verbosity
         self._varied = varied
         self._clock = clock
-        self._tally = RunCounts()
+        self._counts = RunCounts()
         self._tracebacks = TracebackFilter()
         self._workers: Workers = {}
         self._is_live = live
@@ -154,14 +154,14 @@ class Screen:
         """Show a notice if the verbosity includes it, without control characters."""
         if not isinstance(notice, OutputLine):
             notice = visible_value(notice)
-        self._tally = advance(self._tally, notice, self._clock())
+        self._counts = advance(self._counts, notice, self._clock())
         self._workers = advance_workers(self._workers, notice, self._clock())
         if isinstance(notice, OutputLine):
             self._output(notice.slot, self._tracebacks.feed(notice.slot, notice.text))
             return
         if isinstance(notice, RunOver | WorkerChanged):
             self._output(notice.slot, self._tracebacks.flush(notice.slot))
-        line = describe(notice, self._tally, self._varied, self._verbosity)
+        line = describe(notice, self._counts, self._varied, self._verbosity)
         if line is not None:
             if isinstance(notice, SweepOpened) and self._is_live and notice.url:
                 line.highlight_regex(re.escape(notice.url), Style(link=notice.url))
@@ -173,7 +173,7 @@ class Screen:
             return
         if self._console.size != self._size:
             self._begin_anew()
-        if self._tally.opened:
+        if self._counts.opened:
             self._live.start()
         lines, self._waiting = self._waiting, []
         self._printed.extend(lines)
@@ -201,12 +201,12 @@ class Screen:
         """Return the live rows: the progress, and each worker below it."""
         now, (width, height) = self._clock(), self._size
         width -= 1
-        head, bar = progress(self._tally, now), progress_bar(self._tally, width // BAR_PART)
+        head, bar = progress(self._counts, now), progress_bar(self._counts, width // BAR_PART)
         if bar.cell_len + head.cell_len <= width:
             head = bar.append_text(head)
         head.truncate(max(1, width), overflow="ellipsis")
         most = height // ROWS_PART - 1
-        return Group(head, *rows_of(self._workers, now, self._tally.name_of, width=width, most=most))
+        return Group(head, *rows_of(self._workers, now, self._counts.name_of, width=width, most=most))
 
     def _begin_anew(self) -> None:
         """Clear the screen after a change of its size, and let the last lines be printed again.
@@ -223,10 +223,10 @@ class Screen:
         """Show a sweep's result, and the command that resumes it if it is incomplete."""
         result = visible_value(result)
         if self._verbosity is Verbosity.QUIET:
-            for line in describe_briefly(result, self._tally, self._varied):
+            for line in describe_briefly(result, self._counts, self._varied):
                 self._print(line)
             return
-        for line in describe_result(result, self._tally, self._varied):
+        for line in describe_result(result, self._counts, self._varied):
             self._print(line)
         if go_on and is_left_over(result):
             self._print(Text(f"resume with: {visible(go_on)}"))
@@ -243,7 +243,7 @@ class Screen:
             line = visible_output(line.rstrip("\r").rpartition("\r")[2])
             text = line if line.isprintable() else Text.from_ansi(line)  # most lines have no colours
             if self._verbosity is Verbosity.VERBOSE or not is_chatter(str(text)):
-                self._print(Text.assemble((prefix(slot, self._tally), "cyan"), text))
+                self._print(Text.assemble((prefix(slot, self._counts), "cyan"), text))
 
     def _print(self, line: Text) -> None:
         if self._is_live:

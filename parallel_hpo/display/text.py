@@ -56,45 +56,45 @@ class RunCounts:
         return sum(self.done.values())
 
 
-def advance(tally: RunCounts, notice: Notice, now: float) -> RunCounts:
+def advance(counts: RunCounts, notice: Notice, now: float) -> RunCounts:
     """Return the counts after a notice at `now` (seconds)."""
     match notice:
         case SweepOpened():
-            return replace(tally, opened=notice, began_s=now)
+            return replace(counts, opened=notice, began_s=now)
         case RunBegan(slot=slot, run_id=run_id):
-            return replace(tally, running={**tally.running, slot: run_id})
+            return replace(counts, running={**counts.running, slot: run_id})
         case RunOver():
-            return _after_run(tally, notice)
+            return _after_run(counts, notice)
         case WorkerNamed(slot=slot, name=name):
-            return replace(tally, names={**tally.names, slot: name})
+            return replace(counts, names={**counts.names, slot: name})
         case _:
-            return tally
+            return counts
 
 
-def time_left_s(tally: RunCounts, now: float) -> float | None:
+def time_left_s(counts: RunCounts, now: float) -> float | None:
     """Return the estimated remaining seconds, at the average speed so far; None if unknown."""
-    count = tally.opened.count if tally.opened else None
-    if count is None or tally.over == 0:
+    count = counts.opened.count if counts.opened else None
+    if count is None or counts.over == 0:
         return None
-    return (now - tally.began_s) / tally.over * max(count - tally.over, 0)
+    return (now - counts.began_s) / counts.over * max(count - counts.over, 0)
 
 
-def _after_run(tally: RunCounts, notice: RunOver) -> RunCounts:
-    running = {slot: run_id for slot, run_id in tally.running.items() if slot != notice.slot}
+def _after_run(counts: RunCounts, notice: RunOver) -> RunCounts:
+    running = {slot: run_id for slot, run_id in counts.running.items() if slot != notice.slot}
     if notice.again:
-        return replace(tally, running=running)
-    done = {**tally.done, notice.outcome: tally.done.get(notice.outcome, 0) + 1}
-    return replace(tally, running=running, done=done, best=_better(tally, notice))
+        return replace(counts, running=running)
+    done = {**counts.done, notice.outcome: counts.done.get(notice.outcome, 0) + 1}
+    return replace(counts, running=running, done=done, best=_better(counts, notice))
 
 
-def _better(tally: RunCounts, notice: RunOver) -> float | None:
+def _better(counts: RunCounts, notice: RunOver) -> float | None:
     value = notice.value
     if notice.outcome is not Outcome.FINISHED or value is None or not math.isfinite(value):
-        return tally.best
-    if tally.best is None:
+        return counts.best
+    if counts.best is None:
         return value
-    maximize = tally.opened is not None and tally.opened.goal == "maximize"
-    return max(tally.best, value) if maximize else min(tally.best, value)
+    maximize = counts.opened is not None and counts.opened.goal == "maximize"
+    return max(counts.best, value) if maximize else min(counts.best, value)
 
 
 Varied = frozenset[NestedName] | None
@@ -122,15 +122,15 @@ class Verbosity(IntEnum):
     VERBOSE = 2
 
 
-def describe(notice: Notice, tally: RunCounts, varied: Varied, verbosity: Verbosity) -> Text | None:
+def describe(notice: Notice, counts: RunCounts, varied: Varied, verbosity: Verbosity) -> Text | None:
     """Return a notice as a line; None if it isn't shown at this verbosity."""
     match notice:
         case Message(warning=True, text=text):
             return Text(f"warning: {text}", style="yellow")
         case MissingMetric():
-            return _metric_missed(notice, tally)
+            return _metric_missed(notice, counts)
         case WorkerChanged(state=SlotState.BACKOFF | SlotState.FATAL):
-            return _worker_trouble(notice, tally)
+            return _worker_trouble(notice, counts)
         case _ if verbosity is Verbosity.QUIET:
             return None
         case Message(text=text):
@@ -138,50 +138,50 @@ def describe(notice: Notice, tally: RunCounts, varied: Varied, verbosity: Verbos
         case SweepOpened():
             return _opened(notice)
         case RunBegan():
-            return _began(notice, tally, varied)
+            return _began(notice, counts, varied)
         case RunOver():
-            return _over(notice, tally)
+            return _over(notice, counts)
         case WorkerChanged(slot=slot, state=state, reason=reason) if verbosity is Verbosity.VERBOSE:
-            return Text(f"{tally.name_of(slot)} {state}{_after_colon(reason)}", style="dim")
+            return Text(f"{counts.name_of(slot)} {state}{_after_colon(reason)}", style="dim")
         case _:
             return None
 
 
-def prefix(slot: Slot, tally: RunCounts) -> str:
+def prefix(slot: Slot, counts: RunCounts) -> str:
     """Return the prefix of the output lines of a worker."""
-    return f"[{tally.name_of(slot)}] "
+    return f"[{counts.name_of(slot)}] "
 
 
-def progress(tally: RunCounts, now: float) -> Text:
+def progress(counts: RunCounts, now: float) -> Text:
     """Return the progress line at `now` (seconds, on the counts' clock)."""
-    count = tally.opened.count if tally.opened else None
-    parts = [f"{tally.over}/{count} runs" if count else f"{tally.over} runs", f"{len(tally.running)} running"]
-    failed = tally.done.get(Outcome.FAILED, 0) + tally.done.get(Outcome.CRASHED, 0)
-    text = Text(" · ".join(parts), style="bold")
+    count = counts.opened.count if counts.opened else None
+    runs = f"{counts.over}/{count} runs" if count else f"{counts.over} runs"
+    failed = counts.done.get(Outcome.FAILED, 0) + counts.done.get(Outcome.CRASHED, 0)
+    text = Text(f"{runs} · {len(counts.running)} running", style="bold")
     text.append(f" · {failed} failed", style="bold red" if failed else "bold")
-    if tally.best is not None:
-        text.append(f" · best {metric_value(tally, tally.best)}", style="bold green")
-    left_s = time_left_s(tally, now)
+    if counts.best is not None:
+        text.append(f" · best {metric_value(counts, counts.best)}", style="bold green")
+    left_s = time_left_s(counts, now)
     return text if left_s is None else text.append(f" · {duration(left_s)} left")
 
 
-def progress_bar(tally: RunCounts, cells: int) -> Text:
+def progress_bar(counts: RunCounts, cells: int) -> Text:
     """Return a bar of the ended and running runs in their colours, and a space; empty without a count."""
-    count = tally.opened.count if tally.opened else None
+    count = counts.opened.count if counts.opened else None
     bar = Text()
     if not count:
         return bar
-    parts = [(style, tally.done.get(outcome, 0)) for outcome, style in STYLES.items()]
+    parts = [(style, counts.done.get(outcome, 0)) for outcome, style in STYLES.items()]
     runs = 0
-    for style, number in (*parts, ("cyan", len(tally.running))):
+    for style, number in (*parts, ("cyan", len(counts.running))):
         runs = min(runs + number, count)
         bar.append("━" * (cells * runs // count - bar.cell_len), style)
     return bar.append("─" * (cells - bar.cell_len) + " ", "dim")
 
 
-def metric_value(tally: RunCounts, value: float) -> str:
+def metric_value(counts: RunCounts, value: float) -> str:
     """Return a value with its metric's name: `loss=0.25`."""
-    metric = tally.opened.metric if tally.opened else None
+    metric = counts.opened.metric if counts.opened else None
     return f"{metric or 'value'}={value:.6g}"
 
 
@@ -214,25 +214,25 @@ def _opened(notice: SweepOpened) -> Text:
     return Text(f"{line}\n{notice.url}\nlogs: {notice.folder}")
 
 
-def _began(notice: RunBegan, tally: RunCounts, varied: Varied) -> Text:
+def _began(notice: RunBegan, counts: RunCounts, varied: Varied) -> Text:
     again = f" again (attempt {notice.attempt})" if notice.attempt > 1 else ""
-    text = Text(f"{tally.name_of(notice.slot)} run {notice.run_id} started{again}")
+    text = Text(f"{counts.name_of(notice.slot)} run {notice.run_id} started{again}")
     return text.append(f"  {brief(notice.parameters, varied)}", style="dim")
 
 
-def _over(notice: RunOver, tally: RunCounts) -> Text:
-    text = Text(f"{tally.name_of(notice.slot)} run {notice.run_id} ")
+def _over(notice: RunOver, counts: RunCounts) -> Text:
+    text = Text(f"{counts.name_of(notice.slot)} run {notice.run_id} ")
     text.append(str(notice.outcome), style=STYLES[notice.outcome])
     text.append(f" in {duration(notice.duration_s)}")
     if notice.outcome is not Outcome.FINISHED and notice.reason:
         text.append(f"  {notice.reason}")
     if notice.value is not None:
-        text.append(f"  {metric_value(tally, notice.value)}")
+        text.append(f"  {metric_value(counts, notice.value)}")
     return text.append("; it will be retried") if notice.again else text
 
 
-def _metric_missed(missing: MissingMetric, tally: RunCounts) -> Text:
-    opened = tally.opened
+def _metric_missed(missing: MissingMetric, counts: RunCounts) -> Text:
+    opened = counts.opened
     metric = (opened.metric if opened else None) or ""
     line = f"warning: a run finished without a number for the sweep's metric {metric!r}:"
     line += f" got {missing.found}; it logged {_listed(missing.logged) or 'nothing at all'}"
@@ -249,9 +249,9 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(names[:_SHOWN_NAMES]) + more
 
 
-def _worker_trouble(notice: WorkerChanged, tally: RunCounts) -> Text:
+def _worker_trouble(notice: WorkerChanged, counts: RunCounts) -> Text:
     what = "gave up" if notice.state is SlotState.FATAL else "died and will be restarted"
-    return Text(f"{tally.name_of(notice.slot)} {what}{_after_colon(notice.reason)}", style="yellow")
+    return Text(f"{counts.name_of(notice.slot)} {what}{_after_colon(notice.reason)}", style="yellow")
 
 
 def _after_colon(reason: str) -> str:
@@ -285,7 +285,7 @@ _SHOWN_REASONS: Final = 5
 """Maximum number of different failures shown; the summary file has all."""
 
 
-def counts(result: SweepResult) -> Text:
+def describe_counts(result: SweepResult) -> Text:
     """Return the number of runs by outcome, in one line."""
     numbers = (
         (Outcome.FINISHED, result.finished),
@@ -311,31 +311,31 @@ def is_left_over(result: SweepResult) -> bool:
     return bool(result.sweep_id) and result.exit_code not in complete
 
 
-def describe_briefly(result: SweepResult, tally: RunCounts, varied: Varied) -> Iterator[Text]:
+def describe_briefly(result: SweepResult, counts: RunCounts, varied: Varied) -> Iterator[Text]:
     """Yield the lines of a quiet display: the sweep, its runs by outcome, the best run."""
-    yield Text.assemble(f"sweep {result.sweep_id}: " if result.sweep_id else "", counts(result))
-    yield _best(result, tally, varied)
+    yield Text.assemble(f"sweep {result.sweep_id}: " if result.sweep_id else "", describe_counts(result))
+    yield _best(result, counts, varied)
 
 
-def describe_result(result: SweepResult, tally: RunCounts, varied: Varied) -> Iterator[Text]:
+def describe_result(result: SweepResult, counts: RunCounts, varied: Varied) -> Iterator[Text]:
     """Yield the lines that end a sweep's display."""
-    yield counts(result)
+    yield describe_counts(result)
     yield from _failures(result)
-    yield _best(result, tally, varied)
+    yield _best(result, counts, varied)
     if result.machines:
         shares = ", ".join(f"{each.name} {each.runs}" for each in result.machines)
         yield Text(f"runs by machine: {shares}")
     if result.consumption:
         yield Text(f"used: {in_words(result.consumption)}")
     yield Text(f"ended: {result.stop_reason}")
-    if tally.opened:
-        yield Text(f"summary and logs: {tally.opened.folder}")
+    if counts.opened:
+        yield Text(f"summary and logs: {counts.opened.folder}")
 
 
-def _best(result: SweepResult, tally: RunCounts, varied: Varied) -> Text:
+def _best(result: SweepResult, counts: RunCounts, varied: Varied) -> Text:
     if result.best is None:
         return Text("no run finished with a value to compare")
-    told = f"best: run {result.best.run_id}  {metric_value(tally, result.best.value)}"
+    told = f"best: run {result.best.run_id}  {metric_value(counts, result.best.value)}"
     text = Text(told, style="bold green")
     return text.append(f"  {brief(result.best.parameters, varied)}", style="not bold default")
 

@@ -10,7 +10,7 @@ from parallel_hpo.core.errors import ParallelHPOError
 from parallel_hpo.doctor.examine import examine_there
 from parallel_hpo.doctor.findings import QUESTION, Finding, bad, from_text, to_line
 
-TOLD: Final = 1
+EXIT_CODE: Final = 1
 """Exit code after findings; not 0, since engines pass on the output of failed nodes only."""
 
 
@@ -26,7 +26,7 @@ def main() -> int:
     except ParallelHPOError as error:
         findings.append(bad("examination", str(error), "see this error"))
     print("\n" + to_line(findings), flush=True)
-    return TOLD
+    return EXIT_CODE
 
 
 if __name__ == "__main__":

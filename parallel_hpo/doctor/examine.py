@@ -111,18 +111,18 @@ class DoctorSubject:
 
 
 def examine(
-    patient: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+    subject: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
     """Check everything that a sweep depends on, without starting a sweep or a server."""
-    yield from examine_client(environment, patient.section.backend)
-    yield from examine_place(patient, environment, open_library=open_library)
+    yield from examine_client(environment, subject.section.backend)
+    yield from examine_place(subject, environment, open_library=open_library)
 
 
 def examine_place(
-    patient: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
+    subject: DoctorSubject, environment: Mapping[str, str], *, open_library: OpenLibrary = open_driver
 ) -> Iterator[Finding]:
     """Check everything that workers depend on, apart from their server."""
-    section = patient.section
+    section = subject.section
     with opened(open_library) as library:
         yield from examine_devices(environment, library, is_stranger=is_stranger, mps_runs=mps_runs())
         workers, placement = _place(section, environment, library)
@@ -131,8 +131,8 @@ def examine_place(
     yield examine_start_method(section.start_method)
     yield examine_descriptors(workers)
     yield from examine_places(section.directory)
-    if patient.main is not None:
-        yield from examine_target(section, patient.main, environment)
+    if subject.main is not None:
+        yield from examine_target(section, subject.main, environment)
 
 
 def _place(
@@ -154,21 +154,21 @@ def examine_there(
     for server in question.servers:
         yield from examine_reach(server)
     with TemporaryDirectory(prefix="parallel_hpo-") as folder:
-        yield from _examine_patient(question, environment, Path(folder), open_library)
+        yield from _examine_subject(question, environment, Path(folder), open_library)
 
 
-def _examine_patient(
+def _examine_subject(
     question: MachineCheck, environment: Mapping[str, str], folder: Path, open_library: OpenLibrary
 ) -> Iterator[Finding]:
-    """Examine what runs would call and where; what has travelled of that lies in `folder` meanwhile."""
+    """Examine the target and the machine; a target that came with the request is written into `folder`."""
     try:
-        patient = _patient(question, environment, folder)
+        subject = _subject_of(question, environment, folder)
     except ConfigError as error:
         yield bad("configuration", str(error), "correct it, in the file or in this machine's environment")
     except Exception as error:  # noqa: BLE001 - whatever unpickling raises
         yield bad("target", f"what runs call can't be read here: {error}", "have the head's versions there")
     else:
-        yield from examine_place(patient, environment, open_library=open_library)
+        yield from examine_place(subject, environment, open_library=open_library)
 
 
 def _on_versions(question: MachineCheck, here: Versions) -> Finding:
@@ -178,7 +178,7 @@ def _on_versions(question: MachineCheck, here: Versions) -> Finding:
     return good("versions", f"Python {here.python}, wandb {here.wandb}, parallel_hpo {here.parallel_hpo}")
 
 
-def _patient(question: MachineCheck, environment: Mapping[str, str], folder: Path) -> DoctorSubject:
+def _subject_of(question: MachineCheck, environment: Mapping[str, str], folder: Path) -> DoctorSubject:
     document = {**question.section, "sweep_id": "none"}
     section = load_section_of_machine(document, Path("the head's section"), environment)
     assert section is not None
@@ -188,15 +188,15 @@ def _patient(question: MachineCheck, environment: Mapping[str, str], folder: Pat
 
 
 LIMIT_S: Final = 300.0
-"""A framework from a slow disk takes its time; a job that waits for longer in a queue may wait for hours."""
+"""Timeout of a machine's answer, in seconds: imports from a slow disk may take minutes."""
 GRACE_S: Final = 2.0
 LOOK_S: Final = 0.05
-"""Between two questions whether machines have answered."""
+"""Poll interval for answers, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class MachineFindings:
-    """What was found on a machine."""
+    """Findings on one machine."""
 
     name: str
     findings: tuple[Finding, ...]

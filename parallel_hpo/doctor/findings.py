@@ -66,7 +66,7 @@ class ServerToReach:
     """A server that a node must reach."""
 
     what: str
-    """Its name in words: the head, W&B."""
+    """Displayed name: the head, W&B."""
     url: str
 
 

@@ -33,7 +33,7 @@ from parallel_hpo.pickling.script import (
 HEAVY_BYTES: Final = 50 * 10**6
 """Size that causes a warning: unpickling takes a noticeable part of a second in every worker."""
 
-TOLD: Final = 3
+MOST_NAMED: Final = 3
 """Number of the largest names in a warning."""
 _MB: Final = 10**6
 
@@ -101,7 +101,7 @@ def explain_weight(main: Callable[[], object], size: int) -> str:
     """Return how large `main` is, and what in it is large."""
     names = names_of_script(main)
     weights = {used.name: _weigh(used.value, names) or 0 for used in find_used(main)}
-    largest = sorted(weights.items(), key=lambda item: -item[1])[:TOLD]
+    largest = sorted(weights.items(), key=lambda item: -item[1])[:MOST_NAMED]
     parts = ", ".join(f"{name} {weight / _MB:.0f} MB" for name, weight in largest if weight >= _MB)
     return (
         f"{getattr(main, '__qualname__', 'main')} takes {size / _MB:.0f} MB with all that it uses"

@@ -34,7 +34,7 @@ ends after its first failed run."""
 THREAD_CAPS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Libraries read these once, when they are loaded, so the fork server needs them already."""
 
-PATIENCE: Final = {"WANDB_INIT_TIMEOUT": "86400"}
+CLIENT_TIMEOUTS: Final = {"WANDB_INIT_TIMEOUT": "86400"}
 """In seconds; stock 90. If a server is unreachable for minutes, `wandb.init()` waits, and the run does not
 fail."""
 
@@ -87,7 +87,7 @@ def worker_environment(
         "PARALLEL_HPO_WORKER": str(slot),
         "PARALLEL_HPO_WORKERS": str(workers),
     }
-    return {**PATIENCE, **base, **client, **own, **device}
+    return {**CLIENT_TIMEOUTS, **base, **client, **own, **device}
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:

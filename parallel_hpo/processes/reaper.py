@@ -97,7 +97,7 @@ def reap_leftovers(processes: Iterable[psutil.Process] | None = None) -> int:
     """Kill process trees of dead sessions, and remove their folders; return how many were found."""
     found = [
         process
-        for process in (_that_may_bear_a_mark() if processes is None else processes)
+        for process in (_processes_with_mark() if processes is None else processes)
         if _is_left_over(process)
     ]
     # Killed processes can't remove their folders themselves.
@@ -116,7 +116,7 @@ def _temporary_folder_of(process: psutil.Process) -> str:
     return tempfile.gettempdir()
 
 
-def _that_may_bear_a_mark() -> Iterator[psutil.Process]:
+def _processes_with_mark() -> Iterator[psutil.Process]:
     """Yield the processes of this machine that may have an owner id.
 
     On Linux, searching the variable's name takes a fifth of the time of psutil's parsing.

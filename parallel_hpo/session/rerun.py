@@ -31,7 +31,7 @@ from parallel_hpo.core.pool_messages import version_differences
 from parallel_hpo.core.types import Program, RunId, SweepPath, Target
 from parallel_hpo.pickling.main import from_fact, kept_in
 from parallel_hpo.pickling.payload import from_text, install_main
-from parallel_hpo.processes.environment import CLIENT_HIDDEN, LEAKED, PATIENCE
+from parallel_hpo.processes.environment import CLIENT_HIDDEN, CLIENT_TIMEOUTS, LEAKED
 from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.launch_record import VERSIONS
@@ -170,7 +170,7 @@ def _surroundings(again: RerunRequest, backend: Backend, environment: Mapping[st
     }
     inherited = {name: value for name, value in environment.items() if name not in hidden}
     return ChildSetup(
-        {**PATIENCE, **inherited, **backend.client_environment(LABEL), **own},
+        {**CLIENT_TIMEOUTS, **inherited, **backend.client_environment(LABEL), **own},
         tuple(facts.get("sys_path") or sys.path),
         facts.get("working_folder") or str(Path.cwd()),
     )

@@ -1,1 +1,1 @@
-"""Copies a sweep from a server of ours to another W&B server."""
+"""Copies a sweep from a parallel_hpo server to another W&B server."""

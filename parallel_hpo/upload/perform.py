@@ -93,7 +93,7 @@ class Upload:
         say: Say,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`server` is the destination if it is a server of ours; `say` prints a line; `wait` sleeps."""
+        """`server` is the destination if it is a parallel_hpo server; `say` prints a line; `wait` sleeps."""
         self._client = client
         self._source = source
         self._sweep = sweep
@@ -202,7 +202,7 @@ class Upload:
         return tuple(self._client.note_uses(target.path, moved))
 
     def _tell_crashes(self, target: OpenedSweep, found: UploadedState, known: Collection[str]) -> None:
-        """Set crashed runs to crashed on a server of ours; on W&B's they count as failed.
+        """Set crashed runs to crashed on a parallel_hpo server; on W&B's they count as failed.
 
         wandb client: `wandb sync` ends such a run with exit code 1.
         """

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import yaml
 
-from parallel_hpo.client.uploading import ArtifactUse, RemoteRun, told_at
+from parallel_hpo.client.uploading import ArtifactUse, RemoteRun, logged_at
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.types import SweepId, SweepPath
 from parallel_hpo.server import local
@@ -57,7 +57,7 @@ class LocalRun:
     """Number of lines of its history."""
     exit_code: int | None
     program: str
-    told_at: float | None
+    logged_at: float | None
     """Time of its last log call, by its own summary."""
 
 
@@ -126,7 +126,7 @@ def _run(run: Run) -> LocalRun:
         lines=run.history_lines,
         exit_code=run.exitcode,
         program=run.program or "",
-        told_at=told_at(json_object(run.summary)),
+        logged_at=logged_at(json_object(run.summary)),
     )
 
 
@@ -291,9 +291,9 @@ def judge(
 
 
 def _is_of_another_attempt(run: LocalRun, there: RemoteRun) -> bool:
-    if run.told_at is None or there.told_at is None:
+    if run.logged_at is None or there.logged_at is None:
         return False
-    return abs(run.told_at - there.told_at) > _SAME_S
+    return abs(run.logged_at - there.logged_at) > _SAME_S
 
 
 def missing(logged: Iterable[LocalArtifact], there: RemoteRun | None) -> list[LocalArtifact]:

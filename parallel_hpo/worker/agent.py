@@ -108,7 +108,7 @@ def read_parameters(environment: Any) -> Parameters:
 
 
 def read_index(environment: Any) -> int | None:
-    """Return the run's index in its sweep, which a server of ours adds to each parameter."""
+    """Return the run's index in its sweep, which a parallel_hpo server adds to each parameter."""
     return next((entry.get(INDEX_KEY) for entry in _entries(environment).values()), None)
 
 

@@ -85,7 +85,7 @@ def classify(error: BaseException | None, *, ask: StopRequest, unopened: str = "
     """Return the outcome of a run whose `main` returned (`error` is None) or raised `error`.
 
     Args:
-        error: ignored after a stop, whatever `main` did about it.
+        error: ignored after a stop.
         ask: the request to stop, if any.
         unopened: why it opened no W&B run; empty if it did.
     """
@@ -147,7 +147,7 @@ class ClosedRun:
     unsent: tuple[str, ...] = ()
     """Folders of its offline data."""
     missing: MissingMetric | None = None
-    """What it has instead of the metric, if it finished without one."""
+    """What it logged instead of the metric, if it finished without one."""
     traceback: str = ""
     """Traceback of the exception that it failed with."""
 

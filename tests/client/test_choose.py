@@ -63,7 +63,7 @@ def test_a_server_of_ours_is_known_as_such_by_its_own_word() -> None:
     environment = LOGGED_IN | {"WANDB_BASE_URL": "http://w"}
     chosen = choose_backend(BackendChoice.AUTO, environment, is_ours=say_yes)
     assert (chosen.name, chosen.ours, asked) == ("wandb", True, ["http://w"])
-    assert chosen.reason.startswith("a server of ours, with credentials for http://w")
+    assert chosen.reason.startswith("a parallel_hpo server, with credentials for http://w")
 
 
 @pytest.mark.parametrize("mode", OFFLINE)

@@ -90,12 +90,12 @@ def test_a_quiet_display_still_shows_trouble(notice: Notice) -> None:
 
 
 def test_the_progress_line_has_done_running_failed_best_and_time_left() -> None:
-    tally = advance(RunCounts(), OPENED, 0.0)
-    assert progress(tally, 0.0).plain == "0/10 runs · 0 running · 0 failed"
+    counts = advance(RunCounts(), OPENED, 0.0)
+    assert progress(counts, 0.0).plain == "0/10 runs · 0 running · 0 failed"
     for notice in (FINISHED, RunOver(Slot(1), RunId("c"), 1, Outcome.FAILED, "exit 3", None, 1.0), BEGAN):
-        tally = advance(tally, notice, 10.0)
+        counts = advance(counts, notice, 10.0)
     assert (
-        progress(tally, 10.0).plain == "2/10 runs · 1 running · 1 failed · best cv_score=0.93 · 40.0 s left"
+        progress(counts, 10.0).plain == "2/10 runs · 1 running · 1 failed · best cv_score=0.93 · 40.0 s left"
     )
 
 

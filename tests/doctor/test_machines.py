@@ -45,8 +45,8 @@ def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
 ) -> None:
     (tmp_path / "train.py").write_text("def main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "machines": "dask"}
-    patient = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
-    found = {each.name: each.findings for each in check_machines(patient, {}, open_engine=lambda _: engine)}
+    subject = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
+    found = {each.name: each.findings for each in check_machines(subject, {}, open_engine=lambda _: engine)}
     assert set(found) == {"gpu1", "gpu2"}
     there = by_subject(found["gpu1"])
     wanted = ("versions", "reach", "clock", "workers", "directory", "target")
@@ -60,8 +60,8 @@ def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
 def test_what_a_machine_lacks_is_bad_and_named(engine: FolderEngine, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import nonsuch_module\ndef main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "machines": {"engine": "dask", "count": 1}}
-    patient = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
-    (machine,) = check_machines(patient, {}, open_engine=lambda _: engine)
+    subject = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
+    (machine,) = check_machines(subject, {}, open_engine=lambda _: engine)
     target = by_subject(machine.findings)["target"]
     assert target.level is Level.BAD
     assert "nonsuch_module" in target.text
@@ -94,7 +94,7 @@ def test_a_cluster_without_a_machine_is_bad() -> None:
 
 
 def test_without_an_engine_it_is_said_how_such_machines_are_examined() -> None:
-    patient = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
-    (nobody,) = check_machines(patient, {}, open_engine=lambda _: None)
+    subject = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
+    (nobody,) = check_machines(subject, {}, open_engine=lambda _: None)
     assert nobody.findings[0].level is Level.BAD
     assert "run `parallel-hpo doctor` too" in nobody.findings[0].advice

@@ -31,7 +31,7 @@ def test_a_crashed_run_is_crashed_there_at_once(sweep: RealSweep, server: Server
     del sweep.env["PARALLEL_HPO_BACKEND"]
     ended = sweep.start("dying_once", count=1, workers=1, retries=0).finish()
     assert (ended.code, outcomes(ended.summary)) == (ExitCode.NO_RUN_FINISHED, ["crashed"]), ended.stderr
-    assert "backend wandb: a server of ours" in ended.stderr
+    assert "backend wandb: a parallel_hpo server" in ended.stderr
     with closing(sqlite3.connect(server.folder / "server.db")) as database:
         assert database.execute("SELECT state FROM runs").fetchall() == [("crashed",)]
         assert database.execute("SELECT state FROM sweeps").fetchall() == [("FINISHED",)]

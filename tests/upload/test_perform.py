@@ -21,7 +21,7 @@ RUNS = tuple(LocalRun(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.
 USES = tuple(ArtifactUse(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)
 SWEEP = LocalSweep(SweepPath("local", "p", SweepId("s")), SweepState.FINISHED, None, {}, RUNS, (), USES)
 TARGET = OpenedSweep(SweepPath("me", "p", SweepId("t")), "http://target", {})
-WHOLE = RemoteRun("finished", 3, "t", (), is_closed=True, told_at=1000.0)
+WHOLE = RemoteRun("finished", 3, "t", (), is_closed=True, logged_at=1000.0)
 NOTHING = UploadedState("me", is_source=False, sweep=None, state="", runs={})
 ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": WHOLE, "r2": WHOLE})
 

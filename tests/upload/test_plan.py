@@ -28,7 +28,7 @@ from parallel_hpo.upload.sending import beginning_in
 
 PATH = SweepPath("local", "p", SweepId("s"))
 RUN = LocalRun(1, "r1", RunState.FINISHED, 10, 0, "train.py", 1000.0)
-WHOLE = RemoteRun("finished", 10, "there", (), is_closed=True, told_at=1000.0)
+WHOLE = RemoteRun("finished", 10, "there", (), is_closed=True, logged_at=1000.0)
 MODEL = LocalArtifact(1, "r1", "model", "digest")
 
 
@@ -46,10 +46,10 @@ def run(number: int) -> LocalRun:
         (replace(WHOLE, state="crashed", is_closed=False), UploadAction.GO_ON),
         (replace(WHOLE, state="crashed"), UploadAction.GO_ON),
         (replace(WHOLE, lines=11), UploadAction.CHANGED),
-        (replace(WHOLE, told_at=1001.0), UploadAction.CHANGED),
-        (replace(WHOLE, told_at=1000.0001), UploadAction.THERE),
-        (replace(WHOLE, told_at=None), UploadAction.THERE),
-        (replace(WHOLE, lines=4, told_at=999.0), UploadAction.GO_ON),
+        (replace(WHOLE, logged_at=1001.0), UploadAction.CHANGED),
+        (replace(WHOLE, logged_at=1000.0001), UploadAction.THERE),
+        (replace(WHOLE, logged_at=None), UploadAction.THERE),
+        (replace(WHOLE, lines=4, logged_at=999.0), UploadAction.GO_ON),
         (replace(WHOLE, sweep_id="another"), UploadAction.ELSEWHERE),
         (replace(WHOLE, sweep_id=None), UploadAction.ELSEWHERE),
     ],

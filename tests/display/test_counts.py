@@ -22,48 +22,48 @@ def over(
     return RunOver(Slot(slot), RunId("r"), 1, outcome, "", value, 1.0, again=again)
 
 
-def tally_of(notices: Iterable[Notice]) -> RunCounts:
-    tally = RunCounts()
+def counts_of(notices: Iterable[Notice]) -> RunCounts:
+    counts = RunCounts()
     for notice in notices:
-        tally = advance(tally, notice, 0.0)
-    return tally
+        counts = advance(counts, notice, 0.0)
+    return counts
 
 
 def test_a_run_counts_as_running_until_it_is_over() -> None:
     began = RunBegan(Slot(1), RunId("r"), 1)
-    assert tally_of([opened(), began]).running == {Slot(1): RunId("r")}
-    assert tally_of([opened(), began, over(slot=1)]).running == {}
+    assert counts_of([opened(), began]).running == {Slot(1): RunId("r")}
+    assert counts_of([opened(), began, over(slot=1)]).running == {}
 
 
 def test_an_attempt_that_is_run_again_is_not_done() -> None:
-    tally = tally_of([opened(), over(Outcome.CRASHED, again=True)])
-    assert tally.over == 0
+    counts = counts_of([opened(), over(Outcome.CRASHED, again=True)])
+    assert counts.over == 0
 
 
 @given(st.lists(st.builds(over, st.sampled_from(Outcome), again=st.booleans())))
 def test_each_run_that_is_over_for_good_is_counted_once(notices: list[RunOver]) -> None:
-    assert tally_of(notices).over == sum(not notice.again for notice in notices)
+    assert counts_of(notices).over == sum(not notice.again for notice in notices)
 
 
 @pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])
 def test_the_best_value_follows_the_goal(goal: str, best: float) -> None:
     values = (2.0, None, 1.0, 3.0, float("nan"), float("inf"), float("-inf"))
-    assert tally_of([opened(goal=goal), *(over(value=value) for value in values)]).best == best
+    assert counts_of([opened(goal=goal), *(over(value=value) for value in values)]).best == best
 
 
 def test_a_failed_run_is_never_the_best() -> None:
-    assert tally_of([opened(), over(Outcome.FAILED, 0.1)]).best is None
+    assert counts_of([opened(), over(Outcome.FAILED, 0.1)]).best is None
 
 
 def test_the_time_left_follows_the_speed_so_far() -> None:
-    tally = advance(RunCounts(), opened(count=4), 10.0)
-    assert time_left_s(tally, 20.0) is None
-    tally = advance(tally, over(), 20.0)
-    assert time_left_s(tally, 20.0) == pytest.approx(30.0)
+    counts = advance(RunCounts(), opened(count=4), 10.0)
+    assert time_left_s(counts, 20.0) is None
+    counts = advance(counts, over(), 20.0)
+    assert time_left_s(counts, 20.0) == pytest.approx(30.0)
 
 
 def test_without_a_count_there_is_no_time_left() -> None:
-    assert time_left_s(tally_of([opened(count=None), over()]), 1.0) is None
+    assert time_left_s(counts_of([opened(count=None), over()]), 1.0) is None
 
 
 def test_other_notices_change_nothing() -> None:
@@ -71,9 +71,9 @@ def test_other_notices_change_nothing() -> None:
 
 
 def test_workers_are_called_by_their_machine_where_they_are_named() -> None:
-    tally = advance(RunCounts(), WorkerNamed(Slot(1), "gpu2/w0"), 0.0)
-    assert [tally.name_of(Slot(slot)) for slot in (0, 1)] == ["w0", "gpu2/w0"]
-    began = describe(RunBegan(Slot(1), RunId("r1"), 1), tally, None, Verbosity.NORMAL)
+    counts = advance(RunCounts(), WorkerNamed(Slot(1), "gpu2/w0"), 0.0)
+    assert [counts.name_of(Slot(slot)) for slot in (0, 1)] == ["w0", "gpu2/w0"]
+    began = describe(RunBegan(Slot(1), RunId("r1"), 1), counts, None, Verbosity.NORMAL)
     assert began is not None
     assert began.plain.startswith("gpu2/w0 run r1 started")
-    assert prefix(Slot(1), tally) == "[gpu2/w0] "
+    assert prefix(Slot(1), counts) == "[gpu2/w0] "

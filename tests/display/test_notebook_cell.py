@@ -7,7 +7,7 @@ from typing import Any
 from parallel_hpo.core.notices import OutputLine
 from parallel_hpo.core.types import Slot
 from parallel_hpo.display.notebook import NotebookCell, find_publisher
-from tests.display.notebook.test_picture import OPENED, began, over
+from tests.display.test_notebook_view import OPENED, began, over
 from tests.results import RESULT
 
 

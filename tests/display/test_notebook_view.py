@@ -11,9 +11,9 @@ from parallel_hpo.display.notebook import (
     SHOWN_RUNNING,
     SHOWN_WARNINGS,
     NotebookView,
+    advance_view,
     as_html,
     as_text,
-    draw,
 )
 
 OPENED: Final = SweepOpened(
@@ -62,10 +62,10 @@ def over(
 
 
 def picture_of(*notices: Notice) -> NotebookView:
-    picture = NotebookView()
+    view = NotebookView()
     for notice in (OPENED, *notices):
-        picture = draw(picture, notice, 0.0)
-    return picture
+        view = advance_view(view, notice, 0.0)
+    return view
 
 
 def lines(*notices: Notice) -> list[str]:
@@ -111,17 +111,17 @@ def test_a_run_that_did_not_finish_says_why_and_is_never_the_best() -> None:
 
 
 def test_an_attempt_that_is_made_again_is_no_end() -> None:
-    picture = picture_of(began(1), over(1, None, Outcome.CRASHED, again=True))
-    assert (picture.ended, picture.running) == ((), {})
+    view = picture_of(began(1), over(1, None, Outcome.CRASHED, again=True))
+    assert (view.ended, view.running) == ((), {})
 
 
 def test_only_the_last_ends_and_warnings_are_kept() -> None:
     ends = [notice for number in range(50) for notice in (began(number), over(number, float(number)))]
-    picture = picture_of(*ends, *(Message(f"warning {number}", warning=True) for number in range(50)))
-    assert [run.over.run_id for run in picture.ended] == [f"r{49 - number}" for number in range(SHOWN_ENDS)]
-    assert len(picture.warnings) == SHOWN_WARNINGS
-    assert picture.best is not None
-    assert picture.best.over.run_id == "r0"
+    view = picture_of(*ends, *(Message(f"warning {number}", warning=True) for number in range(50)))
+    assert [run.over.run_id for run in view.ended] == [f"r{49 - number}" for number in range(SHOWN_ENDS)]
+    assert len(view.warnings) == SHOWN_WARNINGS
+    assert view.best is not None
+    assert view.best.over.run_id == "r0"
 
 
 def test_a_warning_is_shown_and_a_remark_is_not() -> None:
@@ -131,8 +131,8 @@ def test_a_warning_is_shown_and_a_remark_is_not() -> None:
 
 
 def test_the_page_says_what_the_text_says() -> None:
-    picture = picture_of(began(1), over(1, 0.5), began(2))
-    page = as_html(picture, None, 10.0)
+    view = picture_of(began(1), over(1, 0.5), began(2))
+    page = as_html(view, None, 10.0)
     for word in (
         "1/20 runs",
         "http://here/s1",
@@ -153,18 +153,18 @@ def test_the_address_of_the_sweep_can_be_clicked() -> None:
 
 
 def test_an_address_of_another_kind_cannot() -> None:
-    picture = draw(NotebookView(), replace(OPENED, url="javascript:alert(1)"), 0.0)
-    assert "<a" not in as_html(picture, None, 0.0)
+    view = advance_view(NotebookView(), replace(OPENED, url="javascript:alert(1)"), 0.0)
+    assert "<a" not in as_html(view, None, 0.0)
 
 
 def test_nothing_that_a_run_says_becomes_markup() -> None:
     evil = "<script>alert('&')</script>"
-    picture = picture_of(
+    view = picture_of(
         began(1, name=evil),
         over(1, 1.0, Outcome.FAILED, reason=evil),
         began(2, name=evil),
         Message(evil, warning=True),
     )
-    page = as_html(picture, None, 10.0)
+    page = as_html(view, None, 10.0)
     assert "<script" not in page
     assert set(Tags(page).seen) <= {"a", "div", "b", "progress", "table", "tr", "th", "td"}
