@@ -50,7 +50,7 @@ def alone(contender: ComparedSweep) -> Standing:
     return compare([contender], None).standings[0]
 
 
-def test_the_worst_of_the_bests_is_what_all_have_reached() -> None:
+def test_the_default_target_is_the_worst_best_value() -> None:
     fast, slow = sweep(5.0, 2.0, 1.0), sweep(9.0, 8.0, None, 3.0, 7.0)
     comparison = compare([fast, slow], None)
     assert comparison.reach == 3.0
@@ -58,18 +58,18 @@ def test_the_worst_of_the_bests_is_what_all_have_reached() -> None:
     assert [each.rank for each in comparison.standings] == [1, 2]
 
 
-def test_of_a_value_to_be_maximised_the_greatest_is_the_best() -> None:
+def test_a_maximized_value_is_best_at_its_maximum() -> None:
     comparison = compare([sweep(0.5, 0.7, goal="maximize"), sweep(0.9, goal="maximize")], None)
     assert comparison.reach == 0.7
     assert [each.rank for each in comparison.standings] == [2, 1]
     assert reached(sweep(0.5, 0.7, goal="maximize"), reach=0.6) == [("run1", 2)]
 
 
-def test_a_value_that_is_asked_for_may_have_been_reached_by_none() -> None:
+def test_a_target_may_be_reached_by_no_sweep() -> None:
     assert reached(sweep(5.0, 2.0), sweep(9.0), reach=4.0) == [("run1", 2), None]
 
 
-def test_equal_bests_share_a_rank_and_who_has_none_has_no_rank() -> None:
+def test_equal_best_values_share_a_rank() -> None:
     standings = compare([sweep(2.0), sweep(None), sweep(2.0), sweep(3.0)], None).standings
     assert [each.rank for each in standings] == [1, None, 1, 3]
 
@@ -91,9 +91,7 @@ def test_sweeps_without_any_value_are_compared_by_their_cost_alone() -> None:
         ({"metric": None}, "not every sweep has a metric: abc minimizes loss, def has none"),
     ],
 )
-def test_what_aims_at_something_else_is_not_ranked_but_its_cost_is_told(
-    changes: dict[str, str | None], words: str
-) -> None:
+def test_another_goal_is_not_ranked_but_has_a_cost(changes: dict[str, str | None], words: str) -> None:
     other = sweep(2.0, name="def")
     other = replace(other, sweep=replace(other.sweep, **changes))  # type: ignore[type-var]
     comparison = compare([sweep(1.0), other], None)
@@ -105,12 +103,12 @@ def test_what_aims_at_something_else_is_not_ranked_but_its_cost_is_told(
     ]
 
 
-def test_runs_at_once_cost_their_hours_each_and_the_wall_theirs_once() -> None:
+def test_concurrent_runs_share_wall_hours() -> None:
     attempts = [attempt(0, 0, 4), attempt(1, 1, 3), attempt(2, 6, 7)]
     assert alone(sweep(3.0, 2.0, 1.0, attempts=attempts)).cost == Cost(3, run_hours=7.0, wall_hours=5.0)
 
 
-def test_what_was_under_way_when_a_value_was_reached_has_cost_up_to_then() -> None:
+def test_running_attempts_count_up_to_the_target() -> None:
     attempts = [attempt(0, 0, 4), attempt(1, 1, 3), attempt(2, 6, 7)]
     contender = sweep(3.0, 2.0, 1.0, attempts=attempts)
     found = compare([contender], 2.0).standings[0].reached
@@ -119,21 +117,21 @@ def test_what_was_under_way_when_a_value_was_reached_has_cost_up_to_then() -> No
     assert found.cost == Cost(1, run_hours=5.0, wall_hours=3.0)
 
 
-def test_a_run_that_was_made_again_counts_once_with_the_hours_of_all_its_attempts() -> None:
+def test_a_retried_run_counts_once_with_all_its_hours() -> None:
     attempts = [attempt(0, 0, 1), attempt(0, 10, 12, number=2), attempt(1, 1, 2)]
     contender = sweep(3.0, 2.0, attempts=attempts)
     assert alone(contender).cost == Cost(2, run_hours=4.0, wall_hours=4.0)
     assert reached(contender, reach=3.0) == [("run1", 1)]
 
 
-def test_what_is_under_way_costs_up_to_now_and_of_what_was_cut_nobody_knows() -> None:
+def test_running_attempts_cost_up_to_now() -> None:
     attempts = [attempt(0, 0, 1), attempt(1, 1, None), attempt(1, 3, None, number=2)]
     cut = sweep(3.0, None, attempts=attempts)
     assert alone(cut).cost == Cost(1, run_hours=1.0, wall_hours=1.0)
     assert alone(replace(cut, now=5 * HOUR)).cost == Cost(1, run_hours=3.0, wall_hours=3.0)
 
 
-def test_a_value_counts_once_its_run_is_over() -> None:
+def test_a_value_counts_after_its_run() -> None:
     attempts = [attempt(0, 0, 1), attempt(1, 1, None)]
     assert reached(sweep(3.0, 2.0, attempts=attempts), reach=2.0) == [None]
     early = [attempt(0, 5, 6), attempt(1, 0, 1)]

@@ -61,7 +61,7 @@ def test_a_column_keeps_the_type_of_its_values(values: list[Any], dtype: str) ->
     ] == values
 
 
-def test_a_parameter_that_a_run_has_not_is_missing_in_its_row() -> None:
+def test_a_missing_parameter_is_missing_in_the_row() -> None:
     frame = result_of([row(0, {"a": 1}), row(1, {"b": 2})]).to_dataframe()
     assert column(frame, "parameters.a") == [1, None]
     assert column(frame, "parameters.b") == [None, 2]
@@ -73,7 +73,7 @@ def test_a_run_without_a_value_has_a_row() -> None:
     assert column(frame, "value") == [None, None]
 
 
-def test_what_runs_logged_last_is_in_columns_of_their_summaries(tmp_path: Path) -> None:
+def test_summaries_are_columns(tmp_path: Path) -> None:
     keep_summary(tmp_path, "run0", {"loss": 0.5, "time": {"gpu": 3}, "_wandb": {"runtime": 1}})
     keep_summary(tmp_path / "share-1-of-2", "run1", {"image": {"_type": "image-file", "path": "a.png"}})
     frame = result_of([row(0, {}), row(1, {}), row(2, {})], folder=tmp_path).to_dataframe()
@@ -96,19 +96,19 @@ def _fields(one: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("broken", ["", "[1]", "{"])
-def test_a_summary_that_cannot_be_read_is_none(tmp_path: Path, broken: str) -> None:
+def test_an_unreadable_summary_is_ignored(tmp_path: Path, broken: str) -> None:
     keep_summary(tmp_path, "run0", broken)
     frame = result_of([row(0, {"x": 1})], folder=tmp_path).to_dataframe()
     assert [name for name in frame.columns if name.startswith("summary.")] == []
 
 
-def test_a_sweep_without_runs_is_an_empty_frame_with_columns() -> None:
+def test_a_sweep_without_runs_has_an_empty_frame_with_columns() -> None:
     frame = result_of([]).to_dataframe()
     assert len(frame) == 0
     assert {"run_id", "outcome", "value", "duration_s"} <= set(frame.columns)
 
 
-def test_without_pandas_the_error_says_what_to_install() -> None:
+def test_a_missing_pandas_is_named_with_its_extra() -> None:
     script = (
         "import sys; sys.modules['pandas'] = None\n"
         "from tests.analysis.sweeps import keep_summary, odd_sweep\n"
@@ -119,7 +119,7 @@ def test_without_pandas_the_error_says_what_to_install() -> None:
     assert "pip install 'parallel_hpo[pandas]'" in ended.stderr
 
 
-def test_nothing_of_the_extras_is_imported_before_it_is_asked_for() -> None:
+def test_libraries_of_extras_are_imported_late() -> None:
     script = (
         "import sys; from parallel_hpo import HPO, ConfigLoader, SweepResult, load\n"
         "print(sorted({'pandas', 'optuna', 'plotly', 'IPython', 'ipykernel'} & sys.modules.keys()))"

@@ -18,7 +18,7 @@ def read(*parameters: dict[str, Any]) -> Any:
     return parquet.read_table(io.BytesIO(as_parquet(table_of(result_of(runs)))))
 
 
-def test_columns_keep_their_types_and_what_has_none_is_as_in_csv() -> None:
+def test_columns_keep_their_types() -> None:
     table = read(
         {"lr": 0.1, "depth": 3, "on": True, "name": "adam", "layers": [64, 32], "mixed": "auto"},
         {"lr": 1, "name": "\ud800", "mixed": 3},
@@ -35,13 +35,13 @@ def test_columns_keep_their_types_and_what_has_none_is_as_in_csv() -> None:
     assert table["parameters.mixed"].to_pylist() == ["auto", "3"]
 
 
-def test_without_any_value_a_sweeps_value_is_a_number_still_and_its_start_a_time() -> None:
+def test_empty_columns_keep_their_types() -> None:
     table = read({})
     assert str(table.schema.field("value").type) == "double"
     assert table["started_at"].to_pylist() == [datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)]
 
 
-def test_a_sweep_with_all_that_is_odd_is_a_row_for_each_run() -> None:
+def test_odd_values_have_a_row_per_run() -> None:
     sweep = odd_sweep()
     table = parquet.read_table(io.BytesIO(as_parquet(table_of(sweep))))
     assert table["run_id"].to_pylist() == [run.run_id for run in sweep.runs]
@@ -51,5 +51,5 @@ def test_a_sweep_with_all_that_is_odd_is_a_row_for_each_run() -> None:
 
 
 @pytest.mark.parametrize("value", [2**63, -(10**400)])
-def test_a_number_of_any_length_is_kept(value: int) -> None:
+def test_a_huge_number_is_kept(value: int) -> None:
     assert [int(text) for text in read({"seed": value})["parameters.seed"].to_pylist()] == [value]

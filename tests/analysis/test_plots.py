@@ -33,7 +33,7 @@ def test_all_plots_are_tried() -> None:
     assert [name for name in vars(Plots) if not name.startswith("_")] == list(NAMES)
 
 
-def test_what_varies_is_drawn_and_what_is_fixed_is_not() -> None:
+def test_only_varying_parameters_are_drawn() -> None:
     axes = {axis.title.text for axis in odd_sweep().plots.slice().select_xaxes()}
     assert {"optimizer.lr", "layers", "momentum", "mixed"} <= axes
     assert "fixed" not in axes
@@ -59,7 +59,7 @@ def test_a_learning_rate_has_a_logarithmic_axis() -> None:
 
 
 @pytest.mark.parametrize("name", OF_PARAMETERS)
-def test_a_parameter_that_is_not_there_is_refused_by_name(name: str) -> None:
+def test_an_unknown_parameter_is_refused(name: str) -> None:
     with pytest.raises(
         UsageError, match=r"no finished run has a parameter 'lr'; there: optimizer\.kind, optimizer\.lr"
     ):
@@ -67,7 +67,7 @@ def test_a_parameter_that_is_not_there_is_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OF_PARAMETERS)
-def test_without_a_parameter_that_varies_there_is_nothing_to_draw(name: str) -> None:
+def test_nothing_is_drawn_without_a_varying_parameter(name: str) -> None:
     rows = [row(number, {"x": 1}, float(number)) for number in range(3)]
     with pytest.raises(UsageError, match="no parameter differs from run to run"):
         draw(result_of(rows).plots, name)
@@ -94,7 +94,7 @@ def test_a_sweep_in_which_no_run_finished_is_drawn_empty(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["history", "importances", "timeline"])
 @pytest.mark.parametrize("missing", ["plotly", "optuna"])
-def test_without_a_library_the_error_says_what_to_install(missing: str, name: str) -> None:
+def test_a_missing_library_is_named_with_its_extra(missing: str, name: str) -> None:
     script = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from tests.analysis.sweeps import odd_sweep\n"

@@ -26,7 +26,7 @@ def test_text_of_a_result_is_escaped_in_a_notebook() -> None:
     assert "<script>" not in result_of([row(0, {"lr": "<script>"})])._repr_html_()
 
 
-def test_plots_at_a_prompt_name_what_they_can_draw() -> None:
+def test_plots_at_a_prompt_list_their_methods() -> None:
     assert repr(RESULT.plots).startswith("<Plots of 2 runs: history(), importances()")
 
 

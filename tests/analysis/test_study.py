@@ -39,7 +39,7 @@ def test_each_run_is_a_trial_whose_state_says_how_it_ended() -> None:
     assert [trial.state for trial in result_of(rows).to_study().trials] == list(ends.values())
 
 
-def test_a_trial_took_as_long_as_its_run() -> None:
+def test_a_trial_has_its_runs_duration() -> None:
     first, second = result_of([row(0, {}), row(1, {})]).to_study().trials
     assert first.duration == timedelta(seconds=2.5)
     assert first.datetime_start and second.datetime_start
@@ -68,11 +68,11 @@ def test_a_trial_took_as_long_as_its_run() -> None:
         ([{}, {}], CategoricalDistribution(["{}"])),
     ],
 )
-def test_a_distribution_holds_what_was_observed(values: list[Any], distribution: Any) -> None:
+def test_a_distribution_contains_the_observed_values(values: list[Any], distribution: Any) -> None:
     assert axis(values) == distribution
 
 
-def test_a_study_of_odd_runs_has_all_of_them() -> None:
+def test_a_study_contains_odd_runs() -> None:
     result = odd_sweep()
     study = result.to_study()
     assert len(study.trials) == len(result.runs) == 60
@@ -80,5 +80,5 @@ def test_a_study_of_odd_runs_has_all_of_them() -> None:
     assert {"optimizer.lr", "layers", "momentum"} <= set(study.trials[0].params) | {"momentum"}
 
 
-def test_a_sweep_without_runs_is_an_empty_study() -> None:
+def test_a_sweep_without_runs_has_an_empty_study() -> None:
     assert result_of([]).to_study().trials == []

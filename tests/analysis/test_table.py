@@ -19,14 +19,14 @@ def order(column: str, *parameters: dict[str, Any]) -> list[int]:
     return order_by(column, table_of(result_of(row(place, each) for place, each in enumerate(parameters))))
 
 
-def test_what_runs_have_used_is_a_column_where_it_is_known() -> None:
+def test_known_consumption_is_a_column() -> None:
     used = replace(row(0, {}), consumption=Consumption(1.5, 0.25))
     table = table_of(result_of([used, row(1, {})]))
     assert (table["device_hours"], table["device_kwh"]) == ([1.5, None], [0.25, None])
     assert "cpu_kwh" not in table
 
 
-def test_csv_has_a_column_for_each_parameter_and_each_value_logged_last(tmp_path: Path) -> None:
+def test_csv_has_a_column_per_parameter_and_summary_value(tmp_path: Path) -> None:
     keep_summary(tmp_path, "run1", {"acc": 0.75, "gpu": {"mem": 3}})
     runs = [
         row(0, {"optim": {"lr": 0.1, "name": "adam"}}, 0.5),
@@ -49,13 +49,13 @@ def test_csv_has_a_column_for_each_parameter_and_each_value_logged_last(tmp_path
     ]
 
 
-def test_csv_of_no_runs_is_its_header() -> None:
+def test_csv_without_runs_is_a_header() -> None:
     assert as_csv(table_of(result_of([]))) == (
         b"run_id,outcome,value,duration_s,reason,attempts,slot,device,started_at\n"
     )
 
 
-def test_a_half_character_costs_itself_and_not_the_file() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     written = as_csv(table_of(result_of([row(0, {"name": "a\ud800b"})])))
     assert written.endswith(b",a?b\n")
 
@@ -72,11 +72,11 @@ def test_runs_are_sorted_by_a_parameter_of_mixed_kinds() -> None:
     ]
 
 
-def test_runs_that_are_alike_keep_the_order_of_their_start() -> None:
+def test_equal_runs_keep_their_order() -> None:
     assert order("outcome", {}, {}, {}) == [0, 1, 2]
 
 
-def test_an_unknown_column_is_refused_with_those_that_there_are() -> None:
+def test_an_unknown_column_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"--sort values: .*did you mean 'value'.*parameters.lr"):
         order("values", {"lr": 0.1})
 
@@ -96,5 +96,5 @@ def test_an_unknown_column_is_refused_with_those_that_there_are() -> None:
         ([None], None),
     ],
 )
-def test_a_column_is_of_the_one_type_that_holds_its_values(values: list[Any], kind: type | None) -> None:
+def test_a_column_has_the_type_of_its_values(values: list[Any], kind: type | None) -> None:
     assert kind_of(values) is kind

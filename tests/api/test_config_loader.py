@@ -23,13 +23,13 @@ def written(folder: Path, content: Any) -> Path:
     return path
 
 
-def test_the_whole_file_stays_readable(tmp_path: Path) -> None:
+def test_the_whole_file_is_available(tmp_path: Path) -> None:
     content = {"mine": {"a": 1}, "hpo": SECTION}
     loader = ConfigLoader(str(written(tmp_path, content)), environment={})
     assert loader.config == content
 
 
-def test_a_section_makes_an_hpo_of_its_kind(tmp_path: Path) -> None:
+def test_a_section_gives_an_hpo_of_its_kind(tmp_path: Path) -> None:
     hpo = ConfigLoader(written(tmp_path, {"hpo": SECTION}), environment={}).hpo
     assert isinstance(hpo, HPO)
     assert isinstance(hpo, WandbSweeps)
@@ -42,7 +42,7 @@ def test_it_is_the_same_hpo_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [{}, {"mine": 1}, {"hpo": {"apply": False, "count": 0}}])
-def test_without_a_section_or_apply_there_is_no_hpo(tmp_path: Path, content: Any) -> None:
+def test_there_is_no_hpo_without_a_section_or_apply(tmp_path: Path, content: Any) -> None:
     assert ConfigLoader(written(tmp_path, content), environment={}).hpo is None
 
 
@@ -50,17 +50,17 @@ def test_a_plain_sweep_file_has_no_section(tmp_path: Path) -> None:
     assert ConfigLoader(written(tmp_path, SECTION["sweep_configuration"]), environment={}).hpo is None
 
 
-def test_inside_a_worker_there_is_no_hpo(tmp_path: Path) -> None:
+def test_there_is_no_hpo_inside_a_worker(tmp_path: Path) -> None:
     path = written(tmp_path, {"hpo": SECTION})
     assert ConfigLoader(path, environment={"PARALLEL_HPO_WORKER": "0"}).hpo is None
 
 
-def test_in_the_child_that_tries_a_target_there_is_no_hpo(tmp_path: Path) -> None:
+def test_there_is_no_hpo_in_a_child_that_tries_a_target(tmp_path: Path) -> None:
     path = written(tmp_path, {"hpo": SECTION})
     assert ConfigLoader(path, environment={"PARALLEL_HPO_MARK": "1_2_3"}).hpo is None
 
 
-def test_a_loader_that_main_uses_travels_without_an_hpo_and_without_the_environment(tmp_path: Path) -> None:
+def test_a_pickled_loader_has_neither_hpo_nor_environment(tmp_path: Path) -> None:
     loader = ConfigLoader(written(tmp_path, {"hpo": SECTION}), environment={"WANDB_API_KEY": "secret"})
     assert loader.hpo is not None
     travelled = pickle.dumps((loader, loader.hpo))
@@ -76,7 +76,7 @@ def test_the_environment_overrides_the_section(tmp_path: Path) -> None:
     assert hpo.section.count == 7
 
 
-def test_an_invalid_section_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_an_invalid_section_is_refused_on_access(tmp_path: Path) -> None:
     path = written(tmp_path, {"mine": 1, "hpo": {**SECTION, "count": 0}})
     loader = ConfigLoader(path, environment={})
     assert loader.config["mine"] == 1
@@ -94,7 +94,7 @@ def test_the_kinds_are_the_modules_of_their_folder() -> None:
     assert kind_names() == ("wandb_sweeps",)
 
 
-def test_an_hpo_is_made_of_a_dict_as_of_a_file(tmp_path: Path) -> None:
+def test_a_dict_gives_the_same_hpo_as_a_file(tmp_path: Path) -> None:
     of_file = ConfigLoader(written(tmp_path, {"hpo": SECTION})).hpo
     of_dict = HPO.from_dict(SECTION)
     assert isinstance(of_dict, WandbSweeps)
@@ -102,7 +102,7 @@ def test_an_hpo_is_made_of_a_dict_as_of_a_file(tmp_path: Path) -> None:
     assert of_dict.section == of_file.section
 
 
-def test_the_dict_stays_the_callers() -> None:
+def test_the_callers_dict_is_not_changed() -> None:
     section = {"count": 1, **SECTION, "sweep_configuration": dict(SECTION["sweep_configuration"])}
     hpo = HPO.from_dict(section)
     section["sweep_configuration"]["method"] = "no such"
@@ -117,11 +117,11 @@ def test_the_environment_overrides_a_dict_too(monkeypatch: pytest.MonkeyPatch) -
     assert hpo.section.count == 7
 
 
-def test_a_dict_whose_hpo_is_disabled_makes_none() -> None:
+def test_a_disabled_dict_gives_no_hpo() -> None:
     assert HPO.from_dict({"apply": False}) is None
 
 
-def test_inside_a_worker_a_dict_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dict_gives_no_hpo_inside_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARALLEL_HPO_WORKER", "0")
     assert HPO.from_dict(SECTION) is None
 

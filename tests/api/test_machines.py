@@ -61,7 +61,7 @@ def performed(choice: ClusterChoice | None, **section: object) -> Calls:
     return calls
 
 
-def test_a_sweep_is_for_this_machine_where_nobody_names_others() -> None:
+def test_a_sweep_uses_this_machine_by_default() -> None:
     assert performed(None) == Calls(supervised=1)
 
 
@@ -74,5 +74,5 @@ def test_a_section_without_an_engine_waits_for_machines_that_join() -> None:
     assert performed(None, machines={"node_timeout_s": 60}).led == [(Machines(node_timeout_s=60), False)]
 
 
-def test_joblibs_cluster_needs_no_word_in_the_section() -> None:
+def test_joblibs_cluster_needs_no_key() -> None:
     assert performed(ClusterChoice(MachineEngine.RAY)).led == [(Machines(), True)]

@@ -40,7 +40,7 @@ def test_optimize_supervises_main_and_returns_the_result() -> None:
     assert fake.mains == [main]
 
 
-def test_optimize_passes_on_which_sweep_is_to_be_resumed() -> None:
+def test_optimize_passes_on_the_sweep_to_resume() -> None:
     fake = FakeSupervisor()
     hpo(fake).optimize(main, resume="s1")
     assert fake.launch == Launch(resume="s1")
@@ -48,7 +48,7 @@ def test_optimize_passes_on_which_sweep_is_to_be_resumed() -> None:
     assert fake.launch == Launch(resume="s1", keep_configuration=True)
 
 
-def test_keeping_the_configuration_is_for_a_sweep_that_is_resumed() -> None:
+def test_keeping_the_configuration_needs_a_resumed_sweep() -> None:
     with pytest.raises(UsageError, match="is only for a resumed sweep"):
         hpo(FakeSupervisor()).optimize(main, keep_configuration=True)
 
@@ -122,7 +122,7 @@ def test_a_second_optimize_while_one_runs_is_refused() -> None:
     assert len(refusals) == 1
 
 
-def test_a_sweep_may_follow_another_even_one_that_failed() -> None:
+def test_a_sweep_may_follow_a_failed_one() -> None:
     def fail() -> None:
         raise UsageError("no")
 

@@ -64,13 +64,13 @@ def test_start_returns_while_the_sweep_runs_and_its_handle_has_the_result(gate: 
     assert handle.result() is RESULT
 
 
-def test_start_passes_on_which_sweep_is_to_be_resumed() -> None:
+def test_start_passes_on_the_sweep_to_resume() -> None:
     fake = FakeSupervisor()
     hpo(fake).start(main, resume="s1").result(DEADLINE_S)
     assert fake.launch.resume == "s1"
 
 
-def test_a_result_that_is_late_is_a_timeout_and_the_sweep_goes_on(gate: Gate) -> None:
+def test_a_late_result_is_a_timeout(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
     with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s, and continues"):
         handle.result(timeout=0.01)
@@ -83,7 +83,7 @@ def wait_and_be_interrupted(handle: Handle) -> None:
     handle.result(DEADLINE_S)
 
 
-def test_an_interrupt_of_whoever_waits_leaves_sweep_and_handle_well(gate: Gate) -> None:
+def test_an_interrupted_wait_leaves_the_sweep_running(gate: Gate) -> None:
     fake = FakeSupervisor(during=gate)
     handle = hpo(fake).start(main)
     with pytest.raises(KeyboardInterrupt):
@@ -95,9 +95,7 @@ def test_an_interrupt_of_whoever_waits_leaves_sweep_and_handle_well(gate: Gate) 
 
 
 @pytest.mark.parametrize(("ask", "kind"), [(Handle.stop, StopKind.INTERRUPT), (Handle.drain, StopKind.DRAIN)])
-def test_a_stop_reaches_the_sweep_however_early(
-    gate: Gate, ask: Callable[[Handle], None], kind: StopKind
-) -> None:
+def test_an_early_stop_reaches_the_sweep(gate: Gate, ask: Callable[[Handle], None], kind: StopKind) -> None:
     fake = FakeSupervisor(during=gate)
     handle = hpo(fake).start(main)
     ask(handle)
@@ -116,14 +114,14 @@ def test_a_handle_stops_no_later_sweep_of_its_hpo(gate: Gate) -> None:
     assert fake.controls[1].take() == []
 
 
-def test_while_a_handle_runs_no_other_sweep_may(gate: Gate) -> None:
+def test_no_other_sweep_may_start_while_a_handle_runs(gate: Gate) -> None:
     hpo(FakeSupervisor(during=gate)).start(main)
     for another in (hpo().start, hpo().optimize):
         with pytest.raises(UsageError, match=r"already running in this process.* or stop that"):
             another(main)
 
 
-def test_once_a_result_is_there_the_next_sweep_may_start() -> None:
+def test_the_next_sweep_may_start_after_a_result() -> None:
     for _ in range(50):
         assert hpo().start(main).result(DEADLINE_S) is RESULT
 
@@ -134,13 +132,13 @@ def refuse(
     raise TargetError("main can't travel")
 
 
-def test_what_is_wrong_with_main_is_said_by_start() -> None:
+def test_start_raises_errors_of_main() -> None:
     with pytest.raises(TargetError, match="can't travel"):
         hpo(refuse).start(main)
     assert hpo().start(main).result(DEADLINE_S) is RESULT
 
 
-def test_what_goes_wrong_later_is_raised_by_result(gate: Gate) -> None:
+def test_result_raises_later_errors(gate: Gate) -> None:
     def fail() -> None:
         gate()
         raise UsageError("no")
@@ -156,7 +154,7 @@ def test_what_goes_wrong_later_is_raised_by_result(gate: Gate) -> None:
     assert "the sweep ended with an error: no" in stderr.getvalue()
 
 
-def test_a_timeout_of_the_sweeps_own_is_passed_on() -> None:
+def test_a_timeout_error_of_the_sweep_is_passed_on() -> None:
     def fail() -> None:
         raise TimeoutError("a disk")
 
@@ -169,12 +167,12 @@ def test_a_started_sweep_that_a_signal_ended_raises_none() -> None:
     assert handle.result(DEADLINE_S).exit_code == 130
 
 
-def test_start_is_refused_where_optimize_is() -> None:
+def test_start_is_refused_like_optimize() -> None:
     with pytest.raises(UsageError, match="inside a worker of a sweep"):
         hpo(host=Platform({"PARALLEL_HPO_WORKER": "1"})).start(main)
 
 
-def test_outside_a_notebook_the_sweep_shows_itself_on_stderr() -> None:
+def test_the_sweep_is_shown_on_stderr_outside_a_notebook() -> None:
     with redirect_stderr(io.StringIO()) as stderr:
         hpo().start(main).result(DEADLINE_S)
     assert "supervised\n" in stderr.getvalue()
@@ -189,13 +187,13 @@ def test_at_a_prompt_only_the_end_is_shown() -> None:
     assert "0 runs in 1.0 s" in ended.stderr
 
 
-def test_a_handle_that_main_refers_to_arrives_as_none() -> None:
+def test_a_handle_in_main_becomes_none_in_a_worker() -> None:
     handle = hpo().start(main)
     handle.result(DEADLINE_S)
     assert pickle.loads(pickle.dumps(handle)) is None
 
 
-def test_a_handle_says_which_sweep_it_is_and_whether_that_runs(gate: Gate) -> None:
+def test_a_handle_shows_its_sweep_and_state(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
     assert repr(handle) == "<Handle of sweep that is starting, running>"
     gate.open()

@@ -33,7 +33,7 @@ def kept_and_old(tmp_path: Path) -> tuple[str, str]:
     return kept, old
 
 
-def test_clean_takes_what_the_embedded_server_has_of_a_sweep_and_gives_the_room_back(
+def test_clean_removes_a_sweeps_data_from_the_server(
     tmp_path: Path, command: Command, kept_and_old: tuple[str, str]
 ) -> None:
     kept, old = kept_and_old
@@ -54,7 +54,7 @@ def test_clean_takes_what_the_embedded_server_has_of_a_sweep_and_gives_the_room_
     stage.close()
 
 
-def test_status_goes_without_a_database_that_cannot_be_read(tmp_path: Path, command: Command) -> None:
+def test_status_ignores_an_unreadable_database(tmp_path: Path, command: Command) -> None:
     made(tmp_path)
     (tmp_path / "server.db").write_bytes(b"no database" * 1000)
     shown = command("status", "--json", "--directory", str(tmp_path))
@@ -73,7 +73,7 @@ def cleaned(
     return answer
 
 
-def test_yes_alone_is_refused_and_names_the_ways_to_choose(tmp_path: Path, command: Command) -> None:
+def test_clean_yes_alone_is_refused(tmp_path: Path, command: Command) -> None:
     made(tmp_path)
     refused = command("clean", "--yes", "--directory", str(tmp_path))
     assert refused.returncode == 2
@@ -85,7 +85,7 @@ def test_yes_alone_is_refused_and_names_the_ways_to_choose(tmp_path: Path, comma
     assert not (tmp_path / "sweep1").exists()
 
 
-def test_a_sweep_without_a_folder_goes_where_it_is_named(
+def test_a_named_sweep_without_a_folder_is_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = SessionSetup(tmp_path)
@@ -104,7 +104,7 @@ def test_a_sweep_without_a_folder_goes_where_it_is_named(
     stage.close()
 
 
-def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
+def test_a_project_is_removed_with_all_its_sweeps_and_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = SessionSetup(tmp_path)
@@ -124,9 +124,7 @@ def test_a_project_goes_with_its_sweeps_their_folders_and_its_other_runs(
     stage.close()
 
 
-def test_a_project_stays_while_somebody_is_at_work_in_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_active_project_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = SessionSetup(tmp_path)
     old, _ = performed(stage)
     stage.set_state(old, "FINISHED")

@@ -88,9 +88,7 @@ def test_a_dry_run_with_a_seed_shows_what_the_sweep_will_draw(tmp_path: Path, co
     assert 'first suggestions:\n  {"x": 0.8699742573253721}' in done.stderr
 
 
-def test_a_ledger_that_cannot_be_read_is_warned_of_and_the_others_are_shown(
-    tmp_path: Path, command: Command
-) -> None:
+def test_an_unreadable_ledger_is_a_warning(tmp_path: Path, command: Command) -> None:
     for name in ("whole", "broken", "empty"):
         with Ledger(tmp_path / name / "ledger.db") as ledger:
             ledger.record_facts({"path": f"local/p/{name}", "backend": "local", "count": 1})
@@ -105,7 +103,7 @@ def test_a_ledger_that_cannot_be_read_is_warned_of_and_the_others_are_shown(
     ]
 
 
-def test_what_the_encoding_of_stdout_lacks_is_escaped(tmp_path: Path, clean_env: dict[str, str]) -> None:
+def test_characters_missing_in_the_encoding_are_escaped(tmp_path: Path, clean_env: dict[str, str]) -> None:
     leave_sweep(tmp_path / "one", [0.5], facts={**DONE, "name": "grün"})
     words = (sys.executable, "-m", "parallel_hpo", "status", "one", "--directory", str(tmp_path))
     environment = clean_env | {"PYTHONIOENCODING": "ascii"}
@@ -121,12 +119,12 @@ def test_runs_has_a_column_for_each_parameter(tmp_path: Path, command: Command) 
     assert (first.split()[-2:], second.split()[-2:]) == (["0.0", "[0]"], ["0.1", "[1]"])
 
 
-def test_what_runs_say_is_shown_in_a_table_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_visible_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
     show_table([{"reason": "\x1b]0;owned\x07[red]\nx", "[b]": 1}])
     assert capsys.readouterr().out.splitlines()[1].split() == [r"\x1b]0;owned\x07[red]\nx", "1"]
 
 
-def test_status_fits_the_terminal_and_says_what_it_leaves_out(
+def test_status_fits_the_terminal_and_names_omitted_columns(
     tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
 ) -> None:
     leave_sweep(tmp_path / "one", [0.5], facts=DONE | {"began_at": 0.0})

@@ -32,7 +32,7 @@ def compare(command: Command, sweeps: Path) -> Command:
     return call
 
 
-def test_sweeps_are_told_in_their_order_with_rank_cost_and_when_a_value_was_reached(compare: Command) -> None:
+def test_sweeps_are_compared_in_order_with_rank_and_cost(compare: Command) -> None:
     told = json.loads(compare("team/digits/slow", "fast", "--json").stdout)
     slow, fast = told["sweeps"]
     assert (told["reach"], told["not_ranked"]) == (0.375, None)
@@ -65,7 +65,7 @@ def test_the_table_has_a_column_for_each_sweep_and_the_parameters_of_the_best_on
     assert rows["parameters.layers"] == ["[1]", "[3]"]
 
 
-def test_what_has_another_aim_is_shown_and_not_ranked(compare: Command) -> None:
+def test_a_sweep_with_another_goal_is_shown_unranked(compare: Command) -> None:
     done = compare("fast", "other")
     assert done.returncode == 0
     assert done.stderr == (
@@ -87,7 +87,7 @@ def test_what_has_another_aim_is_shown_and_not_ranked(compare: Command) -> None:
         (["fast", "slow", "--reach", "inf"], "--reach inf: allowed: a finite number"),
     ],
 )
-def test_what_can_not_be_compared_is_said(compare: Command, words: list[str], error: str) -> None:
+def test_incomparable_sweeps_are_an_error(compare: Command, words: list[str], error: str) -> None:
     done = compare(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert error in done.stderr

@@ -43,14 +43,12 @@ def test_a_sweeps_id_is_completed(command: Command, directory: Path, words: str,
     assert ("ab12" in proposed, "ab34" in proposed, "zz99" in proposed) == (True, True, False)
 
 
-def test_sweeps_are_looked_for_in_the_directory_that_is_named(
-    command: Command, directory: Path, tmp_path: Path
-) -> None:
+def test_completion_uses_the_named_directory(command: Command, directory: Path, tmp_path: Path) -> None:
     words = f"parallel-hpo runs --directory {directory} z"
     assert completed(command, tmp_path / "empty", words, "bash") == "zz99\n"
 
 
-def test_a_run_to_be_run_again_is_completed(command: Command, directory: Path) -> None:
+def test_a_runs_id_is_completed(command: Command, directory: Path) -> None:
     with Ledger(directory / "ab12" / "ledger.db") as ledger:
         for run in ("r1", "r2"):
             ledger.record_start(RunId(run), parameters={}, attempt=1, slot=Slot(0), device=None)

@@ -13,7 +13,7 @@ CONFIG = {"hpo": {"backend": "local", "directory": "sweeps", "sweep_id": "x"}}
 TUNED = {"method": "random", "metric": {"name": "loss"}, "parameters": {"x": {"value": 1}}}
 
 
-def test_findings_are_lines_with_what_to_do(tmp_path: Path, command: Command) -> None:
+def test_findings_are_lines_with_advice(tmp_path: Path, command: Command) -> None:
     config = {"hpo": CONFIG["hpo"] | {"sweep_configuration": TUNED}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "train.py").write_text("def main(): pass\n")
@@ -25,7 +25,7 @@ def test_findings_are_lines_with_what_to_do(tmp_path: Path, command: Command) ->
     assert "→ unset WANDB_AGENT_DISABLE_FLAPPING\n" in done.stdout
 
 
-def test_something_bad_is_exit_code_1(tmp_path: Path, command: Command) -> None:
+def test_a_bad_finding_gives_exit_code_1(tmp_path: Path, command: Command) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "train.py").write_text("import nonsuch_module\n")
     done = command("doctor", "config.json", "train.py:main", "--json")
@@ -36,7 +36,7 @@ def test_something_bad_is_exit_code_1(tmp_path: Path, command: Command) -> None:
     assert target["level"] == "bad"
 
 
-def test_a_wrong_configuration_is_a_finding_among_others(tmp_path: Path, command: Command) -> None:
+def test_a_wrong_configuration_is_a_finding(tmp_path: Path, command: Command) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"hpo": {"wrokers": 3}}))
     done = command("doctor", "config.json")
     assert done.returncode == 1
@@ -44,7 +44,7 @@ def test_a_wrong_configuration_is_a_finding_among_others(tmp_path: Path, command
     assert "GOOD     wandb: version" in done.stdout
 
 
-def test_without_a_configuration_the_place_alone_is_examined(command: Command) -> None:
+def test_only_the_machine_is_examined_without_a_configuration(command: Command) -> None:
     done = command("doctor", "--json")
     assert {"driver", "mask", "workers", "wandb", "open files"} <= {
         finding["subject"] for finding in json.loads(done.stdout)["findings"]

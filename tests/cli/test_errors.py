@@ -95,7 +95,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, command: Command) -> None:
 @pytest.mark.parametrize(
     "target", ["train", "train.py", "train:", ":main", "train.py:1st", "a-b:main", "/x/y:main"]
 )
-def test_a_target_of_another_form_is_refused(target: str, tmp_path: Path, command: Command) -> None:
+def test_an_invalid_target_is_refused(target: str, tmp_path: Path, command: Command) -> None:
     written(tmp_path, section())
     done = command("run", "config.json", target)
     assert done.stderr.startswith(f"error: TARGET {target!r}")
@@ -126,9 +126,7 @@ def test_inside_a_worker_no_sweep_is_started(tmp_path: Path, command: Command) -
     ],
     ids=" ".join,
 )
-def test_a_variable_that_a_script_never_set_names_no_sweep(
-    words: list[str], tmp_path: Path, command: Command
-) -> None:
+def test_an_empty_sweep_id_is_refused(words: list[str], tmp_path: Path, command: Command) -> None:
     """Above all, it begins none: `--resume "$SWEEP"` is no new sweep."""
     written(tmp_path, section(count=1, directory="made"))
     (tmp_path / "train.py").write_text("def main(): open('called', 'w')")
@@ -145,7 +143,7 @@ def test_an_unknown_option_is_a_usage_error(command: Command) -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_arguments_for_a_target_are_refused_where_there_is_none(command: Command) -> None:
+def test_arguments_without_a_target_are_refused(command: Command) -> None:
     done = command("schema", "--", "x")
     assert "schema takes nothing after --" in done.stderr
     assert (done.returncode, done.stdout) == (2, "")

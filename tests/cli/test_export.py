@@ -68,9 +68,7 @@ def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "pipe").is_fifo()
 
 
-def test_a_dash_is_stdout_and_so_is_its_device_with_nothing_else_on_it(
-    export: Command, tmp_path: Path
-) -> None:
+def test_a_dash_and_its_device_are_stdout(export: Command, tmp_path: Path) -> None:
     text = export("csv").stdout
     for stdout in ("-", "/dev/stdout", "/dev/fd/1"):
         done = export("csv", "-o", stdout)
@@ -79,7 +77,7 @@ def test_a_dash_is_stdout_and_so_is_its_device_with_nothing_else_on_it(
     assert "can't go to stdout: name a file by -o FILE" in export("optuna", "-o", "-").stderr
 
 
-def test_a_shells_own_pipe_is_written_too(export: Command, tmp_path: Path) -> None:
+def test_a_pipe_of_the_shell_is_written(export: Command, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     done = export("csv", "-o", f"/proc/{os.getpid()}/fd/{writer}")
     os.close(writer)
@@ -109,7 +107,7 @@ def test_no_pattern_names_a_sweep(export: Command, name: str, words: str) -> Non
     assert words in done.stderr
 
 
-def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path: Path) -> None:
+def test_an_optuna_storage_has_each_sweep_once(export: Command, tmp_path: Path) -> None:
     leave_sweep(tmp_path / "two", [1.0, 2.0, 3.0])
     (tmp_path / "out" / "studies.db").touch()
     for sweep in ("one", "two", "two"):
@@ -122,7 +120,7 @@ def test_sweeps_gather_in_one_optuna_storage_each_once(export: Command, tmp_path
     assert files(tmp_path) == ["studies.db"]
 
 
-def test_optuna_wants_a_file_and_one_that_is_something_else_stays(export: Command, tmp_path: Path) -> None:
+def test_an_optuna_storage_needs_a_file(export: Command, tmp_path: Path) -> None:
     done = export("optuna")
     assert (done.returncode, done.stdout) == (2, "")
     assert "can't go to stdout: name a file by -o FILE" in done.stderr
@@ -134,7 +132,7 @@ def test_optuna_wants_a_file_and_one_that_is_something_else_stays(export: Comman
 
 
 @pytest.mark.parametrize("wanted", ["csv", "json", "parquet"])
-def test_a_file_is_replaced_as_a_whole_or_stays(export: Command, tmp_path: Path, wanted: str) -> None:
+def test_a_file_is_replaced_atomically(export: Command, tmp_path: Path, wanted: str) -> None:
     file = tmp_path / "out" / "file"
     (tmp_path / "out" / "link").symlink_to("file")
     file.write_text("before")
@@ -158,7 +156,7 @@ def test_a_file_is_replaced_as_a_whole_or_stays(export: Command, tmp_path: Path,
         ("optuna", "one/ledger.db/file", "can't be written: "),
     ],
 )
-def test_what_can_not_be_written_is_said_and_nothing_is_left(
+def test_an_unwritable_file_leaves_no_draft(
     export: Command, tmp_path: Path, wanted: str, file: str, why: str
 ) -> None:
     done = export(wanted, "-o", file)
@@ -168,7 +166,7 @@ def test_what_can_not_be_written_is_said_and_nothing_is_left(
 
 
 @pytest.mark.parametrize("wanted", ["csv", "parquet"])
-def test_a_closed_stdout_is_said(tmp_path: Path, wanted: str) -> None:
+def test_a_closed_stdout_is_an_error(tmp_path: Path, wanted: str) -> None:
     leave_sweep(tmp_path / "one", [0.5])
     words = (
         sys.executable,
@@ -185,7 +183,7 @@ def test_a_closed_stdout_is_said(tmp_path: Path, wanted: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"error: stdout can't be written: it is closed\n")
 
 
-def test_an_unknown_sweep_or_format_is_named_with_those_that_there_are(export: Command) -> None:
+def test_an_unknown_sweep_or_format_is_named_with_the_known_ones(export: Command) -> None:
     assert "there: one" in export("csv", sweep="two").stderr
     assert "'csv', 'parquet', 'json', 'optuna'" in export("xml").stderr
 
@@ -196,7 +194,7 @@ def fill_the_disk(file: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_nothing_is_left_of_a_file_for_which_there_was_no_room(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("before")
     with pytest.raises(UsageError, match=r"file can't be written: No space left on device; name another"):
         fill_the_disk(tmp_path / "file")
@@ -204,9 +202,7 @@ def test_nothing_is_left_of_a_file_for_which_there_was_no_room(tmp_path: Path) -
     assert (tmp_path / "file").read_text() == "before"
 
 
-def test_the_format_is_that_of_the_files_suffix_where_no_other_is_asked_for(
-    command: Command, tmp_path: Path
-) -> None:
+def test_the_format_follows_from_the_files_suffix(command: Command, tmp_path: Path) -> None:
     leave_sweep(tmp_path / "one", [0.5])
     words = ("export", "one", "--directory", str(tmp_path))
     assert command(*words, "-o", "runs.CSV").returncode == 0

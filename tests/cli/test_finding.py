@@ -76,7 +76,9 @@ def test_a_sweep_that_machines_performed_is_found_in_the_servers_database(
     assert not (directory / sweep).exists()
 
 
-def test_commands_speak_of_it(performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_find_the_pools_sweep(
+    performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     directory, sweep = performed
     show_status(directory, sweep, as_json=True)
     told = json.loads(capsys.readouterr().out)
@@ -162,7 +164,7 @@ def test_all_events_of_a_long_sweep_are_read(tmp_path: Path) -> None:
     assert (result_of(known).stop_reason, result_of(known).exit_code) == ("all runs performed", 0)
 
 
-def test_a_sweep_runs_for_as_long_as_a_machine_holds_a_lease(tmp_path: Path) -> None:
+def test_a_sweep_runs_while_a_machine_holds_a_lease(tmp_path: Path) -> None:
     source = ToldPool(new_pool("s"), [joined(1, 1, "gpu1"), started(2, 1, "r")], living=1)
     known = known_by_pool(source, tmp_path / "s")
     assert known is not None
@@ -173,7 +175,7 @@ def test_a_sweep_runs_for_as_long_as_a_machine_holds_a_lease(tmp_path: Path) -> 
     assert result_of(known).stop_reason == "no machine performs it now"
 
 
-def test_a_sweep_that_no_place_has_is_an_error_that_says_how_to_name_a_server(tmp_path: Path) -> None:
+def test_an_unknown_sweep_is_an_error_that_says_how_to_name_a_server(tmp_path: Path) -> None:
     leave_sweep(tmp_path / "here", [0.1])
     with pytest.raises(UsageError, match=r"there: here .*; set WANDB_BASE_URL and WANDB_API_KEY") as failed:
         find_anywhere(tmp_path, "elsewhere", NO_SERVER)

@@ -11,14 +11,14 @@ def command(*words: str, found: str | None = "/env/bin/parallel-hpo", over: bool
     )
 
 
-def test_it_is_the_launch_itself_with_the_sweep_to_be_resumed_before_what_is_the_targets() -> None:
+def test_the_command_to_resume_is_the_original_one_with_the_sweeps_id() -> None:
     typed = command(
         "/env/bin/parallel-hpo", "run", "my c.json", "t.py:f", "--count", "6", "--", "--resume", "x"
     )
     assert typed == "parallel-hpo run 'my c.json' t.py:f --count 6 --resume abc -- --resume x"
 
 
-def test_a_sweep_that_was_named_before_is_named_once() -> None:
+def test_the_command_to_resume_names_the_sweep_once() -> None:
     assert command("/env/bin/parallel-hpo", "run", "c.json", "--resume", "old") == (
         "parallel-hpo run c.json --resume abc"
     )
@@ -36,7 +36,7 @@ def test_a_command_that_is_not_on_the_path_is_named_by_its_file() -> None:
     )
 
 
-def test_a_time_of_day_that_is_over_is_none_for_the_next_launch_wherever_it_was_given() -> None:
+def test_a_passed_deadline_is_not_repeated_in_the_command_to_resume() -> None:
     for given in (["--deadline", "2026-12-24 18:00"], ["--deadline=2026-12-24 18:00"], []):
         typed = command("/env/bin/parallel-hpo", "run", "c.json", *given, over=True)
         assert typed == "parallel-hpo run c.json --deadline null --resume abc"
@@ -44,7 +44,7 @@ def test_a_time_of_day_that_is_over_is_none_for_the_next_launch_wherever_it_was_
     assert kept == "parallel-hpo run c.json --deadline 3h --resume abc"
 
 
-def test_what_ends_by_the_clock_is_a_sweep_with_a_time_of_day_and_no_other() -> None:
+def test_only_a_time_of_day_is_a_passed_deadline() -> None:
     at, reason = "2026-12-24T18:00:00+01:00", "deadline 2026-12-24T18:00:00+01:00: no run starts"
     assert deadline_has_passed(at, reason)
     assert not deadline_has_passed(at, "SIGINT")

@@ -21,13 +21,11 @@ from parallel_hpo.core.errors import BackendError
         ("http://[::1]:8080", False),
     ],
 )
-def test_a_key_crosses_the_network_in_clear_by_plain_http_beyond_this_machine(
-    url: str, *, warned: bool
-) -> None:
+def test_plain_http_to_another_host_sends_the_key_in_clear(url: str, *, warned: bool) -> None:
     assert join.sends_key_in_clear(url) is warned
 
 
-def test_join_says_so_in_one_line_before_it_asks_the_server(
+def test_join_warns_about_plain_http(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unreachable(_: object) -> None:

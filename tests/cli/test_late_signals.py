@@ -43,15 +43,15 @@ def run(*words: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_no_signal_changes_the_exit_code_of_a_sweep_that_is_over(number: str) -> None:
+def test_no_signal_changes_the_exit_code_of_an_ended_sweep(number: str) -> None:
     assert run(number) == (5, ["over 5", "printed"])
 
 
-def test_a_second_one_does_not_wait_for_what_is_printed() -> None:
+def test_a_second_signal_does_not_wait_for_output() -> None:
     assert run("SIGINT", "twice") == (5, ["over 5"])
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_before_the_sweep_a_signal_does_what_it_always_did(number: str) -> None:
+def test_a_signal_before_the_sweep_has_its_usual_effect(number: str) -> None:
     code, printed = run(number, "before")
     assert (code, printed) == (-signal.Signals[number], [])

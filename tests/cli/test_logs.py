@@ -16,7 +16,7 @@ from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.folders import PIPE
 
 
-def test_logs_of_machines_are_printed_where_they_are_here_and_else_named(
+def test_local_logs_of_machines_are_printed_and_others_named(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     directory, other = tmp_path / "sweeps", tmp_path / "other" / "abc"
@@ -56,7 +56,7 @@ def test_a_machine_that_has_joined_prints_its_own_logs(
     assert printed.err == b"the sweep's other machines, if there are any, keep their own logs\n"
 
 
-def test_what_a_machine_prints_is_followed_as_long_as_its_part_is_on(
+def test_a_machines_log_is_followed_until_its_part_ends(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     machine = joined_machine(tmp_path)
@@ -74,7 +74,7 @@ def test_what_a_machine_prints_is_followed_as_long_as_its_part_is_on(
     assert b"one" in capfdbinary.readouterr().out
 
 
-def test_a_worker_is_called_by_its_slot_as_the_display_does_or_by_the_number(
+def test_a_worker_is_named_by_its_slot_or_number(
     tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     joined_machine(tmp_path)
@@ -84,7 +84,7 @@ def test_a_worker_is_called_by_its_slot_as_the_display_does_or_by_the_number(
     assert (refused.returncode, "as 0 or w0" in refused.stderr) == (2, True)
 
 
-def test_a_terminal_gets_the_colours_of_a_log_and_obeys_nothing_else_in_it(
+def test_only_colours_of_a_log_reach_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     log = joined_machine(tmp_path) / "worker-0" / "output.log"

@@ -57,7 +57,7 @@ def test_a_newer_ledger_is_refused(words: str, place: Path, command: Command) ->
     assert ledger.read_bytes() == before
 
 
-def test_a_sweep_whose_ledger_is_newer_is_not_gone_on_with(place: Path, command: Command) -> None:
+def test_a_sweep_with_a_newer_ledger_is_not_resumed(place: Path, command: Command) -> None:
     ledger = place / "sweep1" / "ledger.db"
     before = make_newer(ledger, f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
     done = command(*RUN, "--resume", "sweep1")

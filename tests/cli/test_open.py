@@ -66,7 +66,7 @@ def page(address: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("named", [True, False])
-def test_long_after_its_end_a_sweep_is_served_until_a_signal(
+def test_an_ended_sweep_is_served_until_a_signal(
     sweep: str,
     tmp_path: Path,
     clean_env: dict[str, str],
@@ -130,9 +130,7 @@ def test_a_sweep_on_a_server_that_runs_by_itself_is_shown_there(
     assert list(tmp_path.glob("server-*.door")) == []
 
 
-def test_a_browser_is_given_the_address_and_prints_nothing_of_its_own(
-    tmp_path: Path, command: Command
-) -> None:
+def test_a_browser_gets_the_address_and_prints_nothing(tmp_path: Path, command: Command) -> None:
     record(tmp_path, "abc", "https://wandb.example", backend="wandb")
     browser, told = tmp_path / "browser", tmp_path / "told"
     browser.write_text(f'#!/bin/sh\necho noise\necho "$1" > {told}.part && mv {told}.part {told}\n')
@@ -147,9 +145,7 @@ def test_a_browser_is_given_the_address_and_prints_nothing_of_its_own(
 @pytest.mark.parametrize(
     ("words", "why"), [(["none"], "there is no sweep none"), ([], "there is no sweep in")]
 )
-def test_a_sweep_that_is_not_there_is_named(
-    tmp_path: Path, command: Command, words: list[str], why: str
-) -> None:
+def test_an_unknown_sweep_is_named(tmp_path: Path, command: Command, words: list[str], why: str) -> None:
     done = command("open", *words, "--directory", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert why in done.stderr
@@ -174,5 +170,7 @@ def test_a_sweep_without_its_database_is_named(tmp_path: Path, command: Command)
         ({"SSH_CONNECTION": "x"}, "darwin", False),
     ],
 )
-def test_a_browser_needs_a_screen_or_a_name(environment: dict[str, str], platform: str, there: bool) -> None:
+def test_a_browser_needs_a_screen_or_a_variable(
+    environment: dict[str, str], platform: str, there: bool
+) -> None:
     assert has_browser(environment, platform) is there

@@ -42,9 +42,7 @@ def data_of(file: Path) -> Any:
     return json.loads(found[1])
 
 
-def test_a_sweep_that_is_over_becomes_one_file_whose_path_alone_is_printed(
-    tmp_path: Path, command: Command
-) -> None:
+def test_report_writes_one_file_and_prints_its_path(tmp_path: Path, command: Command) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     options = ("--workers", "1", "--backend", "local", "--directory", "sweeps", "--json")
@@ -95,9 +93,7 @@ def wandb_sweep(folder: Path) -> None:
         ledger.record_end(RunId("one"), 2, finished)
 
 
-def test_of_a_sweep_on_wandbs_server_there_is_what_the_folder_has_and_where_the_rest_is(
-    tmp_path: Path, command: Command
-) -> None:
+def test_a_report_of_wandbs_sweep_has_the_folders_data(tmp_path: Path, command: Command) -> None:
     wandb_sweep(tmp_path / "abc")
     done = command("report", "team/project/abc", "--directory", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "abc.html\n", "")
@@ -116,14 +112,14 @@ def test_of_a_sweep_on_wandbs_server_there_is_what_the_folder_has_and_where_the_
     assert 'data-chart="histories"' not in text
 
 
-def test_an_unknown_sweep_is_named_with_those_that_there_are(tmp_path: Path, command: Command) -> None:
+def test_an_unknown_sweep_is_named_with_the_known_ones(tmp_path: Path, command: Command) -> None:
     wandb_sweep(tmp_path / "abc")
     done = command("report", "xyz", "--directory", str(tmp_path))
     assert (done.returncode, done.stdout) == (2, "")
     assert f"there is no sweep xyz in {tmp_path}; there: abc" in done.stderr
 
 
-def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Path, command: Command) -> None:
+def test_an_unwritable_file_is_an_error(tmp_path: Path, command: Command) -> None:
     wandb_sweep(tmp_path / "abc")
     done = command("report", "abc", "--directory", str(tmp_path), "-o", "nowhere/report.html")
     assert (done.returncode, done.stdout) == (2, "")
@@ -133,7 +129,7 @@ def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Pat
     )
 
 
-def test_a_dash_is_stdout_with_the_report_alone(tmp_path: Path, command: Command) -> None:
+def test_report_writes_to_stdout_for_a_dash(tmp_path: Path, command: Command) -> None:
     wandb_sweep(tmp_path / "abc")
     done = command("report", "abc", "--directory", str(tmp_path), "-o", "-")
     assert (done.returncode, done.stderr) == (0, "")

@@ -29,7 +29,7 @@ parameters:
 """
 
 
-def test_a_sweep_file_and_a_target_are_run_to_a_summary(tmp_path: Path, command: Command) -> None:
+def test_a_sweep_file_and_a_target_give_a_summary(tmp_path: Path, command: Command) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     options = ("--workers", "1", "--backend", "local", "--directory", "sweeps", "--name", "night", "--json")
@@ -43,7 +43,7 @@ def test_a_sweep_file_and_a_target_are_run_to_a_summary(tmp_path: Path, command:
     assert "night" in command("status", "--directory", "sweeps").stdout
 
 
-def test_a_sweep_that_has_a_name_already_is_not_named_again(tmp_path: Path, command: Command) -> None:
+def test_an_existing_sweep_is_not_renamed(tmp_path: Path, command: Command) -> None:
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     done = command("run", "sweep.yaml", "--name", "night", "--sweep-id", "abc", "--dry-run")
     assert (done.returncode, "--name names a new sweep" in done.stderr) == (2, True)

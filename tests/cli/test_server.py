@@ -12,7 +12,7 @@ from pathlib import Path
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def test_the_server_says_where_it_is_and_leaves_at_a_signal(
+def test_the_server_prints_its_address_and_ends_at_a_signal(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     database = tmp_path / "server.db"
@@ -33,7 +33,7 @@ def test_the_server_says_where_it_is_and_leaves_at_a_signal(
     assert len(said["api_key"]) >= 40
 
 
-def test_a_port_that_is_taken_is_an_error_of_one_line(command: Command) -> None:
+def test_a_used_port_is_an_error_of_one_line(command: Command) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -43,7 +43,7 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(command: Command) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_folder_in_which_nothing_can_be_written_is_an_error_of_one_line(command: Command) -> None:
+def test_an_unwritable_folder_is_an_error_of_one_line(command: Command) -> None:
     done = command("server", "--database", "/proc/server.db")
     assert done.stderr.startswith("error: the sweep server can't open its database /proc/server.db: ")
     assert len(done.stderr.splitlines()) == 1

@@ -35,7 +35,7 @@ def _no_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("wandb", LOGGED_IN, "wandb", f"credentials for {HOME} from WANDB_API_KEY"),
     ],
 )
-def test_the_backend_and_the_reason_follow_from_wish_and_environment(
+def test_backend_and_reason_follow_from_configuration_and_environment(
     wanted: str, environment: dict[str, str], name: str, reason: str
 ) -> None:
     chosen = choose_backend(BackendChoice(wanted), environment, is_ours=lambda url: False)
@@ -43,17 +43,17 @@ def test_the_backend_and_the_reason_follow_from_wish_and_environment(
     assert chosen.reason.startswith(reason)
 
 
-def test_a_resumed_sweeps_backend_is_not_said_to_be_configured() -> None:
+def test_a_resumed_sweeps_backend_has_another_reason() -> None:
     chosen = choose_backend(BackendChoice.LOCAL, STRANGER, why="the sweep is there")
     assert chosen.reason == "the sweep is there"
 
 
-def test_people_are_not_told_that_a_server_of_ours_is_the_service(tmp_path: Path) -> None:
+def test_a_parallel_hpo_server_is_not_called_wandbs(tmp_path: Path) -> None:
     backend = RemoteBackend("http://127.0.0.1:1", "key", tmp_path, {})
     assert (backend.name, backend.title) == ("wandb", "parallel-hpo server")
 
 
-def test_a_server_of_ours_is_known_as_such_by_its_own_word() -> None:
+def test_a_parallel_hpo_server_is_recognized_by_its_answer() -> None:
     asked: list[str] = []
 
     def say_yes(url: str) -> bool:
@@ -67,14 +67,14 @@ def test_a_server_of_ours_is_known_as_such_by_its_own_word() -> None:
 
 
 @pytest.mark.parametrize("mode", OFFLINE)
-def test_the_local_server_ignores_an_offline_mode_and_says_so(mode: str) -> None:
+def test_a_local_backend_mentions_an_ignored_offline_mode(mode: str) -> None:
     chosen = choose_backend(BackendChoice.LOCAL, STRANGER | {"WANDB_MODE": mode})
     assert chosen.name == "local"
     assert f"WANDB_MODE={mode} is ignored" in chosen.reason
 
 
 @pytest.mark.parametrize("mode", OFFLINE)
-def test_wandbs_server_is_refused_where_no_run_would_reach_it(mode: str) -> None:
+def test_wandbs_server_is_refused_in_offline_mode(mode: str) -> None:
     with pytest.raises(ConfigError, match=f'hpo.backend is "wandb", but WANDB_MODE={mode}, ') as refused:
         choose_backend(BackendChoice.WANDB, LOGGED_IN | {"WANDB_MODE": mode})
     assert refused.value.exit_code is ExitCode.USAGE

@@ -40,7 +40,7 @@ def write_netrc(path: Path, machine: str, key: str) -> Path:
     return path
 
 
-def test_who_never_logged_in_has_none(home: Environment) -> None:
+def test_there_are_no_credentials_without_a_login(home: Environment) -> None:
     assert find_credentials(home) == Credentials(DEFAULT_BASE_URL, "")
 
 
@@ -53,7 +53,7 @@ def test_an_empty_key_is_none(home: Environment) -> None:
     assert find_credentials(home | {"WANDB_API_KEY": ""}).source == ""
 
 
-def test_a_token_file_is_found_without_a_key(home: Environment) -> None:
+def test_a_token_file_is_found(home: Environment) -> None:
     found = find_credentials(home | {"WANDB_IDENTITY_TOKEN_FILE": "/token"})
     assert found == Credentials(DEFAULT_BASE_URL, "WANDB_IDENTITY_TOKEN_FILE")
 
@@ -64,14 +64,14 @@ def test_a_key_in_the_settings_is_found(home: Environment, tmp_path: Path) -> No
     assert find_credentials(home) == Credentials(DEFAULT_BASE_URL, str(folder / "settings"), "k2")
 
 
-def test_the_settings_may_have_a_folder_of_their_own(home: Environment, tmp_path: Path) -> None:
+def test_a_folder_of_settings_may_be_configured(home: Environment, tmp_path: Path) -> None:
     write_settings(tmp_path / "mine", api_key="k2", base_url="https://w.example/")
     found = find_credentials(home | {"WANDB_CONFIG_DIR": str(tmp_path / "mine")})
     assert found == Credentials("https://w.example", str(tmp_path / "mine" / "settings"), "k2")
 
 
 @pytest.mark.parametrize("content", ["no section", "[default]\nbroken", "[other]\na = b", "\x00"])
-def test_settings_that_cannot_be_read_hold_nothing(home: Environment, tmp_path: Path, content: str) -> None:
+def test_unreadable_settings_are_ignored(home: Environment, tmp_path: Path, content: str) -> None:
     write_settings(tmp_path / ".config" / "wandb")
     (tmp_path / ".config" / "wandb" / "settings").write_text(content)
     assert find_credentials(home).source == ""
@@ -83,14 +83,14 @@ def test_a_netrc_at_home_is_found(home: Environment, tmp_path: Path, name: str) 
     assert find_credentials(home) == Credentials(DEFAULT_BASE_URL, str(path), "k3")
 
 
-def test_a_netrc_elsewhere_is_found_and_the_one_at_home_is_not(home: Environment, tmp_path: Path) -> None:
+def test_a_configured_netrc_replaces_the_one_at_home(home: Environment, tmp_path: Path) -> None:
     write_netrc(tmp_path / ".netrc", "api.wandb.ai", "at home")
     elsewhere = write_netrc(tmp_path / "elsewhere", "api.wandb.ai", "k3")
     assert find_credentials(home | {"NETRC": str(elsewhere)}).key == "k3"
     assert find_credentials(home | {"NETRC": str(tmp_path / "nothing")}).source == ""
 
 
-def test_a_netrc_counts_for_its_machine_and_port_only(home: Environment, tmp_path: Path) -> None:
+def test_a_netrc_entry_is_for_one_machine_and_port(home: Environment, tmp_path: Path) -> None:
     write_netrc(tmp_path / ".netrc", "localhost:8080", "k3")
     assert find_credentials(home).source == ""
     assert find_credentials(home | {"WANDB_BASE_URL": "http://localhost:9090"}).source == ""
@@ -98,16 +98,14 @@ def test_a_netrc_counts_for_its_machine_and_port_only(home: Environment, tmp_pat
     assert (found.base_url, found.key) == ("http://localhost:8080", "k3")
 
 
-def test_a_second_netrc_at_home_does_not_count(home: Environment, tmp_path: Path) -> None:
+def test_a_second_netrc_at_home_is_ignored(home: Environment, tmp_path: Path) -> None:
     write_netrc(tmp_path / ".netrc", "elsewhere.example", "k3")
     write_netrc(tmp_path / "_netrc", "api.wandb.ai", "k4")
     assert find_credentials(home).source == ""
 
 
 @pytest.mark.skipif(not KNOWS_FORGE, reason="this client knows one address of W&B's cloud")
-def test_the_cloud_by_its_newer_name_comes_before_the_older_one_and_by_its_proxy_is_the_same(
-    home: Environment, tmp_path: Path
-) -> None:
+def test_the_clouds_newer_name_comes_first(home: Environment, tmp_path: Path) -> None:
     write_netrc(tmp_path / ".netrc", "api.wandb.ai", "older")
     proxy = {"WANDB_BASE_URL": "https://forge.coreweave.com/api/wandb/"}
     assert [find_credentials(home | more).key for more in ({}, proxy)] == ["older"] * 2
@@ -118,7 +116,7 @@ def test_the_cloud_by_its_newer_name_comes_before_the_older_one_and_by_its_proxy
     assert (older.base_url, older.key) == (CLOUD, "older")
 
 
-def test_a_broken_netrc_holds_nothing(home: Environment, tmp_path: Path) -> None:
+def test_a_broken_netrc_is_ignored(home: Environment, tmp_path: Path) -> None:
     (tmp_path / ".netrc").write_text("machine api.wandb.ai password")
     assert find_credentials(home).source == ""
 
@@ -131,7 +129,7 @@ def test_environment_comes_before_netrc_and_netrc_before_settings(home: Environm
     assert find_credentials(home | {"WANDB_API_KEY": "environment's"}).key == "environment's"
 
 
-def test_the_address_of_the_environment_comes_before_that_of_the_settings(
+def test_an_address_in_the_environment_comes_before_one_in_the_settings(
     home: Environment, tmp_path: Path
 ) -> None:
     write_settings(tmp_path / ".config" / "wandb", base_url="https://settings.example")
@@ -140,9 +138,7 @@ def test_the_address_of_the_environment_comes_before_that_of_the_settings(
     assert find_credentials(environment).base_url == "https://environment.example"
 
 
-def test_what_the_projects_folder_says_comes_before_what_the_user_says_everywhere(
-    home: Environment, tmp_path: Path
-) -> None:
+def test_settings_of_the_project_come_before_those_of_the_user(home: Environment, tmp_path: Path) -> None:
     write_settings(tmp_path / ".config" / "wandb", base_url="https://user.example", mode="online")
     write_settings(tmp_path / "project" / "wandb", base_url="https://project.example", mode="offline")
     assert find_credentials(home).base_url == "https://project.example"
@@ -153,16 +149,14 @@ def test_what_the_projects_folder_says_comes_before_what_the_user_says_everywher
     assert find_mode(home | {"WANDB_MODE": "online"}) == Mode("online", "WANDB_MODE=online")
 
 
-def test_a_client_that_nobody_has_told_its_mode_has_none(home: Environment) -> None:
+def test_there_is_no_mode_by_default(home: Environment) -> None:
     assert find_mode(home) == Mode()
 
 
 @pytest.mark.parametrize(
     "url", ["wandb.example.com", "host:8080", "ftp://host", "https://", "http://a b", "http://[x"]
 )
-def test_an_address_that_is_none_is_refused_with_where_it_stands(
-    home: Environment, tmp_path: Path, url: str
-) -> None:
+def test_an_invalid_address_is_refused_with_its_source(home: Environment, tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match=r"WANDB_BASE_URL: .* is not a server.s address") as refused:
         find_credentials(home | {"WANDB_BASE_URL": url})
     assert refused.value.exit_code is ExitCode.USAGE

@@ -134,7 +134,7 @@ def issued(backend: LocalBackend, sweep: OpenedSweep, label: str) -> str:
     return str(command["run_id"])
 
 
-def test_a_new_sweep_is_on_the_server_as_it_was_ordered(sweep: OpenedSweep) -> None:
+def test_a_sweep_is_created_as_requested(sweep: OpenedSweep) -> None:
     assert (sweep.path.entity, sweep.path.project) == ("local", "project")
     assert sweep.path.sweep_id in sweep.url
     assert {name: sweep.configuration[name] for name in GRID} == GRID
@@ -151,7 +151,7 @@ def test_a_sweep_can_be_joined_after_the_server_was_closed(
     assert joined.configuration["method"] == "grid"
 
 
-def test_a_sweep_that_is_not_there_is_an_error_in_words(backend: LocalBackend, run_call: RunCall) -> None:
+def test_an_unknown_sweep_is_an_error(backend: LocalBackend, run_call: RunCall) -> None:
     with pytest.raises(BackendError, match="nosuchid"):
         backend.open_sweep(SweepRequest(None, "project", None, "nosuchid"), run_call)
 
@@ -162,7 +162,7 @@ def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: Open
     assert backend.end_reason(sweep.path) == "the sweep is finished"
 
 
-def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
+def test_a_deleted_sweep_has_ended_and_accepts_no_state(
     backend: LocalBackend, sweep: OpenedSweep, folder: Path
 ) -> None:
     with closing(sqlite3.connect(folder / "server.db", timeout=DEADLINE_S)) as db, db:
@@ -171,9 +171,7 @@ def test_a_sweep_that_was_deleted_is_over_and_has_no_state_to_be_set(
     backend.finish_sweep(sweep.path)
 
 
-def test_what_a_dead_worker_was_issued_is_given_to_the_next(
-    backend: LocalBackend, sweep: OpenedSweep
-) -> None:
+def test_a_dead_workers_unstarted_run_is_requeued(backend: LocalBackend, sweep: OpenedSweep) -> None:
     run = issued(backend, sweep, "worker_1")
     other = issued(backend, sweep, "worker_2")
     assert [(each.run_id, each.label) for each in backend.unstarted_runs(sweep.path)] == [
@@ -185,20 +183,18 @@ def test_what_a_dead_worker_was_issued_is_given_to_the_next(
     assert other != run
 
 
-def test_a_dead_workers_run_that_is_to_be_kept_is_given_to_nobody(
-    backend: LocalBackend, sweep: OpenedSweep
-) -> None:
+def test_a_dead_workers_kept_run_is_not_requeued(backend: LocalBackend, sweep: OpenedSweep) -> None:
     run = issued(backend, sweep, "worker_1")
     backend.requeue_runs(sweep.path, "worker_1", [RunId(run)])
     assert issued(backend, sweep, "worker_2") != run
 
 
-def test_a_refusal_is_told_with_the_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
+def test_a_refusal_names_the_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
     with pytest.raises(BackendError, match=rf"^http://127\.0\.0\.1:\d+/hpo/sweeps/{sweep.path}/runs/nobody/"):
         backend.end_run(sweep.path, RunId("nobody"), "crashed")
 
 
-def test_a_server_that_is_killed_comes_back_at_the_same_address_and_knows_all(
+def test_a_killed_server_is_restarted_at_the_same_address_with_its_data(
     tmp_path: Path, own: LocalBackend, run_call: RunCall
 ) -> None:
     sweep = own.open_sweep(NEW, run_call)
@@ -221,13 +217,13 @@ def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_
     assert is_gone(server.pid)
 
 
-def test_closing_before_the_server_answers_ends_it_too(tmp_path: Path, clean_env: dict[str, str]) -> None:
+def test_closing_ends_a_server_that_has_not_answered_yet(tmp_path: Path, clean_env: dict[str, str]) -> None:
     with opened(tmp_path, clean_env):
         server = server_of(psutil.Process(), tmp_path)
     assert is_gone(server.pid)
 
 
-def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
+def test_a_server_that_cannot_start_is_reported_with_reason_and_log(
     tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     (tmp_path / "server.db").mkdir()
@@ -241,7 +237,7 @@ def test_a_server_that_cannot_start_is_told_with_its_reason_and_its_log(
     assert (tmp_path / "server.log").read_text()
 
 
-def test_a_database_that_is_removed_is_the_servers_loss(
+def test_a_removed_database_means_the_loss_of_the_server(
     tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -276,7 +272,7 @@ def test_each_worker_has_a_key_of_its_own(backend: LocalBackend) -> None:
     assert keys[0] == keys[2]
 
 
-def test_a_worker_is_kept_from_other_keys_settings_and_proxies(tmp_path: Path) -> None:
+def test_a_worker_ignores_other_keys_settings_and_proxies(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path, {"NO_PROXY": "intranet", "HTTP_PROXY": "http://proxy:3128"})
     environment = backend.client_environment("worker_1")
     assert environment["NO_PROXY"] == environment["no_proxy"] == "intranet,127.0.0.1,localhost"
@@ -298,14 +294,14 @@ def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path, clean_env: dic
     assert [process for process in alive if not is_gone(process.pid)] == []
 
 
-def test_a_sweep_whose_runs_nobody_could_supply_is_refused_before_it_is_created(tmp_path: Path) -> None:
+def test_a_sweep_with_a_scheduler_is_refused(tmp_path: Path) -> None:
     order = SweepRequest({"method": "random", "scheduler": {"engine": "optuna"}}, None, None, None)
     with pytest.raises(ConfigError, match="`wandb sweep-scheduler`, which can't reach a server") as refused:
         LocalBackend(tmp_path, {}).open_sweep(order, lambda *_: None)
     assert refused.value.exit_code is ExitCode.USAGE
 
 
-def test_a_person_is_let_in_by_the_address_and_by_nothing_else(own: LocalBackend, tmp_path: Path) -> None:
+def test_a_login_needs_the_printed_address(own: LocalBackend, tmp_path: Path) -> None:
     own.wait_until_up()
     (plate,) = server_files.registered(tmp_path / "data")
     assert plate.answers()
@@ -323,7 +319,7 @@ def test_a_person_is_let_in_by_the_address_and_by_nothing_else(own: LocalBackend
     assert list(server_files.registered(tmp_path / "data")) == []
 
 
-def test_what_runs_log_is_sent_each_second_unless_the_user_says_otherwise(tmp_path: Path) -> None:
+def test_logged_data_is_sent_each_second_by_default(tmp_path: Path) -> None:
     for given, then in (({}, "1"), ({PACE: "5"}, "5")):
         backend = LocalBackend(tmp_path, given)
         assert backend.client_environment("worker_1")[PACE] == then

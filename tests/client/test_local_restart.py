@@ -23,7 +23,7 @@ def spoil(database: Path) -> None:
     connection.close()
 
 
-def test_a_server_that_dies_at_each_start_is_lost_after_some_tries(
+def test_a_server_that_dies_at_each_start_is_lost_after_a_number_of_tries(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -42,14 +42,12 @@ def test_a_server_that_dies_at_each_start_is_lost_after_some_tries(
     assert "revision is future" in (tmp_path / "server.log").read_text()
 
 
-def test_the_waits_between_restarts_grow_and_end() -> None:
+def test_the_number_of_restarts_is_limited() -> None:
     assert list(RESTART_BACKOFF_S) == sorted(RESTART_BACKOFF_S)
     assert RESTART_BACKOFF_S[0] == 0
 
 
-def test_requests_to_a_server_that_is_away_wait_for_it_together_and_not_one_after_the_other(
-    tmp_path: Path, clean_env: dict[str, str]
-) -> None:
+def test_requests_share_the_time_to_wait_for_a_server(tmp_path: Path, clean_env: dict[str, str]) -> None:
     backend = LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,), away_limit_s=1.0)
     backend.open()
     try:

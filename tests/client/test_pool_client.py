@@ -43,7 +43,7 @@ def client_of(url: str, sweep: str) -> PoolClient:
     return client
 
 
-def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str, sweep: str) -> None:
+def test_a_machines_runs_and_departure_reach_the_coordinator(url: str, sweep: str) -> None:
     head = client_of(url, sweep)
     joined = head.join(machine("gpu1"))
     node = PoolClient(url, joined.key, sweep)
@@ -57,12 +57,12 @@ def test_a_machine_performs_a_run_and_leaves_and_the_head_hears_of_it(url: str, 
     assert node.exchange(told(joined.epoch, 4)).gone
 
 
-def test_a_pool_is_read_as_it_was_made_and_none_where_there_is_none(url: str, sweep: str) -> None:
+def test_a_pools_facts_are_read_as_they_were_created(url: str, sweep: str) -> None:
     assert client_of(url, sweep).facts() == new_pool(sweep)
     assert PoolClient(url, KEY, "other").facts() is None
 
 
-def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str, sweep: str) -> None:
+def test_a_machine_that_joins_too_late_gets_the_sweeps_exit_code(url: str, sweep: str) -> None:
     head = client_of(url, sweep)
     head.stop(SweepEnd("Ctrl-C", 130, StopKind.INTERRUPT))
     with pytest.raises(PoolOverError, match="Ctrl-C") as caught:
@@ -72,21 +72,21 @@ def test_a_machine_that_is_too_late_hears_the_sweeps_own_exit_code(url: str, swe
     assert head.join(machine()).epoch == 1
 
 
-def test_a_machine_with_other_software_hears_both(url: str, sweep: str) -> None:
+def test_a_machine_with_other_software_is_refused_with_both_versions(url: str, sweep: str) -> None:
     wants = replace(machine(), versions=replace(VERSIONS, parallel_hpo="9.9"))
     with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the head") as caught:
         client_of(url, sweep).join(wants)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
-def test_a_node_that_is_lost_for_certain_is_gone(url: str, sweep: str) -> None:
+def test_a_node_whose_task_ended_for_certain_is_gone(url: str, sweep: str) -> None:
     head = client_of(url, sweep)
     joined = head.join(machine("gpu1"))
     head.lost(NodeLost("gpu1", returned=True))
     assert PoolClient(url, joined.key, sweep).exchange(told(joined.epoch, 1)).gone
 
 
-def test_a_key_that_is_not_good_for_it_is_refused_in_the_servers_words(url: str, sweep: str) -> None:
+def test_an_invalid_key_is_refused_with_the_servers_message(url: str, sweep: str) -> None:
     with pytest.raises(ServerRefusedError, match="the sweep's own") as caught:
         PoolClient(url, worker_key(KEY, "w0", sweep), sweep).facts()
     assert caught.value.status == 403
@@ -94,7 +94,7 @@ def test_a_key_that_is_not_good_for_it_is_refused_in_the_servers_words(url: str,
         PoolClient(url, "0" * 40, sweep).facts()
 
 
-def test_a_server_that_does_not_answer_is_away_within_the_time_given() -> None:
+def test_a_silent_server_is_away_after_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = PoolClient(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, "s", limit_s=0.2)
         with pytest.raises(ServerAwayError, match="timed out"):
@@ -103,7 +103,7 @@ def test_a_server_that_does_not_answer_is_away_within_the_time_given() -> None:
         client.facts()
 
 
-def test_a_server_that_is_being_started_is_asked_again_and_that_it_is_away_is_said_once() -> None:
+def test_a_request_to_a_starting_server_is_repeated_with_one_message() -> None:
     answers, said = [ServerAwayError("first"), ServerAwayError("second")], list[ServerAwayError]()
 
     def ask() -> str:

@@ -90,14 +90,14 @@ def speak_tls(server: ThreadingHTTPServer, certificate: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_certificate_that_the_environment_trusts_is_trusted(
+def test_a_certificate_trusted_by_the_environment_is_accepted(
     ask: StopRequest, server: ThreadingHTTPServer, certificate: Path, variable: str
 ) -> None:
     speak_tls(server, certificate)
     assert ask(url_of(server, "https"), **{variable: str(certificate)}) == ""
 
 
-def test_a_certificate_that_nobody_trusts_is_said_to_be_the_reason(
+def test_an_untrusted_certificate_is_named_as_the_reason(
     ask: StopRequest, server: ThreadingHTTPServer, certificate: Path
 ) -> None:
     speak_tls(server, certificate)
@@ -106,11 +106,11 @@ def test_a_certificate_that_nobody_trusts_is_said_to_be_the_reason(
     assert "certificate verify failed" in words
 
 
-def test_a_server_beyond_a_proxy_is_reached(ask: StopRequest, server: ThreadingHTTPServer) -> None:
+def test_a_server_behind_a_proxy_is_reached(ask: StopRequest, server: ThreadingHTTPServer) -> None:
     assert ask("http://beyond.invalid", HTTP_PROXY=url_of(server), http_proxy=url_of(server)) == ""
 
 
-def test_a_server_that_needs_no_proxy_is_asked_itself(ask: StopRequest, server: ThreadingHTTPServer) -> None:
+def test_no_proxy_is_used_for_a_server_in_no_proxy(ask: StopRequest, server: ThreadingHTTPServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     proxies = {"HTTP_PROXY": nobody, "http_proxy": nobody}
@@ -124,7 +124,7 @@ def test_the_key_of_a_netrc_is_sent(ask: StopRequest, server: ThreadingHTTPServe
     assert ask(url_of(server), WANDB_API_KEY="", NETRC=str(tmp_path / "netrc")) == ""
 
 
-def test_the_clients_own_bundle_comes_before_the_systems(tmp_path: Path) -> None:
+def test_the_clients_certificates_come_before_the_systems(tmp_path: Path) -> None:
     here = str(tmp_path)
     assert trusted({}) is True
     assert trusted({"SSL_CERT_FILE": here}) == here

@@ -60,11 +60,11 @@ def test_records_of_any_size_are_read_again_as_they_were(sizes: list[int]) -> No
     assert list(records_in(written(records))) == records
 
 
-def test_no_frame_is_torn_by_the_end_of_a_block() -> None:
+def test_records_are_split_at_the_end_of_a_block() -> None:
     for gap in range(FRAME.size + 2):
         first = bytes(BLOCK - len(HEADER) - FRAME.size - gap)
         assert list(records_in(written([first, b"next"]))) == [first, b"next"]
 
 
-def test_the_header_is_the_clients() -> None:
+def test_the_files_header_is_the_clients() -> None:
     assert written([]) == b":W&B\xe1\xbe\x00"

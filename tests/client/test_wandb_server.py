@@ -133,7 +133,7 @@ def test_a_long_answer_is_cut() -> None:
         assert len(refusal(server.url)) < 500
 
 
-def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
+def test_an_unreachable_server_is_named_with_advice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     words = refusal(url)
@@ -143,17 +143,17 @@ def test_a_server_that_is_not_there_is_named_with_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://no such host", "http://127.0.0.1:port", "nonsense"])
-def test_an_address_that_is_none_is_named(url: str) -> None:
+def test_an_invalid_address_is_named(url: str) -> None:
     assert refusal(url).startswith(f"{url} can't be reached: ")
 
 
 @pytest.mark.parametrize("words", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
-def test_a_server_of_something_else_is_named(words: bytes) -> None:
+def test_another_kind_of_server_is_named(words: bytes) -> None:
     with speaking(words) as url:
         assert refusal(url).startswith(f"{url} can't be reached: ")
 
 
-def test_a_server_that_knows_us_is_asked_for_the_sweep_through_the_client() -> None:
+def test_a_sweep_is_opened_through_the_client() -> None:
     calls = CallsSent()
     with answering(200, json.dumps({"data": {"viewer": {"id": "me"}}}).encode()) as server:
         assert backend_at(server.url).open_sweep(ORDER, calls) == OPENED
@@ -167,7 +167,7 @@ def test_without_a_key_no_authorization_is_sent() -> None:
     assert server.authorizations == [None]
 
 
-def test_what_the_client_says_is_told_with_the_address() -> None:
+def test_the_clients_error_is_reported_with_the_address() -> None:
     calls = CallsSent(error="CommError: no such project")
     with answering(200, b"{}") as server, pytest.raises(BackendError) as refused:
         backend_at(server.url).open_sweep(ORDER, calls)
@@ -181,7 +181,7 @@ def test_what_the_client_says_is_told_with_the_address() -> None:
         (lambda backend: backend.finish_sweep(OPENED.path), "finish_sweep"),
     ],
 )
-def test_the_sweeps_state_goes_through_the_client(
+def test_the_sweeps_state_is_set_through_the_client(
     ask: Callable[[WandbBackend], object], function: str
 ) -> None:
     calls = CallsSent()
@@ -197,5 +197,5 @@ def test_the_sweeps_state_goes_through_the_client(
     )
 
 
-def test_workers_are_told_the_address_and_find_the_key_themselves() -> None:
+def test_workers_get_the_address_and_find_the_key_themselves() -> None:
     assert backend_at("http://w").client_environment("worker_1") == {"WANDB_BASE_URL": "http://w"}

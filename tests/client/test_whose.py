@@ -36,7 +36,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_of_ours_says_so() -> None:
+def test_a_parallel_hpo_server_identifies_itself() -> None:
     with answering(200, json.dumps({"status": "ok", "server": OUR_NAME}).encode()) as url:
         assert is_ours(url)
 
@@ -44,12 +44,12 @@ def test_a_server_of_ours_says_so() -> None:
 @pytest.mark.parametrize(
     ("status", "body"), [(200, b"<html>"), (200, b"[]"), (200, b'{"status": "ok"}'), (404, b"no")]
 )
-def test_any_other_answer_is_a_strangers(status: int, body: bytes) -> None:
+def test_any_other_answer_is_from_another_server(status: int, body: bytes) -> None:
     with answering(status, body) as url:
         assert not is_ours(url)
 
 
-def test_what_does_not_answer_is_a_strangers_and_wandb_is_not_asked() -> None:
+def test_a_silent_address_is_another_server() -> None:
     with answering(200, b"") as url:
         pass
     assert not is_ours(url)

@@ -38,13 +38,13 @@ def test_a_duration_counts_from_the_beginning(duration: Any, seconds: float) -> 
     assert moment(duration) == BEGAN + seconds
 
 
-def test_a_time_of_day_is_the_moment_that_it_names_whatever_the_beginning() -> None:
+def test_a_time_of_day_does_not_depend_on_the_start() -> None:
     there = datetime(2026, 12, 24, 18, 30, tzinfo=timezone(timedelta(hours=2)))
     assert moment("2026-12-24T18:30+02:00") == moment(there) == there.timestamp()
     assert moment("2026-12-24T16:30Z") == datetime(2026, 12, 24, 16, 30, tzinfo=UTC).timestamp()
 
 
-def test_a_time_without_a_zone_is_this_machines_and_another_machine_is_told_the_zone() -> None:
+def test_a_time_without_a_zone_is_local() -> None:
     written = "2026-12-24 18:30"
     for local in (written, datetime.fromisoformat(written)):
         text = section(deadline=local).deadline
@@ -54,7 +54,7 @@ def test_a_time_without_a_zone_is_this_machines_and_another_machine_is_told_the_
 
 
 @pytest.mark.parametrize("deadline", [90, 1e-05, 1e16, "3h30m", "2026-12-24 18:30"])
-def test_what_is_told_to_machines_means_the_same_there(deadline: Any) -> None:
+def test_a_deadline_means_the_same_on_all_machines(deadline: Any) -> None:
     told = json.loads(section(deadline=deadline).model_dump_json())["deadline"]
     assert section(deadline=told).deadline == told
     assert moment(told) == moment(deadline)
@@ -67,19 +67,19 @@ def test_what_is_told_to_machines_means_the_same_there(deadline: Any) -> None:
         *(0, -1, True, float("inf"), 10**400, "9" * 400, "9" * 400 + "d", [1], {}, date(2026, 12, 24)),
     ],
 )
-def test_what_is_no_moment_is_refused_with_what_is_allowed(nonsense: Any) -> None:
+def test_an_invalid_deadline_is_refused(nonsense: Any) -> None:
     with pytest.raises(ConfigError, match=r"hpo\.deadline is .*allowed: .*3h30m.*with its date"):
         section(deadline=nonsense)
 
 
-def test_a_seed_is_a_whole_number_that_a_database_can_hold() -> None:
+def test_a_seed_is_a_63_bit_integer() -> None:
     assert section(seed=0).seed == 0
     for wrong in (-1, 2**63, 1.5, True, "x"):
         with pytest.raises(ConfigError, match=r"hpo\.seed is"):
             section(seed=wrong)
 
 
-def test_the_name_of_a_runs_seed_needs_a_seed_and_is_none_of_the_sweeps_parameters() -> None:
+def test_a_seed_parameter_needs_a_seed_and_a_new_name() -> None:
     assert section(seed=1, seed_parameter="seed").seed_parameter == "seed"
     with pytest.raises(ConfigError, match="seed is missing"):
         section(seed_parameter="seed")
@@ -87,6 +87,6 @@ def test_the_name_of_a_runs_seed_needs_a_seed_and_is_none_of_the_sweeps_paramete
         section(seed=1, seed_parameter="x")
 
 
-def test_a_users_sweep_configuration_can_not_bring_the_servers_own_key_for_the_seed() -> None:
+def test_the_servers_seed_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="parallel_hpo_seed"):
         parse_section({"sweep_configuration": {**SWEEP, "parallel_hpo_seed": 1}}, origin=lambda key: "here")

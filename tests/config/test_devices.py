@@ -17,7 +17,7 @@ def load(environment: dict[str, str] | None = None, **keys: Any) -> HpoSection:
     return section
 
 
-def test_devices_are_found_and_shared_by_nobody_unless_said_otherwise() -> None:
+def test_devices_are_auto_by_default() -> None:
     section = load()
     assert (section.devices, section.workers_per_device, section.devices_per_worker) == ("auto", 1, 1)
     assert (section.preload, section.faults) == ([], [])
@@ -42,12 +42,12 @@ def test_devices_are_tokens_of_a_mask(value: object, devices: object) -> None:
 @pytest.mark.parametrize(
     "value", [[], "", "gpu", [True], True, [-1], -1, [1.5], None, {}, ["0,1"], [[0]], "0,"]
 )
-def test_what_is_no_token_is_refused(value: object) -> None:
+def test_an_invalid_token_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match=r'hpo\.devices is .*; allowed: "auto", "cpu", or a list'):
         load(devices=value)
 
 
-def test_the_environment_has_lists_with_commas() -> None:
+def test_lists_in_the_environment_have_commas() -> None:
     section = load({"PARALLEL_HPO_DEVICES": "3,5", "PARALLEL_HPO_PRELOAD": "torch,numpy.linalg"})
     assert section.devices == ["3", "5"]
     assert section.preload == ["torch", "numpy.linalg"]
@@ -61,7 +61,7 @@ def test_a_number_of_workers_or_devices_is_1_or_more(key: str, value: Any) -> No
 
 
 @pytest.mark.parametrize("value", [["a b"], [""], ["a..b"], [1], {"a": 1}])
-def test_what_is_no_module_is_refused(value: object) -> None:
+def test_an_invalid_module_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match=r"hpo\.preload is .*; allowed: a list of names of modules"):
         load(preload=value)
 
@@ -80,6 +80,6 @@ def test_faults_are_patterns_with_an_action() -> None:
     "fault",
     [{"pattern": "("}, {"pattern": "(", "action": "keep"}, {"pattern": "x", "action": "burn"}, {}, "x"],
 )
-def test_a_fault_that_can_not_be_applied_is_refused(fault: object) -> None:
+def test_an_invalid_fault_is_refused(fault: object) -> None:
     with pytest.raises(ConfigError, match=r'hpo\.faults is .*; allowed: a list of tables with "pattern"'):
         load(faults=[fault])

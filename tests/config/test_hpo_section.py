@@ -31,7 +31,7 @@ def refusal(**keys: Any) -> str:
     return str(caught.value)
 
 
-def test_every_key_has_the_default_of_the_contract() -> None:
+def test_every_key_has_its_default() -> None:
     section = parse()
     assert (section.kind, section.apply, section.count) == ("wandb_sweeps", True, None)
     assert (section.project, section.entity, section.sweep_id) == (None, None, None)
@@ -42,7 +42,7 @@ def test_every_key_has_the_default_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("engine", ["auto", "wandb", None])
-def test_the_key_engine_of_earlier_releases_is_refused_with_what_to_do(engine: object) -> None:
+def test_the_former_key_engine_is_refused_with_advice(engine: object) -> None:
     assert refusal(engine=engine) == (
         "config.json: hpo.engine: parallel_hpo has one search engine: leave this key out;"
         " for W&B's engine run `wandb sweep-scheduler` of your own"
@@ -50,7 +50,7 @@ def test_the_key_engine_of_earlier_releases_is_refused_with_what_to_do(engine: o
 
 
 @pytest.mark.parametrize("count", [0, -1, "2", True, 2.5])
-def test_a_count_that_is_no_positive_integer_is_refused(count: object) -> None:
+def test_an_invalid_count_is_refused(count: object) -> None:
     allowed = "allowed: a whole number of 1 or more, or null for no limit"
     assert refusal(count=count) == f"config.json: hpo.count is {json.dumps(count)}; {allowed}"
 
@@ -112,7 +112,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
     assert message.startswith("config.json: hpo.worker: unknown key; did you mean 'workers'? known: kind, ")
 
 
-def test_a_key_that_is_no_text_is_refused_like_any_unknown_one() -> None:
+def test_a_key_of_another_type_is_refused() -> None:
     raw: dict[Any, Any] = {"sweep_configuration": SWEEP, 7: 1}
     with pytest.raises(ConfigError, match=r"^c: hpo\.7: unknown key"):
         parse_section(raw, origin=lambda key: "c")
@@ -126,17 +126,17 @@ def test_a_long_value_is_cut_in_the_message() -> None:
     assert len(refusal(count="9" * 10_000)) < 200
 
 
-def test_each_error_names_where_its_value_comes_from() -> None:
+def test_each_error_names_the_values_source() -> None:
     with pytest.raises(ConfigError, match=r"^source of count: hpo\.count is 0"):
         parse_section({"sweep_configuration": SWEEP, "count": 0}, origin=lambda key: f"source of {key}")
 
 
-def test_a_wrong_sweep_configuration_is_refused_by_its_key_path() -> None:
+def test_a_wrong_sweep_configuration_is_refused_with_its_key_path() -> None:
     message = refusal(sweep_configuration={**SWEEP, "method": "rndom"})
     assert message.startswith('config.json: hpo.sweep_configuration.method is "rndom"; allowed: grid, random')
 
 
-def test_the_sweep_configuration_is_kept_as_it_stands() -> None:
+def test_the_sweep_configuration_is_kept_unchanged() -> None:
     assert parse().sweep_configuration == SWEEP
 
 
@@ -149,7 +149,7 @@ def test_a_sweep_to_join_needs_no_sweep_configuration() -> None:
     assert parse_section({"sweep_id": "abc"}, origin=lambda key: "c").sweep_configuration is None
 
 
-def test_a_folder_is_made_absolute_and_a_tilde_is_the_home() -> None:
+def test_a_folder_becomes_absolute() -> None:
     assert parse(directory="~/sweeps").directory == Path.home() / "sweeps"
     assert parse(directory="sweeps").directory == Path.cwd() / "sweeps"
 
@@ -159,7 +159,7 @@ def test_a_section_cannot_be_changed() -> None:
         parse().count = 3
 
 
-def test_free_text_is_told_from_numbers_and_choices() -> None:
+def test_keys_with_free_text_are_known() -> None:
     text = {"kind", "project", "entity", "sweep_id", "directory", "on_end", "on_failure"}
     text |= {"seed_parameter", "deadline"}
     assert {key for key in HpoSection.model_fields if is_text(key)} == text

@@ -54,7 +54,7 @@ def test_a_file_is_read_by_its_suffix(tmp_path: Path, name: str, content: str) -
     assert read_document(written(tmp_path, name, content)) == {"mine": {"a": [1, 2]}}
 
 
-def test_a_time_of_day_in_yaml_is_no_number_to_base_60(tmp_path: Path) -> None:
+def test_a_time_of_day_in_yaml_stays_text(tmp_path: Path) -> None:
     read = read_document(written(tmp_path, "c.yaml", "a: 18:00\nb: -1:30:00.5\nc: [7, 1_000, 1.5e+3]\n"))
     assert read == {"a": "18:00", "b": "-1:30:00.5", "c": [7, 1000, 1500.0]}
 
@@ -76,14 +76,14 @@ def test_a_time_of_day_in_yaml_is_no_number_to_base_60(tmp_path: Path) -> None:
         ("c", "a = 1", "the suffix '' is unknown"),
     ],
 )
-def test_a_broken_file_is_named_with_what_is_wrong(
+def test_a_broken_file_is_named_with_its_error(
     tmp_path: Path, name: str, content: str | bytes, words: str
 ) -> None:
     path = written(tmp_path, name, content)
     assert refusal(path).startswith(f"{path}: {words}")
 
 
-def test_a_toml_error_says_the_line(tmp_path: Path) -> None:
+def test_a_toml_error_names_the_line(tmp_path: Path) -> None:
     assert "line 2" in refusal(written(tmp_path, "c.toml", "a = 1\nb 2\n"))
 
 
@@ -92,12 +92,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refusal(path) == f"{path}: can't be read: No such file or directory"
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_file(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
     assert refusal(tmp_path / "folder.json").endswith("can't be read: Is a directory")
 
 
-def test_without_a_section_there_is_none_whatever_the_environment() -> None:
+def test_there_is_no_section_without_one_in_the_file() -> None:
     sources = Sources({"PARALLEL_HPO_COUNT": "0"})
     assert load_section({"mine": 1}, FILE, sources, kinds=("wandb_sweeps",)) is None
 
@@ -111,7 +111,7 @@ def test_apply_can_be_switched_by_the_environment() -> None:
     assert loaded({"apply": False}, {"PARALLEL_HPO_APPLY": "true"}).apply
 
 
-def test_a_section_that_is_no_table_is_refused() -> None:
+def test_a_section_of_another_type_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^config\.json: hpo is \[1\]; allowed: a table"):
         load([1])
 
@@ -123,14 +123,14 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
         load({"kind": "wandb_sweep", "key_of_another_kind": 1})
 
 
-def test_a_flag_goes_before_the_environment_and_that_before_the_file() -> None:
+def test_flags_come_before_environment_and_file() -> None:
     environment = {"PARALLEL_HPO_COUNT": "2"}
     assert loaded({"count": 1}).count == 1
     assert loaded({"count": 1}, environment).count == 2
     assert loaded({"count": 1}, environment, count="3").count == 3
 
 
-def test_an_override_is_read_as_json_where_it_is_some() -> None:
+def test_an_override_is_parsed_as_json_if_possible() -> None:
     environment = {
         "PARALLEL_HPO_WORKERS": "auto",
         "PARALLEL_HPO_GRACE_PERIOD_S": "2.5",
@@ -140,18 +140,18 @@ def test_an_override_is_read_as_json_where_it_is_some() -> None:
     assert (section.workers, section.grace_period_s, section.count) == ("auto", 2.5, None)
 
 
-def test_a_name_of_digits_stays_text() -> None:
+def test_digits_may_be_text() -> None:
     section = loaded({}, {"PARALLEL_HPO_PROJECT": "2026"}, sweep_id="12345678")
     assert (section.project, section.sweep_id) == ("2026", "12345678")
 
 
-def test_a_nested_key_is_overridden_as_the_file_spells_it() -> None:
+def test_a_nested_key_is_overridden_in_the_files_spelling() -> None:
     name = "PARALLEL_HPO_SWEEP_CONFIGURATION__PARAMETERS__LR__MAX"
     section = loaded({}, {name: "0.5"})
     assert section.sweep_configuration == {"method": "random", "parameters": {"LR": {"min": 0.1, "max": 0.5}}}
 
 
-def test_a_nested_override_goes_on_top_of_a_whole_one() -> None:
+def test_a_nested_override_comes_after_a_whole_one() -> None:
     environment = {
         "PARALLEL_HPO_SWEEP_CONFIGURATION": json.dumps({**SWEEP, "method": "grid"}),
         "PARALLEL_HPO_SWEEP_CONFIGURATION__METHOD": "bayes",
@@ -164,7 +164,7 @@ def test_a_nested_override_goes_on_top_of_a_whole_one() -> None:
     }
 
 
-def test_overrides_leave_the_users_document_alone() -> None:
+def test_overrides_do_not_change_the_document() -> None:
     document = {"hpo": {"sweep_configuration": dict(SWEEP)}}
     before = json.dumps(document)
     sources = Sources({"PARALLEL_HPO_SWEEP_CONFIGURATION__METHOD": "grid", "PARALLEL_HPO_APPLY": "false"})
@@ -195,7 +195,7 @@ def test_overrides_leave_the_users_document_alone() -> None:
         ({}, {"workers": "NaN"}, "flag --workers: hpo.workers is NaN; allowed: "),
     ],
 )
-def test_a_wrong_override_is_named_by_its_source(
+def test_a_wrong_override_names_its_source(
     environment: Mapping[str, str], flags: Mapping[str, str], words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -203,11 +203,11 @@ def test_a_wrong_override_is_named_by_its_source(
     assert str(caught.value).startswith(words)
 
 
-def test_inside_a_worker_there_is_no_section_and_nothing_is_checked() -> None:
+def test_there_is_no_section_inside_a_worker() -> None:
     assert load({"count": 0}, {"PARALLEL_HPO_WORKER": "0", "PARALLEL_HPO_WORKERS": "zero"}) is None
 
 
-def test_what_a_worker_is_told_of_its_run_is_no_key() -> None:
+def test_variables_of_a_run_are_no_keys() -> None:
     facts = {"PARALLEL_HPO_DEVICE": "0", "PARALLEL_HPO_RUN_ID": "abc", "PARALLEL_HPO_ATTEMPT": "1"}
     assert loaded({}, facts).count is None
 
@@ -218,16 +218,16 @@ def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity() ->
     assert with_section(document, FILE) == {"hpo": section}
 
 
-def test_a_document_with_a_section_stays_as_it_is() -> None:
+def test_a_document_with_a_section_is_unchanged() -> None:
     document = {"hpo": {"count": 0}, "method": "mine"}
     assert with_section(document, FILE) is document
 
 
-def test_a_wrong_plain_sweep_file_is_refused_without_a_section_that_it_has_not() -> None:
+def test_a_wrong_plain_sweep_file_is_refused_without_naming_a_section() -> None:
     with pytest.raises(ConfigError, match=r"^config\.json: sweep\.method is \"rndom\""):
         with_section({**SWEEP, "method": "rndom"}, FILE)
 
 
-def test_a_document_that_is_neither_is_refused() -> None:
+def test_another_document_is_refused() -> None:
     with pytest.raises(ConfigError, match="has no 'hpo' section, and is not a W&B sweep file"):
         with_section({"mine": 1}, FILE)

@@ -25,7 +25,7 @@ SWEEP = {
         {"early_terminate": None},
     ],
 )
-def test_what_a_server_completes_and_what_a_launch_has_of_its_own_is_no_change(same: dict[str, Any]) -> None:
+def test_completed_defaults_are_no_change(same: dict[str, Any]) -> None:
     assert find_changes(SWEEP, SWEEP | same) == find_changes(SWEEP | same, SWEEP) == ()
 
 
@@ -58,14 +58,14 @@ def test_each_key_that_differs_is_named_with_its_new_and_its_old_value(
     assert in_words(find_changes(SWEEP | changed, SWEEP)) == words
 
 
-def test_a_true_is_not_a_one() -> None:
+def test_true_differs_from_1() -> None:
     with_true = SWEEP | {"parameters": {"x": {"value": True}}}
     assert in_words(find_changes(with_true, SWEEP | {"parameters": {"x": {"value": 1}}})) == (
         "parameters.x.value is true (it was 1)"
     )
 
 
-def test_of_the_metric_only_name_and_goal_decide_what_is_optimized() -> None:
+def test_only_name_and_goal_of_the_metric_are_compared() -> None:
     target, name = ({"metric": {"name": n, **more}} for n, more in (("loss", {"target": 0.1}), ("acc", {})))
     assert [change.is_of_metric for change in find_changes(SWEEP | target, SWEEP)] == [False]
     assert [change.is_of_metric for change in find_changes(SWEEP | name, SWEEP)] == [True]

@@ -102,7 +102,7 @@ def test_each_distribution_is_read_with_its_defaults(spec: dict[str, Any], expec
         {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.5},
     ],
 )
-def test_a_grid_takes_what_can_be_enumerated(spec: dict[str, Any]) -> None:
+def test_a_grid_accepts_countable_parameters(spec: dict[str, Any]) -> None:
     assert parse(with_parameter(spec, method="grid")).method is Method.GRID
 
 
@@ -114,17 +114,17 @@ def test_a_grid_takes_what_can_be_enumerated(spec: dict[str, Any]) -> None:
         {"image_uri": "i", "metrics": [{"name": "a"}, {"name": "b"}], "scheduler": {"engine": "wandb"}},
     ],
 )
-def test_keys_that_are_not_ours_pass_through(keys: dict[str, Any]) -> None:
+def test_unknown_keys_are_passed_on(keys: dict[str, Any]) -> None:
     assert parse(with_keys(**keys)).parameters
 
 
-def test_a_metric_is_minimized_unless_told_otherwise() -> None:
+def test_a_metric_is_minimized_by_default() -> None:
     configuration = parse(with_keys(metric={"name": "loss", "target": 0.1, "impute": "worst"}, run_cap=3))
     assert configuration.metric == Metric("loss", Goal.MINIMIZE, 0.1)
     assert configuration.run_cap == 3
 
 
 @pytest.mark.parametrize("rule", [{"min_iter": 3}, {"max_iter": 27, "s": 2, "eta": 3, "strict": True}])
-def test_hyperband_takes_a_first_or_a_last_iteration(rule: dict[str, Any]) -> None:
+def test_hyperband_accepts_a_first_or_a_last_iteration(rule: dict[str, Any]) -> None:
     keys = with_keys(metric={"name": "loss"}, early_terminate={"type": "hyperband", **rule})
     assert parse(keys).metric == Metric("loss")

@@ -25,18 +25,18 @@ GRANTS = {
 DEAD = 4194400
 
 
-def test_only_the_dead_and_unknown_still_hold_a_device() -> None:
+def test_only_dead_unknown_processes_still_hold_a_device() -> None:
     processes = [DeviceProcess(pid, 10.0) for pid in (1, 2, 3)]
     held = still_held(processes, strangers=frozenset({1}), is_alive=lambda pid: pid == 2)
     assert [process.pid for process in held] == [3]
 
 
-def test_who_holds_it_is_said_with_how_much() -> None:
+def test_holders_are_named_with_their_memory() -> None:
     processes = [DeviceProcess(7, 10.4), DeviceProcess(8, None)]
     assert holders_in_words(processes) == "process 7 (10 MB), process 8"
 
 
-def test_an_idle_device_is_handed_on_at_once() -> None:
+def test_an_idle_device_is_free_at_once() -> None:
     watch = DeviceWatch(GRANTS, FakeLibrary())
     watch.begin(Slot(0), "3", 100.0)
     assert watch.look_at == 100.0
@@ -44,7 +44,7 @@ def test_an_idle_device_is_handed_on_at_once() -> None:
     assert watch.look_at is None
 
 
-def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free() -> None:
+def test_a_device_is_free_once_the_dead_runs_memory_is_released() -> None:
     library = FakeLibrary()
     watch = DeviceWatch(GRANTS, library)
     library.usages[UUIDS[3]] = used_by(DEAD)
@@ -56,7 +56,7 @@ def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free() -> None:
     assert watch.look(101.0) == [DeviceClear(Slot(0))]
 
 
-def test_a_device_that_stays_held_is_handed_on_after_a_time_with_who_holds_it() -> None:
+def test_a_device_that_stays_held_is_used_after_a_timeout() -> None:
     library = FakeLibrary()
     watch = DeviceWatch(GRANTS, library)
     library.usages[UUIDS[3]] = used_by(DEAD)
@@ -68,7 +68,7 @@ def test_a_device_that_stays_held_is_handed_on_after_a_time_with_who_holds_it() 
     assert watch.look(1000.0) == [DeviceClear(Slot(0))]
 
 
-def test_a_stranger_who_was_there_before_is_not_waited_for() -> None:
+def test_earlier_processes_of_others_are_ignored() -> None:
     library = FakeLibrary()
     assert library.usages[UUIDS[6]] == used_by(STRANGER)
     watch = DeviceWatch(GRANTS, library)
@@ -76,7 +76,7 @@ def test_a_stranger_who_was_there_before_is_not_waited_for() -> None:
     assert watch.look(0.0) == [DeviceClear(Slot(1))]
 
 
-def test_a_living_process_is_nothing_that_the_dead_run_left() -> None:
+def test_living_processes_are_ignored() -> None:
     library = FakeLibrary()
     watch = DeviceWatch(GRANTS, library)
     library.usages[UUIDS[3]] = used_by(os.getpid())
@@ -84,7 +84,7 @@ def test_a_living_process_is_nothing_that_the_dead_run_left() -> None:
     assert watch.look(0.0) == [DeviceClear(Slot(0))]
 
 
-def test_a_zombie_has_not_let_go() -> None:
+def test_a_zombie_still_holds_its_device() -> None:
     library = FakeLibrary()
     watch = DeviceWatch(GRANTS, library)
     child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
@@ -99,7 +99,7 @@ def test_a_zombie_has_not_let_go() -> None:
 
 
 @pytest.mark.parametrize("library", [NoDriver("none"), FakeLibrary(usages={UUIDS[3]: None})])
-def test_where_the_driver_does_not_tell_nothing_is_waited_for(library: FakeLibrary | NoDriver) -> None:
+def test_there_is_no_wait_if_the_driver_reports_no_processes(library: FakeLibrary | NoDriver) -> None:
     watch = DeviceWatch({"3": GRANTS["3"], "x": WorkerDevices((VisibleDevice("x"),))}, library)
     watch.begin(Slot(0), "3", 0.0)
     watch.begin(Slot(1), "x", 0.0)

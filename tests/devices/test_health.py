@@ -30,7 +30,7 @@ def after(*runs: tuple[str, Outcome], now: float = 0.0, health: Health | None = 
     return health
 
 
-def test_a_device_on_which_runs_keep_failing_is_held_and_the_other_goes_on() -> None:
+def test_a_device_on_which_runs_keep_failing_is_quarantined() -> None:
     health = after(*[(B, FINISHED), (A, FAILED)] * FAILURES_IN_A_ROW)
     assert health.is_quarantined(A, QUARANTINE_S - 1)
     assert not health.is_quarantined(B, 0.0)
@@ -40,34 +40,34 @@ def test_deaths_count_as_failures() -> None:
     assert after(*[(A, CRASHED)] * FAILURES_IN_A_ROW).is_quarantined(A, 0.0)
 
 
-def test_a_run_that_finishes_starts_the_row_anew() -> None:
+def test_a_finished_run_resets_the_failures() -> None:
     health = after((A, FAILED), (A, FAILED), (A, FINISHED), (A, FAILED), (A, FAILED))
     assert not health.is_quarantined(A, 0.0)
 
 
-def test_stopped_runs_say_nothing() -> None:
+def test_stopped_runs_are_ignored() -> None:
     assert not after(*[(A, STOPPED)] * 10).is_quarantined(A, 0.0)
 
 
-def test_where_runs_fail_everywhere_no_device_is_to_blame() -> None:
+def test_no_device_is_quarantined_if_runs_fail_everywhere() -> None:
     health = after(*[(A, FAILED), (B, FAILED)] * 10)
     assert not health.is_quarantined(A, 0.0)
     assert not health.is_quarantined(B, 0.0)
 
 
-def test_a_sole_device_is_never_held() -> None:
+def test_a_sole_device_is_never_quarantined() -> None:
     health = Health()
     for _ in range(10):
         health = note_run(health, A, FAILED, others=frozenset(), now=0.0, faulty=True)
     assert not health.is_quarantined(A, 0.0)
 
 
-def test_a_failure_of_the_devices_own_holds_it_at_once() -> None:
+def test_a_device_fault_quarantines_at_once() -> None:
     health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
     assert health.is_quarantined(A, 0.0)
 
 
-def test_the_last_device_at_work_is_left_at_work() -> None:
+def test_the_last_device_in_use_is_never_quarantined() -> None:
     health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
     health = note_run(health, B, FAILED, others=frozenset({A}), now=1.0, faulty=True)
     assert not health.is_quarantined(B, 1.0)
@@ -82,19 +82,19 @@ def test_after_its_quarantine_a_device_is_on_probation() -> None:
     assert not HELD.is_quarantined(A, QUARANTINE_S)
 
 
-def test_a_good_probation_run_clears_the_device() -> None:
+def test_a_good_probation_run_ends_the_quarantine() -> None:
     health = after((A, FINISHED), now=QUARANTINE_S, health=HELD)
     assert not health.is_on_probation(A, QUARANTINE_S)
     assert health.of(A).quarantines == 0
 
 
-def test_a_bad_probation_run_holds_it_for_twice_as_long() -> None:
+def test_a_bad_probation_run_doubles_the_quarantine() -> None:
     health = after((A, FAILED), now=QUARANTINE_S, health=HELD)
     assert health.is_quarantined(A, QUARANTINE_S + 2 * QUARANTINE_S - 1)
     assert health.is_on_probation(A, QUARANTINE_S + 2 * QUARANTINE_S)
 
 
-def test_a_stopped_probation_run_decides_nothing() -> None:
+def test_a_stopped_probation_run_is_repeated() -> None:
     assert after((A, STOPPED), now=QUARANTINE_S, health=HELD).is_on_probation(A, QUARANTINE_S)
 
 
@@ -102,7 +102,7 @@ RUNS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(Outcome), st.f
 
 
 @given(RUNS)
-def test_some_device_is_always_at_work_and_no_quarantine_lasts_for_ever(
+def test_some_device_is_always_in_use_and_every_quarantine_ends(
     runs: list[tuple[str, Outcome, float]],
 ) -> None:
     health, now = Health(), 0.0
@@ -132,7 +132,7 @@ def test_some_device_is_always_at_work_and_no_quarantine_lasts_for_ever(
         ("", KEEP),
     ],
 )
-def test_a_reason_tells_a_broken_context_from_a_mistake(reason: str, action: FaultAction) -> None:
+def test_a_broken_context_is_recognized_by_the_reason(reason: str, action: FaultAction) -> None:
     assert find_action(reason) is action
 
 

@@ -45,7 +45,7 @@ def placed(driver: DeviceLibrary, environment: dict[str, str]) -> SlotAssignment
     return assign_slots(section, Machine(environment, driver, lambda: 6, lambda pid: pid == STRANGER))
 
 
-def test_devices_are_counted_among_themselves_in_the_order_of_their_nodes(driver: DeviceLibrary) -> None:
+def test_devices_are_numbered_in_the_order_of_their_nodes(driver: DeviceLibrary) -> None:
     assert driver.list_devices() == (
         Device(0, UUID, "fake"),
         Device(1, "KFD-222", "fake"),
@@ -53,7 +53,7 @@ def test_devices_are_counted_among_themselves_in_the_order_of_their_nodes(driver
     )
 
 
-def test_who_computes_on_a_device_is_known_with_how_much(driver: DeviceLibrary) -> None:
+def test_processes_on_a_device_are_known_with_their_memory(driver: DeviceLibrary) -> None:
     assert driver.usage("KFD-222") == Usage(100.0, 1024.0, (DeviceProcess(STRANGER, 100.0),))
     assert driver.usage(UUID) == Usage(0.0, 1024.0, ())
     assert driver.usage("GPU-none") is None
@@ -64,14 +64,14 @@ def test_a_machine_without_such_devices_has_no_driver(tmp_path: Path) -> None:
     assert open_kfd(tmp_path) == open_kfd(tmp_path / "nothing") == NoDriver("no AMD driver is installed")
 
 
-def test_without_a_mask_each_worker_gets_one_on_which_nobody_computes(driver: DeviceLibrary) -> None:
+def test_each_worker_gets_a_free_device_without_a_mask(driver: DeviceLibrary) -> None:
     placement = placed(driver, {})
     assert [grant.name for grant in placement.grants] == ["0", "2"]
     assert placement.variable is MaskVariable.ROCR
     assert placement.variables(placement.grants[1])["ROCR_VISIBLE_DEVICES"] == "2"
 
 
-def test_a_mask_is_handed_on_as_it_is(driver: DeviceLibrary) -> None:
+def test_a_mask_is_passed_on_unchanged(driver: DeviceLibrary) -> None:
     grants = placed(driver, {"ROCR_VISIBLE_DEVICES": "GPU-00000000000000FF,1"}).grants
     assert [grant.name for grant in grants] == ["GPU-00000000000000FF", "1"]
     cuda = placed(driver, {"CUDA_VISIBLE_DEVICES": "1,2"})
@@ -79,5 +79,5 @@ def test_a_mask_is_handed_on_as_it_is(driver: DeviceLibrary) -> None:
     assert cuda.variable is MaskVariable.CUDA
 
 
-def test_a_mask_that_only_hip_knows_leaves_its_devices_to_it(driver: DeviceLibrary) -> None:
+def test_a_mask_of_hip_alone_is_left_to_hip(driver: DeviceLibrary) -> None:
     assert placed(driver, {"HIP_VISIBLE_DEVICES": "1"}).grants == ()

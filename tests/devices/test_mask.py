@@ -39,20 +39,20 @@ def shown(text: str | None, *, driver: bool = True) -> list[str]:
         (",".join(INSTANCES), list(INSTANCES)),
     ],
 )
-def test_a_mask_shows_its_own_tokens_in_its_order(text: str, tokens: list[str], driver: bool) -> None:
+def test_a_mask_shows_its_tokens_in_order(text: str, tokens: list[str], driver: bool) -> None:
     assert shown(text, driver=driver) == tokens
 
 
 @pytest.mark.parametrize("text", ["3,8,5", "3,GPU-9z,5", "3,GPU-,5", "3,MIG-9,5", f"3,{UUIDS[3]},5"])
-def test_an_entry_that_is_no_device_here_hides_all_after_it(text: str) -> None:
+def test_an_invalid_entry_hides_all_after_it(text: str) -> None:
     assert shown(text) == ["3"]
 
 
-def test_without_a_mask_devices_go_by_index_and_mig_instances_by_uuid() -> None:
+def test_devices_are_named_by_index_without_a_mask() -> None:
     assert shown(None) == ["0", "1", *INSTANCES, "3", "4", "5", "6", "7"]
 
 
-def test_without_a_mask_and_a_driver_there_are_no_devices() -> None:
+def test_there_are_no_devices_without_mask_and_driver() -> None:
     assert shown(None, driver=False) == []
 
 
@@ -61,7 +61,7 @@ def test_a_partitioned_device_named_as_a_whole_is_its_first_instance() -> None:
     assert (device.token, device.uuid) == ("2", INSTANCES[0])
 
 
-def test_amds_mask_counts_where_there_is_no_nvidia_driver() -> None:
+def test_amds_mask_applies_without_an_nvidia_driver() -> None:
     both = {"ROCR_VISIBLE_DEVICES": "1,2", "CUDA_VISIBLE_DEVICES": "3"}
     assert read_mask(both, driver=None) == Mask(MaskVariable.ROCR, ("1", "2"))
     assert read_mask(both, driver=CUDA) == Mask(CUDA, ("3",))
@@ -84,7 +84,7 @@ def chosen(wanted: list[str], text: str | None) -> list[str]:
         (["1", INSTANCES[1]], None, ["1", INSTANCES[1]]),
     ],
 )
-def test_wanted_devices_are_handed_on_by_the_parents_tokens(
+def test_wanted_devices_are_named_by_the_parents_tokens(
     wanted: list[str], text: str | None, tokens: list[str]
 ) -> None:
     assert chosen(wanted, text) == tokens
@@ -93,18 +93,18 @@ def test_wanted_devices_are_handed_on_by_the_parents_tokens(
 @pytest.mark.parametrize(
     ("wanted", "text"), [(["0"], "3,5"), (["9"], None), ([INSTANCES[1]], "2"), (["3"], "")]
 )
-def test_a_wanted_device_that_the_mask_does_not_show_is_an_error(wanted: list[str], text: str | None) -> None:
+def test_a_hidden_device_is_an_error(wanted: list[str], text: str | None) -> None:
     with pytest.raises(ConfigError, match=f"hpo.devices names '{wanted[0]}', which is not visible here"):
         chosen(wanted, text)
 
 
 @pytest.mark.parametrize("wanted", [["3", "3"], ["3", UUIDS[3]]])
-def test_a_device_that_is_wanted_twice_is_an_error(wanted: list[str]) -> None:
+def test_a_device_named_twice_is_an_error(wanted: list[str]) -> None:
     with pytest.raises(ConfigError, match="twice"):
         chosen(wanted, None)
 
 
-def test_without_a_mask_and_a_driver_the_user_is_believed() -> None:
+def test_wanted_devices_are_unchecked_without_mask_and_driver() -> None:
     mask = Mask(CUDA, None)
     assert [each.token for each in choose((), ["0", "1"], mask, None)] == ["0", "1"]
 
@@ -113,6 +113,6 @@ TOKENS = st.sampled_from(["0", "1", "2", "3", "8", "-1", "", *UUIDS, *INSTANCES,
 
 
 @given(st.lists(TOKENS, min_size=1), st.booleans())
-def test_what_is_shown_is_always_how_the_mask_begins(entries: list[str], driver: bool) -> None:
+def test_visible_devices_are_the_beginning_of_the_mask(entries: list[str], driver: bool) -> None:
     visible = find_visible(Mask(CUDA, tuple(entries)), DEVICES if driver else None)
     assert [each.token for each in visible] == entries[: len(visible)]

@@ -27,7 +27,7 @@ def read(at: float) -> Mapping[Counter, Reading]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 9.0)), max_size=30))
-def test_what_attempts_have_used_together_is_what_the_counters_counted_while_one_was_on(
+def test_attempts_use_what_the_counters_counted_meanwhile(
     steps: list[tuple[int, float]],
 ) -> None:
     account, now, busy_s, used = EnergyAccount(), 5.0, 0.0, []
@@ -50,7 +50,7 @@ def test_what_attempts_have_used_together_is_what_the_counters_counted_while_one
 
 
 @given(st.floats(0, 1e6), st.floats(0, 999))
-def test_a_counter_that_began_again_at_0_has_counted_the_same(before: float, joules: float) -> None:
+def test_a_counter_may_wrap_around(before: float, joules: float) -> None:
     counted = counted_between(before % 1000, (before + joules) % 1000, 1000.0)
     assert counted == pytest.approx(joules, abs=1e-6) or counted == pytest.approx(joules - 1000, abs=1e-6)
 
@@ -58,9 +58,7 @@ def test_a_counter_that_began_again_at_0_has_counted_the_same(before: float, jou
 @pytest.mark.parametrize(
     ("before", "after", "range_j"), [(None, 5.0, 9.0), (5.0, None, 9.0), (5.0, 1.0, None), (None, None, None)]
 )
-def test_what_a_counter_can_not_say_is_unknown_and_not_0(
-    before: float | None, after: float | None, range_j: float | None
-) -> None:
+def test_unknown_energy_is_not_zero(before: float | None, after: float | None, range_j: float | None) -> None:
     assert counted_between(before, after, range_j) is None
 
 
@@ -74,14 +72,14 @@ def test_runs_that_share_a_device_share_its_time_and_energy() -> None:
     assert account.in_use == frozenset()
 
 
-def test_a_worker_with_two_devices_uses_both() -> None:
+def test_a_worker_with_two_devices_uses_both_of_them() -> None:
     readings = {Counter(name): Reading(0.0, None) for name in ("GPU-1", "GPU-2")}
     account = begin(EnergyAccount(), Slot(0), readings)
     _, used = end(account, Slot(0), {counter: Reading(1800.0, None) for counter in readings})
     assert used == Consumption(device_hours=1.0)
 
 
-def test_sums_are_of_what_is_known() -> None:
+def test_sums_are_over_known_values() -> None:
     parts = [Consumption(1.0, None, None), Consumption(2.0, 0.5, None), Consumption()]
     assert total(parts) == Consumption(3.0, 0.5, None)
     assert not total([])
@@ -96,7 +94,7 @@ def write_zone(root: Path, zone: str, name: str, energy_uj: int | None, range_uj
         (root / zone / "energy_uj").write_text(f"{energy_uj}\n")
 
 
-def test_of_the_processors_whole_packages_count_that_can_be_read(tmp_path: Path) -> None:
+def test_readable_packages_of_processors_are_counted(tmp_path: Path) -> None:
     write_zone(tmp_path, "intel-rapl:0", "package-0", 2_500_000)
     write_zone(tmp_path, "intel-rapl:0:0", "core", 1)
     write_zone(tmp_path, "intel-rapl:1", "psys", 1)
@@ -107,7 +105,7 @@ def test_of_the_processors_whole_packages_count_that_can_be_read(tmp_path: Path)
     assert Rapl(tmp_path / "absent").counters == ()
 
 
-def test_the_meter_reads_often_enough_that_no_counter_goes_round_unseen(tmp_path: Path) -> None:
+def test_the_meter_reads_before_a_counter_can_wrap(tmp_path: Path) -> None:
     write_zone(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=10_000_000)
     library = FakeLibrary(joules={UUIDS[1]: 1e6})
     meter = Meter(GRANTS, as_library(library), Rapl(tmp_path))
@@ -126,7 +124,7 @@ def test_the_meter_reads_often_enough_that_no_counter_goes_round_unseen(tmp_path
     assert meter.read_at is None
 
 
-def test_a_device_without_a_counter_has_hours_and_no_energy_and_a_processor_neither(tmp_path: Path) -> None:
+def test_a_device_without_a_counter_has_only_hours(tmp_path: Path) -> None:
     meter = Meter(GRANTS, as_library(FakeLibrary()), Rapl(tmp_path))
     meter.begin(Slot(0), "0", 0.0)
     meter.begin(Slot(1), "", 0.0)

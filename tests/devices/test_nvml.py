@@ -19,7 +19,7 @@ from tests.devices.fakes import FakeLibrary, as_library
 ROOT: Final = Path(__file__).parents[2]
 
 
-def test_the_fake_has_the_real_ones_interface() -> None:
+def test_the_fake_driver_has_the_real_interface() -> None:
     def interface(kind: type) -> dict[str, str]:
         methods = inspect.getmembers(kind, inspect.isfunction)
         return {name: str(inspect.signature(method)) for name, method in methods if name[0] != "_"}
@@ -27,7 +27,7 @@ def test_the_fake_has_the_real_ones_interface() -> None:
     assert interface(Nvml) == interface(FakeLibrary)
 
 
-def test_what_the_driver_has_or_why_there_is_none() -> None:
+def test_the_library_is_opened_or_the_reason_is_known() -> None:
     with opened(open_nvml) as library:
         if isinstance(library, NoDriver):
             assert library.reason
@@ -73,7 +73,7 @@ real.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
-def test_a_driver_with_the_real_ones_functions_is_read_as_the_fake_tells(tmp_path: Path) -> None:
+def test_the_library_reads_the_drivers_functions(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **build_driver(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", COMPARE], env=environment, capture_output=True, text=True, timeout=60

@@ -30,13 +30,13 @@ def measured(*used_mb: float) -> Occupancy:
 
 
 @given(st.lists(st.floats(1.0, ROOM_MB), min_size=1))
-def test_as_many_fit_as_hold_the_most_that_was_seen_beside_a_margin(used_mb: list[float]) -> None:
+def test_the_number_of_workers_follows_from_peak_memory_and_margin(used_mb: list[float]) -> None:
     fits, usable_mb = measured(*used_mb).of("3").fits, ROOM_MB * (1 - MARGIN)
     assert fits == 1 or fits * max(used_mb) <= usable_mb * 1.001
     assert (fits + 1) * max(used_mb) > usable_mb * 0.999
 
 
-def test_until_the_first_runs_are_over_and_where_nothing_was_measured_there_is_one() -> None:
+def test_one_worker_uses_a_device_until_memory_is_measured() -> None:
     occupancy = Occupancy(most=99).seen("3", seen(10.0)).run_measured("3")
     assert occupancy.of("3").fits == 1
     assert occupancy.run_measured("3").of("3").fits > 1
@@ -47,9 +47,7 @@ def test_until_the_first_runs_are_over_and_where_nothing_was_measured_there_is_o
 
 
 @given(st.floats(100.0, 20_000.0), st.lists(st.integers(2, 12), min_size=1))
-def test_where_memory_fell_short_there_is_one_less_and_never_none(
-    used_mb: float, together: list[int]
-) -> None:
+def test_out_of_memory_lowers_the_number_of_workers_by_one(used_mb: float, together: list[int]) -> None:
     occupancy = measured(used_mb)
     fitted = occupancy.of("3").fits
     for workers in together:
@@ -57,7 +55,7 @@ def test_where_memory_fell_short_there_is_one_less_and_never_none(
     assert occupancy.of("3").fits == max(1, min(fitted, *(workers - 1 for workers in together)))
 
 
-def test_what_each_worker_holds_of_what_nobody_else_does() -> None:
+def test_each_workers_part_of_the_free_memory_is_measured() -> None:
     processes = (DeviceProcess(11, 1000.0), DeviceProcess(12, 500.0), DeviceProcess(STRANGER, 4000.0))
     library = FakeLibrary(usages={UUIDS[3]: Usage(6000.0, 80_000.0, (*processes, DeviceProcess(13, None)))})
     watch = DeviceWatch({"3": WorkerDevices((VisibleDevice("3", UUIDS[3]),))}, library)

@@ -31,7 +31,7 @@ def names(placement: SlotAssignment) -> list[str]:
     return [grant.name for grant in placement.grants]
 
 
-def test_auto_takes_every_device_but_that_on_which_somebody_computes_and_says_so() -> None:
+def test_auto_leaves_out_busy_devices_with_a_note() -> None:
     placement = placed(library=FakeLibrary())
     assert names(placement) == ["0", "1", *INSTANCES, "3", "4", "5", "7"]
     assert placement.workers == 8
@@ -40,7 +40,7 @@ def test_auto_takes_every_device_but_that_on_which_somebody_computes_and_says_so
     assert note.text.startswith(f"device 6 is left out: process {STRANGER} computes on it")
 
 
-def test_a_polite_auto_takes_a_device_that_somebody_computes_on_for_when_it_is_free() -> None:
+def test_a_polite_auto_waits_for_busy_devices() -> None:
     placement = placed(library=FakeLibrary(), polite=True)
     assert "6" in names(placement)
     assert placement.notes == ()
@@ -50,59 +50,59 @@ def test_auto_stays_within_the_parents_mask() -> None:
     assert names(placed({"CUDA_VISIBLE_DEVICES": "3,6,5"}, FakeLibrary())) == ["3", "5"]
 
 
-def test_a_device_that_is_named_is_used_whoever_computes_on_it() -> None:
+def test_a_named_device_is_used_even_if_it_is_busy() -> None:
     placement = placed(library=FakeLibrary(), devices=[6])
     assert names(placement) == ["6"]
     assert placement.notes == ()
 
 
-def test_a_device_that_is_named_where_there_is_none_is_refused() -> None:
+def test_a_named_device_is_refused_without_devices() -> None:
     with pytest.raises(ConfigError, match=r"names '0', but there is no such device here: no NVIDIA driver"):
         placed(devices=["0"])
 
 
-def test_without_a_driver_a_device_of_the_parents_mask_may_be_named() -> None:
+def test_a_device_of_the_parents_mask_may_be_named_without_a_driver() -> None:
     assert names(placed({"CUDA_VISIBLE_DEVICES": "0,1"}, devices=["1"])) == ["1"]
     assert names(placed(library=NoDriver("it is ill", broken=True), devices=["1"])) == ["1"]
 
 
-def test_somebody_on_every_device_is_an_error_that_says_what_to_do() -> None:
+def test_an_error_says_what_to_do_if_all_devices_are_busy() -> None:
     with pytest.raises(ConfigError, match=rf"process {STRANGER} computes on it(.|\n)*hpo\.devices"):
         placed({"CUDA_VISIBLE_DEVICES": "6"}, FakeLibrary())
 
 
-def test_ones_own_processes_are_no_strangers() -> None:
+def test_own_processes_do_not_make_a_device_busy() -> None:
     library = FakeLibrary(usages={UUIDS[3]: used_by(os.getpid())})
     assert names(placed({"CUDA_VISIBLE_DEVICES": "3"}, library)) == ["3"]
 
 
-def test_a_driver_that_does_not_tell_of_processes_keeps_no_device_back() -> None:
+def test_devices_are_used_if_the_driver_reports_no_processes() -> None:
     library = FakeLibrary(usages={UUIDS[3]: None})
     assert names(placed({"CUDA_VISIBLE_DEVICES": "3"}, library)) == ["3"]
 
 
-def test_without_a_driver_the_masks_tokens_are_taken_as_they_are() -> None:
+def test_the_masks_tokens_are_used_unchecked_without_a_driver() -> None:
     assert names(placed({"CUDA_VISIBLE_DEVICES": "3,5"})) == ["3", "5"]
 
 
-def test_without_devices_there_is_a_worker_for_each_core() -> None:
+def test_there_is_a_worker_per_core_without_devices() -> None:
     placement = placed()
     assert (placement.workers, names(placement)) == (CORES, [])
 
 
 @pytest.mark.parametrize("text", ["", "-1"])
-def test_a_mask_that_shows_nothing_leaves_the_processor(text: str) -> None:
+def test_an_empty_mask_means_the_processor(text: str) -> None:
     placement = placed({"CUDA_VISIBLE_DEVICES": text}, FakeLibrary(), workers=2)
     assert (placement.workers, names(placement)) == (2, [])
 
 
-def test_workers_share_a_device_where_they_are_asked_to() -> None:
+def test_workers_share_a_device_if_configured() -> None:
     placement = placed({"CUDA_VISIBLE_DEVICES": "3,5"}, workers_per_device=3)
     assert placement.workers == 6
     assert placed({"CUDA_VISIBLE_DEVICES": "3,5"}, workers_per_device=3, workers=4).workers == 4
 
 
-def test_where_memory_says_how_many_share_a_device_each_has_one_worker_at_first() -> None:
+def test_sharing_by_memory_begins_with_one_worker_per_device() -> None:
     placement = placed(library=FakeLibrary(), devices=[3, 5], workers_per_device="auto")
     assert (placement.workers, placement.most_workers) == (2, CORES)
     asked = placed(library=FakeLibrary(), devices=[3, 5], workers_per_device="auto", workers=9)
@@ -112,12 +112,12 @@ def test_where_memory_says_how_many_share_a_device_each_has_one_worker_at_first(
     assert placed(workers_per_device="auto").most_workers is None, "there are no devices to share"
 
 
-def test_more_workers_than_devices_take_is_an_error() -> None:
+def test_too_many_workers_for_the_devices_are_an_error() -> None:
     with pytest.raises(ConfigError, match=r"hpo\.workers is 3"):
         placed({"CUDA_VISIBLE_DEVICES": "3,5"}, workers=3)
 
 
-def test_several_devices_for_a_worker_need_devices() -> None:
+def test_several_devices_per_worker_need_devices() -> None:
     with pytest.raises(ConfigError, match=r"hpo\.devices_per_worker is 2, but there is no device"):
         placed(devices_per_worker=2)
 
@@ -126,7 +126,7 @@ def test_several_devices_for_a_worker_need_devices() -> None:
     ("mask", "named", "driver"),
     [(None, INSTANCES[0], True), ("0,2", "2", True), (",".join(INSTANCES), INSTANCES[0], False)],
 )
-def test_several_devices_for_a_worker_can_not_be_mig_instances(
+def test_several_devices_per_worker_can_not_be_mig_instances(
     mask: str | None, named: str, driver: bool
 ) -> None:
     environment = {} if mask is None else {"CUDA_VISIBLE_DEVICES": mask}
@@ -135,7 +135,7 @@ def test_several_devices_for_a_worker_can_not_be_mig_instances(
     assert names(placed(library=FakeLibrary(), devices=[0, 1], devices_per_worker=2)) == ["0,1"]
 
 
-def test_an_entry_that_hides_others_is_named() -> None:
+def test_a_mask_entry_that_hides_others_is_named() -> None:
     (note,) = placed({"CUDA_VISIBLE_DEVICES": "3,99,5"}, FakeLibrary()).notes
     assert "CUDA_VISIBLE_DEVICES=3,99,5 hides 99, 5" in note.text
 
@@ -155,23 +155,23 @@ def test_a_worker_finds_its_token_in_the_mask() -> None:
     assert own == {"CUDA_VISIBLE_DEVICES": UUIDS[5], "PARALLEL_HPO_DEVICE": UUIDS[5]}
 
 
-def test_amds_mask_is_answered_in_kind_and_what_would_be_applied_on_top_is_left_out() -> None:
+def test_amds_mask_is_used_and_further_masks_are_left_out() -> None:
     parent = {"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "0,1"}
     placement = placed(parent)
     assert variables(placement, 1) == {"ROCR_VISIBLE_DEVICES": "3", "PARALLEL_HPO_DEVICE": "3"}
     assert "HIP_VISIBLE_DEVICES" in placement.superseded
 
 
-def test_with_cpu_workers_see_no_device() -> None:
+def test_workers_on_the_cpu_see_no_device() -> None:
     own = variables(placed({"CUDA_VISIBLE_DEVICES": "3"}, FakeLibrary(), devices="cpu"))
     assert own == {"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "", "PARALLEL_HPO_DEVICE": "cpu"}
 
 
-def test_without_devices_the_parents_variables_are_left_alone() -> None:
+def test_the_parents_variables_are_unchanged_without_devices() -> None:
     assert variables(placed()) == {"PARALLEL_HPO_DEVICE": "cpu"}
 
 
-def test_each_worker_with_several_devices_has_a_port_of_its_own_and_a_new_one_each_time() -> None:
+def test_each_worker_with_several_devices_gets_a_new_port() -> None:
     placement = placed({"CUDA_VISIBLE_DEVICES": "0,1,2,3"}, devices_per_worker=2)
     equipment = SweepDevices(placement, NO_DRIVER)
     pairs = [(Slot(n % 2), equipment.names[n % 2]) for n in range(4)]
@@ -186,7 +186,7 @@ def test_each_worker_with_several_devices_has_a_port_of_its_own_and_a_new_one_ea
     ("cores", "bound"),
     [(range(8), (0, 1, 2, 3)), ((2, 3, 9), (2, 3)), (range(4), None), ((5, 6), None), ((), None)],
 )
-def test_a_worker_is_bound_to_those_of_our_cores_that_are_near_its_device(
+def test_a_worker_is_bound_to_the_cores_near_its_device(
     cores: range | tuple[int, ...], bound: tuple[int, ...] | None
 ) -> None:
     placement = placed({"CUDA_VISIBLE_DEVICES": "3"}, FakeLibrary())
@@ -195,7 +195,7 @@ def test_a_worker_is_bound_to_those_of_our_cores_that_are_near_its_device(
     assert equipment.cpus("") is None
 
 
-def test_ancestors_and_descendants_are_no_strangers_and_others_are() -> None:
+def test_only_ancestors_and_descendants_are_own_processes() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         assert not any(is_stranger(pid) for pid in (os.getpid(), os.getppid(), child.pid))

@@ -24,7 +24,7 @@ WHO = {"0": "process 7 computes on it"}
 # --- presence ---------------------------------------------------------------------------
 
 
-def test_a_device_is_away_at_once_and_back_when_nobody_was_seen_for_a_while() -> None:
+def test_a_device_is_away_at_once_and_back_after_a_time() -> None:
     away = note_users(DevicePresence(), WHO, 100.0)
     assert "0" in away.away
     left = note_users(away, {}, 200.0)
@@ -33,14 +33,14 @@ def test_a_device_is_away_at_once_and_back_when_nobody_was_seen_for_a_while() ->
     assert note_free(left, 200.0 + FREE_AFTER_S) == DevicePresence()
 
 
-def test_who_comes_and_goes_within_that_time_keeps_the_device_away() -> None:
+def test_a_brief_absence_keeps_the_device_away() -> None:
     left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
     again = note_users(left, WHO, 102.0)
     assert (dict(again.away), dict(again.back_at)) == (WHO, {})
     assert note_free(again, 1000.0) == again
 
 
-def test_a_later_look_at_which_nobody_is_seen_does_not_put_off_the_return() -> None:
+def test_repeated_absence_does_not_delay_the_return() -> None:
     left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
     assert note_users(left, {"1": "x"}, 105.0).back_at["0"] == 101.0 + FREE_AFTER_S
 
@@ -66,7 +66,7 @@ print([is_stranger(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))
 """
 
 
-def test_a_process_of_ours_is_no_stranger_and_one_beside_us_is() -> None:
+def test_only_other_processes_belong_to_other_users() -> None:
     """As seen by a child of this process: itself, its parent, and its parent's other child."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         command = [sys.executable, "-c", LOOK, str(other.pid)]
@@ -76,14 +76,14 @@ def test_a_process_of_ours_is_no_stranger_and_one_beside_us_is() -> None:
         other.communicate(b"\n")
 
 
-def test_whoever_computes_on_a_device_beside_us_wants_it() -> None:
+def test_a_process_of_another_user_claims_its_device() -> None:
     pids: dict[str, list[int]] = {"0": [], "1": []}
     seen = owners(pids, strange=lambda pid: pid == os.getppid())
     pids |= {"0": [os.getpid()], "1": [os.getpid(), os.getppid()]}
     assert seen.look() == {"1": f"process {os.getppid()} computes on it"}
 
 
-def test_a_number_that_means_nothing_here_is_nobody_unless_it_was_there_before_us() -> None:
+def test_unknown_processes_are_ignored() -> None:
     """Within a container the driver knows processes by their numbers outside, ours among them."""
     unknown = 4194305
     pids = {"0": [unknown], "1": []}
@@ -94,14 +94,14 @@ def test_a_number_that_means_nothing_here_is_nobody_unless_it_was_there_before_u
     assert seen.look() == {}
 
 
-def test_who_sits_at_the_machine_has_all_of_its_devices_also_where_there_are_none() -> None:
+def test_a_local_user_claims_all_devices() -> None:
     there = "the session of ada is active"
     assert owners({"0": [], "1": []}, there=there).look() == {"0": there, "1": there}
     assert owners({}, there=there).look() == {"": there}
     assert owners({}).look() == {}
 
 
-def test_only_what_has_changed_is_told() -> None:
+def test_only_changes_are_reported() -> None:
     looks = iter([{}, WHO, WHO, {}])
     told: queue.SimpleQueue[OtherUsersSeen] = queue.SimpleQueue()
     watch = UserWatch(lambda: next(looks, {}), told.put, seen={}, every_s=0.001)
@@ -139,7 +139,7 @@ def logind(*sessions: Mapping[str, str]) -> Callable[..., str | None]:
     return ask
 
 
-def test_a_session_in_front_of_a_seat_is_somebody() -> None:
+def test_a_session_in_front_of_a_seat_is_a_local_user() -> None:
     assert who_is_there(logind(AT_SEAT)) == "the session of ada is active"
 
 
@@ -150,14 +150,14 @@ def test_a_session_in_front_of_a_seat_is_somebody() -> None:
         *({"Seat": ""}, {"Class": "greeter"}, {"Class": "manager"}),
     ],
 )
-def test_an_idle_locked_remote_or_hidden_session_and_a_login_screen_are_nobody(
+def test_idle_locked_remote_and_hidden_sessions_are_ignored(
     unlike: dict[str, str],
 ) -> None:
     assert who_is_there(logind(AT_SEAT | unlike)) == ""
     assert who_is_there(logind(AT_SEAT | unlike, AT_SEAT | {"Name": "eve"})).endswith("eve is active")
 
 
-def test_without_a_session_and_where_one_ends_meanwhile_nobody_is_there() -> None:
+def test_ended_sessions_are_ignored() -> None:
     assert who_is_there(logind()) == ""
     assert who_is_there(lambda *words: "  1 0 ada\n" if words[0] == "list-sessions" else None) == ""
 
@@ -169,7 +169,7 @@ class At:
     host: str | None = ""
 
 
-def test_without_logind_a_terminal_of_this_machine_counts_until_its_last_key_is_long_ago(
+def test_local_terminals_count_without_logind_until_they_are_idle(
     tmp_path: Path,
 ) -> None:
     terminal = tmp_path / "tty1"
@@ -182,9 +182,7 @@ def test_without_logind_a_terminal_of_this_machine_counts_until_its_last_key_is_
     assert at_a_terminal([At("ada", "no-such-terminal")], 1000.0) == ""
 
 
-def test_loginctl_is_asked_and_its_refusal_is_no_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_loginctl_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = tmp_path / "loginctl"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask_logind("list-sessions") is None

@@ -29,19 +29,19 @@ def counts_of(notices: Iterable[Notice]) -> RunCounts:
     return counts
 
 
-def test_a_run_counts_as_running_until_it_is_over() -> None:
+def test_a_run_counts_as_running_until_its_end() -> None:
     began = RunBegan(Slot(1), RunId("r"), 1)
     assert counts_of([opened(), began]).running == {Slot(1): RunId("r")}
     assert counts_of([opened(), began, over(slot=1)]).running == {}
 
 
-def test_an_attempt_that_is_run_again_is_not_done() -> None:
+def test_a_retried_attempt_is_not_counted() -> None:
     counts = counts_of([opened(), over(Outcome.CRASHED, again=True)])
     assert counts.over == 0
 
 
 @given(st.lists(st.builds(over, st.sampled_from(Outcome), again=st.booleans())))
-def test_each_run_that_is_over_for_good_is_counted_once(notices: list[RunOver]) -> None:
+def test_each_ended_run_is_counted_once(notices: list[RunOver]) -> None:
     assert counts_of(notices).over == sum(not notice.again for notice in notices)
 
 
@@ -55,14 +55,14 @@ def test_a_failed_run_is_never_the_best() -> None:
     assert counts_of([opened(), over(Outcome.FAILED, 0.1)]).best is None
 
 
-def test_the_time_left_follows_the_speed_so_far() -> None:
+def test_the_remaining_time_follows_from_the_speed_so_far() -> None:
     counts = advance(RunCounts(), opened(count=4), 10.0)
     assert time_left_s(counts, 20.0) is None
     counts = advance(counts, over(), 20.0)
     assert time_left_s(counts, 20.0) == pytest.approx(30.0)
 
 
-def test_without_a_count_there_is_no_time_left() -> None:
+def test_there_is_no_remaining_time_without_a_count() -> None:
     assert time_left_s(counts_of([opened(count=None), over()]), 1.0) is None
 
 
@@ -70,7 +70,7 @@ def test_other_notices_change_nothing() -> None:
     assert advance(RunCounts(), Message("hello"), 1.0) == RunCounts()
 
 
-def test_workers_are_called_by_their_machine_where_they_are_named() -> None:
+def test_workers_are_shown_by_their_names() -> None:
     counts = advance(RunCounts(), WorkerNamed(Slot(1), "gpu2/w0"), 0.0)
     assert [counts.name_of(Slot(slot)) for slot in (0, 1)] == ["w0", "gpu2/w0"]
     began = describe(RunBegan(Slot(1), RunId("r1"), 1), counts, None, Verbosity.NORMAL)

@@ -62,7 +62,7 @@ def test_lines_go_on_above_the_rows_and_no_row_is_left_at_the_end() -> None:
     assert not shown.terminal.cursor.hidden
 
 
-def test_the_head_of_the_rows_has_a_bar_the_best_value_and_the_remaining_time() -> None:
+def test_the_live_rows_have_a_progress_bar_the_best_value_and_the_remaining_time() -> None:
     shown = Shown()
     shown.screen.show(RunOver(Slot(0), RunId("run0"), 1, Outcome.FINISHED, "", 0.25, 3.0))
     shown.screen.refresh()

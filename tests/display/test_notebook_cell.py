@@ -27,7 +27,7 @@ class Notebook:
         return self.published[-1][0]["text/plain"]
 
 
-def test_its_place_is_made_by_the_thread_that_runs_the_cell_and_all_else_updates_it() -> None:
+def test_the_cells_own_thread_creates_the_output() -> None:
     notebook = Notebook()
     with NotebookCell(notebook) as cell:
         cell(OPENED)
@@ -36,7 +36,7 @@ def test_its_place_is_made_by_the_thread_that_runs_the_cell_and_all_else_updates
     assert len({place for _, place, _ in notebook.published}) == 1
 
 
-def test_two_cells_have_places_of_their_own() -> None:
+def test_two_cells_have_different_outputs() -> None:
     notebook = Notebook()
     NotebookCell(notebook)
     NotebookCell(notebook)
@@ -50,7 +50,7 @@ def test_it_shows_html_and_text() -> None:
     assert set(notebook.published[-1][0]) == {"text/plain", "text/html"}
 
 
-def test_the_result_is_shown_last_whatever_came_just_before() -> None:
+def test_the_result_is_shown_last() -> None:
     notebook = Notebook()
     with NotebookCell(notebook) as cell:
         for notice in (OPENED, began(1), over(1, 0.5)):
@@ -61,14 +61,14 @@ def test_the_result_is_shown_last_whatever_came_just_before() -> None:
     assert "resume with" not in notebook.last
 
 
-def test_what_goes_on_with_a_sweep_that_is_not_complete_is_said() -> None:
+def test_an_incomplete_sweep_shows_how_to_resume_it() -> None:
     notebook = Notebook()
     with NotebookCell(notebook) as cell:
         cell.conclude(replace(RESULT, exit_code=75), go_on="start(main)")
     assert notebook.last.endswith("resume with: start(main)")
 
 
-def test_many_notices_are_few_updates() -> None:
+def test_many_notices_cause_few_updates() -> None:
     notebook = Notebook()
     with NotebookCell(notebook, clock=lambda: 0.0) as cell:
         for _ in range(1000):
@@ -77,7 +77,7 @@ def test_many_notices_are_few_updates() -> None:
     assert len(notebook.published) < 10
 
 
-def test_a_notebook_that_is_gone_ends_nothing() -> None:
+def test_a_closed_notebook_is_no_error() -> None:
     def gone(*_: Any, **__: Any) -> None:
         raise RuntimeError("no kernel")
 

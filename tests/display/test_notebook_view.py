@@ -72,17 +72,17 @@ def lines(*notices: Notice) -> list[str]:
     return as_text(picture_of(*notices), None, 10.0).splitlines()
 
 
-def test_before_there_is_a_sweep_it_says_so() -> None:
+def test_a_view_without_a_sweep_says_so() -> None:
     assert as_text(NotebookView(), None, 0.0) == "opening the sweep"
 
 
-def test_how_far_the_sweep_is_stands_above_and_which_it_is_below_that() -> None:
+def test_progress_and_sweep_are_the_first_lines() -> None:
     shown = lines(began(1), over(1, 0.5), began(2))
     assert shown[0].startswith("1/20 runs · 1 running · 0 failed · best loss=0.5")
     assert shown[1] == "sweep local/p/s1 (local): http://here/s1"
 
 
-def test_a_running_run_stands_above_those_that_ended() -> None:
+def test_running_runs_come_before_ended_ones() -> None:
     rows = [line.split() for line in lines(began(1), over(1, 0.5), began(2, attempt=2))[-2:]]
     assert rows == [
         ["w0", "r2", "running", "again", "(2)", "x=2"],
@@ -90,7 +90,7 @@ def test_a_running_run_stands_above_those_that_ended() -> None:
     ]
 
 
-def test_of_many_workers_only_some_are_listed_and_the_others_counted() -> None:
+def test_many_workers_are_partly_counted() -> None:
     shown = lines(*(began(number, slot=number) for number in range(SHOWN_RUNNING + 8)))
     assert (
         sum("running" in line.split() for line in shown if line[0] == "w" and line[1].isdigit())
@@ -104,18 +104,18 @@ def test_the_best_run_has_its_parameters() -> None:
     assert "best: run r2  loss=0.25  x=2" in shown
 
 
-def test_a_run_that_did_not_finish_says_why_and_is_never_the_best() -> None:
+def test_a_failed_run_has_a_reason_and_is_never_the_best() -> None:
     shown = lines(began(1), over(1, 0.5, Outcome.FAILED, reason="ValueError: no"))
     assert "failed: ValueError: no" in shown[-1]
     assert not any(line.startswith("best") for line in shown)
 
 
-def test_an_attempt_that_is_made_again_is_no_end() -> None:
+def test_a_retried_attempt_is_no_ended_run() -> None:
     view = picture_of(began(1), over(1, None, Outcome.CRASHED, again=True))
     assert (view.ended, view.running) == ((), {})
 
 
-def test_only_the_last_ends_and_warnings_are_kept() -> None:
+def test_only_the_last_ended_runs_and_warnings_are_kept() -> None:
     ends = [notice for number in range(50) for notice in (began(number), over(number, float(number)))]
     view = picture_of(*ends, *(Message(f"warning {number}", warning=True) for number in range(50)))
     assert [run.over.run_id for run in view.ended] == [f"r{49 - number}" for number in range(SHOWN_ENDS)]
@@ -124,13 +124,13 @@ def test_only_the_last_ends_and_warnings_are_kept() -> None:
     assert view.best.over.run_id == "r0"
 
 
-def test_a_warning_is_shown_and_a_remark_is_not() -> None:
+def test_warnings_are_shown_but_other_messages_are_not() -> None:
     shown = lines(Message("fine"), Message("the disk is full", warning=True))
     assert shown[-1] == "warning: the disk is full"
     assert not any("fine" in line for line in shown)
 
 
-def test_the_page_says_what_the_text_says() -> None:
+def test_html_and_text_have_the_same_content() -> None:
     view = picture_of(began(1), over(1, 0.5), began(2))
     page = as_html(view, None, 10.0)
     for word in (
@@ -148,16 +148,16 @@ def test_the_page_says_what_the_text_says() -> None:
     assert tags.seen.count("tr") == 3
 
 
-def test_the_address_of_the_sweep_can_be_clicked() -> None:
+def test_the_sweeps_address_is_a_link() -> None:
     assert '<a href="http://here/s1" ' in as_html(picture_of(), None, 0.0)
 
 
-def test_an_address_of_another_kind_cannot() -> None:
+def test_an_address_with_another_scheme_is_no_link() -> None:
     view = advance_view(NotebookView(), replace(OPENED, url="javascript:alert(1)"), 0.0)
     assert "<a" not in as_html(view, None, 0.0)
 
 
-def test_nothing_that_a_run_says_becomes_markup() -> None:
+def test_text_of_runs_is_escaped() -> None:
     evil = "<script>alert('&')</script>"
     view = picture_of(
         began(1, name=evil),

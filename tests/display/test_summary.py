@@ -38,7 +38,7 @@ def lines(result: SweepResult) -> list[str]:
     return [text.plain for text in describe_result(result, TALLY, frozenset({("lr",)}))]
 
 
-def test_the_end_shows_counts_best_reason_and_folder() -> None:
+def test_the_end_shows_counts_best_run_reason_and_folder() -> None:
     assert lines(THREE_RUNS) == [
         "3 runs in 12.3 s: 3 finished",
         "best: run r1  loss=0.25  lr=0.1",
@@ -47,7 +47,7 @@ def test_the_end_shows_counts_best_reason_and_folder() -> None:
     ]
 
 
-def test_the_end_says_how_many_runs_each_machine_had() -> None:
+def test_the_end_shows_the_runs_of_each_machine() -> None:
     machines = (MachineSummary("gpu1", 2, 3, "left"), MachineSummary("gpu2", 1, 1, ""))
     assert "runs by machine: gpu1 2, gpu2 1" in lines(replace(RESULT, machines=machines))
 
@@ -68,11 +68,11 @@ def test_many_different_failures_are_not_all_shown() -> None:
     assert "  and 3 more, in the summary" in lines(replace(THREE_RUNS, failed=8, runs=runs))
 
 
-def test_without_a_best_run_that_is_said() -> None:
+def test_the_end_says_that_there_is_no_best_run() -> None:
     assert "no run finished with a value to compare" in lines(replace(THREE_RUNS, best=None))
 
 
-def test_runs_that_were_run_again_or_lost_are_named() -> None:
+def test_retried_and_lost_runs_are_named() -> None:
     first = lines(replace(THREE_RUNS, retried=2, lost=1))[0]
     assert "; 2 attempts retried" in first
     assert "; 1 lost, which is a bug" in first

@@ -65,7 +65,7 @@ def screen_on(*, terminal: bool, verbosity: Verbosity = Verbosity.NORMAL) -> tup
     return screen, stream
 
 
-def test_without_a_terminal_there_are_plain_lines_only() -> None:
+def test_there_are_only_plain_lines_without_a_terminal() -> None:
     stream = io.StringIO()
     with Terminal(stream) as terminal:
         for notice in (OPENED, BEGAN, line("epoch 1: \x1b[31mbad\x1b[0m [bold]"), OVER):
@@ -115,14 +115,14 @@ def test_on_a_terminal_the_rows_fit_its_width() -> None:
     assert (head[-1], len(head), row) == ("…", 39, "w0 ab12 0.0 s")
 
 
-def test_on_a_terminal_the_sweeps_address_opens_by_a_click() -> None:
+def test_the_sweeps_address_is_a_link_on_a_terminal() -> None:
     screen, stream = screen_on(terminal=True)
     screen.show(OPENED)
     screen.refresh()
     assert re.search(r"\x1b]8;[^;]*;http://x/s1\x1b\\http://x/s1\x1b]8;;\x1b\\", stream.getvalue())
 
 
-def test_without_a_terminal_the_address_is_plain_also_where_colours_are_forced() -> None:
+def test_the_address_is_plain_without_a_terminal_even_if_colours_are_forced() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, color_system="standard", _environ={})
     screen = Screen(console, live=False, verbosity=Verbosity.NORMAL, varied=None, clock=lambda: 0.0)
@@ -131,14 +131,14 @@ def test_without_a_terminal_the_address_is_plain_also_where_colours_are_forced()
     assert "\x1b]8;" not in stream.getvalue()
 
 
-def test_on_a_terminal_the_workers_colours_survive() -> None:
+def test_colours_of_workers_are_kept_on_a_terminal() -> None:
     screen, stream = screen_on(terminal=True)
     screen.show(line("\x1b[31mred\x1b[0m"))
     screen.refresh()
     assert "\x1b[31mred\x1b[0m" in stream.getvalue()
 
 
-def test_on_a_terminal_a_worker_cannot_move_the_cursor() -> None:
+def test_a_worker_cannot_move_the_cursor() -> None:
     screen, stream = screen_on(terminal=True)
     screen.show(line("50%\r100%\x1b[2J\x1b[10A"))
     screen.refresh()
@@ -147,7 +147,7 @@ def test_on_a_terminal_a_worker_cannot_move_the_cursor() -> None:
     assert "\x1b[10A" not in stream.getvalue()
 
 
-def test_no_color_is_honoured(clean_env: dict[str, str]) -> None:
+def test_no_color_disables_colours(clean_env: dict[str, str]) -> None:
     program = """if True:
         import io, sys
         from parallel_hpo.display import Terminal
@@ -177,7 +177,7 @@ def tell(terminal: Terminal) -> None:
         terminal(line("whole line"))
 
 
-def test_many_threads_may_tell_at_once() -> None:
+def test_many_threads_may_send_notices_at_once() -> None:
     stream = io.StringIO()
     with Terminal(stream) as terminal:
         threads = [threading.Thread(target=tell, args=(terminal,)) for _ in range(4)]
@@ -188,7 +188,7 @@ def test_many_threads_may_tell_at_once() -> None:
     assert stream.getvalue() == "[w0] whole line\n" * 200
 
 
-def test_a_terminal_that_takes_nothing_holds_up_nobody() -> None:
+def test_a_blocked_terminal_delays_nobody() -> None:
     stream = Blocked()
     with Terminal(stream) as terminal:
         for number in range(10_500):  # none of them waits for the stream, or the test would hang here
@@ -197,7 +197,7 @@ def test_a_terminal_that_takes_nothing_holds_up_nobody() -> None:
     assert "line 0\n" in stream.getvalue()
 
 
-def test_the_end_does_not_wait_for_ever_for_a_terminal() -> None:
+def test_the_end_waits_for_a_blocked_terminal_only_for_a_time() -> None:
     stream = Blocked()
     began_s = time.monotonic()
     try:
@@ -208,7 +208,7 @@ def test_the_end_does_not_wait_for_ever_for_a_terminal() -> None:
         stream.free.set()
 
 
-def test_lines_left_out_are_counted() -> None:
+def test_dropped_lines_are_counted() -> None:
     stream = Blocked()
     with Terminal(stream) as terminal:
         for _ in range(10_005):
@@ -233,7 +233,7 @@ def test_no_stream_is_no_error() -> None:
 @pytest.mark.parametrize(
     "error", [BrokenPipeError(), OSError(errno.ENOSPC, "full"), ValueError("I/O operation on closed file")]
 )
-def test_a_stream_that_broke_is_not_tried_again(error: Exception) -> None:
+def test_a_broken_stream_is_not_written_again(error: Exception) -> None:
     broken = Broken(error)
     with Terminal(broken) as terminal:
         terminal(OPENED)
@@ -241,7 +241,7 @@ def test_a_stream_that_broke_is_not_tried_again(error: Exception) -> None:
     assert broken.attempts == 1
 
 
-def test_a_stream_that_is_busy_is_tried_again() -> None:
+def test_a_busy_stream_is_written_again() -> None:
     busy = Broken(BlockingIOError())
     with Terminal(busy) as terminal:
         terminal(OPENED)
@@ -249,7 +249,7 @@ def test_a_stream_that_is_busy_is_tried_again() -> None:
     assert busy.attempts > 1
 
 
-def test_a_reader_that_has_gone_ends_no_process() -> None:
+def test_a_closed_pipe_ends_no_process() -> None:
     program = """if True:
         import sys
         from parallel_hpo.display import Terminal
@@ -281,7 +281,7 @@ def wait_until(true: Callable[[], bool], deadline_s: float = 10.0) -> None:
     ("is_terminal", "verbosity"),
     [(True, Verbosity.NORMAL), (False, Verbosity.NORMAL), (True, Verbosity.QUIET)],
 )
-def test_memory_is_looked_at_where_there_are_rows_to_show_it(
+def test_memory_is_measured_only_for_live_rows(
     monkeypatch: pytest.MonkeyPatch, is_terminal: bool, verbosity: Verbosity
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -299,7 +299,7 @@ SEEN = r"\x1b]0;owned\x07\x9b2J[bold]x[/bold]"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_control_characters_of_users_and_runs_are_shown_and_not_obeyed(terminal: bool) -> None:
+def test_control_characters_of_users_and_runs_are_visible(terminal: bool) -> None:
     screen, stream = screen_on(terminal=terminal)
     for notice in (
         replace(OPENED, folder=HOSTILE),

@@ -16,15 +16,15 @@ def fed(filter_: TracebackFilter, slot: Slot, lines: list[str]) -> list[str]:
     return [shown for line in lines for shown in filter_.feed(slot, line)]
 
 
-def test_other_lines_pass_at_once() -> None:
+def test_other_lines_are_shown_at_once() -> None:
     assert TracebackFilter().feed(ZERO, "epoch 1") == ["epoch 1"]
 
 
-def test_a_traceback_is_shown_whole_the_first_time() -> None:
+def test_a_traceback_is_shown_completely_the_first_time() -> None:
     assert fed(TracebackFilter(), ZERO, TRACEBACK) == TRACEBACK
 
 
-def test_the_same_traceback_is_only_counted_after_that_whatever_its_slot() -> None:
+def test_a_repeated_traceback_is_only_counted() -> None:
     filter_ = TracebackFilter()
     fed(filter_, ZERO, TRACEBACK)
     assert fed(filter_, ONE, TRACEBACK) == ["ValueError: 1  (the same traceback for the 2nd time)"]
@@ -39,7 +39,7 @@ def test_ordinals_are_english() -> None:
     ]
 
 
-def test_another_traceback_is_shown_whole() -> None:
+def test_another_traceback_is_shown_completely() -> None:
     filter_ = TracebackFilter()
     fed(filter_, ZERO, TRACEBACK)
     other = [*TRACEBACK[:-1], "ValueError: 2"]
@@ -55,7 +55,7 @@ def test_tracebacks_of_two_slots_do_not_mix() -> None:
     assert len(filter_.feed(ONE, TRACEBACK[-1])) == 1
 
 
-def test_a_traceback_that_is_cut_off_is_shown_at_the_next_one_or_when_its_run_ends() -> None:
+def test_an_incomplete_traceback_is_shown_at_the_runs_end() -> None:
     filter_ = TracebackFilter()
     fed(filter_, ZERO, TRACEBACK[:2])
     assert filter_.feed(ZERO, TRACEBACK[0]) == TRACEBACK[:2]
@@ -63,13 +63,13 @@ def test_a_traceback_that_is_cut_off_is_shown_at_the_next_one_or_when_its_run_en
     assert filter_.flush(ZERO) == []
 
 
-def test_lines_after_a_traceback_pass_at_once() -> None:
+def test_lines_after_a_traceback_are_shown_at_once() -> None:
     filter_ = TracebackFilter()
     fed(filter_, ZERO, TRACEBACK)
     assert filter_.feed(ZERO, "  indented") == ["  indented"]
 
 
-def test_a_failure_that_the_client_and_then_the_worker_print_is_shown_once() -> None:
+def test_a_failure_printed_by_client_and_worker_is_shown_once() -> None:
     filter_ = TracebackFilter()
     further = [TRACEBACK[0], '  File "target.py", line 9, in call', "    main()", *TRACEBACK[1:]]
     ended = "wandb: run ended"

@@ -80,16 +80,16 @@ def test_a_verbose_display_shows_the_workers_states_too() -> None:
 
 
 @pytest.mark.parametrize("notice", [OPENED, BEGAN, FINISHED, CRASHED, STARTING, Message("hello")])
-def test_a_quiet_display_leaves_out_what_is_no_trouble(notice: Notice) -> None:
+def test_a_quiet_display_shows_only_problems(notice: Notice) -> None:
     assert said(notice, Verbosity.QUIET) is None
 
 
 @pytest.mark.parametrize("notice", [BACKOFF, FATAL, WARNING])
-def test_a_quiet_display_still_shows_trouble(notice: Notice) -> None:
+def test_a_quiet_display_shows_warnings(notice: Notice) -> None:
     assert said(notice, Verbosity.QUIET) is not None
 
 
-def test_the_progress_line_has_done_running_failed_best_and_time_left() -> None:
+def test_the_progress_line_has_counts_best_value_and_remaining_time() -> None:
     counts = advance(RunCounts(), OPENED, 0.0)
     assert progress(counts, 0.0).plain == "0/10 runs · 0 running · 0 failed"
     for notice in (FINISHED, RunOver(Slot(1), RunId("c"), 1, Outcome.FAILED, "exit 3", None, 1.0), BEGAN):
@@ -103,11 +103,11 @@ def test_the_progress_line_has_done_running_failed_best_and_time_left() -> None:
     ("seconds", "words"),
     [(0, "0.0 s"), (59.94, "59.9 s"), (59.97, "1 min 0 s"), (125, "2 min 5 s"), (3780, "1 h 3 min")],
 )
-def test_a_duration_is_said_as_people_say_it(seconds: float, words: str) -> None:
+def test_a_duration_has_a_suitable_unit(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_parameters_are_named_by_the_shortest_name_that_is_their_own() -> None:
+def test_parameters_have_their_shortest_unique_names() -> None:
     parameters = {"a": {"lr": 0.1, "x": 1}, "b": {"x": 2}, "x": 3}
     assert brief(parameters, None) == "lr=0.1 a.x=1 b.x=2 x=3"
 
@@ -117,7 +117,7 @@ def test_only_the_parameters_that_vary_are_shown() -> None:
     assert brief(parameters, frozenset({("m", "net", "epochs")})) == "epochs=3"
 
 
-def test_an_object_as_a_value_is_shown_by_what_is_in_it() -> None:
+def test_an_object_is_shown_by_its_entries() -> None:
     assert (
         brief({"opt": {"name": "adam", "lr": 0.1}, "empty": {}}, frozenset({("opt",)})) == "name=adam lr=0.1"
     )

@@ -22,7 +22,7 @@ def about(subject: str, findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.subject == subject]
 
 
-def test_a_table_says_of_each_device_what_it_is_and_how_it_is_seen() -> None:
+def test_each_device_is_listed_with_its_visibility() -> None:
     findings = examined({"CUDA_VISIBLE_DEVICES": f"3,{UUIDS[5]}"}, FakeLibrary())
     assert about("driver", findings)[0].text == "NVIDIA 570.1, 8 devices"
     assert about("device 3", findings)[0].text == f"Fake 80GB {UUIDS[3]}, 4 of 81920 MB used, visible as 3"
@@ -44,12 +44,12 @@ def test_an_entry_of_the_mask_that_hides_others_is_bad() -> None:
     assert "9 is not a device here" in finding.text
 
 
-def test_another_order_of_devices_than_that_of_workers_is_a_warning() -> None:
+def test_another_order_of_devices_is_a_warning() -> None:
     findings = examined({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, FakeLibrary())
     assert Level.WARNING in {finding.level for finding in about("mask", findings)}
 
 
-def test_mig_instances_are_named_and_their_lack_is_bad() -> None:
+def test_mig_without_instances_is_bad() -> None:
     (_, mig) = about("device 2", examined({}, FakeLibrary()))
     assert mig.text == f"MIG is on: {', '.join(INSTANCES)}"
     bare = replace(DEVICES[2], instances=())
@@ -68,13 +68,13 @@ def test_a_device_that_does_not_answer_is_bad() -> None:
 
 
 @pytest.mark.parametrize(("mask", "level"), [("3", Level.WARNING), (UUIDS[3], Level.GOOD)])
-def test_under_mps_devices_are_to_be_named_by_uuid(mask: str, level: Level) -> None:
+def test_devices_under_mps_must_be_named_by_uuid(mask: str, level: Level) -> None:
     findings = examined({"CUDA_VISIBLE_DEVICES": mask}, FakeLibrary(), mps_runs=True)
     assert about("MPS", findings)[0].level is level
 
 
 @pytest.mark.parametrize(("broken", "level"), [(False, Level.GOOD), (True, Level.BAD)])
-def test_no_driver_is_fine_and_a_broken_one_is_bad(broken: bool, level: Level) -> None:
+def test_a_broken_driver_is_bad_but_a_missing_one_is_not(broken: bool, level: Level) -> None:
     findings = examined({"CUDA_VISIBLE_DEVICES": "3"}, NoDriver("Driver/library version mismatch", broken))
     assert about("driver", findings)[0].level is level
     assert about("mask", findings)[0].text == "CUDA_VISIBLE_DEVICES=3 shows 3"

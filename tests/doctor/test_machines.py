@@ -40,9 +40,7 @@ def by_subject(findings: tuple[Finding, ...]) -> Mapping[str, Finding]:
     return {finding.subject: finding for finding in findings}
 
 
-def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
-    engine: FolderEngine, tmp_path: Path
-) -> None:
+def test_each_machine_has_findings_or_an_error(engine: FolderEngine, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("def main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "machines": "dask"}
     subject = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
@@ -57,7 +55,7 @@ def test_each_machine_says_how_it_is_and_of_one_that_can_not_it_is_said(
     assert "no torch on this machine" in broken.text
 
 
-def test_what_a_machine_lacks_is_bad_and_named(engine: FolderEngine, tmp_path: Path) -> None:
+def test_missing_things_are_named_as_bad(engine: FolderEngine, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import nonsuch_module\ndef main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "machines": {"engine": "dask", "count": 1}}
     subject = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
@@ -78,7 +76,7 @@ def test_other_versions_and_a_wrong_section_are_bad(engine: FolderEngine) -> Non
     assert "workers" in found["configuration"].text
 
 
-def test_a_machine_that_does_not_answer_is_waited_for_so_long_and_no_longer() -> None:
+def test_a_silent_machine_is_given_up_after_a_timeout() -> None:
     seconds = iter(range(100))
     silent = NotedEngine([ClusterMachine("gpu1", "")])
     (machine,) = examine_machines(
@@ -93,7 +91,7 @@ def test_a_cluster_without_a_machine_is_bad() -> None:
     assert (nobody.name, nobody.findings[0].level) == ("Noted", Level.BAD)
 
 
-def test_without_an_engine_it_is_said_how_such_machines_are_examined() -> None:
+def test_a_hint_says_how_to_examine_machines_without_an_engine() -> None:
     subject = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
     (nobody,) = check_machines(subject, {}, open_engine=lambda _: None)
     assert nobody.findings[0].level is Level.BAD

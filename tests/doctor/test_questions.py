@@ -8,19 +8,19 @@ from parallel_hpo.doctor import Finding, Level
 from parallel_hpo.doctor.findings import MOST_BYTES, bad, from_output, good, to_line, warning
 
 
-def test_findings_come_back_from_the_midst_of_an_output() -> None:
+def test_findings_are_found_within_other_output() -> None:
     findings = (good("driver", "2 devices"), warning("mask", "ünlike", "see"), bad("reach", "no", "go"))
     output = f"a library's word\n{to_line(findings)}\nanother one at its exit"
     assert from_output(output) == findings
 
 
-def test_what_is_cut_short_or_says_nothing_is_no_finding() -> None:
+def test_truncated_output_has_no_findings() -> None:
     line = to_line([good("driver", secrets.token_hex(100))])
     assert from_output(line[:-50]) is None
     assert from_output("No module named parallel_hpo") is None
 
 
-def test_where_not_all_fits_what_is_bad_is_kept_in_its_order_and_the_rest_is_counted() -> None:
+def test_bad_findings_are_kept_if_not_all_fit() -> None:
     first, last = bad("first", "no", "go"), warning("last", "hm", "see")
     many = [good(f"device {number}", secrets.token_hex(50)) for number in range(40)]
     line = to_line([first, *many, last])
@@ -35,7 +35,7 @@ def test_where_not_all_fits_what_is_bad_is_kept_in_its_order_and_the_rest_is_cou
     )
 
 
-def test_eight_devices_of_a_large_machine_fit() -> None:
+def test_findings_on_eight_devices_fit() -> None:
     uuid = "GPU-b7c1d2e3-{}"
     devices = [
         good(

@@ -22,7 +22,7 @@ def on_the_head(clock: Callable[[], float]) -> list[Finding]:
         return list(examine_reach(head, clock=clock))
 
 
-def test_a_head_that_listens_is_reached_and_the_clocks_agree() -> None:
+def test_a_listening_coordinator_is_reached_and_clocks_agree() -> None:
     reach, clock = on_the_head(time.time)
     assert (reach.subject, reach.level) == ("reach", Level.GOOD)
     assert "the head at http://127.0.0.1:" in reach.text
@@ -30,7 +30,7 @@ def test_a_head_that_listens_is_reached_and_the_clocks_agree() -> None:
 
 
 @pytest.mark.parametrize(("ahead_s", "way"), [(3600.0, "ahead of the head"), (-3600.0, "behind the head")])
-def test_a_clock_that_is_wrong_is_a_warning_that_says_which_way(ahead_s: float, way: str) -> None:
+def test_a_wrong_clock_is_a_warning_with_the_direction(ahead_s: float, way: str) -> None:
     _, clock = on_the_head(lambda: time.time() + ahead_s)
     assert clock.level is Level.WARNING
     assert way in clock.text
@@ -48,5 +48,5 @@ def test_a_port_where_nobody_listens_is_bad() -> None:
     ("sent", "received", "difference"),
     [(100.5, 100.5, 0.0), (107.5, 107.5, 7.0), (93.5, 93.5, -7.0), (103.5, 113.5, 3.0), (98.5, 108.5, 0.0)],
 )
-def test_what_an_answer_took_is_no_difference(sent: float, received: float, difference: float) -> None:
+def test_travel_time_is_no_clock_difference(sent: float, received: float, difference: float) -> None:
     assert clock_difference(100.0, sent, received) == difference

@@ -29,14 +29,14 @@ def levels(findings: list[Finding]) -> dict[str, Level]:
 
 
 @pytest.mark.parametrize("name", ["WANDB_AGENT_DISABLE_FLAPPING", "WANDB_RUN_ID", "WANDB_SERVICE", "RANK"])
-def test_a_variable_that_would_mislead_wandb_is_named(name: str) -> None:
+def test_a_misleading_variable_is_named(name: str) -> None:
     findings = list(examine_client({name: "true"}, BackendChoice.LOCAL))
     (found,) = [finding for finding in findings if finding.subject == "environment"]
     assert found.level is Level.WARNING
     assert found.advice == f"unset {name}"
 
 
-def test_a_backend_that_can_not_be_is_bad(tmp_path: Path) -> None:
+def test_an_impossible_backend_is_bad(tmp_path: Path) -> None:
     nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
     assert levels(list(examine_client(nobody, BackendChoice.WANDB)))["backend"] is Level.BAD
     assert levels(list(examine_client(nobody, BackendChoice.LOCAL)))["backend"] is Level.GOOD
@@ -53,11 +53,11 @@ def test_a_backend_that_can_not_be_is_bad(tmp_path: Path) -> None:
         ("1.0", False),
     ],
 )
-def test_a_release_of_wandb_that_is_not_supported_is_too_old(version: str, old: bool) -> None:
+def test_an_unsupported_release_of_wandb_is_too_old(version: str, old: bool) -> None:
     assert is_too_old(version) is old
 
 
-def test_the_oldest_release_of_wandb_is_the_one_that_is_asked_for() -> None:
+def test_the_oldest_release_is_that_of_pyproject() -> None:
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"wandb>={'.'.join(map(str, OLDEST))}" in asked
     assert LookedAt.read().releases[0] == ".".join(map(str, OLDEST))
@@ -72,14 +72,14 @@ def test_spawn_is_a_warning() -> None:
     assert examine_start_method(StartMethod.SPAWN).level is Level.WARNING
 
 
-def test_more_workers_than_the_limit_of_open_files_takes_is_bad() -> None:
+def test_too_many_workers_for_the_open_files_limit_are_bad() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert examine_descriptors(1).level is Level.GOOD
     if hard != resource.RLIM_INFINITY:
         assert examine_descriptors(hard).level is Level.BAD
 
 
-def test_a_directory_that_can_not_be_made_is_bad(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_bad(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     *_, finding = examine_places(tmp_path / "file" / "sweeps")
     assert (finding.subject, finding.level) == ("directory", Level.BAD)
@@ -123,9 +123,7 @@ def on_target(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) 
         ("import threading\nmain = threading.Lock().acquire\n", Level.WARNING, "can't be sent"),
     ],
 )
-def test_a_target_is_loaded_called_and_pickled_in_a_child(
-    on_target: Examine, source: str, level: Level, words: str
-) -> None:
+def test_a_target_is_tried_in_a_child(on_target: Examine, source: str, level: Level, words: str) -> None:
     finding = on_target(source)
     assert finding.level is level, finding
     assert words in finding.text
@@ -137,7 +135,7 @@ def test_a_preload_that_fails_is_bad(on_target: Examine) -> None:
     assert "hpo.preload: importing nonsuch_module failed" in finding.text
 
 
-def test_the_whole_examination_says_how_many_workers_there_would_be(tmp_path: Path) -> None:
+def test_the_examination_shows_the_number_of_workers(tmp_path: Path) -> None:
     section = HpoSection.model_validate({"sweep_id": "x", "backend": "local", "directory": str(tmp_path)})
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
     findings = list(examine(DoctorSubject(section), environment, open_library=lambda: NoDriver("none")))
@@ -145,7 +143,7 @@ def test_the_whole_examination_says_how_many_workers_there_would_be(tmp_path: Pa
     assert workers.text == "2 on 3, 5"
 
 
-def test_workers_that_can_not_be_placed_are_bad(tmp_path: Path) -> None:
+def test_an_impossible_number_of_workers_is_bad(tmp_path: Path) -> None:
     section = HpoSection.model_validate({"sweep_id": "x", "workers": 3, "directory": str(tmp_path)})
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
     findings = list(examine(DoctorSubject(section), environment, open_library=lambda: NoDriver("none")))

@@ -61,7 +61,7 @@ def performed(client: Client, waited: list[float]) -> Uploaded:
     return upload.perform(Path("folder"))
 
 
-def test_a_server_that_counts_late_is_looked_at_again() -> None:
+def test_a_late_server_is_asked_again() -> None:
     waited: list[float] = []
     late = replace(ALL, runs={"r1": WHOLE, "r2": replace(WHOLE, lines=1)})
     client = Told([NOTHING, late, ALL], {})
@@ -71,7 +71,7 @@ def test_a_server_that_counts_late_is_looked_at_again() -> None:
     assert client.verbs == ["stop"]
 
 
-def test_a_run_that_can_not_be_sent_is_named_and_holds_up_the_sweeps_end_and_nothing_else() -> None:
+def test_a_run_that_cannot_be_sent_keeps_the_sweep_open() -> None:
     waited: list[float] = []
     client = Told([NOTHING, replace(ALL, runs={"r2": WHOLE})], {"r1": "refused"})
     done = performed(client, waited)
@@ -80,7 +80,7 @@ def test_a_run_that_can_not_be_sent_is_named_and_holds_up_the_sweeps_end_and_not
     assert (client.verbs, waited) == ([], [])
 
 
-def test_a_run_that_never_comes_whole_is_said_after_some_patience() -> None:
+def test_a_run_that_stays_incomplete_is_reported_after_a_time() -> None:
     waited: list[float] = []
     part = replace(ALL, runs={"r1": WHOLE, "r2": replace(WHOLE, lines=1)})
     done = performed(Told([NOTHING, part, part, part, part], {}), waited)
@@ -88,7 +88,7 @@ def test_a_run_that_never_comes_whole_is_said_after_some_patience() -> None:
     assert list(done.failed) == ["r2"]
 
 
-def test_what_is_there_is_looked_at_once() -> None:
+def test_the_destination_is_read_once() -> None:
     ended = replace(ALL, state="FINISHED")
     client = Told([ended], {})
     assert performed(client, []).there == ("r1", "r2")

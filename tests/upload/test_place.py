@@ -8,7 +8,7 @@ from parallel_hpo.core.errors import UsageError
 from parallel_hpo.upload.plan import working_place
 
 
-def test_two_uploads_of_a_sweep_are_not_on_at_once(tmp_path: Path) -> None:
+def test_two_uploads_of_a_sweep_exclude_each_other(tmp_path: Path) -> None:
     with working_place(tmp_path, "s1") as folder, working_place(tmp_path, "s2"):
         with (
             pytest.raises(UsageError, match="another upload of s1"),
@@ -18,7 +18,7 @@ def test_two_uploads_of_a_sweep_are_not_on_at_once(tmp_path: Path) -> None:
         assert folder.exists()
 
 
-def test_what_a_killed_upload_left_goes_before_the_next_and_nothing_is_left_at_an_end(tmp_path: Path) -> None:
+def test_files_of_a_killed_upload_are_removed(tmp_path: Path) -> None:
     left = tmp_path / "s1" / "upload" / "deep"
     left.mkdir(parents=True)
     (left / "file").touch()
@@ -42,7 +42,7 @@ def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "s1").iterdir()] == ["ledger.db"]
 
 
-def test_a_directory_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="name another --directory"), working_place(tmp_path / "file", "s1"):
         pass

@@ -54,23 +54,25 @@ def run(number: int) -> LocalRun:
         (replace(WHOLE, sweep_id=None), UploadAction.ELSEWHERE),
     ],
 )
-def test_what_is_due_follows_from_what_is_there(there: RemoteRun | None, due: UploadAction) -> None:
+def test_the_action_follows_from_the_state_at_the_destination(
+    there: RemoteRun | None, due: UploadAction
+) -> None:
     assert judge(RUN, [], there, "there") is due
 
 
-def test_a_run_that_is_not_over_waits_for_another_upload() -> None:
+def test_an_active_run_waits_for_another_upload() -> None:
     for state in (RunState.PENDING, RunState.RUNNING, RunState.PREEMPTING, RunState.PREEMPTED):
         assert judge(replace(RUN, state=state), [], None, None) is UploadAction.OPEN
 
 
-def test_a_run_is_not_whole_without_all_of_its_artifacts() -> None:
+def test_a_run_is_incomplete_without_its_artifacts() -> None:
     one = replace(WHOLE, artifacts=(("model", "digest"),))
     assert judge(RUN, [MODEL], WHOLE, "there") is UploadAction.GO_ON
     assert judge(RUN, [MODEL], one, "there") is UploadAction.THERE
     assert judge(RUN, [MODEL, replace(MODEL, row=3)], one, "there") is UploadAction.GO_ON
 
 
-def test_a_crashed_run_is_there_as_a_failed_one_or_as_one_that_was_closed() -> None:
+def test_an_uploaded_crashed_run_counts_as_complete() -> None:
     crashed = replace(RUN, state=RunState.CRASHED, exit_code=None)
     assert judge(crashed, [], replace(WHOLE, state="failed"), "there") is UploadAction.THERE
     assert judge(crashed, [], replace(WHOLE, state="crashed"), "there") is UploadAction.THERE
@@ -93,14 +95,14 @@ def test_an_exit_code_says_how_a_run_ended(state: RunState, here: int | None, th
     assert exit_code_of(replace(RUN, state=state, exit_code=here)) == there
 
 
-def test_the_mark_is_a_line_of_the_description_beside_the_users_own() -> None:
+def test_the_mark_is_a_line_of_the_description() -> None:
     sweep = LocalSweep(PATH, SweepState.FINISHED, None, {"method": "grid"}, (), (), ())
     assert configuration_of(sweep) == {"method": "grid", "description": mark_of(PATH)}
     own = replace(sweep, display_name="shown", configuration={"name": "told", "description": "mine"})
     assert configuration_of(own) == {"name": "shown", "description": f"mine\n{mark_of(PATH)}"}
 
 
-def test_runs_are_sent_in_their_order_and_an_interrupted_one_from_the_line_where_it_was() -> None:
+def test_runs_are_sent_in_order_and_interrupted_ones_continue() -> None:
     found = {"r2": replace(WHOLE, lines=4, is_closed=False)}
     assert list(sends([run(1), run(2)], [], found)) == [
         RunUpload(run(1), (), 0, whole=True),
@@ -108,7 +110,7 @@ def test_runs_are_sent_in_their_order_and_an_interrupted_one_from_the_line_where
     ]
 
 
-def test_a_run_is_sent_twice_only_where_anothers_version_came_between_its_own() -> None:
+def test_a_run_is_sent_twice_only_for_interleaved_versions() -> None:
     between = [replace(MODEL, row=row, run_id=run_id) for row, run_id in ((1, "r1"), (2, "r2"), (3, "r1"))]
     assert list(sends([run(1), run(2)], between, {})) == [
         RunUpload(run(1), (1,), 0, whole=False),
@@ -119,7 +121,7 @@ def test_a_run_is_sent_twice_only_where_anothers_version_came_between_its_own() 
     assert [send.whole for send in sends([run(1), run(2)], tables, {})] == [True, True]
 
 
-def test_what_is_there_is_not_sent_again() -> None:
+def test_complete_runs_are_not_sent_again() -> None:
     logged = [replace(MODEL, row=row, digest=str(row)) for row in (1, 2)]
     found = {"r1": replace(WHOLE, is_closed=False, artifacts=(("model", "1"),))}
     assert [send.artifacts for send in sends([run(1)], logged, found)] == [(2,)]
@@ -132,7 +134,7 @@ def logs(draw: st.DrawFn) -> list[LocalArtifact]:
 
 
 @given(logs())
-def test_each_version_goes_once_and_in_the_order_of_its_collection(logged: list[LocalArtifact]) -> None:
+def test_each_version_is_sent_once_and_in_order(logged: list[LocalArtifact]) -> None:
     runs = [run(number) for number in range(1, 5)]
     planned = list(sends(runs, logged, {}))
     sent = [row for send in planned for row in send.artifacts]
@@ -156,7 +158,5 @@ def test_each_version_goes_once_and_in_the_order_of_its_collection(logged: list[
         ({"_timestamp": float("nan"), "_runtime": 2}, None),
     ],
 )
-def test_times_that_a_run_logged_itself_and_are_no_numbers_say_nothing_of_its_beginning(
-    row: dict[str, Any], began: float | None
-) -> None:
+def test_invalid_logged_times_are_ignored(row: dict[str, Any], began: float | None) -> None:
     assert beginning_in(row) == began

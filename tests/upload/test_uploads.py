@@ -90,7 +90,7 @@ def told(now: float, *, loss: float) -> Chunk:
     return Chunk(batches, summary=json.dumps(lines[-1]))
 
 
-def test_a_sweep_that_goes_on_is_brought_as_far_as_it_is_and_its_rest_by_another_upload(
+def test_a_running_sweep_is_uploaded_in_parts(
     elsewhere: Elsewhere,
 ) -> None:
     stage, names = elsewhere.stage, elsewhere.names
@@ -128,7 +128,7 @@ def ended(stage: SessionSetup, sweep: str, name: str, *, began: float = 0.0) -> 
     stage.stream(name, Chunk(exitcode=0))
 
 
-def test_a_run_that_nobody_began_is_nothing_to_wait_for_and_one_that_was_left_is_named_with_what_to_do(
+def test_an_abandoned_run_is_named_with_advice(
     target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(4))
@@ -145,7 +145,7 @@ def test_a_run_that_nobody_began_is_nothing_to_wait_for_and_one_that_was_left_is
 
 
 @pytest.mark.thorough
-def test_runs_that_can_not_be_brought_are_left_alone_and_named(
+def test_runs_that_cannot_be_uploaded_are_named(
     target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     one, other = stage.sweep(grid(2)), stage.sweep(grid(2))
@@ -174,7 +174,7 @@ def log(web: Web, run: str, content: bytes) -> None:
 
 
 @pytest.mark.thorough
-def test_versions_keep_their_numbers_where_runs_logged_in_turn(
+def test_interleaved_versions_keep_their_numbers(
     target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(2))
@@ -191,7 +191,7 @@ def test_versions_keep_their_numbers_where_runs_logged_in_turn(
         assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
 
 
-def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and_the_others_go(
+def test_a_run_with_missing_files_is_named(
     target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(2))
@@ -205,7 +205,7 @@ def test_a_run_whose_artifacts_did_not_come_along_with_the_database_is_named_and
     assert "1 of 2 runs are there, 1 sent now" in said
 
 
-def test_what_is_wrong_is_said_before_anything_is_made(
+def test_errors_are_reported_before_anything_is_created(
     target: Server, commands: CommandLine, stage: SessionSetup
 ) -> None:
     sweep = stage.sweep(grid(2))

@@ -31,7 +31,7 @@ def killed(program: Path) -> Iterator[None]:
         yield
 
 
-def test_one_that_is_killed_before_anybody_has_noted_it_is_known_to_have_been(program: Path) -> None:
+def test_a_core_killed_before_it_was_noted_counts_as_killed(program: Path) -> None:
     core = WandbCores()
     core.begin()
     assert not core.was_killed()
@@ -39,14 +39,14 @@ def test_one_that_is_killed_before_anybody_has_noted_it_is_known_to_have_been(pr
         assert core.was_killed()
 
 
-def test_one_that_was_killed_between_two_runs_is_the_next_ones(program: Path) -> None:
+def test_a_core_killed_between_two_runs_counts_for_the_next_run(program: Path) -> None:
     core = WandbCores()
     with killed(program):
         core.begin()
         assert core.was_killed()
 
 
-def test_one_that_has_ended_by_itself_was_not_killed(program: Path) -> None:
+def test_a_core_that_ended_by_itself_was_not_killed(program: Path) -> None:
     core = WandbCores()
     with subprocess.Popen([str(program), "0"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -54,7 +54,7 @@ def test_one_that_has_ended_by_itself_was_not_killed(program: Path) -> None:
         assert not core.was_killed()
 
 
-def test_one_that_the_client_has_found_dead_was_killed_until_the_next_run() -> None:
+def test_a_core_reaped_by_the_client_counts_as_killed_until_the_next_run() -> None:
     core = WandbCores()
     core.note_death()
     assert core.was_killed()

@@ -55,7 +55,7 @@ def part(progress: Progress) -> tuple[float | None, float | None]:
     return progress.done, progress.total
 
 
-def test_steps_are_counted_as_wandb_counts_them(watched: RunTable) -> None:
+def test_steps_are_counted_as_by_wandb(watched: RunTable) -> None:
     run, steps = watched.run(), []
     for arguments in (
         {},
@@ -73,7 +73,7 @@ def test_steps_are_counted_as_wandb_counts_them(watched: RunTable) -> None:
     assert len(run.logged) == 8
 
 
-def test_the_sweeps_metric_stays_the_last_that_was_logged(watched: RunTable) -> None:
+def test_the_shown_metric_is_the_last_logged_value(watched: RunTable) -> None:
     run = watched.run()
     values = []
     for data in ({"lr": 0.1, "name": "x"}, {"loss": 2.0}, {"lr": 0.2}, {"loss": "none"}):
@@ -99,7 +99,7 @@ def test_the_sweeps_metric_stays_the_last_that_was_logged(watched: RunTable) -> 
         ({}, [{"a": 1}], (None, None)),
     ],
 )
-def test_how_much_is_done_where_step_and_total_fit(
+def test_progress_is_known_if_step_and_total_fit(
     watched: RunTable, config: dict[str, Any], logged: list[dict[str, Any]], done: tuple[Any, Any]
 ) -> None:
     run = watched.run(**config)
@@ -109,21 +109,21 @@ def test_how_much_is_done_where_step_and_total_fit(
     assert part(told) == done
 
 
-def test_what_main_puts_into_the_config_later_counts(watched: RunTable) -> None:
+def test_progress_reads_the_config_that_main_changed_later(watched: RunTable) -> None:
     run = watched.run()
     run.config["max_steps"] = 5
     run.log({"loss": 1.0})
     assert part(watched.last()) == (1, 5)
 
 
-def test_what_is_no_data_is_wandbs_to_refuse(watched: RunTable) -> None:
+def test_invalid_data_is_left_to_wandb(watched: RunTable) -> None:
     run = watched.run()
     run.log("nothing that has numbers")
     run.log({"loss": 1.0})
     assert watched.last().value == 1.0
 
 
-def test_the_next_run_begins_anew(watched: RunTable) -> None:
+def test_progress_is_reset_for_the_next_run(watched: RunTable) -> None:
     watched.run().log({"loss": 1.0})
     assert watched.last().run_id == "r"
     watched.progress.begin(RunId("s"))

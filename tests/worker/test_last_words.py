@@ -21,14 +21,14 @@ wandb: Find logs at: ./wandb/run-1/logs
 """
 
 
-def test_an_exception_is_told_with_all_lines_of_its_message() -> None:
+def test_last_words_are_all_lines_of_an_exceptions_message() -> None:
     assert last_words(ASSERT, ignored="wandb: ") == (
         "RuntimeError: CUDA error: device-side assert triggered CUDA kernel errors might be asynchronously"
         " reported at some other API call. For debugging consider passing CUDA_LAUNCH_BLOCKING=1"
     )
 
 
-def test_of_chained_exceptions_the_last_is_told() -> None:
+def test_last_words_are_those_of_the_last_chained_exception() -> None:
     chained = ASSERT + "\nDuring handling of the above exception, another exception occurred:\n\n"
     text = chained + "Traceback (most recent call last):\n  File \"a.py\", line 1\nKeyError: 'x'\n"
     assert last_words(text, ignored="wandb: ") == "KeyError: 'x'"
@@ -47,19 +47,19 @@ def test_of_chained_exceptions_the_last_is_told() -> None:
         ("Traceback (most recent call last):\n", ""),
     ],
 )
-def test_without_an_exception_the_last_line_is_told(text: str, words: str) -> None:
+def test_last_words_are_the_last_line_without_an_exception(text: str, words: str) -> None:
     assert last_words(text, ignored="wandb: ") == words
 
 
-def test_without_ignored_lines_the_last_line_counts() -> None:
+def test_last_words_skip_ignored_lines() -> None:
     assert last_words("one\n  two\nwandb: ERROR\n\n") == "wandb: ERROR"
 
 
-def test_the_words_are_bounded() -> None:
+def test_last_words_have_a_maximum_length() -> None:
     assert len(last_words("x" * 10 * WORDS_CHARS)) == WORDS_CHARS
 
 
-def test_all_that_is_overheard_goes_on_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_is_passed_on_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
     overheard = TeeStderr()
     code = "import sys; sys.stderr.write('a' * 100_000 + '\\n'); sys.exit('no good')"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=overheard.writer)
@@ -69,7 +69,7 @@ def test_all_that_is_overheard_goes_on_to_stderr(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().err == "a" * 100_000 + "\nno good\n"
 
 
-def test_a_child_that_keeps_the_stderr_open_is_not_waited_for() -> None:
+def test_a_child_that_keeps_stderr_open_delays_nothing() -> None:
     overheard = TeeStderr()
     assert overheard.words() == ""
     overheard.close()

@@ -30,7 +30,7 @@ print(made.name, os.path.isdir(made.name))
 
 
 @pytest.mark.parametrize("end", ["del made  # as where a module is loaded anew", ""])
-def test_a_parents_temporary_folder_outlives_a_child_that_takes_itself_apart(
+def test_a_parents_temporary_folder_outlives_its_child(
     commands: CommandLine, tmp_path: Path, end: str
 ) -> None:
     parent = commands.python("-c", PARENT.format(end=end), folder=tmp_path, environment=dict(os.environ))

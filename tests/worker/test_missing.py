@@ -26,17 +26,17 @@ from parallel_hpo.worker.run import explain_missing
         pytest.param(10**400, "a number that is too large", id="10**400"),
     ],
 )
-def test_what_came_instead_of_a_number_is_told_apart(value: object, found: str) -> None:
+def test_a_missing_metric_names_what_was_logged_instead(value: object, found: str) -> None:
     explained = explain_missing({"loss": value}, "loss", "minimize")
     assert explained is not None
     assert explained.found == found
 
 
-def test_a_metric_that_is_there_is_not_missing() -> None:
+def test_a_number_is_no_missing_metric() -> None:
     assert explain_missing({"val": {"loss": 0.5}}, "val.loss", "minimize") is None
 
 
-def test_what_else_was_logged_is_named_by_its_path_without_the_clients_own() -> None:
+def test_a_missing_metric_lists_logged_names_without_the_clients_own() -> None:
     summary = {"val": {"loss": 0.5, "acc": {"top1": 1}}, "_step": 3, "_wandb": {"runtime": 1}, "x": 1}
     assert explain_missing(summary, "loss", "minimize") == MissingMetric(
         "nothing", ("val.acc.top1", "val.loss", "x")

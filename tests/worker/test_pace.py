@@ -53,11 +53,11 @@ def test_the_class_itself_still_shows_the_stock_pace() -> None:
     assert HeartbeatTimer().__get__(None, FakeAgent) == STOCK_BEAT_S
 
 
-def test_an_idle_agent_beats_at_once(beating: Beating) -> None:
+def test_an_idle_agent_sends_a_heartbeat_at_once(beating: Beating) -> None:
     assert beating.ask(FakeAgent()).result(STOCK_BEAT_S / 2) == 0.0
 
 
-def test_an_agent_that_stays_idle_beats_ever_more_slowly(beating: Beating) -> None:
+def test_heartbeats_of_an_idle_agent_slow_down(beating: Beating) -> None:
     agent = FakeAgent()
     for wait_s in IDLE_BEATS_S[:3]:
         began = time.monotonic()
@@ -66,7 +66,7 @@ def test_an_agent_that_stays_idle_beats_ever_more_slowly(beating: Beating) -> No
     assert sorted(IDLE_BEATS_S) == list(IDLE_BEATS_S)
 
 
-def test_while_a_run_is_on_no_beat_comes_before_its_end(beating: Beating) -> None:
+def test_there_is_no_early_heartbeat_during_a_run(beating: Beating) -> None:
     agent = FakeAgent(_run_status={"run": "RUNNING"})
     beat = beating.ask(agent)
     assert not comes_soon(beat)
@@ -75,7 +75,7 @@ def test_while_a_run_is_on_no_beat_comes_before_its_end(beating: Beating) -> Non
     assert beat.result(STOCK_BEAT_S / 2) == 0.0
 
 
-def test_the_agent_must_have_noted_its_runs_end_before_it_beats(beating: Beating) -> None:
+def test_a_heartbeat_waits_until_the_agent_has_noted_its_runs_end(beating: Beating) -> None:
     agent = FakeAgent(_run_status={"run": "RUNNING"})
     beating.pace.run_is_over()
     beat = beating.ask(agent)
@@ -84,7 +84,7 @@ def test_the_agent_must_have_noted_its_runs_end_before_it_beats(beating: Beating
     assert beat.result(DEADLINE_S) == 0.0
 
 
-def test_an_agent_through_with_all_its_runs_beats_no_more_until_it_exits(beating: Beating) -> None:
+def test_an_agent_with_all_its_runs_done_sends_no_heartbeat(beating: Beating) -> None:
     agent = FakeAgent(_count=1, _run_status={"run": "DONE"})
     beat = beating.ask(agent)
     assert not comes_soon(beat)
@@ -92,23 +92,23 @@ def test_an_agent_through_with_all_its_runs_beats_no_more_until_it_exits(beating
     assert beat.result(DEADLINE_S) == 0.0
 
 
-def test_an_agent_with_runs_to_come_beats_on(beating: Beating) -> None:
+def test_an_agent_with_more_runs_sends_heartbeats(beating: Beating) -> None:
     agent = FakeAgent(_count=2, _run_status={"run": "DONE"})
     assert beating.ask(agent).result(STOCK_BEAT_S / 2) == 0.0
 
 
-def test_an_agent_with_other_insides_keeps_the_stock_pace(beating: Beating) -> None:
+def test_an_agent_with_other_internals_keeps_the_stock_pace(beating: Beating) -> None:
     assert beating.ask(object()).result(DEADLINE_S) == STOCK_BEAT_S
 
 
-def test_an_agent_whose_beats_are_answered_is_said_to_be_alive(beating: Beating) -> None:
+def test_an_answered_heartbeat_reports_the_agent_as_alive(beating: Beating) -> None:
     beats: list[str] = []
     beating.pace.on_idle_beat = lambda: beats.append("alive")
     beating.ask(FakeAgent()).result(DEADLINE_S)
     assert beats == ["alive"]
 
 
-def test_an_agent_whose_beats_go_on_failing_is_lost_and_told_of_once(beating: Beating) -> None:
+def test_an_agent_whose_heartbeats_keep_failing_is_reported_lost_once(beating: Beating) -> None:
     agent = FakeAgent()
     lost: list[BaseException] = []
     beating.pace.on_idle_beat = lambda: pytest.fail("a failed beat is no sign of life")
@@ -123,7 +123,7 @@ def test_an_agent_whose_beats_go_on_failing_is_lost_and_told_of_once(beating: Be
     assert lost == [error]
 
 
-def test_one_answered_beat_forgives_those_that_failed(beating: Beating) -> None:
+def test_an_answered_heartbeat_resets_the_failures(beating: Beating) -> None:
     agent = FakeAgent()
     lost: list[BaseException] = []
     beating.pace.on_lost = lost.append

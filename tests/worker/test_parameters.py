@@ -48,7 +48,7 @@ def as_the_agent_writes(path: Path, parameters: dict[str, Any]) -> None:
 
 @given(PARAMETERS)
 @example(TRICKY)
-def test_what_the_agent_writes_is_read_back_as_it_was(parameters: dict[str, Any]) -> None:
+def test_parameters_are_read_as_the_agent_wrote_them(parameters: dict[str, Any]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, "config-run.yaml")
         as_the_agent_writes(path, parameters)
@@ -57,7 +57,7 @@ def test_what_the_agent_writes_is_read_back_as_it_was(parameters: dict[str, Any]
 
 @given(PARAMETERS)
 @example(TRICKY)
-def test_what_is_written_for_another_attempt_is_what_wandb_reads(parameters: dict[str, Any]) -> None:
+def test_wandb_reads_the_parameters_of_another_attempt(parameters: dict[str, Any]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, "config-run.yaml")
         write_parameters(path, parameters)
@@ -67,7 +67,7 @@ def test_what_is_written_for_another_attempt_is_what_wandb_reads(parameters: dic
 
 
 @given(PARAMETERS)
-def test_a_second_attempt_could_be_read_and_written_once_more(parameters: dict[str, Any]) -> None:
+def test_parameters_of_a_second_attempt_can_be_written_again(parameters: dict[str, Any]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, "config-run.yaml")
         write_parameters(path, parameters)
@@ -80,6 +80,6 @@ def test_the_files_folder_is_made(tmp_path: Path) -> None:
     assert read_parameters({"WANDB_SWEEP_PARAM_PATH": str(path)}) == {"lr": 0.1}
 
 
-def test_without_the_agents_file_there_are_no_parameters(tmp_path: Path) -> None:
+def test_there_are_no_parameters_without_the_agents_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_parameters({"WANDB_SWEEP_PARAM_PATH": str(tmp_path / "nothing.yaml")})

@@ -25,7 +25,7 @@ libc.pthread_create(ctypes.byref(ctypes.c_void_p()), None, libc.pause, None)
 """
 
 
-def test_imports_travel_as_one_word() -> None:
+def test_imports_survive_a_round_trip_as_one_argument() -> None:
     imports = Imports(("wandb",), ("a.b", "c"), ("/x y", ""))
     assert Imports.from_argument(imports.to_argument()) == imports
 
@@ -60,7 +60,7 @@ def warning_after(preload: str, folder: Path, command: tuple[str, ...] = BARE) -
         pool.close()
 
 
-def test_a_module_that_only_imports_is_fine(tmp_path: Path) -> None:
+def test_a_module_that_only_imports_is_preloaded(tmp_path: Path) -> None:
     (tmp_path / "harmless.py").write_text("import json\n")
     assert warning_after("harmless", tmp_path, COMMAND) == ""
 
@@ -75,13 +75,13 @@ def test_a_module_that_starts_threads_is_left_out(tmp_path: Path, source: str, t
     assert "workers start without it" in warning
 
 
-def test_a_thread_that_has_done_its_work_is_fine(tmp_path: Path) -> None:
+def test_a_module_whose_thread_has_ended_is_preloaded(tmp_path: Path) -> None:
     source = "import threading, time\nthreading.Thread(target=time.sleep, args=[0.05]).start()\n"
     (tmp_path / "brief.py").write_text(source)
     assert warning_after("brief", tmp_path) == ""
 
 
-def test_the_threads_of_openblas_are_fine(tmp_path: Path) -> None:
+def test_threads_of_openblas_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "counting.py").write_text("import numpy, scipy.linalg\n")
     assert warning_after("counting", tmp_path) == ""
 

@@ -39,7 +39,7 @@ def prepared(env: dict[str, str]) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_worker_is_prepared_once_before_it_is_forked_and_has_no_other_rooms_in_it(
+def test_a_worker_is_prepared_once_and_imports_only_core(
     clean_env: dict[str, str],
 ) -> None:
     found = prepared(clean_env)

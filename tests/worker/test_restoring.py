@@ -25,7 +25,7 @@ def blocked() -> set[signal.Signals]:
     return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}
 
 
-def test_signal_handlers_are_put_back() -> None:
+def test_signal_handlers_are_restored() -> None:
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     with restored():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
@@ -33,27 +33,27 @@ def test_signal_handlers_are_put_back() -> None:
     assert {number: signal.getsignal(number) for number in signal.valid_signals()} == before
 
 
-def test_arguments_are_put_back() -> None:
+def test_arguments_are_restored() -> None:
     before = list(sys.argv)
     with restored():
         sys.argv.append("--changed")
     assert sys.argv == before
 
 
-def test_a_signal_that_was_blocked_comes_through_again() -> None:
+def test_a_blocked_signal_is_unblocked() -> None:
     with restored():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         assert signal.SIGINT in blocked()
     assert signal.SIGINT not in blocked()
 
 
-def test_an_alarm_that_was_set_never_rings() -> None:
+def test_an_alarm_is_cancelled() -> None:
     with restored():
         signal.setitimer(signal.ITIMER_REAL, 100.0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_streams_that_were_closed_or_replaced_are_there_again() -> None:
+def test_closed_and_replaced_streams_are_restored() -> None:
     replacement = io.StringIO()
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         with restored():
@@ -63,7 +63,7 @@ def test_streams_that_were_closed_or_replaced_are_there_again() -> None:
         assert sys.stderr is not replacement
 
 
-def test_a_stream_that_was_closed_is_open_again_as_the_object_that_was_wrapped(
+def test_a_closed_stream_is_reopened_as_the_same_object(
     tmp_path: Path,
 ) -> None:
     stream = (tmp_path / "old").open("w")
@@ -74,14 +74,14 @@ def test_a_stream_that_was_closed_is_open_again_as_the_object_that_was_wrapped(
         assert (tmp_path / "new").read_text() == "at once\n"
 
 
-def test_the_working_directory_is_the_old_one_again(tmp_path: Path) -> None:
+def test_the_working_directory_is_restored(tmp_path: Path) -> None:
     before = Path.cwd()
     with restored():
         os.chdir(tmp_path)
     assert Path.cwd() == before
 
 
-def test_the_working_directory_is_the_old_one_again_after_the_new_one_is_gone(tmp_path: Path) -> None:
+def test_the_working_directory_is_restored_if_the_new_one_was_deleted(tmp_path: Path) -> None:
     before = Path.cwd()
     doomed = tmp_path / "doomed"
     doomed.mkdir()
@@ -91,7 +91,7 @@ def test_the_working_directory_is_the_old_one_again_after_the_new_one_is_gone(tm
     assert Path.cwd() == before
 
 
-def test_where_the_old_working_directory_is_gone_too_there_is_another(tmp_path: Path) -> None:
+def test_a_run_gets_another_working_directory_if_the_old_one_was_deleted(tmp_path: Path) -> None:
     doomed = tmp_path / "doomed"
     doomed.mkdir()
     with restored():
@@ -101,7 +101,7 @@ def test_where_the_old_working_directory_is_gone_too_there_is_another(tmp_path: 
         assert Path.cwd().is_dir()
 
 
-def test_a_chained_hook_for_exceptions_is_the_interpreters_own_in_the_next_run() -> None:
+def test_the_exception_hook_is_restored() -> None:
     before = sys.excepthook
     try:
         with restored():
@@ -112,7 +112,7 @@ def test_a_chained_hook_for_exceptions_is_the_interpreters_own_in_the_next_run()
         sys.excepthook = before
 
 
-def test_a_wrapped_exit_is_the_interpreters_own_in_the_next_run() -> None:
+def test_the_exit_function_is_restored() -> None:
     before = sys.exit
     try:
         with restored():
@@ -123,7 +123,9 @@ def test_a_wrapped_exit_is_the_interpreters_own_in_the_next_run() -> None:
         sys.exit = before
 
 
-def test_the_environment_is_put_back_but_for_what_is_the_clients_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_restored_except_for_the_clients_own_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CHANGED", "before")
     monkeypatch.setenv("TAKEN", "before")
     before = dict(os.environ)
@@ -135,7 +137,7 @@ def test_the_environment_is_put_back_but_for_what_is_the_clients_own(monkeypatch
     assert changed == []
 
 
-def test_the_temporary_folder_and_the_limits_are_put_back() -> None:
+def test_the_temporary_folder_and_the_limits_are_restored() -> None:
     folder, limit = tempfile.tempdir, resource.getrlimit(resource.RLIMIT_NOFILE)
     with restored() as changed:
         tempfile.tempdir = "/nonexistent"
@@ -144,10 +146,10 @@ def test_the_temporary_folder_and_the_limits_are_put_back() -> None:
     assert changed == []
 
 
-def test_a_process_that_nobody_has_touched_is_well() -> None:
+def test_an_unchanged_process_is_healthy() -> None:
     assert health_problem() is None
 
 
-def test_what_a_run_has_patched_is_named_with_its_error() -> None:
+def test_a_broken_module_is_named_with_its_error() -> None:
     probes: dict[str, Callable[[], object]] = {"json": dict, "socket": refuse}
     assert health_problem(probes) == "its last run left socket broken: RuntimeError: patched by main"

@@ -82,7 +82,7 @@ def main():
     assert travel(source).call() == [2, 2]
 
 
-def test_what_main_uses_can_be_pickled_and_is_the_same_afterwards(travel: Travel) -> None:
+def test_what_main_uses_is_the_same_after_pickling(travel: Travel) -> None:
     source = """
 import pickle
 class Outer:
@@ -97,7 +97,7 @@ def main():
     assert travel(source).call() == [True] * 4
 
 
-def test_what_main_does_not_name_is_found_when_it_is_asked_for_and_changes_nothing(travel: Travel) -> None:
+def test_other_definitions_are_loaded_on_first_use(travel: Travel) -> None:
     source = """
 import pickle, sys
 counter, shared = 0, []
@@ -115,7 +115,7 @@ def main():
     assert travel(source).call() == [[5, [1]], 5, True, True]
 
 
-def test_what_main_does_not_use_is_never_in_its_way(travel: Travel) -> None:
+def test_unpicklable_definitions_that_main_does_not_use_are_left_out(travel: Travel) -> None:
     source = """
 import threading
 lock, large = threading.Lock(), bytes(10_000_000)
@@ -142,7 +142,7 @@ def main():
     assert unknown.endswith("has no attribute 'lock'")
 
 
-def test_names_that_main_looks_up_by_their_text_are_there(travel: Travel) -> None:
+def test_names_that_main_looks_up_by_text_are_loaded(travel: Travel) -> None:
     by_globals = "def small(): return 1\nRATE = 2\ndef main(): return globals()['small'](), globals()['RATE']"
     assert travel(by_globals).call() == [1, 2]
     by_annotations = """
@@ -156,7 +156,7 @@ def main(): return sorted(typing.get_type_hints(Outer))
     assert travel(by_annotations).call() == ["inner"]
 
 
-def test_what_main_has_no_need_of_is_not_even_loaded(travel: Travel) -> None:
+def test_definitions_that_main_does_not_use_are_not_loaded(travel: Travel) -> None:
     source = """
 import argparse, sys
 import wave
@@ -171,7 +171,7 @@ def main():
     assert travel(source).call() is False
 
 
-def test_what_cloudpickle_alone_refuses_travels(travel: Travel) -> None:
+def test_objects_that_cloudpickle_refuses_are_pickled(travel: Travel) -> None:
     source = """
 import dataclasses, functools, typing
 UserId = typing.NewType("UserId", int)
@@ -196,7 +196,7 @@ def main():
     assert travel(source).call() == [832040, ["thing", "thing"], True, True, 3]
 
 
-def test_a_script_is_known_by_its_file_and_its_arguments(travel: Travel, tmp_path: Path) -> None:
+def test_a_script_has_its_file_and_its_arguments(travel: Travel, tmp_path: Path) -> None:
     source = '''"""Trains."""
 import inspect, sys
 def main():
@@ -211,7 +211,7 @@ def main():
     assert answer[4].startswith("def main():")
 
 
-def test_a_large_array_lies_once_in_memory_and_is_each_workers_own(travel: Travel) -> None:
+def test_a_large_array_is_shared_until_a_worker_writes_to_it(travel: Travel) -> None:
     source = """
 import numpy
 data = numpy.arange(8_000_000)
@@ -230,7 +230,7 @@ def main():
     assert said.endswith("load such data inside the function, from a file")
 
 
-def test_a_large_list_is_read_from_memory_too_and_named(travel: Travel) -> None:
+def test_a_large_list_is_shared_and_named(travel: Travel) -> None:
     source = """
 rows = [str(n) for n in range(1_000_000)]
 def helper(): return rows
@@ -242,7 +242,7 @@ def main(): return len(helper())
     assert weight_problem(travelled.names["main"], travelled.packed) is None
 
 
-def test_the_memory_is_given_back_with_the_sweep(worker: Worker) -> None:
+def test_shared_memory_is_released_after_the_sweep(worker: Worker) -> None:
     with ExitStack() as stack:
         packed = Travelled("data = bytes(2_000_000)\ndef main(): return len(data)", stack, worker).packed
         assert isinstance(packed.payload, SharedMemory)

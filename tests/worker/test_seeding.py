@@ -37,25 +37,25 @@ def drawn(seed: int | None) -> tuple[float, float]:
     return random.random(), float(numpy.random.random())
 
 
-def test_runs_of_one_seed_draw_the_same_and_others_do_not(file: Path) -> None:
+def test_equal_seeds_give_equal_random_numbers(file: Path) -> None:
     assert drawn(3) == drawn(3)
     assert set(drawn(3)) & set(drawn(4)) == set()
     assert os.environ[SEED_VARIABLE] == "4"
 
 
-def test_without_a_seed_each_run_draws_its_own_and_none_is_said(file: Path) -> None:
+def test_random_numbers_differ_without_a_seed(file: Path) -> None:
     assert set(drawn(None)) & set(drawn(None)) == set()
     assert SEED_VARIABLE not in os.environ
 
 
-def test_a_seed_is_among_the_parameters_where_it_has_a_name(file: Path) -> None:
+def test_a_named_seed_is_a_parameter(file: Path) -> None:
     seed_random(3)
     assert read_parameters(os.environ) == {"lr": 0.1}
     seed_random(3, parameter="seed")
     assert read_parameters(os.environ) == {"lr": 0.1, "seed": 3}
 
 
-def test_a_runs_place_stands_beside_its_parameters_and_is_none_of_them(file: Path) -> None:
+def test_a_runs_index_is_not_one_of_its_parameters(file: Path) -> None:
     assert read_index(os.environ) is None
     file.write_text("wandb_version: 1\n\nlr:\n  value: 0.1\n  place: 4\n")
     assert (read_index(os.environ), read_parameters(os.environ)) == (4, {"lr": 0.1})

@@ -91,24 +91,24 @@ def test_a_file_is_imported_under_its_own_name_and_not_as_main(ask: StopRequest)
     assert ask("def main(): return __name__\nif __name__ == '__main__': raise SystemExit(9)") == "train"
 
 
-def test_a_target_finds_its_own_words_in_argv(ask: StopRequest) -> None:
+def test_a_target_gets_its_arguments_in_argv(ask: StopRequest) -> None:
     words = ask("import sys\nargv = list(sys.argv)\ndef main(): return argv", "train.py", "main", "--lr", "1")
     assert words[1:] == ["--lr", "1"]
     assert words[0].endswith("train.py")
 
 
-def test_arguments_with_defaults_are_no_hindrance(ask: StopRequest) -> None:
+def test_a_function_whose_arguments_have_defaults_is_accepted(ask: StopRequest) -> None:
     assert ask("def main(a=1, *rest, b=2, **more): return a + b") == 3
 
 
-def test_a_function_that_needs_arguments_is_unfit(ask: StopRequest) -> None:
+def test_a_function_with_required_arguments_is_refused(ask: StopRequest) -> None:
     why = ask("def main(config, *, lr): ...", fit=False)
     assert why.startswith(
         "train.py:main(config, *, lr) can't be called without arguments: missing a required"
     )
 
 
-def test_a_missing_function_is_told_with_those_that_there_are(ask: StopRequest) -> None:
+def test_a_missing_function_is_named_with_the_existing_ones(ask: StopRequest) -> None:
     source = "def train(): ...\ndef evaluate(): ...\ndef _private(): ...\nVALUE = 1"
     why = ask(source, "train.py", "main", fit=False)
     assert why == "train.py has no 'main'; it has: train, evaluate"
@@ -118,7 +118,7 @@ def test_a_file_without_any_function_says_so(ask: StopRequest) -> None:
     assert ask("VALUE = 1", fit=False) == "train.py has no 'main'; it has: nothing to call"
 
 
-def test_a_name_that_is_no_function_is_unfit(ask: StopRequest) -> None:
+def test_a_name_that_is_no_function_is_refused(ask: StopRequest) -> None:
     why = ask("main = 42", fit=False)
     assert why == "train.py:main is a int, not a function: give one without arguments"
 
@@ -132,25 +132,23 @@ def test_a_missing_module_is_named(ask: StopRequest) -> None:
     assert why.startswith("no_such_module:main can't be loaded in a worker: ModuleNotFoundError: No module")
 
 
-def test_an_import_that_fails_is_told_with_its_file_and_line(ask: StopRequest, tmp_path: Path) -> None:
+def test_a_failed_import_is_named_with_file_and_line(ask: StopRequest, tmp_path: Path) -> None:
     why = ask("x = 1\n\nimport no_such_module\n", fit=False)
     assert "train.py:main can't be loaded in a worker: ModuleNotFoundError: No module named" in why
     assert why.endswith(f"({tmp_path / 'train.py'}, line 3)")
 
 
-def test_a_file_that_raises_is_told_with_the_innermost_line_of_the_users(
-    ask: StopRequest, tmp_path: Path
-) -> None:
+def test_an_error_in_a_file_is_named_with_the_users_innermost_line(ask: StopRequest, tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("\n\nraise ValueError('no data')")
     why = ask("import beside", fit=False)
     assert why.endswith(f"ValueError: no data ({tmp_path / 'beside.py'}, line 3)")
 
 
-def test_a_file_that_leaves_is_unfit_and_ends_nothing_else(ask: StopRequest) -> None:
+def test_a_file_that_exits_is_refused(ask: StopRequest) -> None:
     assert "SystemExit: 3" in ask("raise SystemExit(3)", fit=False)
 
 
-def test_a_broken_file_is_told_with_its_line(ask: StopRequest) -> None:
+def test_a_syntax_error_is_named_with_its_line(ask: StopRequest) -> None:
     why = ask("x = 1\ndef main(:\n", fit=False)
     assert "SyntaxError" in why
     assert "train.py, line 2" in why
@@ -162,12 +160,12 @@ def test_a_pickled_main_is_loaded(pack: Pack) -> None:
     assert load_main(main)() == 42
 
 
-def test_a_pickled_main_that_needs_arguments_is_unfit(pack: Pack) -> None:
+def test_a_pickled_main_with_required_arguments_is_refused(pack: Pack) -> None:
     with pytest.raises(TargetError, match=r"<lambda>\(lr\) can't be called without arguments"):
         load_main(pack(lambda lr: lr))
 
 
-def test_a_pickled_main_that_cannot_be_loaded_says_why(pack: Pack) -> None:
+def test_a_pickled_main_that_cannot_be_loaded_is_named_with_the_error(pack: Pack) -> None:
     class Refuses:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (int, ("no number",))
@@ -179,7 +177,7 @@ def test_a_pickled_main_that_cannot_be_loaded_says_why(pack: Pack) -> None:
     assert problem.startswith("main can't be loaded in a worker: ValueError: invalid literal for int()")
 
 
-def test_a_function_built_in_c_is_taken_as_it_is(pack: Pack) -> None:
+def test_a_function_written_in_c_is_accepted(pack: Pack) -> None:
     assert load_main(pack(dict))() == {}
 
 
@@ -201,7 +199,7 @@ def test_loading_a_file_calls_neither_main_nor_what_follows_optimize(
     assert ask(CONFIGURED + snippet, "train", "main") == ["None", "None", "None", "not yet"]
 
 
-def test_a_module_that_a_target_imports_is_loaded_to_its_end(ask: StopRequest, tmp_path: Path) -> None:
+def test_a_module_that_a_target_imports_is_loaded_completely(ask: StopRequest, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "beside.py").write_text(f"{CONFIGURED}after = hpo.optimize(main).attempted")
     assert ask("import beside\ndef main(): return beside.main()") == ["None", "None", "None", 0]

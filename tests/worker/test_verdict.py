@@ -22,7 +22,7 @@ def unasked(error: BaseException | None) -> RunVerdict:
 
 
 @pytest.mark.parametrize("error", [None, SystemExit(), SystemExit(None), SystemExit(0)])
-def test_a_main_that_returns_or_leaves_with_0_has_finished(error: BaseException | None) -> None:
+def test_a_main_that_returns_or_exits_with_0_has_finished(error: BaseException | None) -> None:
     assert unasked(error) == FINISHED
 
 
@@ -37,7 +37,7 @@ def test_a_main_that_returns_or_leaves_with_0_has_finished(error: BaseException 
         (GeneratorExit(), failed("GeneratorExit")),
     ],
 )
-def test_a_main_that_raises_has_failed_with_the_exceptions_words(
+def test_a_main_that_raises_has_failed_with_the_exceptions_message(
     error: BaseException, verdict: RunVerdict
 ) -> None:
     assert unasked(error) == verdict
@@ -54,7 +54,7 @@ def test_a_main_that_raises_has_failed_with_the_exceptions_words(
         ("", failed("exit 1: ")),
     ],
 )
-def test_a_main_that_leaves_with_another_code_has_failed(code: int | str, verdict: RunVerdict) -> None:
+def test_a_main_that_exits_with_another_code_has_failed(code: int | str, verdict: RunVerdict) -> None:
     assert unasked(SystemExit(code)) == verdict
 
 
@@ -67,14 +67,14 @@ def test_a_main_that_never_opened_its_run_has_failed() -> None:
         assert classify(error, ask=NOT_ASKED, unopened=NEVER_INITIALISED) == failed(NEVER_INITIALISED)
 
 
-def test_what_main_raised_says_more_than_that_it_opened_no_run() -> None:
+def test_an_exception_matters_more_than_a_missing_run() -> None:
     verdict = classify(ImportError("no torch"), ask=NOT_ASKED, unopened=NEVER_INITIALISED)
     assert verdict == failed("ImportError: no torch")
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup"), SystemExit(3)])
 @pytest.mark.parametrize("unopened", ["", NEVER_INITIALISED])
-def test_a_main_that_was_asked_to_stop_is_stopped_whatever_it_made_of_it(
+def test_a_main_asked_to_stop_is_stopped_even_if_it_raises(
     error: BaseException | None, unopened: str
 ) -> None:
     by_us = classify(error, ask=StopRequest(StopSource.SUPERVISOR, "interrupted"), unopened=unopened)
@@ -84,11 +84,11 @@ def test_a_main_that_was_asked_to_stop_is_stopped_whatever_it_made_of_it(
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup")])
-def test_a_main_past_a_limit_has_failed_whatever_it_made_of_it(error: BaseException | None) -> None:
+def test_a_main_beyond_a_limit_has_failed_even_if_it_returns(error: BaseException | None) -> None:
     verdict = classify(error, ask=StopRequest(StopSource.LIMIT, "run timeout 60 s"))
     assert verdict == failed("run timeout 60 s")
 
 
-def test_a_reason_has_its_limit() -> None:
+def test_a_reason_has_a_maximum_length() -> None:
     for error in (ValueError("x" * 10_000), SystemExit("x" * 10_000)):
         assert len(unasked(error).reason) <= 500
