@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from parallel_hpo.cli.clean import clean
 from parallel_hpo.cli.compare import compare
@@ -24,7 +25,18 @@ from parallel_hpo.cli.steer import cancel, drain, pause, resume, scale, stop
 from parallel_hpo.cli.upload import upload
 from parallel_hpo.core.version import __version__
 
+
+class CommandGroup(TyperGroup):
+    """All commands; an error of this package is a line on stderr and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        with errors_as_exit_codes():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
     rich_markup_mode=None,  # an error is a line or two, not a box
     pretty_exceptions_enable=False,
@@ -82,18 +94,16 @@ def server(
     from parallel_hpo.server.http.settings import log_to_stderr
 
     log_to_stderr()
-    with errors_as_exit_codes():
-        tls = certificate_of(tls_certificate, tls_key)
-        config = ServerConfig(host, port, database, files=files, adopt_files=adopt_files, tls=tls)
-        serve(config, stdin=sys.stdin.buffer, stdout=sys.stdout)
+    tls = certificate_of(tls_certificate, tls_key)
+    config = ServerConfig(host, port, database, files=files, adopt_files=adopt_files, tls=tls)
+    serve(config, stdin=sys.stdin.buffer, stdout=sys.stdout)
 
 
 def schema() -> None:
     """Print the JSON Schema of the hpo section."""
     from parallel_hpo.config.section import section_schema
 
-    with errors_as_exit_codes():
-        print_for_machines(json.dumps(section_schema(), indent=2))
+    print_for_machines(json.dumps(section_schema(), indent=2))
 
 
 app.command(cls=RunCommand)(run)

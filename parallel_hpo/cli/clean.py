@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from parallel_hpo.cli.options import Directory, Json, directory_of, sweep_ids
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people, warn
-from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.cli.output import print_for_machines, print_for_people, warn
+from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
 from parallel_hpo.core.values import UNITS_S, duration_s
 
@@ -65,16 +65,15 @@ def clean(
 
     It also shrinks the server's database, and removes files of unfinished uploads and unused artifacts.
     """
-    with errors_as_exit_codes():
-        selection = CleanSelection(
-            sweeps=sweeps or (),
-            project=None if project is None else ProjectPath.parse(project),
-            database=database,
-            files=files,
-            older_than=older_than,
-            everything=everything,
-        )
-        perform_clean(directory_of(directory), selection, yes=yes, as_json=as_json)
+    selection = CleanSelection(
+        sweeps=sweeps or (),
+        project=None if project is None else ProjectPath.parse(project),
+        database=database,
+        files=files,
+        older_than=older_than,
+        everything=everything,
+    )
+    perform_clean(directory_of(directory), selection, yes=yes, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +148,15 @@ def perform_clean(directory: Path, selection: CleanSelection, *, yes: bool, as_j
         LedgerError: a supervisor has meanwhile started on one of them.
         BackendError: the server's database is busy, or its disk is full, or its files are elsewhere.
     """
-    from parallel_hpo.server.store.database import UnavailableError
-
     _check_selection(selection, yes=yes)
     least_s = 0.0 if selection.older_than is None else _parse_age(selection.older_than)
-    try:
-        with _open_context(directory, selection) as context:
-            inventory = Inventory(None if selection.database else directory, context, time.time())
-            decisions = list(_decide(inventory, selection, least_s))
-            if yes:
-                _remove([decision for decision in decisions if not decision.keep], context)
-            if not (yes or as_json):
-                _hint(inventory, decisions)
-    except UnavailableError as error:
-        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
+    with _open_context(directory, selection) as context:
+        inventory = Inventory(None if selection.database else directory, context, time.time())
+        decisions = list(_decide(inventory, selection, least_s))
+        if yes:
+            _remove([decision for decision in decisions if not decision.keep], context)
+        if not (yes or as_json):
+            _hint(inventory, decisions)
     if as_json:
         print_for_machines(json.dumps([_as_dict(decision, removed=yes) for decision in decisions], indent=2))
     else:

@@ -7,14 +7,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import Directory, Json, directory_of, sweep_ids
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people, show_table
+from parallel_hpo.cli.output import print_for_machines, print_for_people, show_table
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.values import dotted, strict
 
@@ -39,20 +38,10 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare sweeps: their best values, the cost of reaching a value, and their total cost."""
-    with errors_as_exit_codes():
-        perform_compare(directory_of(directory), sweeps, reach, as_json=as_json)
-
-
-def perform_compare(directory: Path, sweeps: Sequence[str], reach: float | None, *, as_json: bool) -> None:
-    """Print the sweeps side by side.
-
-    Raises:
-        UsageError: there is no such sweep, or only one; or the sweeps can't be ranked by `reach`.
-        LedgerError: a ledger can't be read.
-    """
     from parallel_hpo.analysis.result import result_of
 
-    known = {found.sweep_id: found for found in (find_anywhere(directory, sweep) for sweep in sweeps)}
+    folder = directory_of(directory)
+    known = {found.sweep_id: found for found in (find_anywhere(folder, sweep) for sweep in sweeps)}
     if len(known) < 2:
         again = f"; {next(iter(known))} was named more than once" if len(sweeps) > 1 else ""
         raise UsageError(f"compare needs two or more sweeps{again}")

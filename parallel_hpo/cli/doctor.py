@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from parallel_hpo.cli.options import add_working_directory_to_path, parse_target
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines
+from parallel_hpo.cli.output import print_for_machines
 from parallel_hpo.core.errors import ConfigError, ExitCode, ParallelHPOError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -47,15 +47,6 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check for problems that would make a sweep fail here; exit code 1 if there is one."""
-    with errors_as_exit_codes():
-        raise typer.Exit(perform_doctor(config, target, machines=machines, as_json=as_json))
-
-
-def perform_doctor(config: Path | None, target: str | None, *, machines: bool, as_json: bool) -> int:
-    """Check this machine, a configuration and a target; print the findings and return the exit code.
-
-    `machines`: also check the machines of the configuration.
-    """
     from parallel_hpo.doctor import Level, examine
 
     add_working_directory_to_path()
@@ -80,7 +71,7 @@ def perform_doctor(config: Path | None, target: str | None, *, machines: bool, a
             "machines": [asdict(machine) for machine in of_machines],
         }
         print_for_machines(json.dumps(content, indent=2))
-    return ExitCode.COMPLETE if ok else ExitCode.OUR_FAULT
+    raise typer.Exit(ExitCode.COMPLETE if ok else ExitCode.OUR_FAULT)
 
 
 def _read_subject(config: Path | None, target: str | None) -> tuple[DoctorSubject, list[Finding]]:

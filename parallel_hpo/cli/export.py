@@ -22,13 +22,12 @@ import typer
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import Directory, Sweep, directory_of
 from parallel_hpo.cli.output import (
-    errors_as_exit_codes,
     is_stdout,
     print_for_machines,
     whole_file,
     write_for_machines,
 )
-from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import Outcome, RunId, SweepPath, sweep_id_of
 from parallel_hpo.core.values import dotted, strict
 
@@ -77,8 +76,24 @@ def export(
     directory: Directory = None,
 ) -> None:
     """Write a sweep's runs as CSV, Parquet, JSON or an Optuna storage; print the file's path."""
-    with errors_as_exit_codes():
-        perform_export(directory_of(directory), sweep, wanted, output)
+    from parallel_hpo.analysis.result import result_of
+
+    folder = directory_of(directory)
+    wanted = wanted or _format_by_name(output)
+    if output is not None and is_stdout(output):
+        output = None
+    _check_output(wanted, output)
+    result = result_of(find_anywhere(folder, sweep))
+    if output is None:
+        write_for_machines(_content(result, wanted))
+        return
+    if wanted is ExportFormat.OPTUNA:
+        _write_storage(folder, result, output)
+    else:
+        content = _content(result, wanted)
+        with whole_file(output) as draft:
+            draft.write_bytes(content)
+    print_for_machines(str(output))
 
 
 def report(
@@ -90,37 +105,18 @@ def report(
     directory: Directory = None,
 ) -> None:
     """Write a sweep's charts and runs as one HTML file that needs no server; print its path."""
-    with errors_as_exit_codes():
-        perform_report(directory_of(directory), sweep, output)
+    from parallel_hpo.server.pages.report import document
 
-
-def perform_export(directory: Path, sweep: str, asked: ExportFormat | None, output: Path | None) -> None:
-    """Write a sweep to a file and print its path; without a file, or with `-`, write it to stdout.
-
-    Raises:
-        UsageError: there is no such sweep; the format is unknown, or not for stdout; the file can't be
-            written.
-        MissingExtraError: Parquet without pyarrow.
-        LedgerError: its ledger can't be read.
-        BackendError: the server's database, which has the runs' histories, can't be read now.
-    """
-    from parallel_hpo.analysis.result import result_of
-
-    wanted = asked or _format_by_name(output)
-    if output is not None and is_stdout(output):
-        output = None
-    _check_output(wanted, output)
-    result = result_of(find_anywhere(directory, sweep))
-    if output is None:
-        write_for_machines(_content(result, wanted))
+    folder, sweep_id, now = directory_of(directory), sweep_id_of(sweep), time.time()
+    contents = _contents_from_server(folder, sweep_id) or contents_of(find_anywhere(folder, sweep), now)
+    file = output or Path(f"{sweep_id}.html")
+    written = document(contents, now).encode()
+    if is_stdout(file):
+        write_for_machines(written)
         return
-    if wanted is ExportFormat.OPTUNA:
-        _write_storage(directory, result, output)
-    else:
-        content = _content(result, wanted)
-        with whole_file(output) as draft:
-            draft.write_bytes(content)
-    print_for_machines(str(output))
+    with whole_file(file) as draft:
+        draft.write_bytes(written)
+    print_for_machines(str(file))
 
 
 def _format_by_name(output: Path | None) -> ExportFormat:
@@ -178,55 +174,22 @@ def _histories(directory: Path, result: SweepResult) -> Mapping[str, Course]:
     """Return each run's history of the metric, if the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
     from parallel_hpo.server.pages.report import courses
-    from parallel_hpo.server.store.database import UnavailableError
 
     names = [run.run_id for run in result.runs]
-    try:
-        with local.opened(directory) as context:
-            if context is None or result.metric is None:
-                return {}
-            curves = courses(context, result.sweep_id, names, result.metric)
-    except UnavailableError as error:
-        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
+    with local.opened(directory) as context:
+        if context is None or result.metric is None:
+            return {}
+        curves = courses(context, result.sweep_id, names, result.metric)
     return {name: dict(zip(map(int, curve.x), curve.y, strict=True)) for name, curve in curves.items()}
-
-
-def perform_report(directory: Path, sweep: str, output: Path | None) -> None:
-    """Write a report of a sweep and print the file's path; the default file is `<sweep_id>.html` here.
-
-    To stdout it writes only the report.
-
-    Raises:
-        UsageError: there is no such sweep, or the file can't be written.
-        LedgerError: its ledger can't be read.
-        BackendError: the server's database can't be read now.
-    """
-    from parallel_hpo.server.pages.report import document
-
-    sweep_id = sweep_id_of(sweep)
-    now = time.time()
-    contents = _contents_from_server(directory, sweep_id) or contents_of(find_anywhere(directory, sweep), now)
-    file = Path(f"{sweep_id}.html") if output is None else output
-    written = document(contents, now).encode()
-    if is_stdout(file):
-        write_for_machines(written)
-        return
-    with whole_file(file) as draft:
-        draft.write_bytes(written)
-    print_for_machines(str(file))
 
 
 def _contents_from_server(directory: Path, sweep_id: str) -> Contents | None:
     """Return a sweep's report data from the embedded server; None if the sweep isn't there."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
     from parallel_hpo.server.pages.report import read
-    from parallel_hpo.server.store.database import UnavailableError
 
-    try:
-        with local.opened(directory) as context:
-            return None if context is None else read(context, sweep_id)
-    except UnavailableError as error:
-        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
+    with local.opened(directory) as context:
+        return None if context is None else read(context, sweep_id)
 
 
 def contents_of(known: KnownSweep, now: float) -> Contents:

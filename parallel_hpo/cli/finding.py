@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from parallel_hpo.core.errors import BackendError, UsageError
+from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
 
 if TYPE_CHECKING:
@@ -78,13 +78,9 @@ def find_pool_server(environment: Mapping[str, str]) -> tuple[str, str | None]:
 def _in_database(folder: Path) -> KnownSweep | None:
     """Return a sweep from the server's database in the directory; None if it isn't there."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
-    from parallel_hpo.server.store.database import UnavailableError
 
-    try:
-        with local.opened(folder.parent) as context:
-            return None if context is None else known_by_pool(_DatabasePool(context, folder.name), folder)
-    except UnavailableError as error:
-        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
+    with local.opened(folder.parent) as context:
+        return None if context is None else known_by_pool(_DatabasePool(context, folder.name), folder)
 
 
 def _on_server(folder: Path, url: str, key: str | None) -> KnownSweep | None:

@@ -16,7 +16,7 @@ import typer
 
 from parallel_hpo.cli.finding import find_pool_server
 from parallel_hpo.cli.options import Directory, add_working_directory_to_path, parse_target
-from parallel_hpo.cli.output import LateSignals, errors_as_exit_codes, print_for_people
+from parallel_hpo.cli.output import LateSignals, print_for_people
 from parallel_hpo.cli.run import DisplayFlags
 from parallel_hpo.core.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
 from parallel_hpo.core.types import Program, Target, sweep_id_of
@@ -61,8 +61,7 @@ def join(
         once=once,
         display=DisplayFlags(dry_run=False, as_json=False, quiet=quiet, verbose=verbose),
     )
-    with errors_as_exit_codes():
-        raise typer.Exit(perform_join(request))
+    raise typer.Exit(perform_join(request))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

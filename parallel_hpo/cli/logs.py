@@ -14,7 +14,7 @@ import typer
 
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse_slot
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people
+from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
 from parallel_hpo.core.visible import visible_output
@@ -42,8 +42,23 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Print the output of a sweep's workers."""
-    with errors_as_exit_codes():
-        show_logs(directory_of(directory), sweep, worker, follow=follow, as_json=as_json)
+    folder, others = _find(directory_of(directory), sweep)
+    show = _as_json if as_json else _TextPrinter(several=worker is None)
+    known: dict[Path, _Log] = {}
+    while True:
+        is_running = follow and _is_running(folder)  # before reading, so that the last output is shown
+        for path in _paths([folder, *others.here], worker):
+            _show_new(known.setdefault(path, _Log(path)), folder, show)
+        if not is_running:
+            break
+        time.sleep(LOOK_EVERY_S)
+    for hint in others.hints:
+        print_for_people(hint)
+    if not known and not others.hints:
+        raise UsageError(f"{folder} has no log {_pattern(worker)}")
+    for log in known.values():
+        if log.rest:
+            show(_name(log, folder), log.rest)
 
 
 @dataclass(slots=True)
@@ -66,30 +81,6 @@ class _Log:
                 self.rest = rest
                 if end:
                     yield whole + end
-
-
-def show_logs(directory: Path, sweep: str, worker: int | None, *, follow: bool, as_json: bool) -> None:
-    """Print the output of all workers, or of one; as JSON, one object per line.
-
-    With `follow` also print new output, until the sweep no longer runs.
-    """
-    folder, others = _find(directory, sweep)
-    show = _as_json if as_json else _TextPrinter(several=worker is None)
-    known: dict[Path, _Log] = {}
-    while True:
-        is_running = follow and _is_running(folder)  # before reading, so that the last output is shown
-        for path in _paths([folder, *others.here], worker):
-            _show_new(known.setdefault(path, _Log(path)), folder, show)
-        if not is_running:
-            break
-        time.sleep(LOOK_EVERY_S)
-    for hint in others.hints:
-        print_for_people(hint)
-    if not known and not others.hints:
-        raise UsageError(f"{folder} has no log {_pattern(worker)}")
-    for log in known.values():
-        if log.rest:
-            show(_name(log, folder), log.rest)
 
 
 def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:

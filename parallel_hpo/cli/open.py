@@ -23,7 +23,7 @@ import typer
 
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import Directory, directory_of
-from parallel_hpo.cli.output import SIGNALS, errors_as_exit_codes, print_for_machines, print_for_people
+from parallel_hpo.cli.output import SIGNALS, print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import SweepPath
 
@@ -40,30 +40,22 @@ def open_page(
     directory: Directory = None,
 ) -> None:
     """Open a sweep's page in the browser and print its address; start a server if none runs."""
-    with errors_as_exit_codes():
-        perform_open(directory_of(directory), sweep)
-
-
-def perform_open(directory: Path, sweep: str | None) -> None:
-    """Print a sweep's address, open it in a browser if there is one, and start a server if none runs.
-
-    UsageError for an unknown sweep; BackendError if the server doesn't start.
-    """
     from parallel_hpo.client.credentials import find_credentials
     from parallel_hpo.records.folders import newest_sweep
 
-    known = newest_sweep(directory) if sweep is None else find_anywhere(directory, sweep)
+    folder = directory_of(directory)
+    known = newest_sweep(folder) if sweep is None else find_anywhere(folder, sweep)
     is_local = known.facts.get("backend") == "local"
-    server = _server_of_supervisor(directory, known) if is_local else _original_server(directory, known)
+    server = _server_of_supervisor(folder, known) if is_local else _original_server(folder, known)
     if server is not None:
         _show(server.address(_page(known), time.time()))
         return
     if not is_local:
         _show(_with_ticket(str(known.facts.get("url", "")), find_credentials(os.environ)))
         return
-    if not (directory / "server.db").exists():
-        raise UsageError(f"{directory} no longer has the server's data of {known.sweep_id}")
-    _serve(directory, known)
+    if not (folder / "server.db").exists():
+        raise UsageError(f"{folder} no longer has the server's data of {known.sweep_id}")
+    _serve(folder, known)
 
 
 def _server_of_supervisor(directory: Path, known: KnownSweep) -> ServerFile | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import Directory, Sweep, directory_of, run_ids
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_people
+from parallel_hpo.cli.output import print_for_people
 from parallel_hpo.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,20 +31,14 @@ def rerun(
     directory: Directory = None,
 ) -> None:
     """Run one run again here, as a new run with the same parameters; exit with its exit code."""
-    with errors_as_exit_codes():
-        raise typer.Exit(perform_rerun(directory_of(directory), sweep, run, debug=debug))
-
-
-def perform_rerun(directory: Path, sweep: str, run: str, *, debug: bool) -> int:
-    """Run a sweep's run again; return its exit code. Raises UsageError and the errors of `run_again`."""
     from parallel_hpo.session.rerun import RerunRequest, new_run_id, run_again
 
-    known = find_anywhere(directory, sweep)
+    known = find_anywhere(directory_of(directory), sweep)
     row = _find(known, run)
     again = RerunRequest(known, row, debug, new_run_id())
     parameters = json.dumps(dict(row.parameters))
     print_for_people(f"run {again.run_id}: {row.run_id} of {known.sweep_id} again, with {parameters}")
-    return run_again(again, os.environ)
+    raise typer.Exit(run_again(again, os.environ))
 
 
 def _find(known: KnownSweep, run: str) -> RunRow:

@@ -27,7 +27,7 @@ from parallel_hpo.cli.options import (
     parse_target,
     sweep_ids,
 )
-from parallel_hpo.cli.output import LateSignals, errors_as_exit_codes, print_for_machines, print_for_people
+from parallel_hpo.cli.output import LateSignals, print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.core.values import is_duration
@@ -109,21 +109,18 @@ def run(
 
     Most options override keys of the hpo section.
     """
-    with errors_as_exit_codes():
-        request = RunRequest(
-            config=config,
-            target=target,
-            arguments=context.obj or (),
-            flags=given(context),
-            launch=Launch(
-                resume, None if share is None else parse_share(share, os.environ), keep_configuration
-            ),
-            name=name,
-            create=create,
-            display=DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose),
-            words=tuple(sys.argv),
-        )
-        raise typer.Exit(perform_run(request))
+    request = RunRequest(
+        config=config,
+        target=target,
+        arguments=context.obj or (),
+        flags=given(context),
+        launch=Launch(resume, None if share is None else parse_share(share, os.environ), keep_configuration),
+        name=name,
+        create=create,
+        display=DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose),
+        words=tuple(sys.argv),
+    )
+    raise typer.Exit(perform_run(request))
 
 
 @dataclass(frozen=True, slots=True)

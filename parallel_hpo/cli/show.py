@@ -13,7 +13,6 @@ import typer
 from parallel_hpo.cli.finding import find_anywhere
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, sweep_ids
 from parallel_hpo.cli.output import (
-    errors_as_exit_codes,
     print_for_machines,
     print_for_people,
     show_table,
@@ -52,8 +51,23 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the progress of a sweep, or of all sweeps."""
-    with errors_as_exit_codes():
-        show_status(directory_of(directory), sweep, as_json=as_json)
+    from parallel_hpo.records.folders import known_sweeps
+
+    folder = directory_of(directory)
+    sweeps = known_sweeps(folder, unreadable=warn) if sweep is None else [find_anywhere(folder, sweep)]
+    listed = list(sweeps)
+    paused, pools = _ask_database(folder, listed, with_pools=sweep is None)
+    if sweep is not None and not paused and _runs_elsewhere(listed[0]):
+        paused = _paused_elsewhere(listed[0])
+    described = [_describe(known, paused=known.sweep_id in paused) for known in listed]
+    described += map(_describe_pool, pools)
+    if as_json:
+        described = _with_sizes(folder, described)
+        print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))
+    elif not described:
+        print_for_people(f"there is no sweep in {folder}")
+    else:
+        show_table([_sweep_row(each) for each in described], missed_least=_MISSED_LEAST)
 
 
 def runs(
@@ -64,41 +78,44 @@ def runs(
             help="Sort by this column, named as in --csv (default: by their start).", metavar="COLUMN"
         ),
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with a column per parameter.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with a column per parameter.")] = False,
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
     """List a sweep's runs."""
-    if as_csv and as_json:
+    from parallel_hpo.analysis.result import result_of
+    from parallel_hpo.analysis.table import as_csv, order_by, table_of
+
+    if csv and as_json:
         raise typer.BadParameter("--csv and --json: choose one")
-    with errors_as_exit_codes():
-        show_runs(directory_of(directory), sweep, sort=sort, csv=as_csv, as_json=as_json)
+    result = result_of(find_anywhere(directory_of(directory), sweep))
+    table = table_of(result) if csv or sort is not None else {}
+    order = range(len(result.runs)) if sort is None else order_by(sort, table)
+    listed = [result.runs[index] for index in order]
+    if csv:
+        in_order = {name: [column[index] for index in order] for name, column in table.items()}
+        write_for_machines(as_csv(in_order))
+    elif as_json:
+        print_for_machines(json.dumps(strict([asdict(run) for run in listed]), indent=2))
+    elif not listed:
+        print_for_people(f"{result.sweep_id} has no runs yet")
+    else:
+        show_table([*_run_rows(listed)])
 
 
 def best(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
     """Show a sweep's best run so far."""
-    with errors_as_exit_codes():
-        show_best(directory_of(directory), sweep, as_json=as_json)
+    from parallel_hpo.analysis.result import describe_run
 
-
-def show_status(directory: Path, sweep: str | None, *, as_json: bool) -> None:
-    """Print the progress of one sweep, or of all in the directory."""
-    from parallel_hpo.records.folders import known_sweeps
-
-    sweeps = known_sweeps(directory, unreadable=warn) if sweep is None else [find_anywhere(directory, sweep)]
-    listed = list(sweeps)
-    paused, pools = _ask_database(directory, listed, with_pools=sweep is None)
-    if sweep is not None and not paused and _runs_elsewhere(listed[0]):
-        paused = _paused_elsewhere(listed[0])
-    described = [_describe(known, paused=known.sweep_id in paused) for known in listed]
-    described += map(_describe_pool, pools)
+    known = find_anywhere(directory_of(directory), sweep)
+    metric = known.facts.get("metric")
+    if known.best is None:
+        raise UsageError(f"{known.sweep_id} has no finished run with a value of {metric!r}")
+    run = describe_run(known.best)
     if as_json:
-        described = _with_sizes(directory, described)
-        print_for_machines(json.dumps(described if sweep is None else described[0], indent=2))
-    elif not described:
-        print_for_people(f"there is no sweep in {directory}")
+        print_for_machines(json.dumps(strict(asdict(run)), indent=2))
     else:
-        show_table([_sweep_row(each) for each in described], missed_least=_MISSED_LEAST)
+        print_for_machines(f"{run.run_id}  {metric}={run.value:g}  {json.dumps(run.parameters)}")
 
 
 def _with_sizes(directory: Path, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,41 +133,6 @@ def _with_sizes(directory: Path, described: list[dict[str, Any]]) -> list[dict[s
         each | {"rows": usage.rows, "bytes": usage.size}
         for each, usage in zip(described, usages, strict=True)
     ]
-
-
-def show_runs(directory: Path, sweep: str, *, sort: str | None, csv: bool, as_json: bool) -> None:
-    """Print a sweep's runs in the order of their start, or of a column; UsageError for an unknown one."""
-    from parallel_hpo.analysis.result import result_of
-    from parallel_hpo.analysis.table import as_csv, order_by, table_of
-
-    result = result_of(find_anywhere(directory, sweep))
-    table = table_of(result) if csv or sort is not None else {}
-    order = range(len(result.runs)) if sort is None else order_by(sort, table)
-    listed = [result.runs[index] for index in order]
-    if csv:
-        in_order = {name: [column[index] for index in order] for name, column in table.items()}
-        write_for_machines(as_csv(in_order))
-    elif as_json:
-        print_for_machines(json.dumps(strict([asdict(run) for run in listed]), indent=2))
-    elif not listed:
-        print_for_people(f"{result.sweep_id} has no runs yet")
-    else:
-        show_table([*_run_rows(listed)])
-
-
-def show_best(directory: Path, sweep: str, *, as_json: bool) -> None:
-    """Print the best run so far; raises UsageError without a finished run that has a value."""
-    from parallel_hpo.analysis.result import describe_run
-
-    known = find_anywhere(directory, sweep)
-    metric = known.facts.get("metric")
-    if known.best is None:
-        raise UsageError(f"{known.sweep_id} has no finished run with a value of {metric!r}")
-    run = describe_run(known.best)
-    if as_json:
-        print_for_machines(json.dumps(strict(asdict(run)), indent=2))
-    else:
-        print_for_machines(f"{run.run_id}  {metric}={run.value:g}  {json.dumps(run.parameters)}")
 
 
 def _ask_database(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse_slot
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people
+from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.types import Slot, SweepPath
 from parallel_hpo.count.policy import MAX_WORKERS
@@ -75,8 +75,7 @@ def drain(
     """Remove one worker of a running sweep, after its current run."""
     from parallel_hpo.session.decide.events import DrainAsked
 
-    with errors_as_exit_codes():
-        _send(directory_of(directory), sweep, DrainAsked(Slot(worker)), as_json=as_json)
+    _send(directory_of(directory), sweep, DrainAsked(Slot(worker)), as_json=as_json)
 
 
 def scale(
@@ -88,25 +87,23 @@ def scale(
     """Change the number of workers of a running sweep."""
     from parallel_hpo.session.decide.events import ScaleAsked
 
-    with errors_as_exit_codes():
-        _send(directory_of(directory), sweep, ScaleAsked(workers), as_json=as_json)
+    _send(directory_of(directory), sweep, ScaleAsked(workers), as_json=as_json)
 
 
 def _set_state(command: str, sweep: str, directory: Path | None, as_json: bool) -> None:
     """Pause, resume, stop or cancel a sweep on its server."""
     from parallel_hpo.records.folders import find_sweep
 
-    with errors_as_exit_codes():
-        known = find_sweep(directory_of(directory), sweep)
-        path = known.facts["path"]
-        if known.facts["backend"] == "local":
-            _set_local_state(directory_of(directory), path, command)
-        else:
-            _set_wandb_state(path, command)
-        effect = SWEEP_COMMANDS[command].effect
-        if command == "resume" and not known.supervised:
-            effect += f", but not running: run it by `parallel-hpo run CONFIG … --resume {known.sweep_id}`"
-        _confirm(known, command, effect, as_json=as_json)
+    known = find_sweep(directory_of(directory), sweep)
+    path = known.facts["path"]
+    if known.facts["backend"] == "local":
+        _set_local_state(directory_of(directory), path, command)
+    else:
+        _set_wandb_state(path, command)
+    effect = SWEEP_COMMANDS[command].effect
+    if command == "resume" and not known.supervised:
+        effect += f", but not running: run it by `parallel-hpo run CONFIG … --resume {known.sweep_id}`"
+    _confirm(known, command, effect, as_json=as_json)
 
 
 def _send(directory: Path, sweep: str, command: PipeCommand, *, as_json: bool) -> None:

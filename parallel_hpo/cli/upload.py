@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of
-from parallel_hpo.cli.output import errors_as_exit_codes, print_for_machines, print_for_people
-from parallel_hpo.core.errors import BackendError, ExitCode, UsageError
+from parallel_hpo.cli.output import print_for_machines, print_for_people
+from parallel_hpo.core.errors import ExitCode, UsageError
 from parallel_hpo.core.types import sweep_id_of
 
 if TYPE_CHECKING:
     from parallel_hpo.client.credentials import Credentials
     from parallel_hpo.client.own_servers import RemoteBackend
-    from parallel_hpo.upload.perform import Destination, Uploaded
+    from parallel_hpo.upload.perform import Uploaded
     from parallel_hpo.upload.plan import LocalSweep, SourceDatabase
 
 _MOST_NAMED: Final = 10
@@ -56,42 +56,20 @@ def upload(
 
     It may be repeated: it continues an interrupted upload, and adds runs that have finished since.
     """
-    from parallel_hpo.upload.perform import Destination
-    from parallel_hpo.upload.plan import place_at, place_in
-
-    with errors_as_exit_codes():
-        folder = directory_of(directory)
-        source = place_in(folder) if database is None else place_at(database, files)
-        destination = Destination(
-            entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
-        )
-        exit_code = perform_upload(folder, sweep, source, destination, dry_run=dry_run, as_json=as_json)
-        raise typer.Exit(exit_code)
-
-
-def perform_upload(
-    directory: Path,
-    sweep: str,
-    source: SourceDatabase,
-    destination: Destination,
-    *,
-    dry_run: bool,
-    as_json: bool,
-) -> ExitCode:
-    """Upload what is missing there, or only list it; return the exit code.
-
-    Raises:
-        UsageError: there is no such sweep, nobody is logged in, or source and destination are the same.
-        BackendError: the other server can't be reached or refuses, or the server's data can't be read.
-    """
     from parallel_hpo.upload.client import client_in
-    from parallel_hpo.upload.perform import Upload
-    from parallel_hpo.upload.plan import working_place
+    from parallel_hpo.upload.perform import Destination, Upload
+    from parallel_hpo.upload.plan import place_at, place_in, working_place
 
+    home = directory_of(directory)
+    source = place_in(home) if database is None else place_at(database, files)
+    destination = Destination(
+        entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
+    )
     found = _read(source, sweep)
+    sweep_id = found.path.sweep_id
     with (
         _exit_on_signals(),
-        working_place(directory, found.path.sweep_id) as folder,
+        working_place(home, sweep_id) as folder,
         client_in(folder, os.environ) as client,
     ):
         backend = _own_backend(client.credentials, folder)
@@ -101,22 +79,16 @@ def perform_upload(
         print_for_machines(json.dumps(_as_dict(found, done, dry_run=dry_run), indent=2))
     else:
         _show(found, done, dry_run=dry_run)
-        if done.open and _was_abandoned(directory / found.path.sweep_id):
-            print_for_people(
-                f"no process runs them any more: resume the sweep by run --resume {found.path.sweep_id}"
-            )
-    return _exit_code(done, dry_run=dry_run)
+        if done.open and _was_abandoned(home / sweep_id):
+            print_for_people(f"no process runs them any more: resume the sweep by run --resume {sweep_id}")
+    raise typer.Exit(_exit_code(done, dry_run=dry_run))
 
 
 def _read(source: SourceDatabase, sweep: str) -> LocalSweep:
-    from parallel_hpo.server.store.database import UnavailableError
     from parallel_hpo.upload.plan import read_sweep
 
-    try:
-        with source.opened() as context:
-            found = read_sweep(context, sweep_id_of(sweep))
-    except UnavailableError as error:
-        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
+    with source.opened() as context:
+        found = read_sweep(context, sweep_id_of(sweep))
     if found is None:
         raise UsageError(
             f"there is no sweep {sweep} in {source.database}:"

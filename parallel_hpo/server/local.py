@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.files import folder as files_folder
-from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.database import Database, UnavailableError
 
 DATABASE: Final = "server.db"
 
@@ -31,7 +31,7 @@ def opened(directory: Path) -> Iterator[AppContext | None]:
 def opened_at(where: str, files: str | None = None) -> Iterator[AppContext]:
     """Open the data of the server with the database at a path or URL; `files` is the folder of its files.
 
-    UsageError for a missing database, BackendError if it can't be opened or its files aren't here.
+    UsageError for a missing database, BackendError if it can't be used or its files aren't here.
     """
     if "://" not in where and not Path(where).exists():
         raise UsageError(f"there is no database {where}")
@@ -46,5 +46,7 @@ def opened_at(where: str, files: str | None = None) -> Iterator[AppContext]:
             new_seed=lambda: secrets.randbits(32),
             sweeps_in=files_folder.folder_of(where),
         )
+    except UnavailableError as error:
+        raise BackendError(f"the server's database can't be used now: {error}; try again later") from None
     finally:
         database.close()

@@ -13,8 +13,8 @@ import pytest
 
 from parallel_hpo.analysis.result import result_of
 from parallel_hpo.cli.finding import find_anywhere, known_by_pool
-from parallel_hpo.cli.rerun import perform_rerun
-from parallel_hpo.cli.show import show_best, show_status
+from parallel_hpo.cli.rerun import rerun
+from parallel_hpo.cli.show import best, status
 from parallel_hpo.core.errors import TargetError, UsageError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import AT_ONCE, NewPool, PoolEvent, PoolNews
@@ -80,13 +80,13 @@ def test_commands_find_the_pools_sweep(
     performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory, sweep = performed
-    show_status(directory, sweep, as_json=True)
+    status(sweep, directory, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["started"], told["finished"], told["machines"], told["folder"]) == (1, 1, "gpu1", None)
-    show_best(directory, sweep, as_json=False)
+    best(sweep, directory)
     assert capsys.readouterr().out == 'r  loss=0.5  {"x": 1}\n'
     with pytest.raises(UsageError, match="its pool has no main"):
-        perform_rerun(directory, sweep, "best", debug=False)
+        rerun(sweep, "best", directory=directory)
 
 
 def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path
         if sweep != pooled:
             (tmp_path / sweep / FILE).write_bytes(unreadable)
         with pytest.raises(TargetError) as failed:
-            perform_rerun(tmp_path, sweep, run, debug=False)
+            rerun(sweep, run, directory=tmp_path)
         text = f"{sweep} was made with {words} ({here.parallel_hpo} here): the main of {sweep} can't be read"
         assert str(failed.value).startswith(text)
         assert str(failed.value).endswith("No module named 'parallel_hpo.gone'")
@@ -127,10 +127,10 @@ def test_status_lists_sweeps_that_machines_performed(
         for name in ("here", "cloud"):
             pool.open_pool(stage.world, name, new_pool(name, configuration=CONFIGURATION))
         pool.join(stage.world, "cloud", machine("gpu2"))
-    show_status(directory, None, as_json=True)
+    status(None, directory, as_json=True)
     rows = {row["sweep"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == ["here", sweep, "cloud"]
-    show_status(directory, sweep, as_json=True)
+    status(sweep, directory, as_json=True)
     alone = json.loads(capsys.readouterr().out)
     by_counts = {"name": None, "metric": "loss", "best": None, "date": rows[sweep]["date"]}
     assert rows[sweep] == alone | by_counts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cli.logs import LOOK_EVERY_S, show_logs
+from parallel_hpo.cli.logs import LOOK_EVERY_S, logs
 from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.folders import PIPE
 
@@ -27,7 +27,7 @@ def test_local_logs_of_machines_are_printed_and_others_named(
     for folder, line in ((directory / "abc" / "machine-gpu1-1", "one"), (other / "machine-gpu2-2", "two")):
         (folder / "worker-0").mkdir(parents=True)
         (folder / "worker-0" / "output.log").write_text(f"{line}\n")
-    show_logs(directory, "abc", None, follow=False, as_json=False)
+    logs("abc", None, directory=directory)
     printed = capfdbinary.readouterr()
     assert sorted(printed.out.decode().splitlines()) == [
         "==> machine-gpu1-1/worker-0 <==",
@@ -50,7 +50,7 @@ def test_a_machine_that_has_joined_prints_its_own_logs(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     joined_machine(tmp_path)
-    show_logs(tmp_path, "abc", None, follow=False, as_json=False)
+    logs("abc", None, directory=tmp_path)
     printed = capfdbinary.readouterr()
     assert printed.out == b"==> machine-gpu1-1/worker-0 <==\none\n"
     assert printed.err == b"the sweep's other machines, if there are any, keep their own logs\n"
@@ -62,9 +62,7 @@ def test_a_machines_log_is_followed_until_its_part_ends(
     machine = joined_machine(tmp_path)
     os.mkfifo(machine / PIPE)
     supervisor = os.open(machine / PIPE, os.O_RDONLY | os.O_NONBLOCK)
-    following = threading.Thread(
-        target=show_logs, args=(tmp_path, "abc", None), kwargs={"follow": True, "as_json": False}
-    )
+    following = threading.Thread(target=logs, args=("abc",), kwargs={"follow": True, "directory": tmp_path})
     following.start()
     following.join(LOOK_EVERY_S)
     was_on = following.is_alive()
@@ -90,11 +88,11 @@ def test_only_colours_of_a_log_reach_a_terminal(
     log = joined_machine(tmp_path) / "worker-0" / "output.log"
     raw = b"\x1b[31m10%\x1b[0m\r20%\n\x1b]0;owned\x07\x1b[2J\n"
     log.write_bytes(raw)
-    show_logs(tmp_path, "abc", 0, follow=False, as_json=False)
+    logs("abc", 0, directory=tmp_path)
     assert capfdbinary.readouterr().out == raw
     with os.fdopen(os.dup(1), "w") as terminal:
         monkeypatch.setattr(terminal, "isatty", lambda: True)
         monkeypatch.setattr(sys, "stdout", terminal)
-        show_logs(tmp_path, "abc", 0, follow=False, as_json=False)
+        logs("abc", 0, directory=tmp_path)
     shown = capfdbinary.readouterr().out
     assert shown == b"\x1b[31m10%\x1b[0m\r20%\n\\x1b]0;owned\\x07\\x1b[2J\n"

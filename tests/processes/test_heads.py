@@ -17,7 +17,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from parallel_hpo.cli.show import show_status
+from parallel_hpo.cli.show import status
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.session.decide.stopping import index_from, seed_of
 from tests.commanding import CommandLine
@@ -100,7 +100,7 @@ def test_a_count_is_exact_over_machines_and_the_summary_knows_them(
     }
     assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 6
     assert "gpu1/w0 run" in ended.stderr
-    show_status(sweep.directory, ended.summary["sweep_id"], as_json=True)
+    status(ended.summary["sweep_id"], sweep.directory, as_json=True)
     told = json.loads(capfd.readouterr().out)
     assert (told["finished"], set(told["machines"].split(", "))) == (6, {"gpu1", "gpu2"})
     assert all(run.state == "finished" for run in sweep.runs_on_the_server().values())
