@@ -8,16 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parallel_hpo.cli.finding import find_pool_server
-from parallel_hpo.cli.options import Directory, add_working_directory_to_path, parse_target
+from parallel_hpo.cli.options import Directory, add_working_directory_to_path, parse_target, verbosity_of
 from parallel_hpo.cli.output import LateSignals, print_for_people
-from parallel_hpo.cli.run import DisplayFlags
 from parallel_hpo.core.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
 from parallel_hpo.core.types import Program, Target, sweep_id_of
 
@@ -51,42 +49,6 @@ def join(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the workers' states too.")] = False,
 ) -> None:
     """Take part in a sweep with this machine; WANDB_BASE_URL and WANDB_API_KEY name the sweep's server."""
-    request = JoinRequest(
-        sweep=sweep,
-        config=config,
-        target=target,
-        arguments=context.obj or (),
-        directory=directory,
-        name=name,
-        once=once,
-        display=DisplayFlags(dry_run=False, as_json=False, quiet=quiet, verbose=verbose),
-    )
-    raise typer.Exit(perform_join(request))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinRequest:
-    """Arguments and options of `join`."""
-
-    sweep: str
-    config: Path | None = None
-    target: str | None = None
-    arguments: tuple[str, ...] = ()
-    """Arguments of the target, those after `--`."""
-    directory: Path | None = None
-    name: str | None = None
-    once: bool = False
-    display: DisplayFlags
-
-
-def perform_join(request: JoinRequest) -> int:
-    """Take part until the sweep ends or a signal arrives; return the exit code.
-
-    Raises:
-        UsageError: there is no such sweep, or neither the command nor the pool names a target.
-        BackendError: the pool can't be reached, or refuses this machine.
-        ConfigError, TargetError: this machine can't take part.
-    """
     from parallel_hpo.config.loader import inside_worker
     from parallel_hpo.core.pool_messages import version_problem
     from parallel_hpo.display import Terminal
@@ -96,32 +58,32 @@ def perform_join(request: JoinRequest) -> int:
     if inside_worker(os.environ):
         raise UsageError("this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't join another")
     add_working_directory_to_path()
-    task = _find_task(request, os.environ)
+    task = _find_task(sweep_id_of(sweep), name, os.environ)
     try:
-        section = _section_of(task.pool, request, os.environ)
-        main = _main_of(task, section, request)
+        section = _section_of(task.pool, config, directory, os.environ)
+        main = _main_of(task, section) if target is None else parse_target(target, context.obj or ())
     except ParallelHPOError as error:
         # Another version's data may be unreadable here: report the versions as the reason.
         unlike = version_problem(task.pool.versions, versions_here(), task.name)
         raise UsageError(f"{unlike}: {error}") if unlike else error from None
-    with LateSignals() as late, Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
+    verbosity = verbosity_of(quiet=quiet, verbose=verbose)
+    with LateSignals() as late, Terminal(sys.stderr, verbosity=verbosity) as terminal:
         try:
-            result = take_part(task, section, main, observer=late.watching(terminal), once=request.once)
+            result = take_part(task, section, main, observer=late.watching(terminal), once=once)
         except PoolOverError as error:
             print_for_people(str(error))
-            return error.ends_with
+            raise typer.Exit(error.ends_with) from None
         terminal.conclude(result)
-    return result.exit_code
+    raise typer.Exit(result.exit_code)
 
 
-def _find_task(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask:
+def _find_task(sweep_id: str, name: str | None, environment: Mapping[str, str]) -> NodeTask:
     """Return this machine's task, with the facts of the sweep's pool."""
     import socket
 
     from parallel_hpo.client.server_client import PoolClient
     from parallel_hpo.session.node import NodeTask
 
-    sweep_id = sweep_id_of(request.sweep)
     url, key = find_pool_server(environment)
     if not key:
         raise BackendError(
@@ -139,7 +101,7 @@ def _find_task(request: JoinRequest, environment: Mapping[str, str]) -> NodeTask
             f"{url} has no sweep {sweep_id} that machines can join: create one by"
             " `parallel-hpo run CONFIG TARGET --create`, or by hpo.machines"
         )
-    return NodeTask(pool, url, key, request.name or socket.gethostname())
+    return NodeTask(pool, url, key, name or socket.gethostname())
 
 
 def sends_key_in_clear(url: str) -> bool:
@@ -168,13 +130,11 @@ def _read_facts(pool: PoolClient) -> NewPool | None:
     )
 
 
-def _main_of(task: NodeTask, section: HpoSection, request: JoinRequest) -> PickledMain | Target | Program:
-    """Return what runs call: TARGET, else the main in the pool."""
+def _main_of(task: NodeTask, section: HpoSection) -> PickledMain | Target | Program:
+    """Return the main in the pool."""
     from parallel_hpo.pickling.payload import from_text, install_main
     from parallel_hpo.records.folders import prepare_directory
 
-    if request.target is not None:
-        return parse_target(request.target, request.arguments)
     if not task.pool.main:
         raise UsageError(
             "TARGET is missing: the sweep's pool has no main, so that each machine must bring it, as"
@@ -188,19 +148,21 @@ def _main_of(task: NodeTask, section: HpoSection, request: JoinRequest) -> Pickl
     return install_main(found, section.directory / task.path.sweep_id)
 
 
-def _section_of(pool: NewPool, request: JoinRequest, environment: Mapping[str, str]) -> HpoSection:
+def _section_of(
+    pool: NewPool, config: Path | None, directory: Path | None, environment: Mapping[str, str]
+) -> HpoSection:
     """Return the pool's section, with this machine's own keys from CONFIG, environment and options."""
     from parallel_hpo.api import kind_names
     from parallel_hpo.config.loader import load_section_of_machine
 
-    own = {} if request.config is None else _machine_keys(request.config)
+    own = {} if config is None else _machine_keys(config)
     sweep_id = pool.path.rpartition("/")[2]
-    where = request.config or Path(f"the pool of sweep {sweep_id}")
+    where = config or Path(f"the pool of sweep {sweep_id}")
     section = load_section_of_machine(
         {**pool.section, **own, "sweep_id": sweep_id},
         where,
         environment,
-        directory=request.directory,
+        directory=directory,
         kinds=kind_names(),
     )
     if section is None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperCommand
@@ -23,6 +23,9 @@ from typer.core import TyperCommand
 from parallel_hpo.core.errors import TargetError, UsageError
 from parallel_hpo.core.types import Target
 from parallel_hpo.count.policy import Share
+
+if TYPE_CHECKING:
+    from parallel_hpo.display import Verbosity
 
 
 def sweep_ids(context: typer.Context, incomplete: str) -> list[str]:
@@ -57,6 +60,13 @@ def directory_of(given: Path | None) -> Path:
     from parallel_hpo.core.folders import find_directory
 
     return find_directory(given, os.environ)
+
+
+def verbosity_of(*, quiet: bool, verbose: bool) -> Verbosity:
+    """Return the amount of output on stderr."""
+    from parallel_hpo.display import Verbosity
+
+    return Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
 
 
 def parse_slot(text: str) -> int:

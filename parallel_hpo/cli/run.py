@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,6 +26,7 @@ from parallel_hpo.cli.options import (
     parse_share,
     parse_target,
     sweep_ids,
+    verbosity_of,
 )
 from parallel_hpo.cli.output import LateSignals, print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
@@ -109,75 +110,29 @@ def run(
 
     Most options override keys of the hpo section.
     """
-    request = RunRequest(
-        config=config,
-        target=target,
-        arguments=context.obj or (),
-        flags=given(context),
-        launch=Launch(resume, None if share is None else parse_share(share, os.environ), keep_configuration),
-        name=name,
-        create=create,
-        display=DisplayFlags(dry_run=dry_run, as_json=as_json, quiet=quiet, verbose=verbose),
-        words=tuple(sys.argv),
-    )
-    raise typer.Exit(perform_run(request))
-
-
-@dataclass(frozen=True, slots=True)
-class DisplayFlags:
-    """Which output the user wants."""
-
-    dry_run: bool
-    as_json: bool
-    quiet: bool
-    verbose: bool
-
-    @property
-    def verbosity(self) -> Verbosity:
-        """Amount of output on stderr."""
-        from parallel_hpo.display import Verbosity
-
-        if self.quiet:
-            return Verbosity.QUIET
-        return Verbosity.VERBOSE if self.verbose else Verbosity.NORMAL
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """Arguments and options of `run`."""
-
-    config: Path
-    target: str | None
-    arguments: tuple[str, ...]
-    """Arguments of the target, those after `--`."""
-    flags: Mapping[str, str]
-    """Keys of the section given as options, as text."""
-    launch: Launch
-    name: str | None
-    """Name of the new sweep; None: the one in the configuration."""
-    create: bool
-    """Only create the sweep, and print its id."""
-    display: DisplayFlags
-    words: tuple[str, ...] = ()
-    """The command line itself, its program first."""
-
-
-def perform_run(request: RunRequest) -> int:
-    """Carry out the request; return the exit code. Raises the errors of `HPO.perform`."""
-    section = _read_section(request)
-    if request.create:
-        return _create(section, request)
-    if request.launch.share is not None:
-        _check_share(section, request.launch)
+    launch = Launch(resume, None if share is None else parse_share(share, os.environ), keep_configuration)
+    section = _read_section(config, given(context))
+    if name is not None:
+        section = _with_name(section, name, launch)
     add_working_directory_to_path()
-    target = None if request.target is None else parse_target(request.target, request.arguments)
-    if request.display.dry_run:
-        show_plan(section, as_json=request.display.as_json)
-        return 0
-    return _run_sweep(section, target or _program_of(section, request), request)
+    arguments = context.obj or ()
+    main = parse_target(target, arguments) if target is not None else _program_in(section)
+    verbosity = verbosity_of(quiet=quiet, verbose=verbose)
+    if create:
+        _create(section, main, verbosity)
+        return
+    if launch.share is not None:
+        _check_share(section, launch)
+    if dry_run:
+        show_plan(section, as_json=as_json)
+        return
+    if target is None:
+        _expect_program(main, arguments)
+    assert main is not None
+    raise typer.Exit(_run_sweep(section, main, launch, verbosity, as_json=as_json))
 
 
-def _create(section: HpoSection, request: RunRequest) -> int:
+def _create(section: HpoSection, main: Target | Program | None, verbosity: Verbosity) -> None:
     """Create the sweep, and print its id alone: `SWEEP=$(parallel-hpo run sweep.yaml --create)`."""
     from parallel_hpo.cluster.setup import create_sweep
     from parallel_hpo.core.notices import Message
@@ -188,20 +143,11 @@ def _create(section: HpoSection, request: RunRequest) -> int:
         raise UsageError(
             f"--create makes a new sweep, but hpo.sweep_id is {section.sweep_id!r}: leave one out"
         )
-    main = _main_of(section, request)
-    with Terminal(sys.stderr, verbosity=request.display.verbosity) as terminal:
+    with Terminal(sys.stderr, verbosity=verbosity) as terminal:
         if main is not None and names_file(main) and not Path(main.file).is_file():
             terminal(Message(f"{main.file} is not here: every machine needs a copy of it", warning=True))
         path = create_sweep(section, main, observer=terminal)
     print_for_machines(path.sweep_id)
-    return 0
-
-
-def _main_of(section: HpoSection, request: RunRequest) -> Target | Program | None:
-    """Return what runs call: TARGET, else the sweep's program; None without both."""
-    if request.target is not None:
-        return parse_target(request.target, request.arguments)
-    return _program_in(section)
 
 
 def _check_share(section: HpoSection, launch: Launch) -> None:
@@ -215,19 +161,17 @@ def _check_share(section: HpoSection, launch: Launch) -> None:
         )
 
 
-def _program_of(section: HpoSection, request: RunRequest) -> Program:
-    """Return the sweep's own program, which runs without TARGET; UsageError if it has none."""
-    program = _program_in(section)
+def _expect_program(program: Target | Program | None, arguments: Sequence[str]) -> None:
+    """Raise UsageError if the sweep has no program of its own, or there are arguments for a TARGET."""
     if program is None:
         raise UsageError(
             "TARGET is missing: say which function a run calls, as package.module:function or"
             " file.py:function, or name a program in the sweep configuration"
         )
-    if request.arguments:
+    if arguments:
         raise UsageError(
             "arguments after -- belong to a TARGET: put those of the sweep's program into its `command`"
         )
-    return program
 
 
 def _program_in(section: HpoSection) -> Program | None:
@@ -237,7 +181,7 @@ def _program_in(section: HpoSection) -> Program | None:
     return Program(str(sweep.get("program", "")), tuple(str(word) for word in sweep.get("command", ())))
 
 
-def _read_section(request: RunRequest) -> HpoSection:
+def _read_section(config: Path, flags: Mapping[str, str]) -> HpoSection:
     from parallel_hpo.api import kind_names
     from parallel_hpo.config.loader import Sources, inside_worker, load_section, read_document, with_section
 
@@ -245,12 +189,11 @@ def _read_section(request: RunRequest) -> HpoSection:
         raise UsageError(
             "this is a worker of a sweep (PARALLEL_HPO_WORKER is set), which can't start a sweep"
         )
-    document = with_section(read_document(request.config), request.config)
-    sources = Sources(os.environ, request.flags)
-    section = load_section(document, request.config, sources, kinds=kind_names())
+    document = with_section(read_document(config), config)
+    section = load_section(document, config, Sources(os.environ, flags), kinds=kind_names())
     if section is None:
-        raise UsageError(f"{request.config}: hpo.apply is false, so there is nothing to run; set it to true")
-    return section if request.name is None else _with_name(section, request.name, request.launch)
+        raise UsageError(f"{config}: hpo.apply is false, so there is nothing to run; set it to true")
+    return section
 
 
 def _with_name(section: HpoSection, name: str, launch: Launch) -> HpoSection:
@@ -263,26 +206,27 @@ def _with_name(section: HpoSection, name: str, launch: Launch) -> HpoSection:
     return section.model_copy(update={"sweep_configuration": configuration})
 
 
-def _run_sweep(section: HpoSection, target: Target | Program, request: RunRequest) -> int:
+def _run_sweep(
+    section: HpoSection, main: Target | Program, launch: Launch, verbosity: Verbosity, *, as_json: bool
+) -> int:
     from parallel_hpo.api import make_hpo
     from parallel_hpo.api.hpo import varied_parameters
     from parallel_hpo.cluster.shares import perform_share
     from parallel_hpo.display import Terminal
 
-    task = _find_share(section, request.launch)
-    verbosity, varied = request.display.verbosity, varied_parameters(section)
+    task, varied = _find_share(section, launch), varied_parameters(section)
     with LateSignals() as late:
         with Terminal(sys.stderr, verbosity=verbosity, varied=varied) as terminal:
             observer = late.watching(terminal)
             if task is not None:
-                result = perform_share(task, section, target, observer=observer)
+                result = perform_share(task, section, main, observer=observer)
             else:
-                result = make_hpo(section).perform(target, observer=observer, launch=request.launch)
+                result = make_hpo(section).perform(main, observer=observer, launch=launch)
             passed = deadline_has_passed(section.deadline, result.stop_reason)
             terminal.conclude(
-                result, go_on=resume_command(request.words, result.sweep_id, deadline_has_passed=passed)
+                result, go_on=resume_command(sys.argv, result.sweep_id, deadline_has_passed=passed)
             )
-        if request.display.as_json:
+        if as_json:
             print_for_machines(result.to_json())
     return result.exit_code
 

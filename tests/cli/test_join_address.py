@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.cli import join
-from parallel_hpo.cli.run import DisplayFlags
 from parallel_hpo.core.errors import BackendError
 
 
@@ -33,9 +32,8 @@ def test_join_warns_about_plain_http(
 
     monkeypatch.setattr(join, "_read_facts", unreachable)
     environment = {"WANDB_BASE_URL": "http://10.0.0.7:8080", "WANDB_API_KEY": "k" * 40}
-    request = join.JoinRequest(sweep="abc", display=DisplayFlags(False, False, False, False))
     with pytest.raises(BackendError, match="unreachable"):
-        join._find_task(request, environment)
+        join._find_task("abc", None, environment)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert "warning: http://10.0.0.7:8080 is plain HTTP" in said[0]
