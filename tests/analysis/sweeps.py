@@ -1,4 +1,4 @@
-"""Results of sweeps, made up: what the analysis is given."""
+"""Artificial results of sweeps for the analysis."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def keep_summary(folder: Path, run_id: str, summary: Any, *, made: str = "202601
 
 
 def odd_sweep(runs: int = 60) -> SweepResult:
-    """A sweep with all that makes plots stumble: lists, gaps, NaN, one value only, and runs of each end."""
+    """A sweep that is difficult to plot: lists, gaps, NaN, constant values, all outcomes."""
     rng = random.Random(1)
     ends = (*[Outcome.FINISHED] * 6, Outcome.FAILED, Outcome.STOPPED, Outcome.CRASHED, None)
     rows = []

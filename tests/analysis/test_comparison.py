@@ -1,4 +1,4 @@
-"""Sweeps side by side, played on attempts of known times."""
+"""Comparison of sweeps whose attempts have known times."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sweep(
     goal: str = "minimize",
     attempts: Sequence[Attempt] | None = None,
 ) -> ComparedSweep:
-    """A sweep whose runs take an hour each, one after another; None: one that failed."""
+    """A sweep of runs of an hour each, one after another; None: a failed run."""
     rows = [
         row(number, {"x": number}, value, Outcome.FAILED if value is None else Outcome.FINISHED)
         for number, value in enumerate(values)
@@ -39,7 +39,7 @@ def sweep(
 
 
 def reached(*contenders: ComparedSweep, reach: float | None = None) -> list[tuple[str, int] | None]:
-    """Which run reached the value first, and after how many runs."""
+    """Return the first run that reached the value, and the number of runs."""
     standings = compare(contenders, reach).standings
     return [
         None if each.reached is None else (each.reached.run_id, each.reached.cost.runs) for each in standings

@@ -1,4 +1,4 @@
-"""How a sweep's result and its plots show themselves, at a prompt and in a notebook."""
+"""A sweep's result and its plots at a prompt and in a notebook."""
 
 from __future__ import annotations
 

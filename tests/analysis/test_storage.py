@@ -28,7 +28,7 @@ def write(sweep: SweepResult, file: Path, earlier: Path | None = None) -> Path:
 
 @pytest.fixture
 def load() -> Load:
-    """Loads a study of a file, as Optuna does."""
+    """Load a study of a file with Optuna."""
     return lambda file, study="abc": optuna.load_study(study_name=study, storage=storage_in(file))
 
 

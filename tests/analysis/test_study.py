@@ -13,7 +13,7 @@ from tests.analysis.sweeps import odd_sweep, result_of, row
 
 
 def axis(values: list[Any]) -> Any:
-    """Return the distribution of a parameter of which these values were observed."""
+    """Return the distribution of a parameter with these values."""
     study = result_of([row(number, {"x": value}) for number, value in enumerate(values)]).to_study()
     return study.trials[0].distributions["x"]
 

@@ -1,4 +1,4 @@
-"""A supervisor that only records how it is called, and the HPO over it."""
+"""A fake supervisor, and the HPO that calls it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLEAN = Platform({})
 
 
 class FakeSupervisor:
-    """Records how it is called, and returns what it is told."""
+    """Records its calls, and returns a configured result."""
 
     def __init__(self, result: SweepResult = RESULT, during: Callable[[], object] = lambda: None) -> None:
         self.result = result

@@ -1,4 +1,4 @@
-"""On which machines `optimize` runs: this one, unless the section or joblib says others."""
+"""The choice of machines by section and joblib."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SWEEP = {"sweep_configuration": {"method": "random", "parameters": {"lr": {"valu
 
 @dataclass
 class Calls:
-    """What is performed how, noted and not done."""
+    """Records calls instead of performing them."""
 
     supervised: int = 0
     led: list[tuple[Machines, bool]] = field(default_factory=list)
-    """For which machines, and whether by an engine."""
+    """Machines, and whether an engine was chosen."""
 
     def supervise(
         self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
@@ -51,7 +51,7 @@ class Calls:
 
 
 def performed(choice: ClusterChoice | None, **section: object) -> Calls:
-    """What `optimize` does with a section, where that choice is made of it."""
+    """Return the calls of `optimize` with a section and this choice."""
     calls = Calls()
     checked = parse_section({**SWEEP, **section}, origin=lambda key: "c")
     sweeps = WandbSweeps(

@@ -28,7 +28,7 @@ DEADLINE_S: Final = 30.0
 
 
 class Gate:
-    """Holds a sweep up until it is opened."""
+    """Blocks a sweep until it is opened."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
@@ -44,7 +44,7 @@ class Gate:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """A gate that is open at the end, so that no sweep is left behind it."""
+    """A gate that is opened at the end, so that no sweep is left."""
     made = Gate()
     yield made
     made.open()

@@ -13,7 +13,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def command(commands: CommandLine, tmp_path: Path, clean_env: dict[str, str]) -> Command:
-    """The command line, called in a folder of its own; keywords are environment variables."""
+    """Call the command line in a folder of its own; keywords are environment variables."""
 
     def call(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return commands.call(*words, folder=tmp_path, environment=clean_env | variables)

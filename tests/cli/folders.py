@@ -1,4 +1,4 @@
-"""Folders of sweeps, as their supervisors leave them behind."""
+"""Folders of ended sweeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DONE = {"stop_reason": "count reached", "exit_code": 0}
 def leave_sweep(
     folder: Path, values: Sequence[float | None], *, first: int = 0, facts: Mapping[str, Any] = DONE
 ) -> None:
-    """Leave a sweep, or a share of one, whose runs took 2 s each in turn; None: one that failed."""
+    """Write a sweep, or a share, whose runs took 2 s each; None: a failed run."""
     known = {"path": "team/digits/s", "backend": "local", "metric": "loss", "goal": "minimize"}
     with Ledger(folder / "ledger.db") as ledger:
         ledger.record_facts({**known, "count": len(values), **facts})

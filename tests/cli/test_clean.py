@@ -24,7 +24,7 @@ MANY = 20_000
 
 @pytest.fixture
 def kept_and_old(tmp_path: Path) -> tuple[str, str]:
-    """Two finished sweeps that an embedded server has; one has a folder, and so is known."""
+    """Two finished sweeps on an embedded server; one has a folder."""
     stage = SessionSetup(tmp_path)
     kept, _ = performed(stage)
     old, _ = performed(stage, lines=MANY)
@@ -67,7 +67,7 @@ def test_status_ignores_an_unreadable_database(tmp_path: Path, command: Command)
 def cleaned(
     capsys: pytest.CaptureFixture[str], directory: Path, wanted: CleanSelection
 ) -> list[dict[str, Any]]:
-    """Have it removed, and return what was said of each."""
+    """Remove it, and return the JSON of each."""
     perform_clean(directory, wanted, yes=True, as_json=True)
     answer: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     return answer

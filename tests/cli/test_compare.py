@@ -1,4 +1,4 @@
-"""`parallel-hpo compare`, of what supervisors have left behind."""
+"""`parallel-hpo compare` with folders of ended sweeps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def sweeps(tmp_path: Path) -> Path:
-    """Two sweeps with one metric, the second in shares; one with another; and one that is no sweep."""
+    """Two sweeps with one metric, the second in shares; one with another; and another folder."""
     leave_sweep(tmp_path / "fast", [0.5, 0.25, None])
     leave_sweep(tmp_path / "slow" / "share-1-of-2", [0.75, 0.5], facts=DONE | {"name": "by two"})
     leave_sweep(tmp_path / "slow" / "share-2-of-2", [None, 0.375], first=2)

@@ -1,4 +1,4 @@
-"""A shell's Tab, asked as the shell's own script asks."""
+"""Completion, called as by the shell's script."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def completed(command: Command, directory: Path, words: str, shell: str) -> str:
-    """Return what the command proposes for the last of some words."""
+    """Return the completions of the last word."""
     variables = {
         "_PARALLEL_HPO_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": words,

@@ -1,4 +1,4 @@
-"""Each kind of bad configuration gets a clear line that names file and key path, and starts nothing."""
+"""Errors of configurations: one line with file and key path."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_inside_a_worker_no_sweep_is_started(tmp_path: Path, command: Command) -
     ids=" ".join,
 )
 def test_an_empty_sweep_id_is_refused(words: list[str], tmp_path: Path, command: Command) -> None:
-    """Above all, it begins none: `--resume "$SWEEP"` is no new sweep."""
+    """`--resume "$SWEEP"` must not start a new sweep."""
     written(tmp_path, section(count=1, directory="made"))
     (tmp_path / "train.py").write_text("def main(): open('called', 'w')")
     done = command(*words, *(["--format", "csv"] if "export" in words else []))

@@ -1,4 +1,4 @@
-"""`parallel-hpo export`, of what a supervisor has left behind, where no server has anything of it."""
+"""`parallel-hpo export` of an ended sweep's folder, without a server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def export(command: Command, tmp_path: Path) -> Command:
-    """Export the sweep `one` as a format; what is written lies in the folder `out`."""
+    """Export the sweep `one` into the folder `out`."""
     leave_sweep(tmp_path / "one", [0.5, None])
     keep_summary(tmp_path / "one", "one-0", {"acc": float("nan")})
     (tmp_path / "out").mkdir()

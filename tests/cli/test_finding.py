@@ -1,4 +1,4 @@
-"""Where commands find a sweep: its folder, the directory's server database, or the server that is named."""
+"""Where commands find a sweep: its folder, the database, or a server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONFIGURATION = {"name": "digits", "metric": {"name": "loss", "goal": "maximize"
 
 @dataclass
 class ToldPool:
-    """A pool that has these events."""
+    """A pool with these events."""
 
     pool: NewPool
     happened: list[PoolEvent]
@@ -50,7 +50,7 @@ class ToldPool:
 
 @pytest.fixture
 def performed(tmp_path: Path) -> tuple[Path, str]:
-    """A directory whose server has a sweep that a machine performed one run of, and still holds."""
+    """A directory whose server has a pool with one performed run and a living machine."""
     with closing(SessionSetup(tmp_path)) as stage:
         sweep = stage.sweep(grid(6))
         wanted = new_pool(sweep, backend="local", configuration=CONFIGURATION)

@@ -1,4 +1,4 @@
-"""`parallel-hpo join` warns where its key would cross the network in clear."""
+"""`parallel-hpo join` warns before it sends its key in clear."""
 
 from __future__ import annotations
 

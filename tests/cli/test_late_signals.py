@@ -1,4 +1,4 @@
-"""A signal that comes when the sweep is over, up to the very end of the process."""
+"""Signals after the sweep's end."""
 
 from __future__ import annotations
 

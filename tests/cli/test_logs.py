@@ -1,4 +1,4 @@
-"""`parallel-hpo logs` of a sweep on many machines: what is here is printed, and where the rest is."""
+"""`parallel-hpo logs` of a sweep on many machines."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_local_logs_of_machines_are_printed_and_others_named(
 
 
 def joined_machine(directory: Path) -> Path:
-    """Make the folder of a machine that has joined, one worker of which has printed something."""
+    """Create the folder of a joined machine with a worker's log."""
     machine = directory / "abc" / "machine-gpu1-1"
     (machine / "worker-0").mkdir(parents=True)
     (machine / "worker-0" / "output.log").write_text("one\n")

@@ -1,4 +1,4 @@
-"""What a newer version wrote is refused in words by every command that opens it, and stays as it was."""
+"""Data of a newer version is refused by every command, and not changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN: Final = ("run", "config.json", "train.py:main", "--backend", "local", "--di
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with something to run, in which a sweep was performed."""
+    """A folder with a script and a performed sweep."""
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / "train.py").write_text("def main():\n    pass\n")
     made(tmp_path)
@@ -35,7 +35,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def make_newer(path: Path, statement: str) -> bytes:
-    """Change a database as a version to come would leave it; return what the file holds then."""
+    """Change a database as by a future version; return the file's content."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(statement)
     return path.read_bytes()

@@ -1,4 +1,4 @@
-"""`parallel-hpo open`, as a real process: beside a sweep that runs, and long after one."""
+"""`parallel-hpo open`, as a real process: during a sweep and after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HTML = {"Accept": "text/html"}
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> str:
-    """A sweep that was performed here."""
+    """A performed sweep."""
     stage = SessionSetup(tmp_path)
     sweep = stage.sweep(grid(2))
     stage.perform(sweep, stage.agent(sweep))
@@ -48,7 +48,7 @@ def record(folder: Path, sweep: str, url: str, backend: str = "local") -> None:
 def opened(
     commands: CommandLine, folder: Path, environment: dict[str, str], *words: str
 ) -> Iterator[Started]:
-    """The command, which stays until a signal."""
+    """The command, which runs until a signal."""
     named = ("open", *words, "--directory", str(folder))
     process = commands.start(*named, folder=folder, environment=environment)
     try:

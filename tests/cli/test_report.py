@@ -1,4 +1,4 @@
-"""`parallel-hpo report`: of a sweep that a server has, and of one of which only the folder is here."""
+"""`parallel-hpo report` of a sweep on a server, and of one with a folder only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ parameters:
 
 
 def data_of(file: Path) -> Any:
-    """Return what a report's script reads."""
+    """Return the data in a report."""
     found = re.search(
         r'<script type="application/json" id="data">(.*?)</script>', file.read_text(), re.DOTALL
     )
@@ -67,7 +67,7 @@ def test_report_writes_one_file_and_prints_its_path(tmp_path: Path, command: Com
 
 
 def wandb_sweep(folder: Path) -> None:
-    """Leave the folder of a sweep on W&B's server behind."""
+    """Create the folder of a sweep on W&B's server."""
     finished = AttemptEnd(outcome=Outcome.FINISHED, value=0.5, duration_s=2.0)
     with Ledger(folder / "ledger.db") as ledger:
         ledger.record_facts(

@@ -23,7 +23,7 @@ DEFAULT_BASE_URL = FORGE if KNOWS_FORGE else CLOUD
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
-    """The environment of a user who has never logged in, and is in a project's folder."""
+    """The environment of a user without a login, in a project's folder."""
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
     return {"HOME": str(tmp_path)}

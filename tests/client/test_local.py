@@ -1,4 +1,4 @@
-"""The embedded server as the supervisor meets it: a real process, really killed."""
+"""The embedded server as the session uses it: a real process, really killed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ signal.pause()
 
 @pytest.fixture(scope="module")
 def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
-    """What calls the wandb client in a child of its own."""
+    """Call the wandb client in a child process."""
     home = tmp_path_factory.mktemp("home")
     environment = marked({"HOME": str(home), "WANDB_DIR": str(home)})
     with opened_pool(environment, command=COMMAND) as pool:
@@ -68,7 +68,7 @@ def run_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCall]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the server that all tests share who do nothing to it; each has a sweep of its own there."""
+    """Folder of the server that is shared by tests, each with its own sweep."""
     return tmp_path_factory.mktemp("shared")
 
 
@@ -115,7 +115,7 @@ def server_of(process: psutil.Process, folder: Path) -> psutil.Process:
 
 
 def ask(environment: Mapping[str, str], query: str, variables: Mapping[str, Any]) -> Any:
-    """Ask the server as a worker's client does that has these variables."""
+    """Send a request as a worker's client with these variables."""
     token = b64encode(f"api:{environment['WANDB_API_KEY']}".encode()).decode()
     request = urllib.request.Request(
         environment["WANDB_BASE_URL"] + "/graphql",

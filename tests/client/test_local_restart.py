@@ -1,4 +1,4 @@
-"""An embedded server that can't come back: it is given up with a clear error, and not started for ever."""
+"""An embedded server that can't be restarted."""
 
 from __future__ import annotations
 

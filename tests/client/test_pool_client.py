@@ -1,4 +1,4 @@
-"""A pool on a real server, as a machine and a head ask it."""
+"""Requests of a machine and a coordinator to a pool on a real server."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def url(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iter
 
 @pytest.fixture
 def sweep() -> str:
-    """A sweep of which no other test knows."""
+    """A sweep of this test only."""
     return uuid4().hex[:8]
 
 
 def client_of(url: str, sweep: str) -> PoolClient:
-    """A head's, with the sweep's own key; the pool is made."""
+    """The coordinator's client, with the sweep's own key and a new pool."""
     client = PoolClient(url, worker_key(KEY, SUPERVISOR, sweep), sweep)
     client.create(new_pool(sweep))
     return client

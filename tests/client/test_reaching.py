@@ -1,4 +1,4 @@
-"""Certificates and proxies of the environment, as the check of a W&B server heeds them."""
+"""Certificates and proxies in the environment, in the check of a W&B server."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Welcoming(BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
-    """A server, or proxy, that lets everyone in who has a key."""
+    """A server or proxy that accepts any key."""
     with answering_in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Welcoming)) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a key and a certificate of 127.0.0.1 that nobody else has signed."""
+    """A file with a key and a self-signed certificate of 127.0.0.1."""
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed (Debian: apt-get install openssl)")
     folder = tmp_path_factory.mktemp("tls")
@@ -65,7 +65,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(commands: CommandLine, tmp_path: Path) -> StopRequest:
-    """Return what is said of the server at a URL by a process with these variables and a key."""
+    """Return the problem of the server at a URL, in a process with these variables and a key."""
     (tmp_path / "ask.py").write_text(ASK)
     clean = {name: value for name, value in os.environ.items() if not any(w in name.upper() for w in HEEDED)}
 

@@ -24,7 +24,7 @@ def written(records: list[bytes]) -> bytes:
 
 
 def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Read what LevelDB's documentation of its log says, and check what it promises."""
+    """Read records as documented by LevelDB, and check them."""
     at = len(HEADER)
     while at < len(data):
         left = BLOCK - at % BLOCK

@@ -1,4 +1,4 @@
-"""The backend for a W&B server, before a real local server of HTTP that gives one answer to everything."""
+"""The backend for W&B's server, with a local HTTP server that gives one answer."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Answering(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 CHECK = "parallel_hpo.client.calls:connection_problem"
 
 
 class CallsSent:
-    """Runs no call but the check, in this process; keeps what was asked and gives one answer."""
+    """Runs only the check, in this process; records calls and gives one answer."""
 
     def __init__(self, answer: object = OPENED, error: str = "") -> None:
         self.answer = answer
@@ -83,7 +83,7 @@ def answering(status: int, body: bytes = b"") -> Iterator[Server]:
 
 @contextmanager
 def speaking(words: bytes) -> Iterator[str]:
-    """The address of a server that speaks something other than HTTP."""
+    """The address of a server without HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

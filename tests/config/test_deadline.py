@@ -1,4 +1,4 @@
-"""What a deadline may be, and which moment it means."""
+"""Deadlines: allowed values and their moments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a sweep configuration differs from the one that a sweep was created with."""
+"""Changes of a sweep configuration since its creation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep configuration may say, and what is inferred."""
+"""Valid sweep configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a sweep configuration, in the words that a user reads."""
+"""Error messages of invalid sweep configurations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver for tests: fake_nvml.c and fake_cuda.c, compiled to what nvidia-ml-py and CUDA's users load."""
+"""A driver for tests: fake_nvml.c and fake_cuda.c, compiled to libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHY_NO_COMPILER: Final = "no C compiler is installed, or this is not Linux (Debi
 
 
 def build_driver(folder: Path) -> dict[str, str]:
-    """Return the variables with which a process finds the driver, which is made in `folder`."""
+    """Build the driver in `folder`; return the variables by which a process finds it."""
     assert COMPILER is not None
     for source, library in LIBRARIES.items():
         words = ("-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", str(folder / library))

@@ -1,4 +1,4 @@
-"""A driver with eight devices: 2 is partitioned by MIG, on 6 a stranger computes."""
+"""A driver with eight devices: 2 is partitioned by MIG, 6 is used by another user."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from parallel_hpo.devices.library import Device, DeviceLibrary, DeviceProcess, MaskVariable, Usage
 
 STRANGER: Final = 4194305
-"""A process id beyond what Linux ever gives."""
+"""A process id above Linux's maximum."""
 UUIDS: Final = tuple(
     f"GPU-{number}{letter}000000-0000-0000-0000-000000000000" for number, letter in enumerate("abcdefab")
 )
@@ -30,7 +30,7 @@ def used_by(*pids: int, mb: float | None = 1000.0) -> Usage:
 
 @dataclass
 class FakeLibrary:
-    """Answers as the driver would; what is in `usages` and `errors` may be changed meanwhile."""
+    """A fake driver; tests may change `usages` and `errors`."""
 
     devices: tuple[Device, ...] = DEVICES
     usages: dict[str, Usage | None] = field(default_factory=lambda: {UUIDS[6]: used_by(STRANGER)})
@@ -59,5 +59,5 @@ class FakeLibrary:
 
 
 def as_library(fake: FakeLibrary) -> DeviceLibrary:
-    """Return the fake as what it stands for; mypy compares the two."""
+    """Return the fake as a library; mypy checks the interface."""
     return fake

@@ -1,4 +1,4 @@
-"""AMD's driver as its files tell of it: two processors, three devices, of which one is not ours."""
+"""AMD's driver by its files: two processors and three devices, one of them hidden."""
 
 from __future__ import annotations
 

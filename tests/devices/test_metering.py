@@ -1,4 +1,4 @@
-"""Whose energy and whose device hours, by counters that are read now and then."""
+"""Energy and device hours of attempts, by counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver's real library, as far as a machine without one shows it, and that the fake is like it."""
+"""The driver's real library without a device, and the fake's interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many workers share a device by its memory, and what is measured of them."""
+"""The number of workers that share a device by its memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def seen(used_mb: float, room_mb: float = ROOM_MB) -> DeviceMemorySeen:
 
 
 def measured(*used_mb: float) -> Occupancy:
-    """A device on which the first runs are over."""
+    """A device whose first runs have ended."""
     occupancy = Occupancy(most=99)
     for each in used_mb:
         occupancy = occupancy.seen("3", seen(each))

@@ -1,4 +1,4 @@
-"""Which devices their owners have, who is seen on them, and who sits at the machine."""
+"""Detection of other users of devices and of the machine."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ print([is_stranger(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))
 
 
 def test_only_other_processes_belong_to_other_users() -> None:
-    """As seen by a child of this process: itself, its parent, and its parent's other child."""
+    """In a child of this process: itself, its parent, and its parent's other child."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         command = [sys.executable, "-c", LOOK, str(other.pid)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -84,7 +84,7 @@ def test_a_process_of_another_user_claims_its_device() -> None:
 
 
 def test_unknown_processes_are_ignored() -> None:
-    """Within a container the driver knows processes by their numbers outside, ours among them."""
+    """Within a container the driver uses ids of another pid namespace."""
     unknown = 4194305
     pids = {"0": [unknown], "1": []}
     seen = owners(pids)
@@ -127,7 +127,7 @@ AT_SEAT: Final[dict[str, str]] = {
 
 
 def logind(*sessions: Mapping[str, str]) -> Callable[..., str | None]:
-    """Return what answers as `loginctl` does."""
+    """Return a fake `loginctl`."""
 
     def ask(*words: str) -> str | None:
         if words[0] == "list-sessions":

@@ -12,7 +12,7 @@ from tests.results import RESULT
 
 
 class Notebook:
-    """Notes what is published, as IPython's `publish_display_data` would take it."""
+    """Records what is published, with the signature of `publish_display_data`."""
 
     def __init__(self) -> None:
         self.published: list[tuple[dict[str, str], str, bool]] = []

@@ -30,7 +30,7 @@ OPENED: Final = SweepOpened(
 
 
 class Tags(HTMLParser):
-    """Notes the tags of a page, and whether each is closed in its turn."""
+    """Records the tags of a page, and checks that they are nested."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ def line(text: str) -> OutputLine:
 
 
 class Blocked(io.StringIO):
-    """A terminal that takes nothing until it is let go."""
+    """A terminal that accepts nothing until it is released."""
 
     def __init__(self) -> None:
         super().__init__()

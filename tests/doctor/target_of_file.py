@@ -1,4 +1,4 @@
-"""What the doctor says of `main` in a file, as JSON: `python target_of_file.py FILE SECTION`, in a fork."""
+"""Prints the findings on a file's `main` as JSON: `python target_of_file.py FILE SECTION`, in a fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor on many machines, each a folder of this one whose examination is a real process."""
+"""The doctor on many machines, each a folder here with a real process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.processes.heading import FolderEngine
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[FolderEngine]:
-    """Machines gpu1 and gpu2; on gpu2 nothing can be started."""
+    """Machines gpu1 and gpu2; no process can be started on gpu2."""
     for name in ("gpu1", "gpu2"):
         (tmp_path / "machines" / name).mkdir(parents=True)
     (tmp_path / "machines" / "gpu2" / "broken").touch()

@@ -1,4 +1,4 @@
-"""The line in which a machine's findings come back through an engine."""
+"""The line with a machine's findings in an engine's output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor on the way to a server, and on its clock."""
+"""The doctor's checks of a server's address and clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 def on_the_head(clock: Callable[[], float]) -> list[Finding]:
-    """What is said where a head listens, by a machine with this clock."""
+    """Return the findings on a listening coordinator, with this clock."""
     with meeting_places(BackendChoice.LOCAL, {}, HOST) as (head,):
         return list(examine_reach(head, clock=clock))
 

@@ -1,4 +1,4 @@
-"""The doctor on wandb's client, the machine, and targets."""
+"""The doctor's checks of wandb's client, the machine and targets."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ Examine = Callable[..., Finding]
 
 @pytest.fixture
 def on_target(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Examine:
-    """Returns what is said of `main` in a file with a source, in a process that has imported the doctor."""
+    """Returns the findings on a file's `main`."""
 
     def examined(source: str, **keys: Any) -> Finding:
         (tmp_path / "train.py").write_text(source)

@@ -1,4 +1,4 @@
-"""What servers say of a sweep, from their databases: here, and where it was uploaded to."""
+"""Comparison of a sweep in two servers' databases, before and after an upload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 REWRITTEN: Final = ("config.yaml", "wandb-summary.json", "output.log")
-"""Files that `wandb sync` writes anew, from the same values and lines."""
+"""Files that `wandb sync` writes again, from the same values and lines."""
 KEPT: Final = (
     "name",
     "state",
@@ -29,10 +29,10 @@ HISTORY, EVENTS, CONSOLE = range(3)
 
 
 class Said:
-    """What one server says of a sweep."""
+    """A sweep in one server's database."""
 
     def __init__(self, folder: Path, sweep_id: str) -> None:
-        """`folder` is that of its database and of its files."""
+        """`folder` contains its database and its files."""
         self._files = folder / "server-files"
         self.sweep_id = sweep_id
         with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as self._database:
@@ -111,12 +111,12 @@ def _loaded(value: Any) -> Any:
 
 
 def _without_runtime(event: dict[str, Any]) -> dict[str, Any]:
-    """Return an event without its runtime: that is counted from the run's first attempt."""
+    """Return an event without its runtime, which counts from the run's first attempt."""
     return {name: value for name, value in event.items() if name != "_runtime"}
 
 
 def _untimed(line: str) -> str:
-    """Return a line of the console without its time, which is that of its sending."""
+    """Return a console line without its time, that of sending."""
     kind = "ERROR " if line.startswith("ERROR ") else ""
     return kind + line.removeprefix("ERROR ").partition(" ")[2]
 

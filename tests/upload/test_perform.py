@@ -1,4 +1,4 @@
-"""An upload and a client that answers as it is told to, and notes what it is asked."""
+"""An upload with a fake client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": WHOLE, "r2": W
 
 
 class Told(Client):
-    """Finds this at one look after the other, and can't send some runs."""
+    """Returns one state after the other, and can't send some runs."""
 
     def __init__(self, looks: list[UploadedState], why_not: dict[str, str]) -> None:
         self.credentials = Credentials("http://target", "the test")

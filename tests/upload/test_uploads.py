@@ -1,4 +1,4 @@
-"""Uploads of sweeps that a test has made up: cut short, in the way of others, or not to be had."""
+"""Uploads of artificial sweeps: interrupted, concurrent, impossible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.upload.uploads import MARK, Uploads
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Server]:
-    """The server to which all is brought."""
+    """The destination server."""
     folder = tmp_path_factory.mktemp("target")
     with (
         clean_env_in(folder / "home") as environment,
@@ -41,7 +41,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> I
 
 @dataclass
 class Elsewhere:
-    """A sweep on a server that runs, cut short; what a client tells of its runs, the stage is told."""
+    """An interrupted sweep on a running server."""
 
     stage: SessionSetup
     uploads: Uploads
@@ -52,7 +52,7 @@ class Elsewhere:
         return {name: run["state"] for name, run in self.there.runs.items()}
 
     def upload(self, *words: str, code: int) -> Any:
-        """Upload, and keep what the other server says then."""
+        """Upload, and keep the destination's state."""
         command = self.uploads.start("--json", "--project", "cut", *words)
         stdout, stderr = command.communicate(DEADLINE_S)
         assert command.wait() == code, stderr
@@ -63,7 +63,7 @@ class Elsewhere:
 
 @pytest.fixture
 def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator[Elsewhere]:
-    """A sweep that Hyperband judged, and of which a run is not over."""
+    """A sweep with Hyperband and an active run."""
     stage = SessionSetup(tmp_path, clock=Clock(time.time()))
     judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
     sweep = stage.sweep(grid(4, early_terminate=judging, description="mine"))
@@ -80,7 +80,7 @@ def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator
 
 
 def told(now: float, *, loss: float) -> Chunk:
-    """Return what a run logs in three steps, and what is known of its machine."""
+    """Return a run's history of three steps, and its machine's facts."""
     lines = [{"_step": step, "_timestamp": now + step, "_runtime": step, "loss": loss} for step in range(3)]
     event = {"_wandb": True, "_timestamp": now + 1.25, "_runtime": 1.25, "system.cpu": 12.5}
     batches = (
@@ -122,7 +122,7 @@ def stage(tmp_path: Path) -> Iterator[SessionSetup]:
 
 
 def ended(stage: SessionSetup, sweep: str, name: str, *, began: float = 0.0) -> None:
-    """Have a run be performed."""
+    """Perform a run."""
     stage.start(sweep, name)
     stage.stream(name, told(stage.clock.now + began, loss=1.0))
     stage.stream(name, Chunk(exitcode=0))
@@ -165,7 +165,7 @@ def test_runs_that_cannot_be_uploaded_are_named(
 
 
 def log(web: Web, run: str, content: bytes) -> None:
-    """Have a run log a version with this content, as the client does."""
+    """Log a version with this content, as the client does."""
     entry = Entry("a.txt", md5(content), len(content), None)
     artifact = created(web, "model", digest_of([entry]), runName=run)
     send_file_of_artifact(web, artifact, content)

@@ -16,17 +16,17 @@ from tests.spares import FORK_SERVER
 from tests.upload.likeness import Said, number_in
 
 PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
-"""The script that a user calls: what it will start stands ready, which a module's call does without."""
+"""The user's script, started in a prepared process."""
 MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
 @dataclass
 class Uploads:
-    """A sweep, and a server to which it is brought."""
+    """A sweep, and the destination server."""
 
     commands: CommandLine
     directory: Path
-    """Where the sweep's own server keeps its data."""
+    """Folder of the sweep's own server."""
     sweep_id: str
     target: Server
 
@@ -41,7 +41,7 @@ class Uploads:
         )
 
     def call(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> str:
-        """Upload, and return what is said on stdout, or on stderr where another code than 0 is expected."""
+        """Upload, and return stdout, or stderr if another code than 0 is expected."""
         command = self.start(*words, env=env)
         stdout, stderr = command.communicate(DEADLINE_S)
         assert command.wait() == code, stderr + stdout

@@ -16,7 +16,7 @@ from parallel_hpo.worker.tree import NAME, WandbCores
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Something that goes by the client's process's name and does nothing."""
+    """A program with the name of the client's process, which does nothing."""
     sleep = shutil.which("sleep")
     assert sleep is not None
     return Path(shutil.copy(sleep, tmp_path / NAME))
@@ -24,7 +24,7 @@ def program(tmp_path: Path) -> Path:
 
 @contextmanager
 def killed(program: Path) -> Iterator[None]:
-    """Yield one that was killed and that nobody has waited for."""
+    """Yield a killed process that was not reaped."""
     with subprocess.Popen([str(program), "60"]) as process:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -1,4 +1,4 @@
-"""How a child ends: what its parent made is the parent's to remove."""
+"""How a child process ends: files of its parent stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's parameters on their way through the file that the agent keeps for `wandb.init`."""
+"""A run's parameters in the file that the agent writes for `wandb.init`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], fou
 
 
 def warning_after(preload: str, folder: Path, command: tuple[str, ...] = BARE) -> str:
-    """Return what a pool warns of that preloads this module of the folder."""
+    """Return the warning of a pool that preloads this module of the folder."""
     pool = ChildPool(
         environment={**os.environ, MARK: "test", "PYTHONPATH": str(ROOT)},
         fresh=False,

@@ -1,4 +1,4 @@
-"""What a worker's process has loaded, and shares with its siblings, before any code of the user's."""
+"""The modules of a worker's process before any user code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ print(json.dumps({
 }))
 """
 OURS_ONLY: Final = {"typer", "rich", "sqlalchemy", "starlette", "optuna", "alembic", "graphql", "joblib"}
-"""Libraries of other rooms that wandb does not import itself."""
+"""Libraries of other packages that wandb does not import itself."""
 
 
 def prepared(env: dict[str, str]) -> Any:

@@ -1,4 +1,4 @@
-"""What a script's `main` finds of its script, in a process that has never run it."""
+"""A script's definitions in a process that has not run the script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Worker = Callable[[PickledMain], Any]
 
 
 class Travelled:
-    """A script's `main` that can be called in other processes."""
+    """A pickled `main` of a script, called in other processes."""
 
     def __init__(self, source: str, stack: ExitStack, worker: Worker, **facts: Any) -> None:
         self._worker = worker
@@ -62,7 +62,7 @@ def worker(commands: CommandLine, tmp_path: Path) -> Worker:
 
 @pytest.fixture
 def travel(worker: Worker) -> Iterator[Travel]:
-    """Run a script and have its `main` travel."""
+    """Run a script and pickle its `main`."""
     with ExitStack() as stack:
         yield lambda source, **facts: Travelled(source, stack, worker, **facts)
 

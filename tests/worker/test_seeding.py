@@ -1,4 +1,4 @@
-"""What a run begins with: streams of random numbers, by its own seed where it has one."""
+"""Random numbers of runs, with and without a seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from parallel_hpo.worker.agent import (
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Path]:
-    """A run's parameters, which it finds by its environment; what is changed of this process is put back."""
+    """The file of a run's parameters; this process is restored."""
     made, state, arrays = tmp_path / "config-r.yaml", random.getstate(), numpy.random.get_state()
     write_parameters(made, {"lr": 0.1})
     os.environ["WANDB_SWEEP_PARAM_PATH"] = str(made)

@@ -1,4 +1,4 @@
-"""Targets are loaded in a process of their own each, as in a worker: loading changes `sys`."""
+"""Loading of targets, each in its own process, since it changes `sys`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Pack = Callable[[Callable[..., object]], PickledMain]
 
 @pytest.fixture
 def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> StopRequest:
-    """Load a target beside a `train.py` of that source; return why it is unfit, or what it returns."""
+    """Load a target beside a `train.py` with this source; return its problem or its value."""
 
     def call(source: str, *target: str, fit: bool = True) -> Any:
         (tmp_path / "train.py").write_text(source)
@@ -53,7 +53,7 @@ def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Sto
 
 @pytest.fixture
 def pack() -> Iterator[Pack]:
-    """Pack a function; what loading it makes of this process is put back."""
+    """Pickle a function; this process is restored."""
     script, argv = sys.modules["__main__"], sys.argv
     with ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""Whose a server is, asked of real servers of HTTP."""
+"""Recognition of parallel_hpo servers, with real HTTP servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parallel_hpo.client.server_client import OUR_NAME, is_ours
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    """Serve one answer to everything; yield the address."""
+    """Serve one answer; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -26,7 +26,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

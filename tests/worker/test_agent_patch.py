@@ -13,12 +13,12 @@ from parallel_hpo.worker.agent_patch import FAILED_BEATS, IDLE_BEATS_S, STOCK_BE
 
 DEADLINE_S: Final = 10.0
 SOON_S: Final = 0.1
-"""So long is looked for a beat that must not come."""
+"""Time to wait for a heartbeat that must not come, in seconds."""
 
 
 @dataclass
 class FakeAgent:
-    """The insides of an agent that the pace looks at."""
+    """The agent's internals that the timer uses."""
 
     _count: int | None = None
     _run_status: dict[str, str] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class FakeAgent:
 
 
 class Beating:
-    """An agent's heartbeat thread as it asks how long to sleep."""
+    """An agent's heartbeat thread, as it reads how long to sleep."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pace = HeartbeatTimer()
@@ -43,7 +43,7 @@ def beating() -> Iterator[Beating]:
 
 
 def comes_soon(beat: Future[float]) -> bool:
-    """Whether a beat comes within a moment in which it must not."""
+    """Return whether a heartbeat comes soon."""
     came = threading.Event()
     beat.add_done_callback(lambda _: came.set())
     return came.wait(SOON_S)

@@ -12,7 +12,7 @@ from parallel_hpo.worker.progress import ProgressTracker
 
 
 class Logging:
-    """A run as far as a progress looks at it: wandb's own is watched in `tests/processes`."""
+    """A fake run; wandb's own is tested in `tests/processes`."""
 
     def __init__(self, **config: Any) -> None:
         self.config = config
@@ -25,7 +25,7 @@ class Logging:
 
 
 class RunTable:
-    """A progress that tells at once."""
+    """A tracker that reports at once."""
 
     def __init__(self) -> None:
         self.told: queue.Queue[Progress] = queue.Queue()
