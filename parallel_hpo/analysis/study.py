@@ -99,7 +99,7 @@ def _is_drawable(value: float) -> bool:
         return False  # an integer may have any length
 
 
-Course = Mapping[int, float]
+MetricHistory = Mapping[int, float]
 """A run's values of the sweep's metric by step."""
 
 
@@ -139,13 +139,13 @@ def create_study(sweep: AnalysedSweep, storage: BaseStorage | None) -> optuna.St
 
 
 def trials_of(
-    sweep: AnalysedSweep, course_of: Callable[[str], Course] = lambda run_id: {}
+    sweep: AnalysedSweep, history_of: Callable[[str], MetricHistory] = lambda run_id: {}
 ) -> Iterator[FrozenTrial]:
-    """Yield the trial of each run; `course_of` returns the intermediate values by run id."""
+    """Yield the trial of each run; `history_of` returns the intermediate values by run id."""
     points = [dict(dotted(run.parameters)) for run in sweep.runs]
     axes = axes_of(points)
     for number, run in enumerate(sweep.runs):
-        yield _trial(number, run, points[number], axes, course_of(run.run_id))
+        yield _trial(number, run, points[number], axes, history_of(run.run_id))
 
 
 def import_optuna() -> Any:
@@ -157,7 +157,7 @@ def import_optuna() -> Any:
 
 
 def _trial(
-    number: int, run: RunSummary, point: Mapping[str, Any], axes: Mapping[str, Axis], course: Course
+    number: int, run: RunSummary, point: Mapping[str, Any], axes: Mapping[str, Axis], history: MetricHistory
 ) -> FrozenTrial:
     import optuna
 
@@ -175,7 +175,7 @@ def _trial(
         distributions={name: axes[name].distribution for name in point},
         user_attrs={name: getattr(run, name) for name in known},
         system_attrs={},
-        intermediate_values=dict(course),
+        intermediate_values=dict(history),
     )
 
 
@@ -209,7 +209,11 @@ _SQLITE: Final = b"SQLite format 3\0"
 
 
 def write_storage(
-    sweep: AnalysedSweep, file: Path, course_of: Callable[[str], Course], *, earlier: Path | None = None
+    sweep: AnalysedSweep,
+    file: Path,
+    history_of: Callable[[str], MetricHistory],
+    *,
+    earlier: Path | None = None,
 ) -> None:
     """Write a new file with the sweep's study, and with the other studies of the storage `earlier`.
 
@@ -220,7 +224,7 @@ def write_storage(
     storage = _journal(file)
     if earlier is not None:
         _copy_others(earlier, sweep.sweep_id, storage)
-    create_study(sweep, storage).add_trials(trials_of(sweep, course_of))
+    create_study(sweep, storage).add_trials(trials_of(sweep, history_of))
 
 
 def _journal(file: Path) -> BaseStorage:

@@ -151,7 +151,7 @@ def _ask(
     from parallel_hpo.cluster.session import section_of_nodes
     from parallel_hpo.cluster.setup import host_by_route
     from parallel_hpo.config.tables import Machines
-    from parallel_hpo.doctor.client import meeting_places
+    from parallel_hpo.doctor.client import servers_to_reach
     from parallel_hpo.doctor.examine import examine_machines
     from parallel_hpo.doctor.findings import MachineCheck
     from parallel_hpo.pickling.payload import to_text
@@ -161,7 +161,7 @@ def _ask(
     count = (section.machines or Machines()).count
     host = engine.own_address() or host_by_route()
     try:
-        with meeting_places(section.backend, environment, host) as servers:
+        with servers_to_reach(section.backend, environment, host) as servers:
             question = MachineCheck(
                 name="",
                 versions=versions_here(),

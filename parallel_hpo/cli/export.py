@@ -33,7 +33,7 @@ from parallel_hpo.core.values import dotted, strict
 
 if TYPE_CHECKING:
     from parallel_hpo.analysis.result import SweepResult
-    from parallel_hpo.analysis.study import Course
+    from parallel_hpo.analysis.study import MetricHistory
     from parallel_hpo.records.folders import KnownSweep
     from parallel_hpo.records.ledger_views import Attempt, PerformedRuns
     from parallel_hpo.records.reader import RunRow
@@ -170,7 +170,7 @@ def _write_storage(directory: Path, result: SweepResult, output: Path) -> None:
         write_storage(result, draft, lambda run_id: histories.get(run_id, {}), earlier=earlier)
 
 
-def _histories(directory: Path, result: SweepResult) -> Mapping[str, Course]:
+def _histories(directory: Path, result: SweepResult) -> Mapping[str, MetricHistory]:
     """Return each run's history of the metric, if the embedded server here has it."""
     from parallel_hpo.server import local  # SQLAlchemy takes 0.2 s to import
     from parallel_hpo.server.pages.report import courses

@@ -119,10 +119,10 @@ GAP: Final = 1
 """Cells between two columns."""
 
 
-def show_table(rows: list[dict[str, Any]], *, missed_least: Sequence[str] = ()) -> None:
+def show_table(rows: list[dict[str, Any]], *, dropped_first: Sequence[str] = ()) -> None:
     """Print rows of the same keys as a table on stdout, without its empty columns.
 
-    A row is one line. Without `missed_least` the table is as wide as needed. With it, a table that is too
+    A row is one line. Without `dropped_first` the table is as wide as needed. With it, a table that is too
     wide for the terminal loses these columns, in this order, and stderr names them.
     """
     from rich.console import Console
@@ -131,8 +131,8 @@ def show_table(rows: list[dict[str, Any]], *, missed_least: Sequence[str] = ()) 
 
     names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
     cells = {name: [_cell(row[name]) for row in rows] for name in names}
-    width = _terminal_width() if missed_least else UNLIMITED_WIDTH
-    left_out = _columns_to_leave_out(cells, missed_least, width)
+    width = _terminal_width() if dropped_first else UNLIMITED_WIDTH
+    left_out = _columns_to_leave_out(cells, dropped_first, width)
     shown = {name: column for name, column in cells.items() if name not in left_out}
     headings = (Column(Text(visible_on_one_line(name)), no_wrap=True) for name in shown)
     table = Table(*headings, box=None, pad_edge=False)
@@ -145,14 +145,14 @@ def show_table(rows: list[dict[str, Any]], *, missed_least: Sequence[str] = ()) 
 
 
 def _columns_to_leave_out(
-    cells: dict[str, list[str]], missed_least: Sequence[str], width: int
+    cells: dict[str, list[str]], dropped_first: Sequence[str], width: int
 ) -> Collection[str]:
-    """Return as many of the columns `missed_least` as must go for the rest to fit."""
+    """Return as many of the columns `dropped_first` as must go for the rest to fit."""
     from rich.cells import cell_len
 
     needed = {name: GAP + max(map(cell_len, (name, *column))) for name, column in cells.items()}
     left_out: list[str] = []
-    for name in missed_least:
+    for name in dropped_first:
         if sum(needed.values()) - GAP <= width:
             break
         if needed.pop(name, 0):

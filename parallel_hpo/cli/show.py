@@ -32,7 +32,7 @@ _RUN_COLUMNS: Final = (
     *("run_id", "outcome", "reason", "attempts", "slot", "machine", "device", "duration_s", "value"),
 )
 """First columns of a table of runs, in this order; consumption and parameters follow."""
-_MISSED_LEAST: Final = (
+_DROPPED_FIRST: Final = (
     *("folder", "cpu_kwh", "device_kwh", "device_hours", "backend", "project", "machines", "metric", "open"),
     *(outcome.value for outcome in (Outcome.STOPPED, Outcome.CRASHED, Outcome.FAILED)),
     *("running", "name", "date"),
@@ -67,7 +67,7 @@ def status(
     elif not described:
         print_for_people(f"there is no sweep in {folder}")
     else:
-        show_table([_sweep_row(each) for each in described], missed_least=_MISSED_LEAST)
+        show_table([_sweep_row(each) for each in described], dropped_first=_DROPPED_FIRST)
 
 
 def runs(

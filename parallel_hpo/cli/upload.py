@@ -58,10 +58,10 @@ def upload(
     """
     from parallel_hpo.upload.client import client_in
     from parallel_hpo.upload.perform import Destination, Upload
-    from parallel_hpo.upload.plan import place_at, place_in, working_place
+    from parallel_hpo.upload.plan import database_at, database_in, upload_folder
 
     home = directory_of(directory)
-    source = place_in(home) if database is None else place_at(database, files)
+    source = database_in(home) if database is None else database_at(database, files)
     destination = Destination(
         entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
     )
@@ -69,7 +69,7 @@ def upload(
     sweep_id = found.path.sweep_id
     with (
         _exit_on_signals(),
-        working_place(home, sweep_id) as folder,
+        upload_folder(home, sweep_id) as folder,
         client_in(folder, os.environ) as client,
     ):
         backend = _own_backend(client.credentials, folder)
@@ -131,7 +131,7 @@ def _was_abandoned(folder: Path) -> bool:
 
 
 def _show(sweep: LocalSweep, done: Uploaded, *, dry_run: bool) -> None:
-    where = done.place if done.target is None else str(done.target.path)
+    where = done.project_path if done.target is None else str(done.target.path)
     sent, there, total = len(done.sent), len(done.there), len(sweep.runs)
     if dry_run:
         print_for_people(f"{sweep.path} to {where}: {sent} of {total} runs would be sent, {there} are there")
@@ -161,7 +161,7 @@ def _as_dict(sweep: LocalSweep, done: Uploaded, *, dry_run: bool) -> dict[str, A
         "sweep": str(sweep.path),
         "target": None if done.target is None else str(done.target.path),
         "url": None if done.target is None else done.target.url,
-        "project": done.place,
+        "project": done.project_path,
         "state": done.state or None,
         "sent": list(done.sent),
         "there": list(done.there),

@@ -88,8 +88,8 @@ def look(credentials: Credentials, sought: UploadQuery) -> UploadedState | str:
         return problem
     api: Any = wandb.Api()
     entity = sought.entity or str(api.default_entity)
-    place = f"{entity}/{sought.project}"
-    runs = dict(_runs(api, place, sought))
+    project_path = f"{entity}/{sought.project}"
+    runs = dict(_runs(api, project_path, sought))
     sweep = _sweep(api, entity, sought, [run.sweep_id for run in runs.values() if run.sweep_id])
     return UploadedState(
         entity=entity,
@@ -100,11 +100,11 @@ def look(credentials: Credentials, sought: UploadQuery) -> UploadedState | str:
     )
 
 
-def _runs(api: Any, place: str, sought: UploadQuery) -> Iterator[tuple[str, RemoteRun]]:
+def _runs(api: Any, project_path: str, sought: UploadQuery) -> Iterator[tuple[str, RemoteRun]]:
     for begin in range(0, len(sought.runs), AT_ONCE):
         names = list(sought.runs[begin : begin + AT_ONCE])
         for run in _unless_missing(
-            api.runs(place, filters={"name": {"$in": names}}, per_page=AT_ONCE, lazy=False)
+            api.runs(project_path, filters={"name": {"$in": names}}, per_page=AT_ONCE, lazy=False)
         ):
             yield run.id, _run_there(run, asks_artifacts=run.id in sought.logging)
 

@@ -21,7 +21,7 @@ GONE: Final = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
 """States of a slot without a worker that also gets none."""
 
 COLUMNS: Final = ("worker", "device", "run", "step", "percent", "metric", "seconds", "memory")
-MISSED_LEAST: Final = ("memory", "percent", "device", "seconds", "run")
+DROPPED_FIRST: Final = ("memory", "percent", "device", "seconds", "run")
 """Columns that are omitted if the terminal is too narrow, in this order."""
 STYLES: Final = {"worker": "cyan", "percent": "bold", "metric": "green", "memory": "dim", "device": "dim"}
 RIGHT: Final = ("step", "percent", "seconds", "memory")
@@ -88,7 +88,7 @@ def _row(name: str, seen: WorkerSeen, now: float) -> Row:
 def _fitting(rows: Sequence[Row], width: int, gap: str) -> list[str]:
     """Return the non-empty columns that fit into the width."""
     names = [name for name in COLUMNS if any(row[name] for row in rows)]
-    for missed in MISSED_LEAST:
+    for missed in DROPPED_FIRST:
         needed = sum(max(cell_len(row[name]) for row in rows) for name in names) + len(gap) * (len(names) - 1)
         if needed <= width:
             break

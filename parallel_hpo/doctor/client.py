@@ -129,7 +129,7 @@ def _time_in(head: Mapping[str, str]) -> float | None:
 
 
 @contextmanager
-def meeting_places(
+def servers_to_reach(
     wanted: BackendChoice, environment: Mapping[str, str], host: str
 ) -> Iterator[tuple[ServerToReach, ...]]:
     """Provide the servers that a sweep's nodes must reach, listening for the coordinator within the block.

@@ -65,18 +65,18 @@ def install_main(
         return main
     if Path(main.main.file).is_file():
         return main.main
-    place = folder.absolute() / FOLDER / Path(main.main.file).name
-    _write(place, main.content)
-    return replace(main.main, file=str(place))
+    file = folder.absolute() / FOLDER / Path(main.main.file).name
+    _write(file, main.content)
+    return replace(main.main, file=str(file))
 
 
-def _write(place: Path, content: bytes) -> None:
+def _write(file: Path, content: bytes) -> None:
     """Write a file atomically: several machines may share the folder."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=place.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).chmod(0o700)  # a program may be what its command starts
-    Path(file.name).replace(place)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=file.parent, delete=False) as draft:
+        draft.write(content)
+    Path(draft.name).chmod(0o700)  # a program may be what its command starts
+    Path(draft.name).replace(file)
 
 
 LARGE_BYTES: Final = 2**20

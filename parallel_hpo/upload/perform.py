@@ -30,8 +30,8 @@ from parallel_hpo.upload.plan import (
     RunUpload,
     SourceDatabase,
     UploadAction,
+    action_for,
     configuration_of,
-    judge,
     mark_of,
     sends,
 )
@@ -64,7 +64,7 @@ class Uploaded:
 
     target: OpenedSweep | None
     """The sweep at the destination; None: not created yet."""
-    place: str
+    project_path: str
     """Its entity and project there."""
     state: str
     sent: tuple[str, ...] = ()
@@ -125,8 +125,8 @@ class Upload:
         if not (failed or planned.open):
             state = self._end(target, after.state)
         sent = tuple(run for run in planned.sent if run not in failed)
-        place = f"{target.path.entity}/{target.path.project}"
-        return Uploaded(target, place, state, sent, planned.there, planned.open, failed, unlinked)
+        project_path = f"{target.path.entity}/{target.path.project}"
+        return Uploaded(target, project_path, state, sent, planned.there, planned.open, failed, unlinked)
 
     def _look(self) -> UploadedState:
         logging = [run_id for run_id, logged in self._logged.items() if logged]
@@ -143,7 +143,7 @@ class Upload:
 
     def _judge(self, run: LocalRun, found: UploadedState) -> UploadAction:
         sweep_id = None if found.sweep is None else found.sweep.path.sweep_id
-        return judge(run, self._logged[run.run_id], found.runs.get(run.run_id), sweep_id)
+        return action_for(run, self._logged[run.run_id], found.runs.get(run.run_id), sweep_id)
 
     def _planned(self, found: UploadedState) -> Uploaded:
         verdicts = {run.run_id: self._judge(run, found) for run in self._sweep.runs}
@@ -153,7 +153,7 @@ class Upload:
 
         return Uploaded(
             target=found.sweep,
-            place=f"{found.entity}/{self._project}",
+            project_path=f"{found.entity}/{self._project}",
             state=found.state,
             sent=those(UploadAction.SEND, UploadAction.GO_ON),
             there=those(UploadAction.THERE),

@@ -148,7 +148,7 @@ def json_object(text: str | None) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def place_at(database: str, files: str | None) -> SourceDatabase:
+def database_at(database: str, files: str | None) -> SourceDatabase:
     """Return another server's data, with absolute paths, since children have another working directory."""
     return SourceDatabase(
         database if "://" in database else str(Path(database).absolute()),
@@ -156,7 +156,7 @@ def place_at(database: str, files: str | None) -> SourceDatabase:
     )
 
 
-def place_in(directory: Path) -> SourceDatabase:
+def database_in(directory: Path) -> SourceDatabase:
     """Return the data of a directory's embedded server."""
     return SourceDatabase(str(directory / local.DATABASE))
 
@@ -165,7 +165,7 @@ _NAME: Final = "upload"
 
 
 @contextmanager
-def working_place(directory: Path, sweep_id: str) -> Iterator[Path]:
+def upload_folder(directory: Path, sweep_id: str) -> Iterator[Path]:
     """Provide an upload's folder, emptied of an earlier one's files, and remove it at the end.
 
     UsageError if another upload of the sweep runs, or the folder can't be written.
@@ -273,7 +273,7 @@ def exit_code_of(run: LocalRun) -> int | None:
             return None
 
 
-def judge(
+def action_for(
     run: LocalRun, logged: Sequence[LocalArtifact], there: RemoteRun | None, sweep_id: str | None
 ) -> UploadAction:
     """Return what to do with a run, given the artifacts it `logged` and its sweep's id at the destination."""

@@ -10,7 +10,7 @@ import pytest
 
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.doctor import Finding, Level
-from parallel_hpo.doctor.client import clock_difference, examine_reach, meeting_places
+from parallel_hpo.doctor.client import clock_difference, examine_reach, servers_to_reach
 from parallel_hpo.doctor.findings import ServerToReach
 
 HOST = "127.0.0.1"
@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 def on_the_head(clock: Callable[[], float]) -> list[Finding]:
     """Return the findings on a listening coordinator, with this clock."""
-    with meeting_places(BackendChoice.LOCAL, {}, HOST) as (head,):
+    with servers_to_reach(BackendChoice.LOCAL, {}, HOST) as (head,):
         return list(examine_reach(head, clock=clock))
 
 

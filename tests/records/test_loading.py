@@ -13,7 +13,7 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.folders import folders_of_sweeps, newest_sweep
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
-from parallel_hpo.upload.plan import working_place
+from parallel_hpo.upload.plan import upload_folder
 
 FACTS = {"url": "http://here/s1", "backend": "local", "count": 3, "metric": "loss", "goal": "maximize"}
 ENDED: dict[str, Any] = {"stop_reason": "count reached", "exit_code": 0}
@@ -119,7 +119,7 @@ def test_the_newest_sweep_is_the_one_that_was_performed_last_and_no_upload_chang
         keep(tmp_path / name / "ledger.db", "a")
         os.utime(tmp_path / name / "ledger.db", (at, at))
         os.utime(tmp_path / name, (at, at))
-    with working_place(tmp_path, "s2"):
+    with upload_folder(tmp_path, "s2"):
         pass
     assert newest_sweep(tmp_path).sweep_id == "s1"
     assert [folder.name for folder in folders_of_sweeps(tmp_path)] == ["s2", "s1"]

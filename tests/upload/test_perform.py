@@ -54,9 +54,9 @@ class Told(Client):
 
 
 def performed(client: Client, waited: list[float]) -> Uploaded:
-    place = Destination(None, None)
+    destination = Destination(None, None)
     upload = Upload(
-        client, SourceDatabase("db"), SWEEP, place, server=None, say=lambda _: None, wait=waited.append
+        client, SourceDatabase("db"), SWEEP, destination, server=None, say=lambda _: None, wait=waited.append
     )
     return upload.perform(Path("folder"))
 

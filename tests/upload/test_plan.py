@@ -18,9 +18,9 @@ from parallel_hpo.upload.plan import (
     LocalSweep,
     RunUpload,
     UploadAction,
+    action_for,
     configuration_of,
     exit_code_of,
-    judge,
     mark_of,
     sends,
 )
@@ -57,26 +57,29 @@ def run(number: int) -> LocalRun:
 def test_the_action_follows_from_the_state_at_the_destination(
     there: RemoteRun | None, due: UploadAction
 ) -> None:
-    assert judge(RUN, [], there, "there") is due
+    assert action_for(RUN, [], there, "there") is due
 
 
 def test_an_active_run_waits_for_another_upload() -> None:
     for state in (RunState.PENDING, RunState.RUNNING, RunState.PREEMPTING, RunState.PREEMPTED):
-        assert judge(replace(RUN, state=state), [], None, None) is UploadAction.OPEN
+        assert action_for(replace(RUN, state=state), [], None, None) is UploadAction.OPEN
 
 
 def test_a_run_is_incomplete_without_its_artifacts() -> None:
     one = replace(WHOLE, artifacts=(("model", "digest"),))
-    assert judge(RUN, [MODEL], WHOLE, "there") is UploadAction.GO_ON
-    assert judge(RUN, [MODEL], one, "there") is UploadAction.THERE
-    assert judge(RUN, [MODEL, replace(MODEL, row=3)], one, "there") is UploadAction.GO_ON
+    assert action_for(RUN, [MODEL], WHOLE, "there") is UploadAction.GO_ON
+    assert action_for(RUN, [MODEL], one, "there") is UploadAction.THERE
+    assert action_for(RUN, [MODEL, replace(MODEL, row=3)], one, "there") is UploadAction.GO_ON
 
 
 def test_an_uploaded_crashed_run_counts_as_complete() -> None:
     crashed = replace(RUN, state=RunState.CRASHED, exit_code=None)
-    assert judge(crashed, [], replace(WHOLE, state="failed"), "there") is UploadAction.THERE
-    assert judge(crashed, [], replace(WHOLE, state="crashed"), "there") is UploadAction.THERE
-    assert judge(crashed, [], replace(WHOLE, state="crashed", is_closed=False), "there") is UploadAction.GO_ON
+    assert action_for(crashed, [], replace(WHOLE, state="failed"), "there") is UploadAction.THERE
+    assert action_for(crashed, [], replace(WHOLE, state="crashed"), "there") is UploadAction.THERE
+    assert (
+        action_for(crashed, [], replace(WHOLE, state="crashed", is_closed=False), "there")
+        is UploadAction.GO_ON
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.upload.plan import working_place
+from parallel_hpo.upload.plan import upload_folder
 
 
 def test_two_uploads_of_a_sweep_exclude_each_other(tmp_path: Path) -> None:
-    with working_place(tmp_path, "s1") as folder, working_place(tmp_path, "s2"):
+    with upload_folder(tmp_path, "s1") as folder, upload_folder(tmp_path, "s2"):
         with (
             pytest.raises(UsageError, match="another upload of s1"),
-            working_place(tmp_path, "s1"),
+            upload_folder(tmp_path, "s1"),
         ):
             pass
         assert folder.exists()
@@ -28,7 +28,7 @@ def test_files_of_a_killed_upload_are_removed(tmp_path: Path) -> None:
 
 
 def _interrupted_in(directory: Path) -> None:
-    with working_place(directory, "s1") as folder:
+    with upload_folder(directory, "s1") as folder:
         assert list(folder.iterdir()) == []
         (folder / "file").touch()
         raise KeyboardInterrupt
@@ -37,12 +37,12 @@ def _interrupted_in(directory: Path) -> None:
 def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
     (tmp_path / "s1").mkdir()
     (tmp_path / "s1" / "ledger.db").touch()
-    with working_place(tmp_path, "s1"):
+    with upload_folder(tmp_path, "s1"):
         pass
     assert [path.name for path in (tmp_path / "s1").iterdir()] == ["ledger.db"]
 
 
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="name another --directory"), working_place(tmp_path / "file", "s1"):
+    with pytest.raises(UsageError, match="name another --directory"), upload_folder(tmp_path / "file", "s1"):
         pass

@@ -38,7 +38,7 @@ class BandResult:
 class Advance:
     """A run's new history, and the bands that it reached."""
 
-    course: LossHistory
+    history: LossHistory
     reached: tuple[BandResult, ...]
 
 
@@ -56,9 +56,9 @@ class EarlyStopRule(Protocol):
         """
 
 
-def advance(course: LossHistory, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
+def advance(history: LossHistory, losses: Sequence[float], rule: EarlyStopRule) -> Advance:
     """Return a run's history after more losses, and its results at the bands that it reached."""
-    iterations, best = course.iterations, course.best
+    iterations, best = history.iterations, history.best
     reached = []
     for loss in losses:
         iterations += 1

@@ -95,7 +95,7 @@ def _advance(
     advanced = advance(LossHistory(run.metric_rows or 0, run.best_loss), losses, rule)
     for at in advanced.reached:
         sweeps_store.set_band_loss(transaction, run.sweep_id, at.band, run.id, at.loss)
-    changes: dict[str, Any] = {"best_loss": advanced.course.best}
+    changes: dict[str, Any] = {"best_loss": advanced.history.best}
     # A run without an agent has ended already: it is uploaded from where it was executed.
     if run.agent_id is not None and _must_stop(transaction, run, rule, advanced):
         changes["stop_requested"] = True
@@ -110,7 +110,7 @@ def _must_stop(transaction: Transaction, run: Run, rule: EarlyStopRule, advanced
     """
     assert run.sweep_id is not None
     judged = {at.band: at for at in advanced.reached}
-    last, best = rule.last_band(advanced.course.iterations), advanced.course.best
+    last, best = rule.last_band(advanced.history.iterations), advanced.history.best
     if last is not None and best is not None and last not in judged:
         own = sweeps_store.losses_at_band(transaction, run.sweep_id, last).get(run.id, best)
         judged[last] = BandResult(last, own, best)

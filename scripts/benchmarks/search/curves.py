@@ -48,7 +48,7 @@ class Running:
 
     index: int
     point: Point
-    course: LossHistory = field(default_factory=LossHistory)
+    history: LossHistory = field(default_factory=LossHistory)
     losses: list[float] = field(default_factory=list)
 
 
@@ -80,8 +80,8 @@ def _begun(search: Engine, index: int) -> Running:
 def _step(run: Running, rule: Hyperband, bands: dict[int, dict[int, float]]) -> bool:
     """Advance a run by one iteration; return whether it must stop."""
     run.losses.append(loss_at(run.point, len(run.losses) + 1))
-    result = advance(run.course, run.losses[-1:], rule)
-    run.course = result.course
+    result = advance(run.history, run.losses[-1:], rule)
+    run.history = result.history
     for at in result.reached:
         bands[at.band][run.index] = at.loss
     return any(rule.must_stop(at, list(bands[at.band].values())) for at in result.reached)

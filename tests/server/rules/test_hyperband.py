@@ -44,8 +44,8 @@ def test_strictness_is_off_unless_asked_for() -> None:
 def test_a_course_is_the_same_however_its_losses_are_cut_into_chunks(values: list[float], cut: int) -> None:
     whole = advance(LossHistory(), values, RULE)
     first = advance(LossHistory(), values[:cut], RULE)
-    second = advance(first.course, values[cut:], RULE)
-    assert second.course == whole.course
+    second = advance(first.history, values[cut:], RULE)
+    assert second.history == whole.history
     assert first.reached + second.reached == whole.reached
 
 
