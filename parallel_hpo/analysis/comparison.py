@@ -90,16 +90,15 @@ def compare(contenders: Sequence[ComparedSweep], reach: float | None) -> Compari
 
 
 def _ranking_problem(sweeps: Sequence[AnalysedSweep]) -> str | None:
-    objectives = [f"{sweep.sweep_id} {_objective(sweep)}" for sweep in sweeps]
+    objectives = [
+        f"{sweep.sweep_id} {'has none' if sweep.metric is None else f'{sweep.goal}s {sweep.metric}'}"
+        for sweep in sweeps
+    ]
     if any(sweep.metric is None for sweep in sweeps):
         return f"not every sweep has a metric: {', '.join(objectives)}"
     if len({(sweep.metric, sweep.goal) for sweep in sweeps}) > 1:
         return f"the sweeps don't have the same metric and goal: {', '.join(objectives)}"
     return None
-
-
-def _objective(sweep: AnalysedSweep) -> str:
-    return "has none" if sweep.metric is None else f"{sweep.goal}s {sweep.metric}"
 
 
 def _first_to_reach(contender: ComparedSweep, value: float) -> Reached | None:

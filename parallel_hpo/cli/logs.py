@@ -48,7 +48,9 @@ def logs(
     while True:
         is_running = follow and _is_running(folder)  # before reading, so that the last output is shown
         for path in _paths([folder, *others.here], worker):
-            _show_new(known.setdefault(path, _Log(path)), folder, show)
+            log = known.setdefault(path, _Log(path))
+            for lines in log.read_new():
+                show(_name(log, folder), lines)
         if not is_running:
             break
         time.sleep(LOOK_EVERY_S)
@@ -103,11 +105,6 @@ def _is_running(folder: Path) -> bool:
     from parallel_hpo.records.folders import supervised_folders
 
     return bool(supervised_folders(folder)) or any(map(is_supervised, folder.glob("machine-*")))
-
-
-def _show_new(log: _Log, folder: Path, show: Show) -> None:
-    for lines in log.read_new():
-        show(_name(log, folder), lines)
 
 
 @dataclass(frozen=True, slots=True)

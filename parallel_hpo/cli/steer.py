@@ -155,7 +155,7 @@ def _set_local_state(directory: Path, path: str, command: str) -> None:
         backend.wait_until_up()
         over = backend.end_reason(sweep_path)
         if over and command != "resume":
-            raise UsageError(f"{sweep_path.sweep_id} is over: {over}; there is nothing to {command}")
+            raise UsageError(f"{sweep_path.sweep_id} has ended: {over}; there is nothing to {command}")
         backend.set_state(sweep_path, SWEEP_COMMANDS[command].state)
     finally:
         backend.close()

@@ -235,10 +235,8 @@ def is_away(url: str) -> bool:
     """Return whether nothing answers at this address now, as while a server restarts."""
     try:
         ServerConnection(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)
-    except ServerAwayError:
-        return True
-    except BackendError:
-        return False
+    except BackendError as error:
+        return isinstance(error, ServerAwayError)
     return False
 
 
@@ -309,7 +307,8 @@ class PoolClient:
 
     def leave(self, epoch: int, reason: str) -> None:
         """Report that nothing of the node runs any more."""
-        self._send("/leave", {"epoch": epoch, "reason": reason})
+        body = {"epoch": epoch, "reason": reason}
+        self._server.ask("POST", f"{self._pool}/leave", body, limit_s=self._limit_s)
 
     def stop(self, ends: SweepEnd) -> None:
         """End the sweep on all nodes."""
@@ -330,9 +329,6 @@ class PoolClient:
     def _ask(self, method: str, verb: str, message: Any = None) -> Any:
         body = None if message is None else as_json(message)
         return self._server.ask(method, f"{self._pool}{verb}", body, limit_s=self._limit_s)
-
-    def _send(self, verb: str, body: Any) -> None:
-        self._server.ask("POST", f"{self._pool}{verb}", body, limit_s=self._limit_s)
 
 
 _SWEEP: Final = "name state config project { name entity { name } }"

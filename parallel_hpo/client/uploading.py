@@ -91,10 +91,14 @@ def look(credentials: Credentials, sought: UploadQuery) -> UploadedState | str:
     project_path = f"{entity}/{sought.project}"
     runs = dict(_runs(api, project_path, sought))
     sweep = _sweep(api, entity, sought, [run.sweep_id for run in runs.values() if run.sweep_id])
+    opened = None
+    if sweep is not None:
+        path = SweepPath(entity, sought.project, SweepId(sweep.id))
+        opened = OpenedSweep(path, sweep.url, dict(sweep.config))
     return UploadedState(
         entity=entity,
         is_source=_try_sweep(api, str(sought.source)) is not None,
-        sweep=None if sweep is None else _opened(entity, sought.project, sweep),
+        sweep=opened,
         state="" if sweep is None else str(sweep.state),
         runs=runs,
     )
@@ -138,12 +142,8 @@ def _sweep(api: Any, entity: str, sought: UploadQuery, candidates: Sequence[str]
         sweep = _try_sweep(api, f"{entity}/{sought.project}/{name}")
         if sweep is not None and _is_marked(sweep, sought.mark):
             return sweep
-    marked = (sweep for sweep in _sweeps(api, entity, sought.project) if _is_marked(sweep, sought.mark))
-    return next(marked, None)
-
-
-def _sweeps(api: Any, entity: str, project: str) -> Iterator[Any]:
-    return _unless_missing(api.project(project, entity).sweeps())
+    sweeps = _unless_missing(api.project(sought.project, entity).sweeps())
+    return next((sweep for sweep in sweeps if _is_marked(sweep, sought.mark)), None)
 
 
 def _unless_missing(listed: Any) -> Iterator[Any]:
@@ -168,10 +168,6 @@ def _try_sweep(api: Any, path: str) -> Any:
 
 def _is_marked(sweep: Any, mark: str) -> bool:
     return mark in str(dict(sweep.config or {}).get("description", "")).splitlines()
-
-
-def _opened(entity: str, project: str, sweep: Any) -> OpenedSweep:
-    return OpenedSweep(SweepPath(entity, project, SweepId(sweep.id)), sweep.url, dict(sweep.config))
 
 
 def create(order: SweepRequest) -> OpenedSweep:

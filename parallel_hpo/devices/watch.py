@@ -130,7 +130,10 @@ class Rapl:
         zones = (
             zone for zone in sorted(root.glob("intel-rapl:*")) if _text(zone / "name").startswith("package")
         )
-        self._zones = {Counter(zone.name, of_device=False, range_j=_range_j(zone)): zone for zone in zones}
+        self._zones = {
+            Counter(zone.name, of_device=False, range_j=_joules(zone / "max_energy_range_uj")): zone
+            for zone in zones
+        }
 
     @property
     def counters(self) -> tuple[Counter, ...]:
@@ -140,10 +143,6 @@ class Rapl:
     def energy_j(self, counter: Counter) -> float | None:
         """Return a package's counter in joules, None if it can't be read."""
         return _joules(self._zones[counter] / "energy_uj")
-
-
-def _range_j(zone: Path) -> float | None:
-    return _joules(zone / "max_energy_range_uj")
 
 
 def _joules(file: Path) -> float | None:

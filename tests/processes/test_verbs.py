@@ -65,7 +65,7 @@ def test_an_ended_sweep_is_seen_with_its_runs_its_best_and_its_logs(three_runs: 
     lines = [json.loads(line) for line in sweep.ask("logs", name, "--json").splitlines()]
     assert {line["worker"] for line in lines} <= {"worker-0", "worker-1"}
     assert "is not running" in sweep.ask("scale", name, "3", code=2)
-    assert "is over: the sweep is finished" in sweep.ask("pause", name, code=2)
+    assert "has ended: the sweep is finished" in sweep.ask("pause", name, code=2)
     assert sweep.ask_json("resume", name) == {"sweep": name, "verb": "resume", "running": False}
     assert f"there: {name}" in sweep.ask("status", "nothing", code=2)
 

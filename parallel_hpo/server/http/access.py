@@ -4,8 +4,8 @@ The Host check keeps out web pages that rebind a name of theirs to this machine.
 session cookie, given for a login link, lets it read pages. A signed URL carries the right to its file, and
 health needs no key.
 
-Signed URLs begin as the URL that the caller used: behind a proxy by X-Forwarded-Proto and X-Forwarded-Host,
-whoever sent them. Only the caller, who has a key, gets the URL, so forged headers mislead nobody else.
+Signed URLs begin as the URL that the caller used: behind a proxy by X-Forwarded-Proto and X-Forwarded-Host.
+Any sender of these headers is believed: only the caller, who has a key, gets the URL.
 
 An embedded server gets its key from its parent and reports trouble with the database to it. Another one
 keeps its key in a file of mode 0600, so that it survives restarts: beside a SQLite database if the files are

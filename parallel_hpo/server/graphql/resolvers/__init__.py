@@ -10,13 +10,7 @@ from typing import Final
 
 from parallel_hpo.server.graphql.resolvers import artifacts, collections, files, projects, runs, sweeps
 from parallel_hpo.server.graphql.resolvers.context import Resolver
-from parallel_hpo.server.store.artifacts import Collection
 from parallel_hpo.server.store.records import Run
-
-
-def _collection_type(collection: Collection) -> str:
-    return "ArtifactPortfolio" if collection.is_portfolio else "ArtifactSequence"
-
 
 RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
     "Query": projects.QUERY | artifacts.QUERY | collections.QUERY,
@@ -40,7 +34,7 @@ RESOLVERS: Final[Mapping[str, Mapping[str, Resolver]]] = {
     "ArtifactCollectionMembership": artifacts.MEMBERSHIP,
 }
 RESOLVED_TYPES: Final[Mapping[str, Callable[..., str]]] = {
-    "ArtifactCollection": lambda value, *_: _collection_type(value),
+    "ArtifactCollection": lambda value, *_: "ArtifactPortfolio" if value.is_portfolio else "ArtifactSequence",
     "ArtifactCreator": lambda value, *_: "Run" if isinstance(value, Run) else "User",
 }
 """The concrete type of a value, for each interface and union."""
