@@ -57,14 +57,11 @@ def upload(
     It may be repeated: it continues an interrupted upload, and adds runs that have finished since.
     """
     from parallel_hpo.upload.client import client_in
-    from parallel_hpo.upload.perform import Destination, Upload
+    from parallel_hpo.upload.perform import Upload
     from parallel_hpo.upload.plan import database_at, database_in, upload_folder
 
     home = directory_of(directory)
     source = database_in(home) if database is None else database_at(database, files)
-    destination = Destination(
-        entity or os.environ.get("WANDB_ENTITY"), project or os.environ.get("WANDB_PROJECT")
-    )
     found = _read(source, sweep)
     sweep_id = found.path.sweep_id
     with (
@@ -73,7 +70,15 @@ def upload(
         client_in(folder, os.environ) as client,
     ):
         backend = _own_backend(client.credentials, folder)
-        uploading = Upload(client, source, found, destination, server=backend, say=print_for_people)
+        uploading = Upload(
+            client,
+            source,
+            found,
+            entity=entity or os.environ.get("WANDB_ENTITY"),
+            project=project or os.environ.get("WANDB_PROJECT"),
+            server=backend,
+            say=print_for_people,
+        )
         done = uploading.plan() if dry_run else uploading.perform(folder)
     if as_json:
         print_for_machines(json.dumps(_as_dict(found, done, dry_run=dry_run), indent=2))

@@ -120,6 +120,8 @@ ROWS_PART: Final = 2
 """Divisor of the terminal's height for the rows, so that lines above them stay readable."""
 BAR_PART: Final = 5
 """Divisor of the terminal's width for the progress bar."""
+_BAR_CELLS: Final = 5
+"""Minimum width of the progress bar, in cells."""
 _REMEMBERED: Final = 200
 """Number of lines that are printed again after a change of the terminal's size; more than a screen holds."""
 
@@ -201,9 +203,10 @@ class Screen:
         """Return the live rows: the progress, and each worker below it."""
         now, (width, height) = self._clock(), self._size
         width -= 1
-        head, bar = progress(self._counts, now), progress_bar(self._counts, width // BAR_PART)
-        if bar.cell_len + head.cell_len <= width:
-            head = bar.append_text(head)
+        head = progress(self._counts, now)
+        cells = min(width // BAR_PART, width - head.cell_len - 1)
+        if cells >= _BAR_CELLS:
+            head = progress_bar(self._counts, cells).append_text(head)
         head.truncate(max(1, width), overflow="ellipsis")
         most = height // ROWS_PART - 1
         return Group(head, *rows_of(self._workers, now, self._counts.name_of, width=width, most=most))

@@ -51,14 +51,6 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """Destination of an upload; None: the client's default entity, the sweep's own project name."""
-
-    entity: str | None
-    project: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Uploaded:
     """The result of an upload, or its plan."""
 
@@ -87,21 +79,25 @@ class Upload:
         client: Client,
         source: SourceDatabase,
         sweep: LocalSweep,
-        destination: Destination,
         *,
+        entity: str | None,
+        project: str | None,
         server: RemoteBackend | None,
         say: Say,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`server` is the destination if it is a parallel_hpo server; `say` prints a line; `wait` sleeps."""
+        """`server` is the destination if it is a parallel_hpo server; `say` prints a line; `wait` sleeps.
+
+        None as `entity`: the client's default; as `project`: the name of the sweep's own.
+        """
         self._client = client
         self._source = source
         self._sweep = sweep
-        self._destination = destination
+        self._entity = entity
         self._server = server
         self._say = say
         self._wait = wait
-        self._project = destination.project or sweep.path.project
+        self._project = project or sweep.path.project
         self._logged: dict[str, list[LocalArtifact]] = {run.run_id: [] for run in sweep.runs}
         for artifact in sweep.artifacts:
             self._logged[artifact.run_id].append(artifact)
@@ -132,7 +128,7 @@ class Upload:
         logging = [run_id for run_id, logged in self._logged.items() if logged]
         runs = tuple(run.run_id for run in self._sweep.runs)
         mark = mark_of(self._sweep.path)
-        sought = UploadQuery(self._destination.entity, self._project, self._sweep.path, mark, runs, logging)
+        sought = UploadQuery(self._entity, self._project, self._sweep.path, mark, runs, logging)
         found = self._client.look(sought)
         if found.is_source:
             raise UsageError(

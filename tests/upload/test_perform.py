@@ -13,7 +13,7 @@ from parallel_hpo.core.types import SweepId, SweepPath
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.upload.client import Client
-from parallel_hpo.upload.perform import PAUSES_S, Destination, Upload, Uploaded
+from parallel_hpo.upload.perform import PAUSES_S, Upload, Uploaded
 from parallel_hpo.upload.plan import LocalRun, LocalSweep, SourceDatabase
 from parallel_hpo.upload.sending import UploadTask
 
@@ -54,9 +54,15 @@ class Told(Client):
 
 
 def performed(client: Client, waited: list[float]) -> Uploaded:
-    destination = Destination(None, None)
     upload = Upload(
-        client, SourceDatabase("db"), SWEEP, destination, server=None, say=lambda _: None, wait=waited.append
+        client,
+        SourceDatabase("db"),
+        SWEEP,
+        entity=None,
+        project=None,
+        server=None,
+        say=lambda _: None,
+        wait=waited.append,
     )
     return upload.perform(Path("folder"))
 
