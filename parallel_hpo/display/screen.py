@@ -19,6 +19,7 @@ from rich.text import Text
 
 from parallel_hpo.core.notices import Notice, OutputLine, RunOver, SweepOpened, WorkerChanged
 from parallel_hpo.core.types import Slot
+from parallel_hpo.core.values import TRACEBACK
 from parallel_hpo.core.visible import visible, visible_output, visible_value
 from parallel_hpo.display.rows import Workers, advance_workers, rows_of
 from parallel_hpo.display.text import (
@@ -61,9 +62,6 @@ class OpenConsole(Console):
         return False
 
 
-_HEADER: Final = "Traceback (most recent call last):"
-
-
 class TracebackFilter:
     """Shows each different traceback once, and for repetitions only their number; used by one thread.
 
@@ -79,7 +77,7 @@ class TracebackFilter:
 
     def feed(self, slot: Slot, line: str) -> list[str]:
         """Take a line of a slot's output; return the lines to show now."""
-        if line.strip() == _HEADER:
+        if line.strip() == TRACEBACK:
             shown = self.flush(slot)
             self._held[slot] = [line]
             return shown

@@ -14,13 +14,13 @@ import psutil
 
 from parallel_hpo.config.section import StartMethod
 from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.devices.drivers import MB
 from parallel_hpo.devices.library import Device, DeviceLibrary, MaskVariable, NoDriver
 from parallel_hpo.devices.mask import Mask, VisibleDevice, find_visible, listed_under, read_mask
 from parallel_hpo.doctor.findings import Finding, bad, good, warning
 from parallel_hpo.processes.environment import count_open, soft_limit_for
 from parallel_hpo.records.folders import MOUNTS, file_system_problem
 
-MB: Final = 2**20
 SHARED_MB: Final = 1024
 """Recommended free shared memory in MB: data loaders use it for batches; containers often have 64 MB."""
 DISK_MB: Final = 1024

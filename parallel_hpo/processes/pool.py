@@ -29,6 +29,7 @@ from parallel_hpo.core.child_spec import CallResult, ChildCall, ChildSetup, Reap
 from parallel_hpo.core.errors import BackendError, WorkerStartError
 from parallel_hpo.processes.fork_server import (
     COMMAND,
+    SCARCE_S,
     Child,
     ForkServerHandle,
     ResourcesExhaustedError,
@@ -248,8 +249,6 @@ class ChildPool:
 
 KEPT_OUTPUT_BYTES: Final = 20_000
 """Bytes of a call's last output kept for the error message."""
-SCARCE_S: Final = 0.5
-"""Wait in seconds between tries if the system lacks a process or descriptor."""
 
 
 class ChildCalls:
