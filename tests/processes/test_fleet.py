@@ -17,4 +17,4 @@ def test_kills_and_cuts_on_two_machines_leave_the_count_exact_and_no_two_attempt
     reason = why_no_network()
     if reason is not None:
         pytest.skip(reason)
-    assert torment_machines(tmp_path, machines=2, runs=10, seed=5, pace=0.3) == []
+    assert torment_machines(tmp_path, machines=2, runs=10, seed=5, pace=0.3, most=20) == []
