@@ -117,9 +117,8 @@ def run(
     add_working_directory_to_path()
     arguments = context.obj or ()
     main = parse_target(target, arguments) if target is not None else _program_in(section)
-    verbosity = verbosity_of(quiet=quiet, verbose=verbose)
     if create:
-        _create(section, main, verbosity)
+        _create(section, main, verbosity_of(quiet=quiet, verbose=verbose))
         return
     if launch.share is not None:
         _check_share(section, launch)
@@ -129,6 +128,7 @@ def run(
     if target is None:
         _expect_program(main, arguments)
     assert main is not None
+    verbosity = verbosity_of(quiet=quiet, verbose=verbose)
     raise typer.Exit(_run_sweep(section, main, launch, verbosity, as_json=as_json))
 
 
