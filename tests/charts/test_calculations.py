@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 from typing import Any, Final
 
@@ -149,3 +151,20 @@ def test_ticks_of_a_log_axis_are_round(page: Calculator, low: float, high: float
 )
 def test_numbers_are_short(page: Calculator, value: float | None, text: str) -> None:
     assert page.call("numbers", "short", value) == text
+
+
+CSV: Final = """
+async () => {
+  const { Chart } = await import("/static/charts/chart.js");
+  const chart = new Chart(document.createElement("figure"), { name: "any", title: "Any" });
+  chart.rows = () => [["run", "loss"], ['a "b", c', 1234567890.5], ["=SUM(A1)", null]];
+  const csv = chart.toCSV();
+  chart.destroy();
+  return csv;
+}
+"""
+
+
+def test_a_charts_csv_is_read_back_as_it_was_and_no_cell_is_a_formula(page: Calculator) -> None:
+    rows = list(csv.reader(io.StringIO(page.evaluate(CSV), newline="")))
+    assert rows == [["run", "loss"], ['a "b", c', "1234567890.5"], ["'=SUM(A1)", ""]]

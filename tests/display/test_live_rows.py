@@ -9,7 +9,7 @@ import pyte
 from parallel_hpo.core.notices import Message, RunBegan, RunOver, SweepOpened
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepId, SweepPath
 from parallel_hpo.display.screen import OpenConsole, Screen
-from parallel_hpo.display.text import Verbosity
+from parallel_hpo.display.text import RunCounts, Verbosity, progress_bar
 
 OPENED = SweepOpened(
     SweepPath("e", "p", SweepId("s1")), "http://x", "local", 4, 2, (2, 2), "/s1", "loss", "minimize"
@@ -67,6 +67,11 @@ def test_the_live_rows_have_a_progress_bar_the_best_value_and_the_remaining_time
     shown.screen.show(RunOver(Slot(0), RunId("run0"), 1, Outcome.FINISHED, "", 0.25, 3.0))
     shown.screen.refresh()
     assert "━━━━━━━──────── 1/4 runs · 1 running · 0 failed · best loss=0.25 · 0.0 s" in shown.rows()[-3]
+
+
+def test_the_progress_bar_is_never_longer_than_its_place() -> None:
+    counts = RunCounts(opened=OPENED, done={Outcome.FINISHED: 6}, running={Slot(0): RunId("more")})
+    assert progress_bar(counts, 15).plain == "━" * 15 + " "
 
 
 def test_after_each_change_of_size_there_is_one_block_of_rows_below_the_last_lines() -> None:
