@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
@@ -42,9 +42,10 @@ def log(site: Served, name: str, loss: float) -> None:
     site.stage.stream(name, Chunk(batches, json.dumps({"loss": loss})))
 
 
-def cell(page: Page, run: str, name: str) -> str:
-    titles = page.locator("#runs thead th").all_inner_texts()
-    return f'tr[data-run="{run}"] td:nth-child({titles.index(name) + 2})'
+def cell(page: Page, run: str, title: str) -> Locator:
+    """The cell below a title, looked up at every retry: a page fills its header after it loads."""
+    before = f'//table[@id="runs"]/thead/tr/th[normalize-space(.)="{title}"]/preceding-sibling::th'
+    return page.locator(f'xpath=//tr[@data-run="{run}"]/td[count({before}) + 2]')
 
 
 def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visit, site: Served) -> None:
@@ -57,9 +58,9 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
     page.focus(f'tr[data-run="{name}"] a')
     page.evaluate("() => document.getElementById('table-scroll').scrollLeft = 77")
     log(site, name, 0.75)
-    expect(page.locator(cell(page, name, "loss"))).to_have_text("0.75")
+    expect(cell(page, name, "loss")).to_have_text("0.75")
     log(site, name, 0.5)
-    expect(page.locator(cell(page, name, "loss"))).to_have_text("0.5")
+    expect(cell(page, name, "loss")).to_have_text("0.5")
     expect(page.locator("#best")).to_have_text(f"loss = 0.5 (run {name})")
     assert page.locator("tr.selected").get_attribute("data-run") == filled_too[0]
     assert page.locator('th[aria-sort="ascending"]').get_attribute("data-column") == "id"
@@ -73,7 +74,7 @@ def test_new_runs_and_ends_come_by_themselves(visit: Visit, site: Served) -> Non
     page = visit(f"/local/p/sweeps/{sweep}")
     expect(page.locator("#progress")).to_have_text("0 of 4 ended")
     site.stage.finish(sweep, name, loss=0.25)
-    expect(page.locator(cell(page, name, "state"))).to_have_text("finished")
+    expect(cell(page, name, "state")).to_have_text("finished")
     site.stage.issued(site.stage.agent(sweep))
     expect(page.locator(ROWS)).to_have_count(2)
     expect(page.locator("#progress")).to_have_text("1 of 4 ended")
@@ -219,9 +220,9 @@ def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, 
         ledger.record_start(RunId(name), parameters={}, attempt=1, slot=Slot(0), device=None)
         ledger.record_end(RunId(name), 1, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
     page = visit(f"/local/p/sweeps/{sweep}")
-    expect(page.locator(cell(page, name, "duration"))).to_have_text("15.0 s")
-    expect(page.locator(cell(page, name, "duration"))).to_have_attribute("title", "")
-    expect(page.locator(cell(page, other, "duration"))).to_have_attribute("title", BY_SERVER)
+    expect(cell(page, name, "duration")).to_have_text("15.0 s")
+    expect(cell(page, name, "duration")).to_have_attribute("title", "")
+    expect(cell(page, other, "duration")).to_have_attribute("title", BY_SERVER)
     took = page.locator('dd[data-fact="took"]')
     page.goto(f"{site.url}/local/p/runs/{name}")
     expect(took).to_have_text("15.0 s")
