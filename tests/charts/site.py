@@ -22,7 +22,7 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-CHARTS: Final = ("parallel", "best", "importance", "scatter", "timeline", "histories")
+CHARTS: Final = ("parallel", "best", "importance", "contour", "scatter", "timeline", "histories")
 HEAD: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Charts</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/static/pages.css"><link rel="stylesheet" href="/static/charts.css">

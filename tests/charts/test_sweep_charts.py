@@ -16,7 +16,7 @@ from tests.chromium import Scheme, Sight, accessibility_faults, looking
 RUNS: Final = 60
 FAILED: Final = 6
 SIDE: Final = 70
-TOP: Final = 52
+TOP: Final = 64
 """Where the first axis of the parallel coordinates stands, in its canvas."""
 
 
@@ -92,7 +92,7 @@ def test_each_chart_says_what_it_shows(drawn: Sight) -> None:
     assert words(page, "importance").startswith("optimizer.lr matters most.")
     assert "against 6 varied parameters" in words(page, "scatter")
     assert "1 restart (▲), 2 retries (↻), 1 quarantine (■)" in words(page, "timeline")
-    assert words(page, "histories") == f"loss of {RUNS} shown runs."
+    assert words(page, "histories").startswith(f"loss of {RUNS} shown runs. The best are in colour")
     assert drawn.complaints() == []
 
 
@@ -197,7 +197,7 @@ def test_hovering_shows_text_and_breaks_no_policy(drawn: Sight, name: str) -> No
 
 def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight) -> None:
     page = sight.page
-    said = next(filter(None, hover_everywhere(page, section(page, "histories").locator("canvas"))))
+    said = next(filter(None, hover_everywhere(page, section(page, "histories").locator("canvas.chart-over"))))
     page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
     page.evaluate(FRAMES)
     assert page.evaluate(TOOLTIP) == said
@@ -211,7 +211,7 @@ def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
     page = sight.page
     page.evaluate("() => store.select([store.runs.id[1]])")
     page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected runs.')")
-    said = hover_everywhere(page, section(page, "histories").locator("canvas"))
+    said = hover_everywhere(page, section(page, "histories").locator("canvas.chart-over"))
     assert any(DANGEROUS in text for text in said)
     assert page.locator("img").count() == 0
 
@@ -226,7 +226,7 @@ def test_pictures_turn_dark_with_the_page(sight: Sight) -> None:
 
 def test_a_zoom_outlives_new_runs(sight: Sight) -> None:
     page = sight.page
-    plot = section(page, "best").locator(".u-over")
+    plot = section(page, "best").locator("canvas.chart-over")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None
@@ -287,7 +287,7 @@ def test_axe_finds_no_fault_in_light_and_dark(drawn: Sight, scheme: Scheme) -> N
 def test_a_sweep_that_has_hardly_begun_is_drawn_too(window: BrowserContext, runs: int) -> None:
     with serving(Scene(runs=runs, points=3)) as address, looking(window) as sight:
         sight.page.goto(address)
-        sight.page.wait_for_function("() => document.querySelectorAll('.chart-words').length === 6")
+        sight.page.wait_for_function("() => document.querySelectorAll('.chart-words').length === 7")
         for box in sight.page.locator(".chart-controls input[type=checkbox]:visible").all():
             box.check()
         sight.page.evaluate(FRAMES)

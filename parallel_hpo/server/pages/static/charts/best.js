@@ -1,13 +1,11 @@
 /** The best value so far over finished runs and over time, with each run's own value. */
 
 import { Chart } from "./chart.js";
-import { nearestPoint, paintLine, paintPoints } from "./marks.js";
+import { nearestPoint, paintLine, paintPoints, paintRing } from "./marks.js";
 import { duration, extent, short } from "./numbers.js";
-import { plot } from "./plot.js";
-import { isBetter, isFailed, metricOf, nameOf, onNews, runColour } from "./runs.js";
+import { Plot } from "./plot.js";
+import { hitOf, hoveredRow, isBetter, isColoured, isFailed, metricName, nameOf, onNews, runColour } from "./runs.js";
 import { colours } from "./theme.js";
-
-const HEIGHT = 280;
 
 const OPTIONS = [
   { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] },
@@ -17,24 +15,55 @@ const OPTIONS = [
 export class Best extends Chart {
   constructor(figure, context) {
     super(figure, { name: "best", title: "Best value so far", options: structuredClone(OPTIONS) }, context);
-    const repaint = () => this.drawn?.repaint();
-    this.follow({ data: onNews(this.again), filter: repaint, selection: repaint });
+    this.plot = new Plot(this);
+    const repaint = () => this.plot.repaint();
+    this.follow({ data: onNews(this.again), filter: repaint, selection: repaint, hover: () => this.plot.repaintOver() });
     this.again();
   }
 
   paint() {
-    this.drawn?.destroy();
-    this.drawn = paintBest(this, this.store, this.wanted);
+    const { store } = this;
+    const { over, log } = this.wanted;
+    const { points, course } = courseOfBest(store, over);
+    this.describe(points, course);
+    const drawable = log ? points.filter(({ y }) => y > 0) : points;
+    if (!drawable.length) return this.plot.clear();
+    const [low, high] = extent(drawable.map(({ y }) => y));
+    const [kind, label] = over === "time" ? ["duration", "time since the first start"] : ["number", "finished runs"];
+    this.plot.draw({
+      label: this.words.textContent,
+      x: { low: over === "time" ? 0 : 1, high: points.at(-1).x, kind, label, whole: over === "runs" },
+      y: { low, high, kind: log ? "log" : "number", label: metricName(store) },
+      paint: (context, place) => paintBest(context, place, store, drawable, [points.map(({ x }) => x), course]),
+      paintOver(context, place) {
+        const hovered = drawable.find(({ row }) => row === hoveredRow(store));
+        if (hovered) paintRing(context, hovered, place, runColour(store, hovered.row));
+      },
+      near(place, left, top) {
+        const hit = nearestPoint(drawable, place, left, top);
+        return hit && { ...hit, ...hitOf(store, hit.point.row, [[label, over === "time" ? duration(hit.point.x) : `${hit.point.x}`]]) };
+      },
+    });
+    return this.plot.hoverAgain();
+  }
+
+  describe(points, course) {
+    const failed = this.store.runs.state.filter(isFailed).length;
+    const others = failed ? ` ${failed} runs failed and have no value.` : "";
+    if (!points.length) return this.say(`No run has finished with a value yet.${others}`);
+    const first = course.indexOf(course.at(-1));
+    const name = nameOf(this.store, points[first].row);
+    return this.say(`Best of ${points.length} finished runs: ${short(course.at(-1))}, by ${name}, finished run ${first + 1}.${others}`);
   }
 
   rows() {
     const { points, course } = courseOfBest(this.store, this.wanted.over);
     const lines = points.map(({ row, x, y }, index) => [this.store.runs.id[row], x, y, course[index]]);
-    return [["run", this.wanted.over, metricOf(this.store)?.name ?? "value", "best so far"], ...lines];
+    return [["run", this.wanted.over, metricName(this.store), "best so far"], ...lines];
   }
 
   destroy() {
-    this.drawn?.destroy();
+    this.plot.destroy();
     super.destroy();
   }
 }
@@ -53,48 +82,14 @@ export function courseOfBest(store, over) {
   return { points, course };
 }
 
-function paintBest(figure, store, { over, log }) {
-  const { points, course } = courseOfBest(store, over);
+function paintBest(context, place, store, points, [xs, course]) {
   const known = colours();
-  describe(figure, store, points, course);
-  const drawable = log ? points.filter(({ y }) => y > 0) : points;
-  if (!drawable.length) {
-    figure.host.replaceChildren();
-    return null;
+  const shown = points.filter(({ row }) => store.shown[row]);
+  paintPoints(context, points.filter(({ row }) => !store.shown[row]), place, known.line, 2.5);
+  paintPoints(context, shown.filter(({ row }) => !isColoured(store, row)), place, known.muted, 2.5, 0.6);
+  paintLine(context, xs, course, place, { colour: known.accent, width: 2, step: true });
+  for (const point of shown.filter(({ row }) => isColoured(store, row))) {
+    paintPoints(context, [point], place, runColour(store, point.row), 3.5);
+    if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
   }
-  const [low, high] = extent(drawable.map(({ y }) => y));
-  const last = points.at(-1).x;
-  return plot(figure, {
-    height: HEIGHT,
-    label: figure.words.textContent,
-    x: { low: over === "time" ? 0 : 1, high: last, label: over === "time" ? "seconds since the first start" : "finished runs" },
-    y: { low, high, log, label: metricOf(store)?.name ?? "value" },
-    paint(context, place) {
-      const shown = (one) => ({ row }) => Boolean(store.shown[row]) === one;
-      paintPoints(context, drawable.filter(shown(false)), place, known.line, 2.5);
-      paintPoints(context, drawable.filter(shown(true)), place, known.muted, 2.5, 0.8);
-      paintLine(context, points.map(({ x }) => x), course, place, { colour: known.accent, width: 2, step: true });
-      for (const point of drawable.filter(({ row }) => store.selected.has(store.runs.id[row]))) {
-        paintPoints(context, [point], place, runColour(store, point.row), 5);
-      }
-    },
-    near(place, left, top) {
-      const hit = nearestPoint(drawable, place, left, top);
-      return hit && { ...hit, lines: linesOf(store, hit.point, over), pick: () => store.select([store.runs.id[hit.point.row]]) };
-    },
-  });
-}
-
-function linesOf(store, { row, x, y }, over) {
-  const when = over === "time" ? `after ${duration(x)}` : `finished run ${x}`;
-  return [nameOf(store, row), `${metricOf(store)?.name ?? "value"}: ${short(y)}`, when];
-}
-
-function describe(figure, store, points, course) {
-  const failed = store.runs.state.filter(isFailed).length;
-  const others = failed ? ` ${failed} runs failed and have no value.` : "";
-  if (!points.length) return figure.say(`No run has finished with a value yet.${others}`);
-  const first = course.indexOf(course.at(-1));
-  const name = nameOf(store, points[first].row);
-  return figure.say(`Best of ${points.length} finished runs: ${short(course.at(-1))}, by ${name}, finished run ${first + 1}.${others}`);
 }

@@ -1,7 +1,7 @@
 /** The selections on the axes of the parallel coordinates, stored as values, so that they survive new data. */
 
 import { UNSET } from "./axes.js";
-import { asText, short } from "./numbers.js";
+import { exactText, short } from "./numbers.js";
 
 /** Brushes by axis name: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
 export class Brushes extends Map {
@@ -30,7 +30,7 @@ export class Brushes extends Map {
     const brush = this.get(name);
     if (!brush) return true;
     const missing = value === null || value === undefined;
-    if (brush.texts) return brush.texts.has(missing ? null : asText(value));
+    if (brush.texts) return brush.texts.has(missing ? null : exactText(value));
     if (missing) return brush.unset;
     return !brush.none && (brush.low === null || value >= brush.low) && (brush.high === null || value <= brush.high);
   }

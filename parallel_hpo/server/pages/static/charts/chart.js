@@ -8,14 +8,15 @@ export class Chart extends EventTarget {
   /** options: [{name, label, kind: "tick" | "choice" | "slider", value, choices, most, step, main}]. */
   constructor(figure, { name, title, options = [] }, { store = null, home = null, bare = false } = {}) {
     super();
-    Object.assign(this, { figure, name, title, options, store, home, ends: [] });
+    Object.assign(this, { figure, name, title, options, store, home, ends: [], pinned: null });
     this.wanted = Object.fromEntries(options.map((option) => [option.name, option.value]));
     this.controls = element("div", { class: "chart-controls" });
     this.controls.append(...options.filter(({ main }) => main || !bare).map((option) => controlOf(this, option)));
+    this.legend = element("ul", { class: "chart-legend", "aria-label": "Legend", hidden: true });
     this.host = element("div", { class: "chart-host" });
     this.words = element(figure.tagName === "FIGURE" ? "figcaption" : "p", { class: "chart-words" });
     this.tooltip = element("div", { class: "chart-tooltip", "aria-hidden": "true", hidden: true });
-    this.added = [this.controls, this.host, this.words, this.tooltip];
+    this.added = [this.controls, this.legend, this.host, this.words, this.tooltip];
     if (!bare && !figure.querySelector("h2, h3")) this.added.unshift(element("h2", {}, title));
     figure.classList.add("chart");
     figure.append(...this.added);
@@ -45,6 +46,17 @@ export class Chart extends EventTarget {
     this.ends.push(listen(this.store, listeners));
   }
 
+  /** Show a legend, [{text, colour, hatched}]; none for an empty list. */
+  explain(entries) {
+    const items = entries.map(({ text, colour, hatched }) => {
+      const swatch = element("span", { class: hatched ? "chart-swatch hatched" : "chart-swatch", "aria-hidden": "true" });
+      swatch.style.backgroundColor = colour;
+      return element("li", {}, swatch, text);
+    });
+    this.legend.replaceChildren(...items);
+    this.legend.hidden = entries.length === 0;
+  }
+
   /** Set the text that describes the chart; screen readers read it as the picture's name. */
   say(words) {
     if (this.words.textContent === words) return;
@@ -52,27 +64,59 @@ export class Chart extends EventTarget {
     for (const canvas of this.host.querySelectorAll("canvas[role=img]")) canvas.setAttribute("aria-label", words);
   }
 
-  /** Show a tooltip beside a point of the window; the first line is the title. */
-  point(clientX, clientY, lines) {
-    const box = this.figure.getBoundingClientRect();
-    this.tooltip.replaceChildren(...lines.map((line, index) => element(index ? "div" : "strong", {}, line)));
-    this.tooltip.hidden = false;
-    const { offsetWidth: width, offsetHeight: height } = this.tooltip;
-    const left = clientX + 14 + width > document.documentElement.clientWidth ? clientX - width - 14 : clientX + 14;
-    const top = clientY + height > window.innerHeight ? clientY - height : clientY;
-    this.tooltip.style.left = `${Math.max(0, left - box.left)}px`;
-    this.tooltip.style.top = `${top - box.top}px`;
+  /** Show a text beside a point of the window: {title, colour, facts: [[name, value]], id}. */
+  point(clientX, clientY, tip) {
+    if (!this.pinned) this.show(clientX, clientY, tip);
   }
 
-  /** Hide the tooltip. */
+  /** Keep the text, with a link to the run's page, until the next click elsewhere or Escape. */
+  pin(clientX, clientY, tip) {
+    this.unpin();
+    this.show(clientX, clientY, tip);
+    if (!tip.id || this.home === null) return;
+    const href = `${this.home}/runs/${encodeURIComponent(tip.id)}`;
+    this.tooltip.append(element("a", { href }, "Open the run's page"));
+    const close = ({ key, target }) => (key === "Escape" || (!key && !this.tooltip.contains(target))) && this.unpin();
+    this.pinned = listen(document, { pointerdown: close, keydown: close });
+    this.tooltip.removeAttribute("aria-hidden");
+    this.tooltip.classList.add("pinned");
+  }
+
+  unpin() {
+    this.pinned?.();
+    this.pinned = null;
+    this.tooltip.setAttribute("aria-hidden", "true");
+    this.tooltip.classList.remove("pinned");
+    this.unpoint();
+  }
+
+  show(clientX, clientY, { title, colour, facts }) {
+    const swatch = element("span", { class: "chart-swatch", "aria-hidden": "true", hidden: !colour });
+    swatch.style.backgroundColor = colour ?? "transparent";
+    const lines = facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+    this.tooltip.replaceChildren(element("strong", {}, swatch, title), element("dl", {}, ...lines));
+    this.tooltip.hidden = false;
+    const { offsetWidth: width, offsetHeight: height } = this.tooltip;
+    const { clientWidth, clientHeight } = document.documentElement;
+    const left = clientX + 14 + width > clientWidth ? clientX - width - 14 : clientX + 14;
+    this.tooltip.style.left = `${Math.max(4, left)}px`;
+    this.tooltip.style.top = `${Math.max(4, Math.min(clientY + 8, clientHeight - height - 4))}px`;
+  }
+
+  /** Hide the text, unless it is pinned. */
   unpoint() {
-    this.tooltip.hidden = true;
+    if (!this.pinned) this.tooltip.hidden = true;
   }
 
   /** Return the chart as a PNG (a Blob), with its title; null if nothing is drawn. */
   async toPNG() {
-    const made = pictureOf(this.host, this.title);
-    return made && new Promise((resolve) => made.toBlob(resolve, "image/png"));
+    const drawn = this.picture();
+    return drawn && new Promise((resolve) => titled(drawn, this.title).toBlob(resolve, "image/png"));
+  }
+
+  /** Return one canvas with all canvases of the chart. */
+  picture() {
+    return joined(this.host);
   }
 
   /** Return what is drawn as CSV; a chart gives it by rows(), the header first. */
@@ -85,6 +129,7 @@ export class Chart extends EventTarget {
   }
 
   destroy() {
+    this.unpin();
     for (const end of this.ends) end();
     for (const part of this.added) part.remove();
   }
@@ -98,26 +143,31 @@ function cell(value) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** Return one canvas with all canvases of an element, under a title. */
-function pictureOf(host, title) {
+/** Return one canvas with all canvases of an element, null without any. */
+function joined(host) {
   const parts = [...host.querySelectorAll("canvas")].filter(({ width, height }) => width && height);
   if (!parts.length) return null;
-  const [known, ratio, outer] = [colours(), window.devicePixelRatio || 1, host.getBoundingClientRect()];
+  const [ratio, outer] = [window.devicePixelRatio || 1, host.getBoundingClientRect()];
   const boxes = parts.map((part) => part.getBoundingClientRect());
-  const head = 32;
-  const made = element("canvas");
-  made.width = Math.max(...boxes.map((box) => box.right - outer.left)) * ratio;
-  made.height = (Math.max(...boxes.map((box) => box.bottom - outer.top)) + head) * ratio;
+  const [left, top] = [Math.min(...boxes.map((box) => box.left), outer.left), Math.min(...boxes.map((box) => box.top), outer.top)];
+  const made = element("canvas", {
+    width: (Math.max(...boxes.map((box) => box.right)) - left) * ratio, height: (Math.max(...boxes.map((box) => box.bottom)) - top) * ratio,
+  });
   const context = made.getContext("2d");
-  context.scale(ratio, ratio);
+  parts.forEach((part, index) => context.drawImage(part, (boxes[index].left - left) * ratio, (boxes[index].top - top) * ratio));
+  return made;
+}
+
+/** Return a drawing on the page's ground, below a title. */
+function titled(drawn, title) {
+  const [known, ratio] = [colours(), window.devicePixelRatio || 1];
+  const head = 32 * ratio;
+  const made = element("canvas", { width: drawn.width, height: drawn.height + head });
+  const context = made.getContext("2d");
   context.fillStyle = known.surface;
   context.fillRect(0, 0, made.width, made.height);
-  context.fillStyle = known.text;
-  context.font = fontOf(14, 600);
-  context.fillText(title, 8, 20);
-  parts.forEach((part, index) => {
-    const { left, top, width, height } = boxes[index];
-    context.drawImage(part, left - outer.left, top - outer.top + head, width, height);
-  });
+  Object.assign(context, { fillStyle: known.text, font: fontOf(14 * ratio, 600), textBaseline: "middle" });
+  context.fillText(title, 8 * ratio, head / 2, made.width - 16 * ratio);
+  context.drawImage(drawn, 0, head);
   return made;
 }

@@ -1,68 +1,143 @@
-/** Several curves in one plot: painting, and the one under the pointer. */
+/** Several curves in one plot: its ranges, painting, bands over many curves, and the curve under the pointer. */
 
-import { nearestIndex, paintLine } from "./marks.js";
+import { nearestIndex, paintBand, paintLine } from "./marks.js";
 import { short } from "./numbers.js";
-import { plot } from "./plot.js";
-import { smoothed } from "./smoothing.js";
 
 const REACH = 24; // CSS pixels above and below a line
-export const HEIGHT = 280;
+const GRID = 160; // places at which curves are compared
+const LEAST_SHARE = 0.25; // fraction of the curves that a place of a band needs
 
 /**
- * Draw curves into a host; returns the result of `plot`, or null if there is nothing to draw.
+ * Return the spec of a plot of curves, null if there is nothing to draw.
  *
- * courses: [{name, colour, width, x: [], y: [], pick}], x rising; look: {smoothing, log, x: label and {time}, y: label}.
+ * courses: [{row, name, colour, width, alpha, x: [], y: [], raw: [] (not smoothed), hit}], x rising; hit(facts) is what
+ * the pointer needs. bands: [{colour, x, low, middle, high, outer: [low, high]}].
+ * look: {label, x: {kind, label}, y: {label, log, outliers, format}, highlight}.
  */
-export function plotCourses(figure, host, courses, look) {
-  const drawn = courses.map((course) => ({ ...course, y: smoothed(course.x, course.y, look.smoothing) }));
-  const [x, y] = [rangeOf(drawn, "x", false), rangeOf(drawn, "y", look.log)];
-  if (!x || !y) {
-    host.replaceChildren();
-    return null;
-  }
-  const alpha = drawn.length > 60 ? 0.6 : 0.9;
-  return plot(figure, {
-    host, height: look.height ?? HEIGHT, label: look.label,
-    x: { low: x[0], high: x[1], label: look.x },
-    y: { low: y[0], high: y[1], log: look.log, label: look.y },
+export function specOfCourses(courses, bands, look) {
+  const lines = [...courses.map(({ y }) => y), ...bands.flatMap(({ low, high }) => [low, high])];
+  const x = rangeOf([...courses.map((one) => one.x), ...bands.map((one) => one.x)], {});
+  const y = rangeOf(lines, look.y);
+  if (!x || !y) return null;
+  return {
+    label: look.label,
+    x: { low: x[0], high: x[1], ...look.x },
+    y: { low: y[0], high: y[1], kind: look.y.log ? "log" : "number", label: look.y.label },
     paint(context, place) {
-      for (const { x: xs, y: ys, colour, width } of drawn) paintLine(context, xs, ys, place, { colour, width, alpha });
+      for (const band of bands) {
+        if (band.outer) paintBand(context, band.x, ...band.outer, place, band.colour, 0.12);
+        paintBand(context, band.x, band.low, band.high, place, band.colour, 0.2);
+      }
+      for (const course of courses) paintCourse(context, course, place);
+      for (const { x: xs, middle, colour } of bands) paintLine(context, xs, middle, place, { colour, width: 2 });
     },
-    near: (place, left, top) => nearest(drawn, place, left, top, look),
-  });
+    paintOver(context, place) {
+      const course = courses.find(({ row }) => row === look.highlight?.());
+      if (course) paintLine(context, course.x, course.y, place, { colour: course.strong ?? course.colour, width: 3 });
+    },
+    near: (place, left, top) => nearest(courses, bands, place, left, top, look),
+  };
 }
 
-function rangeOf(courses, name, positive) {
+function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, dash }, place) {
+  if (raw) paintLine(context, x, raw, place, { colour, width: 1, alpha: alpha * 0.25 });
+  paintLine(context, x, y, place, { colour, width, alpha, dash });
+}
+
+/** Return the range of values; `log`: of the positive ones; `outliers`: without the 2 % at each end. */
+function rangeOf(series, { log = false, outliers = false }) {
   let [low, high] = [Infinity, -Infinity];
-  for (const { [name]: values } of courses) {
-    for (const value of values) {
-      if (value === null || !Number.isFinite(value) || (positive && value <= 0)) continue;
+  const sample = [];
+  const stride = Math.ceil(series.reduce((sum, { length }) => sum + length, 0) / 20_000);
+  for (const values of series) {
+    for (let index = 0; index < values.length; index++) {
+      const value = values[index];
+      if (value === null || !Number.isFinite(value) || (log && value <= 0)) continue;
       if (value < low) low = value;
       if (value > high) high = value;
+      if (outliers && index % stride === 0) sample.push(value);
     }
   }
-  return low <= high ? [low, high] : null;
+  if (!(low <= high)) return null;
+  if (sample.length < 10) return [low, high];
+  sample.sort((one, other) => one - other);
+  return [quantile(sample, 0.02), quantile(sample, 0.98)];
 }
 
-function nearest(courses, place, left, top, look) {
-  let [found, least] = [null, REACH * place.ratio];
-  for (const course of courses) {
+/** Return the quantile of sorted numbers, interpolated. */
+export function quantile(sorted, share) {
+  const at = share * (sorted.length - 1);
+  const [low, rest] = [Math.floor(at), at - Math.floor(at)];
+  return sorted[low] + (rest ? (sorted[low + 1] - sorted[low]) * rest : 0);
+}
+
+/** Return a band over curves: quantiles {x, low, middle, high, outer}, or (mean) the mean with its standard deviation. */
+export function bandOf(courses, { mean = false } = {}) {
+  const x = rangeOf(courses.map((one) => one.x), {});
+  const band = { x: [], low: [], middle: [], high: [], outer: mean ? null : [[], []] };
+  if (!x) return band;
+  const least = Math.max(1, Math.ceil(courses.length * LEAST_SHARE));
+  for (let index = 0; index < GRID; index++) {
+    const at = x[0] + ((x[1] - x[0]) * index) / (GRID - 1);
+    const values = courses.map((course) => valueAt(course, at)).filter((value) => value !== null);
+    if (values.length < least) continue;
+    band.x.push(at);
+    if (mean) addMean(band, values);
+    else addQuantiles(band, values.sort((one, other) => one - other));
+  }
+  return band;
+}
+
+function addMean(band, values) {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1));
+  band.middle.push(mean);
+  band.low.push(mean - deviation);
+  band.high.push(mean + deviation);
+}
+
+function addQuantiles(band, sorted) {
+  band.middle.push(quantile(sorted, 0.5));
+  band.low.push(quantile(sorted, 0.25));
+  band.high.push(quantile(sorted, 0.75));
+  band.outer[0].push(quantile(sorted, 0.1));
+  band.outer[1].push(quantile(sorted, 0.9));
+}
+
+/** Return a curve's value between its points; null outside. */
+export function valueAt({ x, y }, at) {
+  if (!x.length || at < x[0] || at > x.at(-1)) return null;
+  let index = nearestIndex(x, at);
+  if (x[index] > at && index > 0) index--;
+  const [left, right] = [y[index], y[Math.min(index + 1, y.length - 1)]];
+  if (left === null || right === null) return left ?? right;
+  const span = x[Math.min(index + 1, x.length - 1)] - x[index];
+  const value = span > 0 ? left + ((right - left) * (at - x[index])) / span : left;
+  return Number.isFinite(value) ? value : null;
+}
+
+function nearest(courses, bands, place, left, top, look) {
+  const lines = [...courses, ...bands.map((band) => ({ ...band, y: band.middle, hit: band.hit }))].filter(({ hit }) => hit);
+  let [found, least] = [null, REACH];
+  for (const course of lines) {
     const at = around(course.x, place, left);
     for (let index = at; index <= Math.min(at + 1, course.x.length - 1); index++) {
+      if (course.y[index] === null) continue;
       const [x, y] = [place.x(course.x[index]), place.y(course.y[index])];
       const distance = Math.hypot((x - left) / 2, y - top);
-      if (course.y[index] !== null && distance < least) [found, least] = [{ x, y, course, index }, distance];
+      if (distance < least) [found, least] = [{ x, y, course, index }, distance];
     }
   }
   if (!found) return null;
-  const { course, index } = found;
-  const value = `${look.y}: ${short(course.y[index])}`;
-  return { ...found, lines: [course.name, value, `${look.x}: ${short(course.x[index])}`], pick: course.pick };
+  const { course, index, x, y } = found;
+  const format = look.y.format ?? short;
+  const facts = [[look.y.label, format((course.raw ?? course.y)[index])], [look.x.label, (look.x.format ?? short)(course.x[index])]];
+  if (course.raw) facts.splice(1, 0, ["smoothed", format(course.y[index])]);
+  return { x, y, ...course.hit(facts) };
 }
 
 /** Return the index of the point at or before a position on the canvas. */
 function around(xs, place, left) {
-  const share = (left - place.x(xs[0])) / (place.x(xs.at(-1)) - place.x(xs[0]) || 1);
-  const index = nearestIndex(xs, xs[0] + share * (xs.at(-1) - xs[0]));
+  const index = nearestIndex(xs, place.unplace(left));
   return index > 0 && place.x(xs[index]) > left ? index - 1 : index;
 }

@@ -7,7 +7,7 @@
  * Spearman's, for numbers only. Ranks are robust against outliers.
  */
 
-import { asText } from "./numbers.js";
+import { exactText } from "./numbers.js";
 
 const LEAST_RUNS = 6;
 const MOST_BINS = 8;
@@ -18,7 +18,7 @@ export function effect(column, values) {
   if (rows.length < LEAST_RUNS) return { importance: null, correlation: null, runs: rows.length };
   const [given, got] = [rows.map((row) => column[row]), ranks(rows.map((row) => values[row]))];
   const numeric = given.every((value) => typeof value === "number");
-  const bins = numeric ? binsOfNumbers(given) : given.map(asText);
+  const bins = numeric ? binsOfNumbers(given) : given.map(exactText);
   return { importance: between(bins, got), correlation: numeric ? pearson(ranks(given), got) : null, runs: rows.length };
 }
 

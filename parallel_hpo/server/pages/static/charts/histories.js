@@ -1,51 +1,81 @@
-/** The histories of the selected runs, or else of the shown ones, over step or time. */
+/** The histories of the selected runs, or else of the shown ones, over step or time; of many, with a band of quantiles. */
 
 import { Chart } from "./chart.js";
-import { plotCourses } from "./course.js";
+import { bandOf, specOfCourses } from "./course.js";
+import { groupsOf } from "./groups.js";
 import { HistoryCache } from "./history_cache.js";
-import { metricOf, nameOf, onNews, ranked, runColour } from "./runs.js";
+import { duration } from "./numbers.js";
+import { Plot } from "./plot.js";
+import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, onNews, ranked, runColour, variedOf } from "./runs.js";
+import { smoothed } from "./smoothing.js";
+import { colours } from "./theme.js";
 
 const MOST_RUNS = 200;
 const AXES = [["step", "step"], ["time", "time since the run's start"]];
-
 const OPTIONS = [
   { name: "key", label: "Value", kind: "choice", value: null, choices: [], main: true },
   { name: "x", label: "Over", kind: "choice", value: "step", choices: AXES },
+  { name: "group", label: "Group by", kind: "choice", value: "", choices: [["", "nothing"]] },
   { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
   { name: "log", label: "Log axis", kind: "tick", value: false },
+  { name: "outliers", label: "Ignore outliers", kind: "tick", value: false },
 ];
 
 export class Histories extends Chart {
   constructor(figure, context) {
     super(figure, { name: "histories", title: "Histories", options: structuredClone(OPTIONS) }, context);
     this.cache = new HistoryCache(this.store, context.source, this.again);
-    this.follow({ data: onNews(this.again), filter: this.again, selection: this.again });
+    this.plot = new Plot(this);
+    this.follow({ data: onNews(this.again), filter: this.again, selection: this.again, hover: () => this.plot.repaintOver() });
     this.follow({ data: () => this.readGrown() });
     this.again();
   }
 
-  /** Update the list of keys; the metric's key is the default. */
+  /** Update the choices; the metric's key is the default. */
   offerKeys() {
     const { keys } = this.store;
     const metric = metricOf(this.store)?.name;
     const first = keys.includes(metric) ? metric : (keys[0] ?? null);
     this.offer("key", keys.map((key) => [key, key]), keys.includes(this.wanted.key) ? this.wanted.key : first);
+    const names = variedOf(this.store).map(({ name }) => name);
+    this.offer("group", [["", "nothing"], ...names.map((name) => [name, name])], names.includes(this.wanted.group) ? this.wanted.group : "");
   }
 
   paint() {
     this.offerKeys();
-    const { key, x } = this.wanted;
+    const { key, x, group, log, outliers } = this.wanted;
     const { rows, chosen } = wantedRows(this.store);
-    this.drawn?.destroy();
-    this.drawn = null;
-    if (key === null) return this.say("No run has logged a number yet.");
+    if (key === null) {
+      this.plot.clear();
+      return this.say("No run has logged a number yet.");
+    }
     const got = this.cache.get(key, x, rows);
     const courses = rows.flatMap((row) => this.courseOf(row, got.get(this.store.runs.id[row]), chosen));
+    const bands = group ? this.bandsOf(courses) : courses.length > MOST_COLOURED ? [{ ...bandOf(courses), colour: colours().muted }] : [];
     this.describe(rows, courses, chosen);
-    const label = { x: AXES.find(([value]) => value === x)[1] + (x === "time" ? " (s)" : ""), y: key };
-    const look = { ...this.wanted, ...label, label: this.words.textContent };
-    this.drawn = plotCourses(this, this.host, courses, look);
-    return undefined;
+    this.explain(group ? bands.map(({ text, colour }) => ({ text, colour })) : []);
+    const look = {
+      label: this.words.textContent,
+      x: { kind: x === "time" ? "duration" : "number", label: AXES.find(([value]) => value === x)[1], whole: x === "step", ...(x === "time" && { format: duration }) },
+      y: { label: key, log, outliers },
+      highlight: () => hoveredRow(this.store),
+    };
+    // grey curves first, the best last
+    const order = courses.sort((one, other) => Number(isColoured(this.store, one.row)) - Number(isColoured(this.store, other.row)));
+    const spec = specOfCourses(group ? [] : order, bands, look);
+    if (spec) this.plot.draw(spec);
+    else this.plot.clear();
+    return this.plot.hoverAgain();
+  }
+
+  /** Return a band for each group of runs. */
+  bandsOf(courses) {
+    const parameter = this.store.parameters.find(({ name }) => name === this.wanted.group);
+    return groupsOf(this.store, parameter, courses.map(({ row }) => row)).map(({ text, rows, colour }) => {
+      const members = courses.filter(({ row }) => rows.has(row));
+      const facts = [["runs", String(members.length)]];
+      return { ...bandOf(members, { mean: true }), colour, text, hit: (more) => ({ colour, tip: { title: text, colour, facts: [...more, ...facts] } }) };
+    });
   }
 
   /** Read the histories of running runs again, and draw them on arrival. */
@@ -55,18 +85,26 @@ export class Histories extends Chart {
 
   courseOf(row, series, chosen) {
     if (!series?.x.length) return [];
-    const id = this.store.runs.id[row];
-    const pick = () => this.store.select([id]);
-    return [{ ...series, name: nameOf(this.store, row), colour: runColour(this.store, row), width: chosen ? 1.75 : 1, pick }];
+    const { store } = this;
+    const { smoothing } = this.wanted;
+    const own = isColoured(store, row);
+    const y = smoothed(series.x, series.y, smoothing);
+    return [{
+      row, x: series.x, y, strong: own ? null : colours().text, raw: smoothing && own ? series.y : null, colour: own ? runColour(store, row) : colours().muted,
+      width: chosen ? 1.75 : own ? 1.4 : 1, alpha: own ? 0.95 : 0.3, dash: isOpen(store.runs.state[row]) && own ? [6, 3] : [],
+      hit: (facts) => hitOf(store, row, facts),
+    }];
   }
 
   describe(rows, courses, chosen) {
     const runs = chosen ? "selected runs" : "shown runs";
     const { length: drawn } = courses;
     const more = rows.more ? ` Only the ${MOST_RUNS} best of ${rows.more} are drawn; select or filter to see others.` : "";
+    const band = drawn <= MOST_COLOURED || this.wanted.group ? "" : " The best are in colour; the band contains the middle 50 % and 80 %.";
+    const groups = this.wanted.group ? ` Mean and standard deviation by ${this.wanted.group}.` : "";
     const failed = this.cache.error ? ` Some could not be read: ${this.cache.error}.` : "";
     const waits = this.cache.loading ? " More are loading." : "";
-    this.say(`${this.wanted.key} of ${drawn} ${runs}.${more}${waits}${failed}`);
+    this.say(`${this.wanted.key} of ${drawn} ${runs}.${more}${band}${groups}${waits}${failed}`);
   }
 
   rows() {
@@ -81,7 +119,7 @@ export class Histories extends Chart {
 
   destroy() {
     this.cache.close();
-    this.drawn?.destroy();
+    this.plot.destroy();
     super.destroy();
   }
 }

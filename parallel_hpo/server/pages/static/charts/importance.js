@@ -1,54 +1,98 @@
-/** The importance of each varied parameter alone, as a list with bars. */
+/** The importance of each varied parameter alone, as a list with bars; the colour is the correlation's sign. */
 
 import { Chart } from "./chart.js";
 import { effect } from "./effects.js";
 import { element } from "./elements.js";
-import { isFailed, onNews } from "./runs.js";
+import { isFailed, onNews, variedOf } from "./runs.js";
+import { colours, fontOf, signColours } from "./theme.js";
 
 const WHAT_IT_IS =
   "Share of the variance of the metric's ranks that each parameter explains alone, corrected for chance; with " +
   "Spearman's correlation. Interactions of parameters are not included.";
-
 const OPTIONS = [{ name: "shown", label: "Shown runs only", kind: "tick", value: false }];
 
 export class Importance extends Chart {
   constructor(figure, context) {
     super(figure, { name: "importance", title: "Importance of parameters", options: structuredClone(OPTIONS) }, context);
+    this.host.classList.add("chart-list");
+    this.host.tabIndex = 0;
+    this.host.setAttribute("role", "group");
+    this.host.setAttribute("aria-label", "Importance of parameters, scrollable");
     this.follow({ data: onNews(this.again), filter: () => this.wanted.shown && this.again() });
     this.again();
   }
 
   paint() {
-    list(this, effectsOf(this.store, this.wanted.shown));
+    const effects = effectsOf(this.store, this.wanted.shown);
+    const [falls, rises] = signColours();
+    const signs = [[1, rises, "rises"], [-1, falls, "falls"]].filter(([sign]) => effects.some((one) => Math.sign(roundedOf(one)) === sign));
+    this.explain(signs.map(([, colour, word]) => ({ text: `metric ${word} with it`, colour })));
+    this.host.replaceChildren(element("ol", { class: "chart-bars" }, ...effects.map(lineOf)));
+    const first = effects[0]?.importance ? `${effects[0].name} matters most. ` : "";
+    this.say(effects.length ? first + WHAT_IT_IS : "No parameter varies.");
   }
 
   rows() {
     const lines = effectsOf(this.store, this.wanted.shown).map((one) => [one.name, one.importance, one.correlation, one.runs]);
     return [["parameter", "importance", "correlation", "runs"], ...lines];
   }
+
+  picture() {
+    return paintBars(effectsOf(this.store, this.wanted.shown));
+  }
 }
 
 /** Return the effects of the varied parameters, greatest first. */
-function effectsOf(store, shownOnly) {
+export function effectsOf(store, shownOnly) {
   const counts = (row) => !isFailed(store.runs.state[row]) && (!shownOnly || store.shown[row]);
   const values = store.column("value").map((value, row) => (counts(row) ? value : null));
-  return store.parameters
-    .filter((parameter) => parameter.varied)
+  return variedOf(store)
     .map(({ name }) => ({ name, ...effect(store.column(`parameters.${name}`), values) }))
     .sort((one, other) => (other.importance ?? -1) - (one.importance ?? -1));
 }
 
-function list(figure, effects) {
-  figure.host.replaceChildren(element("ol", { class: "chart-bars" }, ...effects.map(row)));
-  const first = effects[0]?.importance ? `${effects[0].name} matters most. ` : "";
-  figure.say(first + WHAT_IT_IS);
+function roundedOf({ correlation }) {
+  return correlation === null ? 0 : Math.round(correlation * 100) / 100 + 0; // no -0.00
 }
 
-function row({ name, importance, correlation, runs }) {
+function colourOf(one, neutral) {
+  const [falls, rises] = signColours();
+  const rounded = roundedOf(one);
+  return rounded ? (rounded > 0 ? rises : falls) : neutral;
+}
+
+function textOf(one) {
+  return one.importance === null ? "too few runs" : one.importance.toFixed(2);
+}
+
+function signOf(one) {
+  const rounded = roundedOf(one);
+  return one.correlation === null ? "" : `${rounded > 0 ? "+" : rounded < 0 ? "−" : ""}${Math.abs(rounded).toFixed(2)}`;
+}
+
+function lineOf(one) {
   const bar = element("span", { class: "chart-bar", "aria-hidden": "true" });
-  bar.style.setProperty("--share", `${100 * (importance ?? 0)}%`);
-  const said = importance === null ? "too few" : importance.toFixed(2);
-  const rounded = correlation === null ? 0 : Math.round(correlation * 100) / 100 + 0; // no -0.00
-  const sign = correlation === null ? "" : `, correlation ${rounded > 0 ? "+" : ""}${rounded.toFixed(2)}`;
-  return element("li", {}, element("span", { class: "chart-name" }, name), bar, element("span", {}, `${said}${sign}, ${runs} runs`));
+  bar.style.setProperty("--share", `${100 * (one.importance ?? 0)}%`);
+  bar.style.setProperty("--colour", colourOf(one, "var(--muted)"));
+  const sign = element("span", { class: "chart-sign", title: "Spearman's correlation" }, signOf(one));
+  return element("li", { title: `${one.runs} runs` }, element("span", { class: "chart-name" }, one.name), bar, element("span", {}, textOf(one)), sign);
+}
+
+/** Return the list as a canvas. */
+function paintBars(effects) {
+  const [known, ratio, width, line] = [colours(), window.devicePixelRatio || 1, 640, 24];
+  const made = element("canvas", { width: width * ratio, height: Math.max(1, effects.length) * line * ratio });
+  const context = made.getContext("2d");
+  context.scale(ratio, ratio);
+  Object.assign(context, { font: fontOf(12), textBaseline: "middle" });
+  const names = Math.min(300, Math.max(0, ...effects.map(({ name }) => context.measureText(name).width)));
+  effects.forEach((one, index) => {
+    const middle = index * line + line / 2;
+    context.fillStyle = known.text;
+    context.fillText(one.name, 8, middle, names);
+    context.fillText(`${textOf(one)}  ${signOf(one)}`, width - 110, middle);
+    context.fillStyle = colourOf(one, known.muted);
+    context.fillRect(names + 20, middle - 6, (width - names - 150) * (one.importance ?? 0), 12);
+  });
+  return made;
 }

@@ -1,7 +1,7 @@
 /**
  * Draws charts into the figures of a page.
  *
- * A page places `<figure class="chart" data-chart="NAME">` (best, parallel, importance, scatter, timeline, histories),
+ * A page places `<figure class="chart" data-chart="NAME">` (best, contour, histories, importance, parallel, scatter, timeline),
  * and for a run's page `<section data-charts="run">` and `<section data-charts="system">`; then it calls
  *
  *   mountSweep(root, store, base, {home, bare, made}) or mountRun(root, runData, base, {home, bare, made})
@@ -28,6 +28,7 @@
  */
 
 import { Best } from "./best.js";
+import { Contour } from "./contour.js";
 import { Histories } from "./histories.js";
 import { Importance } from "./importance.js";
 import { Parallel } from "./parallel.js";
@@ -36,7 +37,7 @@ import { Scatter } from "./scatter.js";
 import { sourceOf } from "./source.js";
 import { Timeline } from "./timeline.js";
 
-const CHARTS = { best: Best, parallel: Parallel, importance: Importance, scatter: Scatter, timeline: Timeline, histories: Histories };
+const CHARTS = { best: Best, contour: Contour, parallel: Parallel, importance: Importance, scatter: Scatter, timeline: Timeline, histories: Histories };
 
 /** Draw the charts of a sweep into the elements of `root` with data-chart; they follow the store. Returns {charts, destroy}. */
 export function mountSweep(root, store, base, { made = () => {}, ...look } = {}) {

@@ -1,4 +1,4 @@
-/** Points and lines on a plot's canvas, and the one near the pointer. */
+/** Points, lines and bands on a plot's canvas, and the one near the pointer. */
 
 const REACH = 12; // CSS pixels
 const MANY = 1500;
@@ -8,33 +8,41 @@ export function paintPoints(context, points, place, colour, radius, alpha = 1) {
   context.fillStyle = colour;
   context.globalAlpha = alpha;
   context.beginPath();
-  const size = radius * place.ratio;
   const many = points.length > MANY;
   for (const { x, y } of points) {
     const [left, top] = [place.x(x), place.y(y)];
     if (many) {
-      context.rect(left - size / 2, top - size / 2, size, size);
+      context.rect(left - radius / 2, top - radius / 2, radius, radius);
       continue;
     }
-    context.moveTo(left + size, top);
-    context.arc(left, top, size, 0, 2 * Math.PI);
+    context.moveTo(left + radius, top);
+    context.arc(left, top, radius, 0, 2 * Math.PI);
   }
   context.fill();
   context.globalAlpha = 1;
 }
 
-/** Draw a line through values; `step`: horizontal until the next point. Values that are not finite are gaps. */
-export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha = 1, step = false }) {
-  context.strokeStyle = colour;
-  context.globalAlpha = alpha;
-  context.lineWidth = width * place.ratio;
-  context.lineJoin = "round";
+/** Draw a ring around a point. */
+export function paintRing(context, { x, y }, place, colour, radius = 6) {
+  Object.assign(context, { strokeStyle: colour, lineWidth: 2 });
   context.beginPath();
-  let last = null;
-  for (let index = 0; index < xs.length; index++) {
-    const [left, top] = [place.x(xs[index]), place.y(ys[index])];
-    if (ys[index] === null || !Number.isFinite(left) || !Number.isFinite(top)) {
-      last = null;
+  context.arc(place.x(x), place.y(y), radius, 0, 2 * Math.PI);
+  context.stroke();
+}
+
+/** Draw a line through values; `step`: horizontal until the next point. Values that are not finite are gaps, single ones dots. */
+export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha = 1, step = false, dash = [] }) {
+  Object.assign(context, { strokeStyle: colour, fillStyle: colour, globalAlpha: alpha, lineWidth: width, lineJoin: "round" });
+  context.setLineDash(dash);
+  context.beginPath();
+  let [last, length, single] = [null, 0, null];
+  const dots = [];
+  for (let index = 0; index <= xs.length; index++) {
+    const isThere = index < xs.length && ys[index] !== null;
+    const [left, top] = isThere ? [place.x(xs[index]), place.y(ys[index])] : [NaN, NaN];
+    if (!Number.isFinite(left) || !Number.isFinite(top)) {
+      if (length === 1) dots.push(single);
+      [last, length] = [null, 0];
       continue;
     }
     if (last === null) context.moveTo(left, top);
@@ -42,15 +50,31 @@ export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha 
       if (step) context.lineTo(left, last);
       context.lineTo(left, top);
     }
-    last = top;
+    [last, length, single] = [top, length + 1, [left, top]];
   }
   context.stroke();
+  context.setLineDash([]);
+  for (const [left, top] of dots) {
+    context.beginPath();
+    context.arc(left, top, width + 1.75, 0, 2 * Math.PI);
+    context.fill();
+  }
+  context.globalAlpha = 1;
+}
+
+/** Fill the area between two lines over the same values. */
+export function paintBand(context, xs, lows, highs, place, colour, alpha = 0.18) {
+  Object.assign(context, { fillStyle: colour, globalAlpha: alpha });
+  context.beginPath();
+  xs.forEach((x, index) => context.lineTo(place.x(x), place.y(lows[index])));
+  for (let index = xs.length - 1; index >= 0; index--) context.lineTo(place.x(xs[index]), place.y(highs[index]));
+  context.fill();
   context.globalAlpha = 1;
 }
 
 /** Return the point nearest to a position on the canvas, {x, y, point} in its pixels; null if none is near. */
 export function nearestPoint(points, place, left, top) {
-  let [nearest, least] = [null, REACH * place.ratio];
+  let [nearest, least] = [null, REACH];
   for (const point of points) {
     const [x, y] = [place.x(point.x), place.y(point.y)];
     const distance = Math.hypot(x - left, y - top);
@@ -68,4 +92,18 @@ export function nearestIndex(sorted, value) {
     else high = middle;
   }
   return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
+}
+
+/** Draw points as crosses. */
+export function paintCrosses(context, points, place, colour, size) {
+  Object.assign(context, { strokeStyle: colour, lineWidth: 1.5 });
+  context.beginPath();
+  for (const { x, y } of points) {
+    const [left, top] = [place.x(x), place.y(y)];
+    context.moveTo(left - size, top - size);
+    context.lineTo(left + size, top + size);
+    context.moveTo(left + size, top - size);
+    context.lineTo(left - size, top + size);
+  }
+  context.stroke();
 }

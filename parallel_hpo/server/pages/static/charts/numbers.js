@@ -1,12 +1,45 @@
 /** Numbers, times and parameters' values as short text. */
 
-/** Return a number with four digits; "–" for none. */
+const [LEAST_PLAIN, MOST_PLAIN] = [1e-3, 1e6]; // sizes outside are written with an exponent
+
+/** Return a number with four significant digits; "–" for none. */
 export function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e6) return String(value);
-  if (size < 1e-3 || size >= 1e6) return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  if (Number.isInteger(value) && size < MOST_PLAIN) return String(value);
+  if (size < LEAST_PLAIN || size >= MOST_PLAIN) return exponential(value, 3).replace(/\.?0+e/, "e");
   return String(Number(value.toPrecision(4)));
+}
+
+function exponential(value, decimals) {
+  return value.toExponential(decimals).replace("e+", "e");
+}
+
+/** Return one format for all ticks of an axis: a function that writes each of them exactly. */
+export function commonFormat(values) {
+  const sizes = values.filter(Boolean).map(Math.abs);
+  const [greatest, least] = [Math.max(...sizes, 0), Math.min(...sizes)];
+  const digits = fewest((count) => values.every((value) => near(Number(value.toExponential(count)), value, greatest)));
+  const decimals = fewest((count) => values.every((value) => near(Number(value.toFixed(count)), value, least)));
+  if ((greatest < MOST_PLAIN && decimals <= digits + 3) || digits > 4) return (value) => value.toFixed(decimals);
+  return (value) => (value === 0 ? "0" : exponential(value, digits));
+}
+
+/** Return one format for the ticks of a log axis. */
+export function logFormat(values) {
+  const isPlain = values.every((value) => value >= LEAST_PLAIN && value < MOST_PLAIN);
+  return isPlain ? (value) => String(value) : (value) => exponential(value, 15).replace(/\.?0+e/, "e");
+}
+
+function fewest(holds) {
+  let count = 0;
+  while (count < 12 && !holds(count)) count++;
+  return count;
+}
+
+function near(one, other, size) {
+  return Math.abs(one - other) <= size * 1e-9;
 }
 
 /** Return a parameter's value of any type as text. */
@@ -14,6 +47,11 @@ export function asText(value) {
   if (value === null || value === undefined) return "not set";
   if (typeof value === "number") return short(value);
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** Return a value as the text that tells it from any other. */
+export function exactText(value) {
+  return typeof value === "number" ? String(value) : asText(value);
 }
 
 /** Return seconds as "8.2 s", "3 min 04 s" or "2 h 07 min". */
@@ -28,29 +66,6 @@ export function duration(seconds) {
 /** Return the time of day in the browser's format. */
 export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString();
-}
-
-/** Return about `count` round numbers between two numbers. */
-export function roundSteps(low, high, about) {
-  if (!(high > low)) return [low];
-  const rough = (high - low) / about;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((digit) => digit * power).find((size) => size >= rough);
-  const first = Math.ceil(low / step - 1e-9);
-  const count = Math.floor(high / step + 1e-9) - first + 1;
-  return Array.from({ length: count }, (_, index) => Number(((first + index) * step).toPrecision(12)));
-}
-
-/** Return powers of ten between two positive numbers; if there are few, also their multiples by 2 and 5. */
-export function logSteps(low, high, about) {
-  const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
-  const powers = Array.from({ length: last - first + 1 }, (_, index) => first + index);
-  const within = (value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9);
-  const inside = (digits) => powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter(within);
-  const tens = inside([1]);
-  if (tens.length >= 3) return tens.filter((_, index) => index % Math.ceil(tens.length / about) === 0);
-  const finer = inside([1, 2, 5]);
-  return finer.length >= 2 ? finer : roundSteps(low, high, about);
 }
 
 /** Return the smallest and the greatest finite number, optionally only positive ones; null if there is none. */

@@ -2,14 +2,13 @@
 
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
-import { canvas, resize } from "./canvas.js";
+import { Texts, layer, resize } from "./canvas.js";
 import { Chart } from "./chart.js";
 import { element, oncePerFrame } from "./elements.js";
-import { asText, short } from "./numbers.js";
 import { brushForm } from "./parallel_form.js";
-import { HEIGHT, layout, paintAxes, paintBrush, paintChosen, paintLines } from "./parallel_paint.js";
+import { layout, paintAxes, paintBrush, paintChosen, paintLegend, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";
-import { isFailed, metricOf, onNews, ranked } from "./runs.js";
+import { hoveredRow, isFailed, isOpen, metricName, onNews, ranked, variedOf, worstFirst } from "./runs.js";
 import { colours } from "./theme.js";
 
 const FILTER = "parallel";
@@ -20,13 +19,12 @@ export class Parallel extends Chart {
   constructor(figure, context) {
     super(figure, { name: "parallel", title: "Parameters and metric", options: structuredClone(OPTIONS) }, context);
     this.brushes = new Brushes();
-    this.hovered = null;
     this.form = brushForm(this.brushes, () => this.brushed());
     const clear = element("button", { type: "button", click: () => this.clear() }, "Clear ranges");
     this.controls.append(clear, this.form.element);
     this.makeCanvases();
     this.repaint = oncePerFrame(() => this.draw());
-    this.follow({ data: onNews(this.again), filter: () => this.filtered(), selection: () => this.paintOver() });
+    this.follow({ data: onNews(this.again), filter: () => this.filtered(), selection: this.repaint, hover: () => this.paintOver() });
     this.ends.push(followPointer(this), this.repaint.cancel);
     this.observer = new ResizeObserver(this.again);
     this.observer.observe(this.host);
@@ -34,10 +32,10 @@ export class Parallel extends Chart {
   }
 
   makeCanvases() {
-    this.base = canvas(0, 0, "Parallel coordinates").canvas;
-    this.over = canvas(0, 0, null).canvas;
+    this.base = layer("Parallel coordinates");
+    this.over = layer(null);
     this.over.className = "chart-over";
-    this.host.classList.add("chart-scroll");
+    this.host.classList.add("chart-scroll", "chart-plot");
     this.host.tabIndex = 0;
     this.host.setAttribute("role", "group");
     this.host.setAttribute("aria-label", "Parallel coordinates, scrollable");
@@ -47,17 +45,17 @@ export class Parallel extends Chart {
   /** Compute axes, positions and sizes, and draw all. */
   paint() {
     const { store } = this;
-    const varied = store.parameters.filter((parameter) => parameter.varied);
+    const settled = (row) => !isOpen(store.runs.state[row]);
+    const varied = variedOf(store);
     const columns = varied.map((parameter) => store.column(`parameters.${parameter.name}`));
     this.axes = varied.map((parameter, index) => axisOf(parameter, columns[index]));
     this.columns = [...columns, store.column("value")];
-    const label = metricOf(store)?.name ?? "value";
-    this.axes.push(axisOf({ name: "value", label, kind: "number", log: this.wanted.log }, store.column("value")));
+    this.axes.push(axisOf({ name: "value", label: metricName(store), kind: "number", log: this.wanted.log }, store.column("value"), settled));
     this.places = this.axes.map((axis, index) => this.columns[index].map((value) => axis.place(value) ?? UNSET));
     this.order = Array.from({ length: store.count }, (_, row) => row);
     this.failed = store.runs.state.map(isFailed);
     this.shade = ranked(store);
-    this.at = layout(this.host.clientWidth, this.axes);
+    this.at = layout(this.host.clientWidth, this.host.clientHeight, this.axes);
     this.form.refresh(this.axes);
     if (this.brushes.size) this.filter();
     this.draw();
@@ -66,20 +64,24 @@ export class Parallel extends Chart {
   /** Draw all lines and axes. */
   draw() {
     const known = colours();
-    const context = resize(this.base, this.at.width, HEIGHT);
+    const context = resize(this.base, this.at.width, this.at.height);
+    const texts = new Texts(context);
     paintLines(context, { ...this, rows: this.order, shown: this.store.shown }, known);
     const unset = this.places.map((places) => (places.includes(UNSET) ? "not set" : ""));
     if (unset.at(-1)) unset[unset.length - 1] = "no value";
-    paintAxes(context, this.axes, this.at, known, unset);
+    paintAxes(context, texts, this.axes, this.at, known, unset);
+    const worst = worstFirst(this.store).map((row) => this.store.column("value")[row]);
+    paintLegend(context, texts, metricName(this.store), worst, known);
     this.paintOver(known);
     this.describe();
   }
 
   /** Draw the upper layer: brushes, selected runs, the run under the pointer. */
   paintOver(known = colours()) {
-    const context = resize(this.over, this.at.width, HEIGHT);
+    const context = resize(this.over, this.at.width, this.at.height);
     const chosen = [...this.store.selected].map((id) => this.store.row(id)).filter((row) => this.store.shown[row]);
-    paintChosen(context, this.hovered === null ? chosen : [...chosen, this.hovered], this);
+    const hovered = hoveredRow(this.store);
+    paintChosen(context, hovered === null ? chosen : [...chosen, hovered], this, known);
     this.axes.forEach((axis, index) => {
       for (const brush of this.brushedPlaces(axis)) paintBrush(context, this.at.x(index), brush, this.at, known);
     });
@@ -118,13 +120,6 @@ export class Parallel extends Chart {
   clear() {
     this.brushes.clear();
     this.brushed();
-  }
-
-  /** Return the tooltip's lines for a run. */
-  linesOf(row) {
-    const values = this.axes.slice(0, -1).map((axis, index) => `${axis.label}: ${asText(this.columns[index][row])}`);
-    const { runs } = this.store;
-    return [runs.name[row] ?? runs.id[row], `${this.axes.at(-1).label}: ${short(runs.value[row])} (${runs.state[row]})`, ...values];
   }
 
   describe() {

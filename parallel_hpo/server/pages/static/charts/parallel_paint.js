@@ -1,43 +1,46 @@
-/** Draws the lines and axes of the parallel coordinates on a canvas. */
+/** Draws the lines, axes and legend of the parallel coordinates on a canvas. */
 
 import { UNSET } from "./axes.js";
-import { runColour } from "./runs.js";
-import { ramp } from "./theme.js";
+import { LINE, withRoom } from "./canvas.js";
+import { short } from "./numbers.js";
+import { isColoured, runColour } from "./runs.js";
+import { qualities } from "./theme.js";
 
-export const TOP = 44;
-export const HEIGHT = 380;
-const BOTTOM = 28;
+const LEGEND = 24; // height of the legend above the names
 const SIDE = 70;
+const BOTTOM = 28;
 const LEAST_GAP = 92; // minimum CSS pixels between two axes; the picture scrolls if it is too wide
 const SHADES = 16;
+const BETWEEN_TICKS = 34;
+const NAME_LINES = 2;
 
-/** Return the layout for a width: {width, x(index), y(place), place(y)}. */
-export function layout(available, axes) {
+/** Return the layout for a size: {width, height, gap, x(index), y(place), place(y)}. */
+export function layout(available, height, axes) {
   const gaps = Math.max(1, axes.length - 1);
   const width = Math.max(available, SIDE * 2 + gaps * LEAST_GAP);
-  const axisTop = TOP + 8;
-  const axisHeight = (HEIGHT - axisTop - BOTTOM) / (1 - UNSET);
+  const axisTop = LEGEND + NAME_LINES * LINE + 8;
+  const axisHeight = (height - axisTop - BOTTOM) / (1 - UNSET);
   return {
-    width,
-    gap: (width - SIDE * 2) / gaps,
+    width, height, gap: (width - SIDE * 2) / gaps, axisTop,
     x: (index) => SIDE + (index * (width - SIDE * 2)) / gaps,
     y: (place) => axisTop + (1 - place) * axisHeight,
     place: (y) => 1 - (y - axisTop) / axisHeight,
   };
 }
 
-/** Draw the lines of all rows: hidden ones faint, then the shown ones, the best last and strongest. */
+/** Draw the lines of all rows: hidden ones faint, then the shown ones, the best last. */
 export function paintLines(context, { rows, places, at, shown, shade, failed }, known) {
-  const strokes = ramp(known.line, known.accent, SHADES + 4).slice(4);
+  const strokes = qualities(SHADES);
   const groups = new Map();
   for (const row of rows) {
-    const group = !shown[row] ? -1 : failed[row] ? -0.5 : shade[row] === null ? 0 : Math.floor(shade[row] * (SHADES - 1e-6));
+    const group = !shown[row] ? -1 : failed[row] ? -0.5 : shade[row] === null ? -0.25 : Math.floor(shade[row] * (SHADES - 1e-6));
     if (!groups.has(group)) groups.set(group, []);
     groups.get(group).push(row);
   }
+  const colourOf = { "-1": known.line, "-0.5": known.bad, "-0.25": known.muted };
   for (const [group, members] of [...groups].sort(([one], [other]) => one - other)) {
-    context.strokeStyle = group === -1 ? known.line : group === -0.5 ? known.bad : strokes[group];
-    context.globalAlpha = group === -1 ? 0.35 : group < 0 ? 0.8 : rows.length > 1000 ? 0.5 : 0.85;
+    context.strokeStyle = colourOf[group] ?? strokes[group];
+    context.globalAlpha = group === -1 ? 0.35 : group < 0 ? 0.7 : rows.length > 1000 ? 0.5 : 0.85;
     context.setLineDash(group === -0.5 ? [5, 4] : []);
     strokeRows(context, members, places, at);
   }
@@ -46,10 +49,11 @@ export function paintLines(context, { rows, places, at, shown, shade, failed }, 
 }
 
 /** Draw highlighted rows, thick and each in its own colour. */
-export function paintChosen(context, rows, { places, at, store }) {
-  context.lineWidth = 2.5;
+export function paintChosen(context, rows, { places, at, store }, known) {
   for (const row of rows) {
-    context.strokeStyle = runColour(store, row);
+    Object.assign(context, { strokeStyle: known.surface, lineWidth: 5 });
+    strokeRows(context, [row], places, at);
+    Object.assign(context, { strokeStyle: isColoured(store, row) ? runColour(store, row) : known.text, lineWidth: 2.5 });
     strokeRows(context, [row], places, at);
   }
   context.lineWidth = 1;
@@ -68,57 +72,67 @@ function strokeRows(context, rows, places, at) {
 }
 
 /** Draw the axes with names, ticks and the position of runs without a value. */
-export function paintAxes(context, axes, at, known, unsetWords) {
-  context.font = "12px system-ui, sans-serif";
-  context.lineJoin = "round";
+export function paintAxes(context, texts, axes, at, known, unsetWords) {
   axes.forEach((axis, index) => {
     const x = at.x(index);
-    context.strokeStyle = known.muted;
+    Object.assign(context, { strokeStyle: known.muted, lineWidth: 1 });
     context.beginPath();
     context.moveTo(x, at.y(0));
     context.lineTo(x, at.y(1));
     context.moveTo(x - 5, at.y(UNSET));
     context.lineTo(x + 5, at.y(UNSET));
     context.stroke();
-    context.textAlign = "center";
-    write(context, fitted(context, axis.label, at.gap - 10), x, TOP - 26, known.text, known.surface);
-    write(context, axis.log ? "log" : "", x, TOP - 11, known.muted, known.surface);
-    write(context, unsetWords[index], x, at.y(UNSET) + 15, known.muted, known.surface);
-    context.textAlign = "right";
-    for (const { at: place, text } of axis.ticks) {
-      context.fillStyle = known.muted;
-      context.fillRect(x - 3, at.y(place), 6, 1);
-      write(context, fitted(context, text, Math.min(at.gap - 14, SIDE - 8)), x - 6, at.y(place) + 4, known.text, known.surface);
-    }
+    paintName(texts, axis, x, at, known);
+    texts.write(unsetWords[index], x, at.y(UNSET) + 15, { align: "center", colour: known.muted, halo: known.surface });
+    paintTicks(context, texts, axis, index ? at.gap - 14 : SIDE - 8, x, at, known);
   });
+}
+
+function paintName(texts, axis, x, at, known) {
+  const lines = texts.wrapped(axis.log ? `${axis.label} (log)` : axis.label, Math.min(at.gap - 8, SIDE * 2 - 4), NAME_LINES);
+  const top = at.axisTop - 8 - LINE * lines.length;
+  lines.forEach((line, place) => texts.write(line, x, top + LINE * (place + 0.5), { align: "center", colour: known.text, whole: axis.label }));
+}
+
+function paintTicks(context, texts, axis, room, x, at, known) {
+  const most = Math.max(2, Math.floor((at.y(0) - at.y(1)) / BETWEEN_TICKS));
+  const ticks = axis.scale().ticks(most).map(({ value, text }) => {
+    const place = axis.numeric ? axis.place(value) : axis.texts.length === 1 ? 0.5 : value / (axis.texts.length - 1);
+    return { text, at: at.y(place), size: LINE - 2 };
+  });
+  for (const { text, at: y } of withRoom(ticks, 0)) {
+    context.fillStyle = known.muted;
+    context.fillRect(x - 3, y, 6, 1);
+    texts.write(texts.fitted(text, room), x - 6, y, { align: "right", colour: known.text, halo: known.surface, whole: text });
+  }
+}
+
+/** Draw the legend of the lines' colours: from the worst to the best of the values, worst first. */
+export function paintLegend(context, texts, name, values, known) {
+  if (values.length < 2) return;
+  const [worst, middle, best] = [values[0], values[(values.length - 1) >> 1], values.at(-1)].map(short);
+  const width = 120;
+  let left = 4;
+  const say = (text, colour = known.text) => {
+    texts.write(text, left, LEGEND / 2, { colour });
+    left += texts.width(text) + 6;
+  };
+  say(`${texts.fitted(name, 180)}:`, known.muted);
+  say(worst);
+  qualities(SHADES).forEach((colour, index) => {
+    context.fillStyle = colour;
+    context.fillRect(left + (index * width) / SHADES, LEGEND / 2 - 5, width / SHADES + 0.5, 10);
+  });
+  left += width + 6;
+  say(best);
+  say(`best, median ${middle}`, known.muted);
 }
 
 /** Draw the selected ranges of an axis. */
 export function paintBrush(context, x, [low, high], at, known) {
-  context.fillStyle = known.accent;
-  context.globalAlpha = 0.3;
+  Object.assign(context, { fillStyle: known.accent, globalAlpha: 0.3 });
   context.fillRect(x - 9, at.y(high), 18, at.y(low) - at.y(high));
   context.globalAlpha = 1;
   context.strokeStyle = known.accent;
   context.strokeRect(x - 9, at.y(high), 18, at.y(low) - at.y(high));
-}
-
-/** Draw a text with an outline in the background colour, readable over lines. */
-function write(context, text, x, y, colour, ground) {
-  context.strokeStyle = ground;
-  context.lineWidth = 3;
-  context.strokeText(text, x, y);
-  context.lineWidth = 1;
-  context.fillStyle = colour;
-  context.fillText(text, x, y);
-}
-
-/** Shorten a text to a width in pixels; the end of a dotted name is kept. */
-function fitted(context, text, width) {
-  if (context.measureText(text).width <= width) return text;
-  const dotted = text.includes(".") ? `…${text.slice(text.lastIndexOf(".") + 1)}` : text;
-  if (context.measureText(dotted).width <= width) return dotted;
-  let length = text.length;
-  while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > width) length--;
-  return `${text.slice(0, length)}…`;
 }

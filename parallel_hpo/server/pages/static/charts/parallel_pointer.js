@@ -1,6 +1,7 @@
 /** The pointer over the parallel coordinates: dragging along an axis brushes it, hovering shows the run. */
 
 import { listen } from "./elements.js";
+import { tipOf, toggle } from "./runs.js";
 
 const AXIS_REACH = 14; // maximum distance from an axis, in CSS pixels
 const LINE_REACH = 8; // maximum distance from a line, in CSS pixels
@@ -32,9 +33,10 @@ export function followPointer(chart) {
     },
     pointercancel: () => (drag = null),
     pointerleave() {
-      point(chart, null);
+      chart.store.hover(null);
       chart.unpoint();
     },
+    dblclick: () => chart.clear(),
   });
 }
 
@@ -50,26 +52,19 @@ function brush(chart, { index, from }, to) {
 
 function hover(chart, event) {
   const onAxis = axisAt(chart, event.offsetX) !== null;
-  chart.over.classList.toggle("on-axis", onAxis);
   const row = onAxis ? null : nearestRow(chart, event.offsetX, event.offsetY);
-  point(chart, row);
+  chart.over.classList.toggle("on-axis", onAxis);
+  chart.over.classList.toggle("on-item", row !== null);
+  chart.store.hover(row === null ? null : chart.store.runs.id[row]);
   if (row === null) chart.unpoint();
-  else chart.point(event.clientX, event.clientY, chart.linesOf(row));
-}
-
-function point(chart, row) {
-  if (chart.hovered === row) return;
-  chart.hovered = row;
-  chart.paintOver();
+  else chart.point(event.clientX, event.clientY, tipOf(chart.store, row));
 }
 
 function pick(chart, event) {
   const row = nearestRow(chart, event.offsetX, event.offsetY);
-  if (row === null) return;
-  const chosen = new Set(chart.store.selected);
-  const id = chart.store.runs.id[row];
-  if (!chosen.delete(id)) chosen.add(id);
-  chart.store.select([...chosen]);
+  if (row === null) return chart.unpin();
+  toggle(chart.store, chart.store.runs.id[row]);
+  return chart.pin(event.clientX, event.clientY, tipOf(chart.store, row));
 }
 
 /** Return the shown row whose line is nearest to a point; null if none is near. */

@@ -1,177 +1,309 @@
-/** Axes, zoom and pointer by uPlot; charts paint their own content. Dragging zooms, a double click resets. */
+/** A plot's axes, zoom and pointer; charts paint what is in it. Dragging zooms, a double click resets. */
 
-import uPlot from "../vendor/uplot.js";
-
-import { logSteps, short } from "./numbers.js";
+import { LINE, Texts, layer, resize, withRoom } from "./canvas.js";
+import { listen } from "./elements.js";
+import { scaleOf } from "./scales.js";
 import { colours } from "./theme.js";
 
-const FONT = "12px system-ui, sans-serif";
 const MARGIN = 0.04; // fraction of the values' range, so that no point lies on the frame
-const [BELOW, BESIDE] = [40, 64]; // size of an axis, in CSS pixels
-const BELOW_TIME = 54; // two lines: time, and the date where it changes
-const MOST_SIDEWAYS = 240;
-const MOST_LOG_TICKS = 6;
-const POINTERS = new WeakMap(); // by host: last event of the pointer over it
-const ZOOMS = new WeakMap(); // by host: zoom of a replaced plot, and the meaning of its axes
+const GAP = 10; // CSS pixels between texts, and around them
+const LEAST_DRAG = 5;
+const ONE_WAY = 24; // a drag that is narrower than this zooms one axis only
+const MOST_NAME = 120; // longest name that stands upright below an axis
+const DOT = 5;
 
 /**
- * Draw a plot into a figure's host; it replaces an earlier one.
+ * A plot in an element: draw(spec) draws it anew, repaint() its inside only, repaintOver() what is highlighted.
  *
- * x, y: {low, high, log, time, label, names, listed, reversed}; names: texts of the positions 0, 1, 2, …
- * paint(context, place): draws on the canvas; place.x(value), place.y(value) are its pixels, place.ratio one of CSS.
- * near(place, left, top): {x, y, lines, pick} of the nearest item, or null; left and top in the canvas's pixels.
+ * spec: {label, x, y, paint(context, place), paintOver(context, place), near(place, left, top), height}
+ * x, y: {low, high, kind, label, names, listed, whole, fixed, reversed}; see scaleOf. fixed: without a margin.
+ * place.x(value), place.y(value): pixels; near: {x, y, id, tip, pick} of the nearest item, or null.
  */
-export function plot(figure, { host = figure.host, label, height, x, y, paint, near }) {
-  host.replaceChildren();
-  const made = new uPlot(options(host, height, x, y, paint), [[x.low, x.high], [y.low, y.high]], host);
-  const canvas = made.ctx.canvas;
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", label);
-  const meaning = JSON.stringify([x.label, x.log, y.label, y.log]);
-  zoomAgain(made, ZOOMS.get(host), meaning);
-  const unlisten = near ? follow(figure, made, near, host) : () => {};
-  const observer = new ResizeObserver(() => {
-    if (host.clientWidth && host.clientWidth !== made.width) made.setSize({ width: host.clientWidth, height });
-  });
-  observer.observe(host);
-  return {
-    repaint: () => made.redraw(false),
-    destroy() {
-      observer.disconnect();
-      unlisten();
-      ZOOMS.set(host, { meaning, scales: zoomOf(made, { x, y }) });
-      made.destroy();
-    },
-  };
-}
-
-/** Return the zoomed ranges, null for axes without zoom. */
-function zoomOf(made, { x, y }) {
-  const ranges = Object.fromEntries(["x", "y"].map((name) => [name, [made.scales[name].min, made.scales[name].max]]));
-  const whole = { x: roomFor(x), y: roomFor(y) };
-  const same = ["x", "y"].every((name) => ranges[name].every((bound, index) => bound === whole[name][index]));
-  return same ? null : ranges;
-}
-
-function zoomAgain(made, before, meaning) {
-  if (before?.meaning !== meaning || !before.scales) return;
-  made.batch(() => {
-    for (const [name, [min, max]] of Object.entries(before.scales)) made.setScale(name, { min, max });
-  });
-}
-
-function options(host, height, x, y, paint) {
-  return {
-    width: Math.max(host.clientWidth, 200),
-    height,
-    scales: { x: scale(x), y: scale(y) },
-    series: [{}, { paths: () => null, points: { show: false } }],
-    axes: [axis(x, BELOW), axis(y, BESIDE)],
-    legend: { show: false },
-    cursor: { points: { show: false }, drag: { x: true, y: true, uni: 24 } },
-    hooks: { draw: [(made) => clipped(made, () => paint(made.ctx, placeIn(made)))] },
-  };
-}
-
-function scale(axis) {
-  const { low, high, log, time, reversed } = axis;
-  const whole = (made, min, max) => (min === low && max === high ? roomFor(axis) : [min, max]);
-  return { time: Boolean(time), distr: log ? 3 : 1, dir: reversed ? -1 : 1, auto: (made, reset) => reset, range: whole };
-}
-
-function roomFor({ low, high, log }) {
-  return log ? [low / 1.15, high * 1.15] : padded(low, high);
-}
-
-/** Widen a range a little, also an empty one. */
-function padded(low, high) {
-  const room = (high - low) * MARGIN || Math.abs(low) * MARGIN || 1;
-  return [low - room, high + room];
-}
-
-function axis({ label, names, time, log, listed }, size) {
-  const known = colours();
-  return {
-    stroke: known.text, font: FONT, labelFont: FONT, size: names ? sideways(names, size) : time ? BELOW_TIME : size, label, labelSize: 18,
-    grid: { stroke: known.line, width: 1 }, ticks: { stroke: known.line, width: 1 },
-    ...ticksOf({ names, time, log, listed }),
-  };
-}
-
-/** Return uPlot's options for an axis's ticks; a time axis uses uPlot's own. */
-function ticksOf({ names, time, log, listed }) {
-  if (names) {
-    return { splits: () => names.map((_, index) => index), values: (made, places) => places.map((place) => names[place] ?? "") };
+export class Plot {
+  constructor(chart, host = chart.host) {
+    Object.assign(this, { chart, host, spec: null, zoom: null, drag: null, hit: null });
+    host.classList.add("chart-plot");
+    [this.base, this.over] = [layer(""), layer(null)];
+    this.over.className = "chart-over";
+    host.replaceChildren(this.base, this.over);
+    this.observer = new ResizeObserver(() => this.spec && this.sized() && this.draw(this.spec));
+    this.observer.observe(host);
+    this.unlisten = this.followPointer();
   }
-  const values = (made, splits) => splits.map((value) => (value === null ? "" : short(value)));
-  // uPlot's own ticks of a log axis never end if the range is small
-  if (listed) return { values, splits: () => listed, filter: (made, splits) => splits };
-  if (log) return { values, splits: (made, index, low, high) => logSteps(low, high, MOST_LOG_TICKS), filter: (made, splits) => splits };
-  return time ? {} : { values };
+
+  draw(spec) {
+    const meaning = JSON.stringify([spec.x.label, spec.x.kind, spec.y.label, spec.y.kind]);
+    if (this.meaning !== meaning) this.zoom = null;
+    Object.assign(this, { spec, meaning, width: this.host.clientWidth, height: this.host.clientHeight });
+    this.base.setAttribute("aria-label", spec.label);
+    this.repaint();
+  }
+
+  /** Remove what is drawn. */
+  clear() {
+    this.spec = null;
+    for (const one of [this.base, this.over]) resize(one, 0, 0);
+    this.base.texts = [];
+  }
+
+  repaint() {
+    if (!this.spec || !this.width) return;
+    const { x, y, paint } = this.spec;
+    const context = resize(this.base, this.width, this.spec.height ?? this.height);
+    this.scales = { x: scaleOf({ ...x, ...this.range("x") }), y: scaleOf({ ...y, ...this.range("y") }) };
+    const texts = new Texts(context);
+    this.box = layout(texts, this.spec, this.scales, this.width, this.spec.height ?? this.height);
+    paintAxes(context, texts, this.spec, this.scales, this.box);
+    clipped(context, this.box, () => paint(context, this.place()));
+    this.repaintOver();
+  }
+
+  repaintOver() {
+    if (!this.spec || !this.width) return;
+    const context = resize(this.over, this.width, this.spec.height ?? this.height);
+    const known = colours();
+    clipped(context, this.box, () => this.spec.paintOver?.(context, this.place()));
+    if (this.hit) paintDot(context, this.hit, known);
+    if (this.drag?.area) paintArea(context, this.drag.area, known);
+  }
+
+  range(name) {
+    if (this.zoom?.[name]) return this.zoom[name];
+    const { low, high, kind, fixed } = this.spec[name];
+    if (kind === "log") return fixed ? { low, high } : { low: low / 1.15, high: high * 1.15 };
+    const room = fixed ? 0 : (high - low) * MARGIN || Math.abs(low) * MARGIN || 1;
+    return { low: low - room, high: high + room };
+  }
+
+  place() {
+    const { x, y } = this.scales;
+    const { left, top, width, height } = this.box;
+    const down = this.spec.y.reversed ? (at) => at : (at) => 1 - at;
+    return {
+      x: (value) => left + x.place(value) * width, y: (value) => top + down(y.place(value)) * height, box: this.box,
+      low: x.low, high: x.high, unplace: (pixels) => x.unplace((pixels - left) / width),
+    };
+  }
+
+  sized() {
+    const { clientWidth, clientHeight } = this.host;
+    return clientWidth > 0 && (clientWidth !== this.width || clientHeight !== this.height);
+  }
+
+  followPointer() {
+    return listen(this.over, {
+      pointerdown: (event) => this.pressed(event),
+      pointermove: (event) => (this.drag ? this.dragged(event) : this.hovered(event)),
+      pointerup: (event) => this.released(event),
+      pointercancel: () => this.stopDrag(),
+      pointerleave: () => this.left(),
+      dblclick: () => this.zoomTo(null),
+    });
+  }
+
+  pressed(event) {
+    if (event.button || !this.spec) return;
+    this.drag = { from: [event.offsetX, event.offsetY], area: null };
+    if (event.pointerType === "mouse") this.over.setPointerCapture(event.pointerId);
+  }
+
+  dragged({ offsetX, offsetY, pointerType }) {
+    const [x, y] = this.drag.from;
+    if (pointerType !== "mouse" || Math.hypot(offsetX - x, offsetY - y) < LEAST_DRAG) return;
+    const { left, top, width, height } = this.box;
+    const within = (value, least, size) => Math.min(least + size, Math.max(least, value));
+    const ends = { x: [x, within(offsetX, left, width)], y: [y, within(offsetY, top, height)] };
+    const [wide, high] = [Math.abs(offsetX - x) >= ONE_WAY, Math.abs(offsetY - y) >= ONE_WAY];
+    if (!high || (wide && this.spec.y.kind === "names")) ends.y = [top, top + height];
+    else if (!wide) ends.x = [left, left + width];
+    this.drag.area = { x: ends.x.sort((a, b) => a - b), y: ends.y.sort((a, b) => a - b) };
+    this.unhover();
+    this.repaintOver();
+  }
+
+  released(event) {
+    const { area } = this.drag ?? {};
+    this.stopDrag();
+    if (area) return this.zoomTo(area);
+    const hit = this.found(event);
+    hit?.pick?.();
+    if (hit) this.chart.pin(event.clientX, event.clientY, hit.tip);
+    else this.chart.unpin();
+    return undefined;
+  }
+
+  stopDrag() {
+    this.drag = null;
+    this.repaintOver();
+  }
+
+  /** Zoom to an area in pixels; null: to all. */
+  zoomTo(area) {
+    if (!this.spec) return;
+    const ranges = area && {
+      x: this.rangeOf(area.x, "x", this.box.left, this.box.width, false),
+      y: this.rangeOf(area.y, "y", this.box.top, this.box.height, !this.spec.y.reversed),
+    };
+    this.zoom = ranges && { x: ranges.x ?? this.zoom?.x, y: ranges.y ?? this.zoom?.y };
+    this.host.classList.toggle("zoomed", this.zoom !== null);
+    this.repaint();
+    this.spec.zoomed?.();
+  }
+
+  rangeOf([low, high], name, start, size, upwards) {
+    if (high - low > size - 2) return null;
+    const places = [low, high].map((at) => (upwards ? 1 - (at - start) / size : (at - start) / size)).sort((a, b) => a - b);
+    const [from, to] = places.map((at) => this.scales[name].unplace(at));
+    return { low: from, high: to };
+  }
+
+  found({ offsetX, offsetY }) {
+    return this.spec?.near?.(this.place(), offsetX, offsetY) ?? null;
+  }
+
+  hovered(event) {
+    if (!this.spec) return;
+    const hit = this.found(event);
+    const moved = hit?.x !== this.hit?.x || hit?.y !== this.hit?.y;
+    this.hit = hit;
+    this.pointer = { clientX: event.clientX, clientY: event.clientY, offsetX: event.offsetX, offsetY: event.offsetY };
+    if (moved) {
+      this.chart.store?.hover(hit?.id ?? null);
+      this.repaintOver();
+    }
+    this.over.classList.toggle("on-item", Boolean(hit));
+    if (hit) this.chart.point(event.clientX, event.clientY, hit.tip);
+    else this.chart.unpoint();
+  }
+
+  /** Look again for what is under the pointer, after a redraw without a move. */
+  hoverAgain() {
+    if (this.pointer && !this.drag) this.hovered(this.pointer);
+  }
+
+  unhover() {
+    if (this.hit) this.chart.store?.hover(null);
+    this.hit = null;
+    this.chart.unpoint();
+  }
+
+  left() {
+    this.pointer = null;
+    this.unhover();
+    this.repaintOver();
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.unlisten();
+    this.left();
+    this.host.replaceChildren();
+  }
 }
 
-/** Return the size of names beside an axis; below one it is constant. */
-function sideways(names, size) {
-  if (size === BELOW) return size;
-  const context = document.createElement("canvas").getContext("2d");
-  context.font = FONT;
-  const widest = Math.max(...names.map((name) => context.measureText(name).width));
-  return Math.max(size, Math.min(widest + 20, MOST_SIDEWAYS, window.innerWidth / 3));
+/** Return the area inside the axes, with the texts around it: {left, top, width, height, titles, ticks}. */
+function layout(texts, { x, y }, scales, width, height) {
+  const yTitle = y.label ? texts.wrapped(y.label, width - GAP) : [];
+  const top = yTitle.length * LINE + GAP;
+  const xTitle = x.label ? texts.wrapped(withUnit(x.label, scales.x), width - GAP) : [];
+  const roughly = height - top - LINE * (1 + xTitle.length) - GAP;
+  const yTicks = scales.y.ticks(Math.max(2, Math.floor(roughly / 34)));
+  const room = width * (y.kind === "names" ? 0.4 : 0.5);
+  const left = Math.ceil(Math.max(...yTicks.map(({ text }) => Math.min(texts.width(text), room)), 12)) + GAP;
+  const { ticks: xTicks, up, size, right } = below(texts, x, scales.x, width - left, Math.min(MOST_NAME, height * 0.35));
+  const bottom = size + xTitle.length * LINE + 6;
+  const box = { left, top, width: Math.max(20, width - left - right), height: Math.max(20, height - top - bottom) };
+  return { ...box, room: left - GAP, yTitle, xTitle, yTicks, xTicks, up, size, whole: { width, height } };
 }
 
-function placeIn(made) {
-  return {
-    x: (value) => made.valToPos(value, "x", true),
-    y: (value) => made.valToPos(value, "y", true),
-    ratio: uPlot.pxRatio,
-    box: made.bbox,
-  };
+function withUnit(label, { unit }) {
+  return unit ? `${label} (${unit})` : label;
 }
 
-function clipped(made, work) {
-  const { left, top, width, height } = made.bbox;
-  made.ctx.save();
-  made.ctx.beginPath();
-  made.ctx.rect(left, top, width, height);
-  made.ctx.clip();
+/** Return the ticks below an axis: as many as have room; names stand upright if they are too wide. */
+function below(texts, axis, scale, width, most) {
+  if (axis.kind === "names") return namesBelow(texts, scale, width, most);
+  for (let count = Math.max(2, Math.floor(width / 56)); count > 0; count--) {
+    const ticks = scale.ticks(count).map((tick) => ({ ...tick, size: texts.width(tick.text) }));
+    const last = ticks.at(-1);
+    const right = last ? Math.max(GAP, last.size / 2 - (1 - scale.place(last.value)) * width + 2) : GAP;
+    const placed = ticks.map((tick) => ({ ...tick, at: scale.place(tick.value) * (width - right) }));
+    if (count === 1 || withRoom(placed, GAP).length === placed.length) return { ticks: withRoom(placed, GAP), up: false, size: LINE + 4, right };
+  }
+  return undefined;
+}
+
+function namesBelow(texts, scale, width, most) {
+  const ticks = scale.ticks(Infinity).map((tick) => ({ ...tick, size: texts.width(tick.text), at: scale.place(tick.value) * (width - GAP) }));
+  const slot = ticks.length > 1 ? ticks[1].at - ticks[0].at : width;
+  const widest = Math.max(...ticks.map(({ size }) => size), 0);
+  if (widest + 6 <= slot) return { ticks, up: false, size: LINE + 4, right: GAP };
+  const upright = withRoom(ticks.map((tick) => ({ ...tick, size: LINE - 2 })), 0);
+  return { ticks: upright, up: true, size: Math.min(widest, most) + 10, right: GAP };
+}
+
+function paintAxes(context, texts, { x, y }, scales, box) {
+  const known = colours();
+  const { left, top, width, height, whole } = box;
+  const bottom = top + height;
+  box.yTitle.forEach((line, index) => texts.write(line, 2, LINE * (index + 0.5), { colour: known.muted, whole: y.label }));
+  context.lineWidth = 1;
+  for (const { value, text } of box.yTicks) {
+    const place = scales.y.place(value);
+    const at = top + (y.reversed ? place : 1 - place) * height;
+    if (y.kind !== "names") rule(context, known.line, left, at, left + width, at, 0.6);
+    texts.write(texts.fitted(text, box.room), left - 6, at, { align: "right", colour: known.text, whole: text });
+  }
+  for (const { value, text } of box.xTicks) {
+    const at = left + scales.x.place(value) * width;
+    rule(context, known.line, at, bottom, at, bottom + 4);
+    if (x.kind !== "names") rule(context, known.line, at, top, at, bottom, 0.35);
+    if (box.up) texts.write(texts.fitted(text, box.size - 10), at, bottom + 7, { align: "right", up: true, colour: known.text, whole: text });
+    else texts.write(text, inside(at, texts.width(text), whole.width), bottom + 12, { align: "center", colour: known.text });
+  }
+  rule(context, known.line, left, bottom, left + width, bottom);
+  box.xTitle.forEach((line, index) => {
+    const at = inside(left + width / 2, texts.width(line), whole.width);
+    texts.write(line, at, bottom + box.size + LINE * (index + 0.5) + 2, { align: "center", colour: known.muted, whole: x.label });
+  });
+}
+
+/** Return the middle of a text of a width so that it is inside the canvas. */
+function inside(middle, width, whole) {
+  return Math.max(width / 2 + 1, Math.min(whole - width / 2 - 1, middle));
+}
+
+function rule(context, colour, fromX, fromY, toX, toY, alpha = 1) {
+  context.strokeStyle = colour;
+  context.globalAlpha = alpha;
+  context.beginPath();
+  context.moveTo(Math.round(fromX) + 0.5, Math.round(fromY) + 0.5);
+  context.lineTo(Math.round(toX) + 0.5, Math.round(toY) + 0.5);
+  context.stroke();
+  context.globalAlpha = 1;
+}
+
+function clipped(context, { left, top, width, height }, work) {
+  context.save();
+  context.beginPath();
+  context.rect(left - 1, top - DOT, width + DOT, height + DOT * 2);
+  context.clip();
   work();
-  made.ctx.restore();
+  context.restore();
 }
 
-/** Show the item near the pointer, also after a redraw without a move, and select it on a click. */
-function follow(figure, made, near, host) {
-  const dot = made.over.appendChild(document.createElement("div"));
-  dot.className = "chart-dot";
-  dot.hidden = true;
-  const found = (event) => {
-    const place = placeIn(made);
-    const { left, top } = made.bbox;
-    return near(place, left + event.offsetX * place.ratio, top + event.offsetY * place.ratio);
-  };
-  const moved = (event) => {
-    POINTERS.set(host, event);
-    const hit = event.buttons ? null : found(event);
-    dot.hidden = !hit;
-    if (!hit) return figure.unpoint();
-    dot.style.left = `${(hit.x - made.bbox.left) / uPlot.pxRatio}px`;
-    dot.style.top = `${(hit.y - made.bbox.top) / uPlot.pxRatio}px`;
-    return figure.point(event.clientX, event.clientY, hit.lines);
-  };
-  const left = () => {
-    dot.hidden = true;
-    figure.unpoint();
-  };
-  let pressed = [0, 0];
-  made.over.addEventListener("mousedown", (event) => (pressed = [event.clientX, event.clientY]));
-  made.over.addEventListener("mousemove", moved);
-  made.over.addEventListener("mouseleave", () => {
-    POINTERS.delete(host);
-    left();
-  });
-  queueMicrotask(() => POINTERS.has(host) && moved(POINTERS.get(host))); // uPlot knows its size by then
-  made.over.addEventListener("click", (event) => {
-    const still = Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) < 4;
-    if (still) found(event)?.pick?.();
-  });
-  return left;
+function paintDot(context, { x, y, colour }, known) {
+  context.beginPath();
+  context.arc(x, y, DOT, 0, 2 * Math.PI);
+  Object.assign(context, { fillStyle: colour ?? known.accent, strokeStyle: known.surface, lineWidth: 2 });
+  context.fill();
+  context.stroke();
 }
+
+function paintArea(context, { x, y }, known) {
+  Object.assign(context, { fillStyle: known.accent, strokeStyle: known.accent, lineWidth: 1, globalAlpha: 0.18 });
+  context.fillRect(x[0], y[0], x[1] - x[0], y[1] - y[0]);
+  context.globalAlpha = 1;
+  context.strokeRect(x[0], y[0], x[1] - x[0], y[1] - y[0]);
+}
+

@@ -1,18 +1,19 @@
-/** The charts of a run's page: one per logged key, loaded when it comes into view. */
+/** The charts of a run's page: one per logged key, grouped by the keys' prefixes, loaded when it comes into view. */
 
 import { Chart } from "./chart.js";
-import { plotCourses } from "./course.js";
+import { specOfCourses } from "./course.js";
 import { controlOf, element } from "./elements.js";
-import { extent, short } from "./numbers.js";
+import { duration, extent, short } from "./numbers.js";
+import { Plot } from "./plot.js";
+import { smoothed } from "./smoothing.js";
 import { colours } from "./theme.js";
+import { SYSTEM_GROUPS, inUnit, systemGroup } from "./units.js";
 
 const POINTS = 2000;
-const HEIGHT = 220;
-const AXES = [["step", "step"], ["time", "time (s)"]];
-
+const AXES = [["step", "step"], ["time", "time since the start"]];
 const KINDS = {
-  run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false, title: "Logged values" },
-  system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true, title: "System metrics" },
+  run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false, groupOf: prefixOf },
+  system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true, groupOf: systemGroup },
 };
 const OPTIONS = [
   { name: "x", label: "Over", kind: "choice", value: "step", choices: AXES },
@@ -20,18 +21,23 @@ const OPTIONS = [
   { name: "log", label: "Log axis", kind: "tick", value: false },
 ];
 
-/** The charts of a section, one per key; their options are common. */
+/** Return what stands before the last slash of a key, "" without one. */
+function prefixOf(key) {
+  return key.slice(0, Math.max(0, key.lastIndexOf("/")));
+}
+
+/** The charts of a section, one per key; their options are common. System metrics are folded at first. */
 export class RunCharts extends EventTarget {
   constructor(section, runData, source, look) {
     super();
     this.kind = KINDS[section.dataset.charts];
-    Object.assign(this, { section, source, look, system: this.kind.system, charts: new Map(), options: structuredClone(OPTIONS) });
-    if (this.system) this.options[0].value = "time";
-    this.wanted = Object.fromEntries(this.options.map(({ name, value }) => [name, value]));
+    Object.assign(this, { section, source, look, system: this.kind.system, charts: new Map(), groups: new Map() });
+    this.options = structuredClone(OPTIONS).slice(this.system ? 1 : 0);
+    this.wanted = { x: "time", ...Object.fromEntries(this.options.map(({ name, value }) => [name, value])) };
     this.controls = element("div", { class: "chart-controls" });
-    this.grid = element("div", { class: "chart-grid" });
     this.empty = element("p", { class: "chart-words" }, this.system ? "No system metrics have come." : "Nothing was logged.");
-    section.append(this.controls, this.empty, this.grid);
+    this.body = element("div", { class: "chart-groups" });
+    section.append(this.controls, this.empty, this.body);
     const filter = element("input", { type: "search", input: () => this.filter(filter.value) });
     const label = element("label", { class: "control" }, element("span", {}, "Keys that contain"), filter);
     this.controls.append(label, ...this.options.map((option) => controlOf(this, option)));
@@ -61,23 +67,41 @@ export class RunCharts extends EventTarget {
     this.controls.hidden = keys.length === 0;
     this.empty.hidden = keys.length > 0;
     for (const key of keys) if (!this.charts.has(key)) this.add(key);
+    for (const group of this.groups.values()) group.count.textContent = String(group.grid.children.length);
     this.redraw(false);
   }
 
   add(key) {
-    const figure = this.grid.appendChild(element("figure", { "data-key": key }));
+    const figure = this.gridOf(this.kind.groupOf(key)).appendChild(element("figure", { "data-key": key }));
     const chart = new KeyChart(figure, key, this);
     this.charts.set(key, chart);
     this.look.made?.(chart);
     this.observer.observe(figure);
   }
 
-  seen(section, visible) {
-    this.charts.get(section.dataset.key).seen(visible);
+  /** Return the grid of a group's charts; groups come in order of their names, or of SYSTEM_GROUPS. */
+  gridOf(name) {
+    if (this.groups.has(name)) return this.groups.get(name).grid;
+    const [grid, count] = [element("div", { class: "chart-grid" }), element("span", { class: "chart-count" })];
+    const summary = element("summary", {}, name || "Values", " ", count);
+    const details = element("details", { class: "chart-group", open: !this.system, "data-group": name }, summary, grid);
+    const order = (one) => (this.system ? SYSTEM_GROUPS.indexOf(one) : one);
+    const next = [...this.groups].filter(([other]) => order(other) > order(name)).sort(([one], [other]) => (order(one) > order(other) ? 1 : -1))[0];
+    this.body.insertBefore(details, next?.[1].details ?? null);
+    this.groups.set(name, { details, grid, count });
+    return grid;
+  }
+
+  seen(figure, visible) {
+    this.charts.get(figure.dataset.key).seen(visible);
   }
 
   filter(text) {
     for (const [key, chart] of this.charts) chart.figure.hidden = !key.includes(text);
+    for (const { details, grid } of this.groups.values()) {
+      details.hidden = [...grid.children].every((figure) => figure.hidden);
+      if (text) details.open = true;
+    }
   }
 
   /** Redraw all charts in view, from loaded data or (`known` false) from new data. */
@@ -88,16 +112,15 @@ export class RunCharts extends EventTarget {
   destroy() {
     this.observer.disconnect();
     for (const chart of this.charts.values()) chart.destroy();
-    this.controls.remove();
-    this.empty.remove();
-    this.grid.remove();
+    for (const part of [this.controls, this.empty, this.body]) part.remove();
   }
 }
 
 class KeyChart extends Chart {
   constructor(figure, key, all) {
     super(figure, { name: key, title: key }, all.look);
-    Object.assign(this, { key, all, visible: false, stale: true, points: null, drawn: null, reading: false });
+    Object.assign(this, { key, all, visible: false, stale: true, points: null, reading: false });
+    this.plot = new Plot(this);
   }
 
   seen(visible) {
@@ -129,19 +152,30 @@ class KeyChart extends Chart {
 
   paint() {
     if (!this.points) return;
-    this.drawn?.destroy();
-    const { wanted } = this.all;
-    this.describe();
-    const look = { ...wanted, height: HEIGHT, x: AXES.find(([value]) => value === wanted.x)[1], y: this.key, label: this.words.textContent };
-    const course = { ...this.points, name: this.key, colour: colours().accent, width: 1.25 };
-    this.drawn = plotCourses(this, this.host, [course], look);
+    const { x: over, smoothing, log } = this.all.wanted;
+    const { y: values, unit } = this.all.system ? inUnit(this.key, this.points.y) : { y: this.points.y, unit: "" };
+    this.describe(values, unit);
+    const { x } = this.points;
+    const colour = colours().accent;
+    const course = {
+      row: null, x, y: smoothed(x, values, smoothing), raw: smoothing ? values : null, colour, width: 1.5, alpha: 1,
+      hit: (facts) => ({ colour, tip: { title: this.key, colour, facts } }),
+    };
+    const spec = specOfCourses([course], [], {
+      label: this.words.textContent,
+      x: { kind: over === "time" ? "duration" : "number", label: AXES.find(([value]) => value === over)[1], whole: over === "step", ...(over === "time" && { format: duration }) },
+      y: { label: unit, log, whole: values.every(Number.isInteger), format: (value) => [short(value), unit].filter(Boolean).join(" ") },
+    });
+    if (spec) this.plot.draw(spec);
+    else this.plot.clear();
+    this.plot.hoverAgain();
   }
 
-  describe() {
-    const { y } = this.points;
+  describe(y, unit) {
     const range = extent(y);
-    if (!range) return this.say(`${this.key}: no numbers.`);
-    return this.say(`${this.key}: last ${short(y.at(-1))}, minimum ${short(range[0])}, maximum ${short(range[1])}.`);
+    if (!range) return this.say("No numbers.");
+    const said = (value) => [short(value), unit].filter(Boolean).join(" ");
+    return this.say(`last ${said(y.at(-1))}, minimum ${said(range[0])}, maximum ${said(range[1])}`);
   }
 
   rows() {
@@ -149,7 +183,7 @@ class KeyChart extends Chart {
   }
 
   destroy() {
-    this.drawn?.destroy();
+    this.plot.destroy();
     super.destroy();
   }
 }

@@ -1,18 +1,22 @@
-/** Functions of a store's runs for charts. */
+/** What charts need to know of a store's runs: the metric, ranks, names, colours, and the text under the pointer. */
 
-import { isDark } from "./theme.js";
+import { asText, short } from "./numbers.js";
+import { colours, palette } from "./theme.js";
 
-const GOLDEN_ANGLE = 137.508; // degrees: neighbouring rows get hues that are far apart
-
-/** Return the colour of a row, the same in all charts and lists. */
-export function runColour(store, row) {
-  const hue = Math.round((row * GOLDEN_ANGLE + 210) % 360);
-  return isDark() ? `hsl(${hue} 65% 66%)` : `hsl(${hue} 65% 40%)`;
-}
+export const MOST_COLOURED = 30; // of more runs, the best have colours
+const BEST = 10;
+const OPEN = new Set(["running", "pending"]);
+const MOST_FACTS = 12;
+const COLOURED = new WeakMap(); // by store
 
 /** Return whether a run in this state has failed. */
 export function isFailed(state) {
   return state === "failed" || state === "crashed";
+}
+
+/** Return whether a run in this state goes on: its value may change, and doesn't extend an axis. */
+export function isOpen(state) {
+  return OPEN.has(state);
 }
 
 /** Return {name, goal} of the sweep's metric, or null. */
@@ -20,17 +24,32 @@ export function metricOf(store) {
   return store.sweep?.metric ?? null;
 }
 
+/** Return the name of what is compared. */
+export function metricName(store) {
+  return metricOf(store)?.name ?? "value";
+}
+
 /** Return whether one value is better than another by the sweep's goal. */
 export function isBetter(store, one, other) {
   return metricOf(store)?.goal === "maximize" ? one > other : one < other;
 }
 
+/** Return the varied parameters. */
+export function variedOf(store) {
+  return store.parameters.filter((parameter) => parameter.varied);
+}
+
+/** Return the rows with a value, worst first, without failed runs. */
+export function worstFirst(store) {
+  const values = store.column("value");
+  const order = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
+  return rowsWith(values).filter((row) => !isFailed(store.runs.state[row])).sort(order);
+}
+
 /** Return each row's quality from 0 (worst) to 1 (best); null without a value or for failed runs. */
 export function ranked(store) {
-  const values = store.column("value");
-  const worstFirst = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
-  const rows = rowsWith(values).filter((row) => !isFailed(store.runs.state[row])).sort(worstFirst);
-  const ranks = values.map(() => null);
+  const rows = worstFirst(store);
+  const ranks = new Array(store.count).fill(null);
   rows.forEach((row, rank) => (ranks[row] = rows.length === 1 ? 1 : rank / (rows.length - 1)));
   return ranks;
 }
@@ -51,4 +70,77 @@ export function onNews(heard) {
   return ({ detail }) => {
     if (!detail || detail.complete || detail.changed) heard();
   };
+}
+
+/** Return a run's colour, the same in all charts and lists: grey for all but the best and the selected of many runs. */
+export function runColour(store, row) {
+  const slot = slotsOf(store).get(store.runs.id[row]);
+  return slot === undefined ? colours().muted : palette()[slot];
+}
+
+/** Return whether a run has a colour of its own. */
+export function isColoured(store, row) {
+  return slotsOf(store).has(store.runs.id[row]);
+}
+
+/** Return the place in the palette of each coloured run by id; a run keeps its place as long as it has one. */
+function slotsOf(store) {
+  let kept = COLOURED.get(store);
+  if (!kept) {
+    COLOURED.set(store, (kept = { slots: new Map(), stale: true }));
+    for (const event of ["data", "filter", "selection"]) store.addEventListener(event, () => (kept.stale = true));
+  }
+  if (kept.stale) Object.assign(kept, { slots: newSlots(store, kept.slots), stale: false });
+  return kept.slots;
+}
+
+function newSlots(store, before) {
+  const rows = colouredRows(store);
+  const slots = new Map(rows.flatMap((row) => (before.has(store.runs.id[row]) ? [[store.runs.id[row], before.get(store.runs.id[row])]] : [])));
+  const used = new Set(slots.values());
+  for (const row of rows) {
+    if (slots.has(store.runs.id[row])) continue;
+    let slot = row % MOST_COLOURED;
+    while (used.has(slot) && used.size < MOST_COLOURED) slot = (slot + 1) % MOST_COLOURED;
+    slots.set(store.runs.id[row], slot);
+    used.add(slot);
+  }
+  return slots;
+}
+
+function colouredRows(store) {
+  const shown = Array.from(store.shown.keys()).filter((row) => store.shown[row]);
+  const chosen = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined).slice(0, MOST_COLOURED);
+  if (shown.length <= MOST_COLOURED) return [...new Set([...chosen, ...shown])];
+  const best = worstFirst(store).filter((row) => store.shown[row]).slice(-BEST);
+  return [...new Set([...chosen, ...best])];
+}
+
+/** Return the text for a run under the pointer: {id, title, colour, facts: [[name, value]]}; `more`: facts that come first. */
+export function tipOf(store, row, more = []) {
+  const { id, name, state, value } = store.runs;
+  const own = [[metricName(store), short(value[row])], ["state", state[row]]].filter(([label]) => more.every(([other]) => other !== label));
+  const parameters = variedOf(store).map((parameter) => [parameter.name, asText(store.column(`parameters.${parameter.name}`)[row])]);
+  const facts = [...more, ...own, ...parameters.slice(0, MOST_FACTS)];
+  if (parameters.length > MOST_FACTS) facts.push(["", `and ${parameters.length - MOST_FACTS} more parameters`]);
+  return { id: id[row], title: name[row] ?? id[row], colour: runColour(store, row), facts };
+}
+
+/** Return what a plot's pointer needs of a run beside its place: {id, colour, tip, pick}. */
+export function hitOf(store, row, more) {
+  const id = store.runs.id[row];
+  return { id, colour: runColour(store, row), tip: tipOf(store, row, more), pick: () => toggle(store, id) };
+}
+
+/** Select a run, or deselect it. */
+export function toggle(store, id) {
+  const chosen = new Set(store.selected);
+  if (!chosen.delete(id)) chosen.add(id);
+  store.select([...chosen]);
+}
+
+/** Return the row of the run under the pointer in any chart or list, if it is shown; else null. */
+export function hoveredRow(store) {
+  const row = store.hovered === null ? undefined : store.row(store.hovered);
+  return row !== undefined && store.shown[row] ? row : null;
 }

@@ -1,26 +1,34 @@
 /** Workers and their devices over time: runs as bars; restarts, retries and quarantines as marks. */
 
 import { Chart } from "./chart.js";
-import { element, oncePerFrame } from "./elements.js";
+import { oncePerFrame } from "./elements.js";
 import { clock, duration } from "./numbers.js";
-import { plot } from "./plot.js";
-import { onNews } from "./runs.js";
-import { colours, stateColour } from "./theme.js";
+import { Plot } from "./plot.js";
+import { onNews, runColour, tipOf, toggle } from "./runs.js";
+import { colours, fontOf, stateColour } from "./theme.js";
 
-const LANE = 30; // CSS pixels per worker
-const AROUND = 84; // CSS pixels for the axis
+const [LANE, MOST_LANE] = [22, 40]; // CSS pixels per worker
+const AROUND = 64; // CSS pixels for the axis
 const AT_MOST_EACH_MS = 2000; // minimum time between updates if runs are new or have changed
 const GROWS_EACH_MS = 5000; // time between updates if runs only continue
+const MOST_ADDED = 0.25; // fraction of the time so far by which runs that go on extend the axis
+const HATCH = 5; // CSS pixels between the lines in failed attempts
 const MARKS = { restart: "▲", retry: "↻", quarantine: "■" };
 const PLURALS = { restart: "restarts", retry: "retries", quarantine: "quarantines" };
+const COLOURS = [["outcome", "outcome"], ["run", "run"]];
+const OPTIONS = [
+  { name: "colour", label: "Colour by", kind: "choice", value: "outcome", choices: COLOURS },
+  { name: "earlier", label: "Dim earlier attempts", kind: "tick", value: false },
+];
 
 export class Timeline extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "timeline", title: "Workers and devices" }, context);
+    super(figure, { name: "timeline", title: "Workers and devices", options: structuredClone(OPTIONS) }, context);
     Object.assign(this, { source: context.source, timeline: null, asked: -Infinity, timer: 0, closed: false });
-    const repaint = oncePerFrame(() => this.drawn?.repaint());
+    this.plot = new Plot(this);
+    const repaint = oncePerFrame(() => this.plot.repaint());
     this.ends.push(repaint.cancel);
-    this.follow({ data: onNews(() => this.readIn(AT_MOST_EACH_MS)), filter: repaint, selection: repaint });
+    this.follow({ data: onNews(() => this.readIn(AT_MOST_EACH_MS)), filter: repaint, selection: repaint, hover: () => this.plot.repaintOver() });
     this.follow({ data: () => this.goesOn() && this.readIn(0) });
     this.read();
   }
@@ -45,8 +53,56 @@ export class Timeline extends Chart {
   }
 
   paint() {
-    this.drawn?.destroy();
-    this.drawn = this.timeline && paintTimeline(this, this.store, this.timeline);
+    if (!this.timeline) return;
+    const { now, lanes, bars, marks } = this.timeline;
+    const ended = bars.map((bar) => ({ ...bar, until: bar.end ?? now }));
+    this.describe(ended);
+    this.showLegend(ended);
+    if (ended.length + marks.length === 0) return this.plot.clear();
+    const names = lanes.map(laneName);
+    this.plot.draw({
+      height: Math.max(lanes.length * LANE + AROUND, Math.min(lanes.length * MOST_LANE + AROUND, this.host.clientHeight)),
+      label: this.words.textContent,
+      x: { ...reach(bars, marks, now), kind: "time" },
+      y: { low: -0.5, high: lanes.length - 0.5, kind: "names", names, reversed: true, fixed: true },
+      paint: (context, place) => paintLanes(context, place, this.store, { lanes, ended, marks }, this.wanted),
+      paintOver: (context, place) => paintHovered(context, place, this.store, ended),
+      near: (place, left, top) => found(place, left, top, ended, marks, (hit) => this.told(hit, names)),
+    });
+    return this.plot.hoverAgain();
+  }
+
+  /** Return what the pointer needs of a mark or a bar. */
+  told({ bar, mark, lane }, names) {
+    if (mark) return { tip: { title: mark.kind, facts: [["", mark.text ?? ""], ["when", clock(mark.at)], ["worker", names[lane]]] } };
+    const lasts = bar.end === null ? "so far" : "";
+    const facts = [["outcome", outcomeOf(bar)], ["attempt", String(bar.attempt)], ["took", `${duration(bar.until - bar.start)} ${lasts}`],
+      ["from", clock(bar.start)], ["worker", names[lane]]];
+    const row = this.store.row(bar.run);
+    const tip = row === undefined ? { id: bar.run, title: bar.run, facts } : tipOf(this.store, row, facts);
+    return { id: bar.run, tip, pick: () => toggle(this.store, bar.run) };
+  }
+
+  showLegend(bars) {
+    const known = colours();
+    const outcomes = [...new Set(bars.map(outcomeOf))].sort();
+    const many = (outcome) => bars.filter((bar) => outcomeOf(bar) === outcome).length;
+    this.explain(outcomes.map((outcome) => ({ text: `${many(outcome)} ${outcome}`, colour: stateColour(outcome, known), hatched: isCut(outcome) })));
+  }
+
+  describe(bars) {
+    const { lanes, marks } = this.timeline;
+    if (!bars.length) return this.say("No run has started yet.");
+    const begun = bars.reduce((first, { start }) => Math.min(first, start), Infinity);
+    const over = bars.reduce((last, { until }) => Math.max(last, until), 0);
+    const busy = bars.reduce((sum, { start, until }) => sum + until - start, 0);
+    const share = Math.min(1, busy / (Math.max(over - begun, 1e-9) * lanes.length));
+    const kinds = Object.entries(MARKS).map(([kind, mark]) => [marks.filter((one) => one.kind === kind).length, kind, mark]);
+    const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${count > 1 ? PLURALS[kind] : kind} (${mark})`);
+    return this.say(
+      `${lanes.length} workers, ${bars.length} attempts in ${duration(over - begun)}; busy ${Math.round(share * 100)} % of the time` +
+        `${said.length ? `; ${said.join(", ")}` : ""}.`,
+    );
   }
 
   rows() {
@@ -58,125 +114,109 @@ export class Timeline extends Chart {
   destroy() {
     this.closed = true;
     clearTimeout(this.timer);
-    this.drawn?.destroy();
+    this.plot.destroy();
     super.destroy();
   }
-}
-
-function paintTimeline(figure, store, { now, lanes, bars, marks }) {
-  const ended = bars.map((bar) => ({ ...bar, until: bar.end ?? now }));
-  const times = [...ended.flatMap(({ start, until }) => [start, until]), ...marks.map(({ at }) => at)];
-  describe(figure, lanes, ended, marks);
-  showLegend(figure, ended);
-  if (!times.length) {
-    figure.host.replaceChildren();
-    return null;
-  }
-  const [low, high] = [times.reduce((a, b) => Math.min(a, b)), times.reduce((a, b) => Math.max(a, b))];
-  const names = lanes.map(laneName);
-  return plot(figure, {
-    height: lanes.length * LANE + AROUND,
-    label: figure.words.textContent,
-    x: { low, high: Math.max(high, low + 1), time: true },
-    y: { low: -0.5, high: lanes.length - 0.5, names, reversed: true },
-    paint: (context, place) => paintLanes(context, place, store, { lanes, ended, marks }),
-    near(place, left, top) {
-      const hit = found(place, left, top, ended, marks);
-      return hit && { ...hit, lines: linesOf(hit, names), pick: hit.bar && (() => store.select([hit.bar.run])) };
-    },
-  });
-}
-
-/** Add the legend of outcomes above the picture. */
-function showLegend(figure, bars) {
-  const known = colours();
-  const outcomes = [...new Set(bars.map(outcomeOf))].sort();
-  const entries = outcomes.map((outcome) => {
-    const swatch = element("span", { class: "chart-swatch", "aria-hidden": "true" });
-    swatch.style.background = stateColour(outcome, known);
-    return element("li", {}, swatch, `${bars.filter((bar) => outcomeOf(bar) === outcome).length} ${outcome}`);
-  });
-  figure.controls.replaceChildren(element("ul", { class: "chart-legend", "aria-label": "Attempts by outcome" }, ...entries));
 }
 
 function outcomeOf({ end, outcome }) {
   return end === null ? "running" : (outcome ?? "ended");
 }
 
+/** Return whether an attempt with this outcome didn't succeed. */
+function isCut(outcome) {
+  return outcome !== "finished" && outcome !== "running" && outcome !== "ended" && outcome !== "pending";
+}
+
 function laneName({ name, device }) {
   return device ? `${name} · ${device}` : name;
 }
 
-function paintLanes(context, place, store, { lanes, ended, marks }) {
+/** Return the range of times; attempts that go on extend it a little. */
+function reach(bars, marks, now) {
+  const times = [...bars.flatMap(({ start, end }) => [start, end ?? start]), ...marks.map(({ at }) => at)];
+  const [low, last] = [times.reduce((a, b) => Math.min(a, b)), times.reduce((a, b) => Math.max(a, b))];
+  const goesOn = bars.some(({ end }) => end === null);
+  const anyEnded = bars.some(({ end }) => end !== null);
+  const most = anyEnded ? last + (last - low) * MOST_ADDED : now;
+  const high = goesOn ? Math.max(last, Math.min(now, most)) : last;
+  return { low, high: Math.max(high, low + 1) };
+}
+
+function paintLanes(context, place, store, { lanes, ended, marks }, wanted) {
   const known = colours();
-  const half = LANE * 0.36 * place.ratio;
+  const half = laneHalf(place);
   lanes.forEach((_, lane) => {
-    context.fillStyle = known.line;
-    context.globalAlpha = 0.35;
+    Object.assign(context, { fillStyle: known.line, globalAlpha: 0.3 });
     context.fillRect(place.box.left, place.y(lane) - half, place.box.width, half * 2);
   });
+  const last = new Map(ended.map((bar) => [bar.run, bar.attempt])); // bars of a run come in order
   for (const bar of ended) {
-    const [left, right, middle] = [place.x(bar.start), place.x(bar.until), place.y(bar.lane)];
     const row = store.row(bar.run);
-    const shown = row === undefined || row < 0 || store.shown[row];
-    context.globalAlpha = shown ? 0.85 : 0.25;
-    context.fillStyle = stateColour(outcomeOf(bar), known);
-    context.fillRect(left, middle - half, Math.max(right - left - 1, 1), half * 2);
-    if (store.selected.has(bar.run)) outline(context, known.text, left, middle - half, right - left, half * 2, place.ratio);
+    const dimmed = (row !== undefined && !store.shown[row]) || (wanted.earlier && bar.attempt < last.get(bar.run));
+    const colour = wanted.colour === "run" && row !== undefined ? runColour(store, row) : stateColour(outcomeOf(bar), known);
+    paintBar(context, boxOf(bar, place, half), colour, { alpha: dimmed ? 0.25 : 0.9, hatch: isCut(outcomeOf(bar)) ? known.surface : null });
+    if (store.selected.has(bar.run)) outline(context, boxOf(bar, place, half), known.text);
   }
   context.globalAlpha = 1;
   paintMarks(context, place, marks, known);
 }
 
-function outline(context, colour, left, top, width, height, ratio) {
-  context.globalAlpha = 1;
-  context.strokeStyle = colour;
-  context.lineWidth = 2 * ratio;
+function laneHalf(place) {
+  return Math.abs(place.y(1) - place.y(0)) * 0.36;
+}
+
+function boxOf({ start, until, lane }, place, half) {
+  const left = place.x(start);
+  return [left, place.y(lane) - half, Math.max(place.x(until) - left - 1, 1.5), half * 2];
+}
+
+/** Fill a bar; `hatch`: the colour of lines across it, so that failed attempts differ not by colour alone. */
+function paintBar(context, [left, top, width, height], colour, { alpha, hatch }) {
+  Object.assign(context, { fillStyle: colour, globalAlpha: alpha });
+  context.fillRect(left, top, width, height);
+  if (!hatch) return;
+  context.save();
+  context.beginPath();
+  context.rect(left, top, width, height);
+  context.clip();
+  Object.assign(context, { strokeStyle: hatch, lineWidth: 1.25 });
+  context.beginPath();
+  for (let at = Math.max(left, 0) - height; at < Math.min(left + width, context.canvas.width); at += HATCH) {
+    context.moveTo(at, top + height);
+    context.lineTo(at + height, top);
+  }
+  context.stroke();
+  context.restore();
+}
+
+function outline(context, [left, top, width, height], colour) {
+  Object.assign(context, { globalAlpha: 1, strokeStyle: colour, lineWidth: 2 });
   context.strokeRect(left, top, width, height);
 }
 
+function paintHovered(context, place, store, bars) {
+  const half = laneHalf(place);
+  for (const bar of bars) if (bar.run === store.hovered) outline(context, boxOf(bar, place, half), colours().text);
+}
+
 function paintMarks(context, place, marks, known) {
-  context.font = `${12 * place.ratio}px system-ui, sans-serif`;
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.lineWidth = 3 * place.ratio;
+  Object.assign(context, { font: fontOf(12), textAlign: "center", textBaseline: "middle", lineWidth: 3 });
   for (const { lane, at, kind } of marks) {
     const [x, y] = [place.x(at), place.y(lane)];
-    context.strokeStyle = known.surface;
-    context.fillStyle = kind === "quarantine" ? known.bad : known.text;
+    Object.assign(context, { strokeStyle: known.surface, fillStyle: kind === "quarantine" ? known.bad : known.text });
     context.strokeText(MARKS[kind] ?? "●", x, y);
     context.fillText(MARKS[kind] ?? "●", x, y);
   }
 }
 
 /** Return the mark or the bar at a position of the canvas. */
-function found(place, left, top, bars, marks) {
-  const reach = 8 * place.ratio;
-  const mark = marks.find(({ lane, at }) => Math.hypot(place.x(at) - left, place.y(lane) - top) < reach);
-  if (mark) return { mark, lane: mark.lane, x: place.x(mark.at), y: place.y(mark.lane) };
-  const half = LANE * 0.4 * place.ratio;
+function found(place, left, top, bars, marks, told) {
+  const mark = marks.find(({ lane, at }) => Math.hypot(place.x(at) - left, place.y(lane) - top) < 8);
+  if (mark) return { x: place.x(mark.at), y: place.y(mark.lane), ...told({ mark, lane: mark.lane }) };
+  const half = laneHalf(place);
   const bar = bars.findLast(
     ({ lane, start, until }) => Math.abs(place.y(lane) - top) < half && place.x(start) - 1 <= left && left <= place.x(until) + 1,
   );
-  return bar ? { bar, lane: bar.lane, x: left, y: place.y(bar.lane) } : null;
-}
-
-function linesOf({ bar, mark, lane }, names) {
-  if (mark) return [mark.kind, mark.text ?? "", `${names[lane]}, ${clock(mark.at)}`];
-  const attempt = bar.attempt > 1 ? `, attempt ${bar.attempt}` : "";
-  return [`run ${bar.run}`, outcomeOf(bar) + attempt, `${duration(bar.until - bar.start)} from ${clock(bar.start)}`, names[lane]];
-}
-
-function describe(figure, lanes, bars, marks) {
-  if (!bars.length) return figure.say("No run has started yet.");
-  const begun = bars.reduce((first, { start }) => Math.min(first, start), Infinity);
-  const over = bars.reduce((last, { until }) => Math.max(last, until), 0);
-  const busy = bars.reduce((sum, { start, until }) => sum + until - start, 0);
-  const share = Math.min(1, busy / (Math.max(over - begun, 1e-9) * lanes.length));
-  const kinds = Object.entries(MARKS).map(([kind, mark]) => [marks.filter((one) => one.kind === kind).length, kind, mark]);
-  const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${count > 1 ? PLURALS[kind] : kind} (${mark})`);
-  return figure.say(
-    `${lanes.length} workers, ${bars.length} attempts in ${duration(over - begun)}; busy ${Math.round(share * 100)} % of the time` +
-      `${said.length ? `; ${said.join(", ")}` : ""}.`,
-  );
+  return bar ? { x: left, y: place.y(bar.lane), ...told({ bar, lane: bar.lane }) } : null;
 }

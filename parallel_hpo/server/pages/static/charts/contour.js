@@ -1,0 +1,140 @@
+/** The metric over two parameters: runs as points on areas of equal quality, estimated from the runs around. */
+
+import { axisOf } from "./axes.js";
+import { Chart } from "./chart.js";
+import { effectsOf } from "./importance.js";
+import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
+import { asText, exactText, short } from "./numbers.js";
+import { Plot } from "./plot.js";
+import { hitOf, hoveredRow, isFailed, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
+import { rangeOf } from "./scatter.js";
+import { colours, qualities } from "./theme.js";
+
+const BANDS = 8;
+const CELL = 6; // CSS pixels
+const REACH = 0.09; // standard deviation of a run's influence, as a fraction of an axis
+const LEAST_WEIGHT = 0.25; // areas without runs around are left empty
+const MOST_RUNS = 2000; // of more, the newest
+const OPTIONS = [
+  { name: "x", label: "Across", kind: "choice", value: "", choices: [], main: true },
+  { name: "y", label: "Up", kind: "choice", value: "", choices: [], main: true },
+];
+
+export class Contour extends Chart {
+  constructor(figure, context) {
+    super(figure, { name: "contour", title: "Metric over two parameters", options: structuredClone(OPTIONS) }, context);
+    this.plot = new Plot(this);
+    const repaint = () => this.plot.repaint();
+    this.follow({ data: onNews(this.again), filter: this.again, selection: repaint, hover: () => this.plot.repaintOver() });
+    this.again();
+  }
+
+  /** Update the choices; the two most important parameters are the default. */
+  offerNames() {
+    const names = variedOf(this.store).map(({ name }) => name);
+    const { x, y } = this.wanted;
+    const choices = names.map((name) => [name, name]);
+    if (!names.includes(x) || !names.includes(y)) {
+      const [first, second] = [...effectsOf(this.store, false).map(({ name }) => name)];
+      this.offer("x", choices, names.includes(x) ? x : (first ?? ""));
+      this.offer("y", choices, names.includes(y) ? y : (second ?? first ?? ""));
+    } else for (const name of ["x", "y"]) this.offer(name, choices, this.wanted[name]);
+    return names;
+  }
+
+  paint() {
+    const names = this.offerNames();
+    const { store } = this;
+    const { x, y } = this.wanted;
+    if (names.length < 2) {
+      this.plot.clear();
+      return this.say("This needs two parameters that vary.");
+    }
+    const [across, up] = [x, y].map((name) => placed(store, name));
+    const points = pointsOf(store, across, up);
+    this.points = points;
+    const worst = worstFirst(store).map((row) => store.column("value")[row]);
+    const shades = qualities(BANDS);
+    this.explain(worst.length > 1 ? [{ text: `best: ${short(worst.at(-1))}`, colour: shades.at(-1) }, { text: `median: ${short(worst[(worst.length - 1) >> 1])}`, colour: shades[BANDS >> 1] },
+      { text: `worst: ${short(worst[0])}`, colour: shades[0] }] : []);
+    this.say(`${metricName(store)} of ${points.filter(({ rank }) => rank !== null).length} runs over ${x} and ${y}; colours are ranks.`);
+    if (!points.length) return this.plot.clear();
+    this.plot.draw({
+      label: this.words.textContent,
+      x: { ...rangeOf(across.axis), label: x }, y: { ...rangeOf(up.axis), label: y },
+      paint: (context, place) => paintContour(context, place, store, points, shades),
+      paintOver(context, place) {
+        const hovered = points.find(({ row }) => row === hoveredRow(store));
+        if (hovered) paintRing(context, hovered, place, colours().text);
+      },
+      near(place, left, top) {
+        const hit = nearestPoint(points, place, left, top);
+        const facts = hit && [across, up].map(({ name, column }) => [name, asText(column[hit.point.row])]);
+        return hit && { ...hit, ...hitOf(store, hit.point.row, facts) };
+      },
+    });
+    return this.plot.hoverAgain();
+  }
+
+  rows() {
+    const { x, y } = this.wanted;
+    const columns = [`parameters.${x}`, `parameters.${y}`, "value"].map((name) => this.store.column(name));
+    return [["run", x, y, metricName(this.store)], ...(this.points ?? []).map(({ row }) => [this.store.runs.id[row], ...columns.map((column) => column[row])])];
+  }
+
+  destroy() {
+    this.plot.destroy();
+    super.destroy();
+  }
+}
+
+/** Return a parameter's axis and its values as numbers; categories are their indices. */
+function placed(store, name) {
+  const column = store.column(`parameters.${name}`);
+  const axis = axisOf(store.parameters.find((parameter) => parameter.name === name), column);
+  const numberOf = (value) => (value === null || value === undefined ? null : axis.numeric ? value : axis.texts.indexOf(exactText(value)));
+  return { name, column, axis, numbers: column.map(numberOf) };
+}
+
+function pointsOf(store, across, up) {
+  const ranks = ranked(store);
+  const isThere = (row) => store.shown[row] && across.numbers[row] !== null && up.numbers[row] !== null;
+  const drawn = (row) => ranks[row] !== null || isFailed(store.runs.state[row]);
+  const rows = Array.from({ length: store.count }, (_, row) => row).filter((row) => isThere(row) && drawn(row)).slice(-MOST_RUNS);
+  return rows.map((row) => ({ row, x: across.numbers[row], y: up.numbers[row], rank: ranks[row] }));
+}
+
+function paintContour(context, place, store, points, shades) {
+  const known = colours();
+  const ranked = points.filter(({ rank }) => rank !== null);
+  paintField(context, place.box, ranked.map(({ x, y, rank }) => ({ left: place.x(x), top: place.y(y), rank })), shades);
+  for (const point of ranked) {
+    paintPoints(context, [point], place, known.surface, 4);
+    paintPoints(context, [point], place, shades[Math.min(BANDS - 1, Math.floor(point.rank * BANDS))], 3);
+    if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
+  }
+  paintCrosses(context, points.filter(({ rank }) => rank === null), place, known.bad, 3);
+}
+
+/** Fill cells with the colour of the mean rank around, weighted by distance. */
+function paintField(context, { left, top, width, height }, points, shades) {
+  const [across, down] = [REACH * width, REACH * height];
+  context.globalAlpha = 0.55;
+  for (let x = 0; x < width; x += CELL) {
+    const column = points.filter((point) => Math.abs(point.left - left - x) < 3 * across);
+    for (let y = 0; y < height; y += CELL) {
+      let [sum, weights] = [0, 0];
+      for (const point of column) {
+        const [dx, dy] = [(point.left - left - x - CELL / 2) / across, (point.top - top - y - CELL / 2) / down];
+        if (Math.abs(dy) > 3) continue;
+        const weight = Math.exp(-(dx * dx + dy * dy) / 2);
+        sum += weight * point.rank;
+        weights += weight;
+      }
+      if (weights < LEAST_WEIGHT) continue;
+      context.fillStyle = shades[Math.min(BANDS - 1, Math.floor((sum / weights) * BANDS))];
+      context.fillRect(left + x, top + y, Math.min(CELL, width - x), Math.min(CELL, height - y));
+    }
+  }
+  context.globalAlpha = 1;
+}
