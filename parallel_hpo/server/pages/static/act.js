@@ -1,14 +1,18 @@
 // Buttons for changes. They need a token, which only a page that was opened by a login link has.
 
 import { element } from "./format.js";
+import { ask } from "./menus.js";
 
 const KEPT = "parallel_hpo.token";
 const HEADER = "X-Parallel-Hpo-Token";
-const SURE = {
-  stop: "Stop it? A sweep finishes its current runs and starts no new ones; a run is ended.",
-  drain: "Drain it? The worker finishes its run and starts no other.",
-  cancel: "Cancel it? Its runs are ended now.",
+const EFFECTS = {
+  pause: "Starts no new runs until it is resumed; current runs go on.",
+  resume: "Starts new runs again.",
+  stop: "A sweep finishes its current runs and starts no new ones; a run is ended.",
+  drain: "The worker finishes its run and starts no other.",
+  cancel: "Ends the current runs now, and starts no new ones.",
 };
+const ASKED_BACK = ["stop", "drain", "cancel"];
 
 /** Return the token, requested once; null if this page is read-only. */
 async function findToken() {
@@ -24,7 +28,7 @@ async function findToken() {
 /** Return buttons for the possible actions; `show(["pause", …], [0, 1])` sets these and the workers to drain. */
 export async function makeActions() {
   const place = document.getElementById("actions");
-  const said = element("span", { role: "status" });
+  const said = element("span", { role: "status", class: "small quiet" });
   const token = await findToken();
   let shown = "";
   return (acts, workers = []) => {
@@ -43,9 +47,10 @@ function drains(workers, said, token) {
 }
 
 function button(act, said, perform) {
-  const made = element("button", { type: "button" }, act[0].toUpperCase() + act.slice(1));
+  const words = act[0].toUpperCase() + act.slice(1);
+  const made = element("button", { type: "button", title: EFFECTS[act], class: act === "cancel" ? "danger" : false }, words);
   made.addEventListener("click", async () => {
-    if (SURE[act] && !window.confirm(SURE[act])) return;
+    if (ASKED_BACK.includes(act) && !(await ask(`${words}?`, EFFECTS[act], words, { dangerous: act === "cancel" }))) return;
     made.disabled = true;
     said.textContent = await perform();
     made.disabled = false;

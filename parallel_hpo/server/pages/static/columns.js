@@ -1,8 +1,8 @@
 // The columns of the run table: contents, order, and which ones are hidden.
 
-import { anything, duration, element, number, time } from "./format.js";
+import { anything, columnFormat, duration, element, kept, number, time } from "./format.js";
 
-const KEPT = "parallel_hpo.hidden";
+const HIDDEN_AT_FIRST = ["id", "ended"];
 
 /** A column: its name in the store, its title, the format of values, and whether they are numbers. */
 function column(name, title, show = anything, isNumber = false) {
@@ -13,17 +13,17 @@ function column(name, title, show = anything, isNumber = false) {
 export function columnsOf(store) {
   const metric = store.sweep?.metric?.name;
   const fixed = [
-    column("id", "run"),
+    column("name", "name"),
     column("state", "state"),
     column("value", metric ?? "value", number, true),
     column("duration", "duration", duration, true),
   ];
   const rest = [
-    column("name", "name"),
     column("started", "started", time, true),
     column("ended", "ended", time, true),
     column("attempts", "attempts", anything, true),
     column("worker", "worker"),
+    column("id", "id"),
   ];
   if (store.sweep === null) fixed.splice(1, 0, column("sweep", "sweep"));
   return [...fixed, ...parametersOf(store), ...rest];
@@ -39,47 +39,66 @@ function parametersOf(store) {
   });
 }
 
-/** The browser's storage; null if there is none, as for a file from a mail. */
-function storage() {
-  try {
-    return localStorage;
-  } catch {
-    return null;
-  }
+/** Return the column's format with the same decimals in all rows. */
+export function formatOf(store, column) {
+  const isPlain = column.isNumber && (column.show === number || column.show === anything);
+  if (!isPlain) return column.show;
+  const show = columnFormat(store.column(column.name));
+  return (value) => (typeof value === "number" ? show(value) : anything(value));
 }
 
-/** The hidden columns; the choice is stored in this browser for each sweep. */
-export class Hidden extends EventTarget {
-  #names;
-  #kept;
+/** The hidden columns and the order of all, stored in this browser for each project. */
+export class ColumnChoice extends EventTarget {
+  #hidden;
+  #order;
+  #about;
 
   constructor(about) {
     super();
-    this.#kept = `${KEPT}.${about}`;
-    this.#names = new Map(JSON.parse(storage()?.getItem(this.#kept) ?? "[]"));
+    this.#about = about;
+    this.#hidden = new Map(kept.read(`hidden.${about}`, []));
+    this.#order = kept.read(`order.${about}`, []);
   }
 
-  has(column) {
-    return this.#names.get(column.name) ?? (column.constant === true || ["name", "ended"].includes(column.name));
+  hides(column) {
+    return this.#hidden.get(column.name) ?? (column.constant === true || HIDDEN_AT_FIRST.includes(column.name));
   }
 
-  set(column, hidden) {
-    this.#names.set(column.name, hidden);
-    storage()?.setItem(this.#kept, JSON.stringify([...this.#names]));
+  hide(column, hidden) {
+    this.#hidden.set(column.name, hidden);
+    kept.write(`hidden.${this.#about}`, [...this.#hidden]);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Return columns in the chosen order; those that were never moved keep their places after these. */
+  sorted(columns) {
+    const place = ({ name }) => (this.#order.includes(name) ? this.#order.indexOf(name) : Infinity);
+    return columns.map((each, index) => [place(each), index, each]).sort((one, other) => one[0] - other[0] || one[1] - other[1]).map(([, , each]) => each);
+  }
+
+  /** Move a column to the place of another one. */
+  move(columns, name, to) {
+    const names = columns.map((each) => each.name);
+    const [from, target] = [names.indexOf(name), names.indexOf(to)];
+    if (from < 0 || target < 0) return;
+    names.splice(target, 0, ...names.splice(from, 1));
+    this.#order = names;
+    kept.write(`order.${this.#about}`, names);
     this.dispatchEvent(new Event("change"));
   }
 }
 
 /** Fill the menu that shows and hides columns. */
-export function fillMenu(menu, columns, hidden) {
+export function fillMenu(menu, columns, choice) {
   const fieldset = menu.querySelector("fieldset");
-  const known = [...fieldset.querySelectorAll("input")].map((input) => input.name).join("\n");
-  if (known === columns.map((each) => each.name).join("\n")) return;
+  const known = columns.map((each) => each.name).join("\n");
+  if (fieldset.dataset.columns === known) return;
+  fieldset.dataset.columns = known;
   fieldset.querySelectorAll("label").forEach((label) => label.remove());
   for (const each of columns) {
     const box = element("input", { type: "checkbox", name: each.name });
-    box.checked = !hidden.has(each);
-    box.addEventListener("change", () => hidden.set(each, !box.checked));
+    box.checked = !choice.hides(each);
+    box.addEventListener("change", () => choice.hide(each, !box.checked));
     fieldset.append(element("label", {}, box, ` ${each.title}`));
   }
 }

@@ -1,20 +1,23 @@
-// The filters of the run table: text, states, ranges of any column, the best runs. All work by keyboard.
+// The filters of the runs: search, states, ranges of any column, the best runs. Each is a chip that removes it.
 
 import { columnsOf } from "./columns.js";
-import { anything, element, number } from "./format.js";
+import { anything, element, number, say } from "./format.js";
+import { predicateOf, QueryError } from "./query.js";
 
 const PAUSE_MS = 120;
 
 export function wireFilters(store) {
   const form = document.getElementById("filters");
   const find = (id) => document.getElementById(id);
-  const words = () => store.setFilter("words", withWords(store, find("filter-text").value));
   let waiting;
   find("filter-text").addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(words, PAUSE_MS);
+    waiting = setTimeout(() => search(store), PAUSE_MS);
   });
-  find("filter-top").addEventListener("change", () => store.setFilter("best", best(store, find("filter-top").value)));
+  find("filter-text").addEventListener("keydown", (event) => {
+    if (event.key === "Enter") event.preventDefault();
+  });
+  find("filter-top").addEventListener("change", () => showBest(store));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     addRange(store, find("filter-column").value, find("filter-low").value, find("filter-high").value);
@@ -23,9 +26,12 @@ export function wireFilters(store) {
   form.addEventListener("reset", () => {
     for (const name of store.filters) store.setFilter(name, null);
     find("ranges").replaceChildren();
+    say(find("filter-problem"), "");
     setTimeout(() => form.querySelectorAll("#filter-states input").forEach((box) => (box.checked = true)));
+    find("filter-text").focus();
   });
   store.addEventListener("data", () => refresh(store));
+  store.addEventListener("filter", () => (find("filter-clear").hidden = store.filters.length === 0));
   refresh(store);
 }
 
@@ -34,6 +40,41 @@ function refresh(store) {
   offerStates(store);
   const top = document.getElementById("filter-top").value;
   if (top) store.setFilter("best", best(store, top));
+}
+
+function search(store) {
+  const problem = document.getElementById("filter-problem");
+  const reading = { columns: columnsOf(store), values: (name) => store.column(name), texts: (row) => textOf(store, row) };
+  try {
+    store.setFilter("words", predicateOf(document.getElementById("filter-text").value, reading));
+    say(problem, "");
+  } catch (error) {
+    if (!(error instanceof QueryError)) throw error;
+    store.setFilter("words", null);
+    say(problem, `The search can't be read: ${error.message}.`);
+  }
+}
+
+/** Return all that a word is looked for in, in lower case. */
+function textOf(store, row) {
+  const { id, name, state, worker, parameters } = store.runs;
+  const given = Object.entries(parameters).map(([key, values]) => `${key}=${anything(values[row])}`);
+  return [id[row], name[row], state[row], worker[row], number(store.runs.value[row]), ...given].join(" ").toLowerCase();
+}
+
+function showBest(store) {
+  const select = document.getElementById("filter-top");
+  store.setFilter("best", best(store, select.value));
+  if (select.value) showChip(store, "best", select.selectedOptions[0].textContent, () => (select.value = ""));
+  else removeChip("best");
+}
+
+function showStates(store, fieldset) {
+  const boxes = [...fieldset.querySelectorAll("input")];
+  store.setFilter("states", inStates(store, fieldset));
+  const on = boxes.filter((box) => box.checked).map((box) => box.value);
+  if (on.length === boxes.length) removeChip("states");
+  else showChip(store, "states", on.length ? `state: ${on.join(" or ")}` : "no state", () => boxes.forEach((box) => (box.checked = true)));
 }
 
 function offerColumns(store) {
@@ -51,7 +92,7 @@ function offerStates(store) {
     if (fieldset.querySelector(`input[value="${CSS.escape(state)}"]`)) continue;
     const box = element("input", { type: "checkbox", value: state });
     box.checked = true;
-    box.addEventListener("change", () => store.setFilter("states", inStates(store, fieldset)));
+    box.addEventListener("change", () => showStates(store, fieldset));
     fieldset.append(element("label", {}, box, ` ${state}`));
   }
 }
@@ -59,17 +100,6 @@ function offerStates(store) {
 function inStates(store, fieldset) {
   const off = [...fieldset.querySelectorAll("input:not(:checked)")].map((box) => box.value);
   return off.length === 0 ? null : (row) => !off.includes(store.runs.state[row]);
-}
-
-function withWords(store, typed) {
-  const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
-  if (words.length === 0) return null;
-  return (row) => {
-    const { id, name, state, worker, parameters } = store.runs;
-    const given = Object.entries(parameters).map(([key, values]) => `${key}=${anything(values[row])}`);
-    const text = [id[row], name[row], state[row], worker[row], number(store.runs.value[row]), ...given].join(" ").toLowerCase();
-    return words.every((word) => text.includes(word));
-  };
 }
 
 function best(store, percent) {
@@ -105,15 +135,20 @@ function containing(store, name, typed) {
   return (row) => anything(store.column(name)[row]).toLowerCase().includes(word);
 }
 
-function showChip(store, filter, words) {
-  const list = document.getElementById("ranges");
-  list.querySelector(`li[data-filter="${CSS.escape(filter)}"]`)?.remove();
-  const button = element("button", { type: "button", "aria-label": `Remove the filter ${words}` }, `${words} ×`);
+/** Show a filter as a chip; `removed` is called when the chip is removed. */
+function showChip(store, filter, words, removed = () => {}) {
+  removeChip(filter);
+  const button = element("button", { type: "button", "aria-label": `Remove the filter ${words}` }, words, element("span", { class: "icon cross" }));
   const chip = element("li", { "data-filter": filter }, button);
   button.addEventListener("click", () => {
     store.setFilter(filter, null);
     chip.remove();
-    document.getElementById("filter-column").focus();
+    removed();
+    document.getElementById("filter-text").focus();
   });
-  list.append(chip);
+  document.getElementById("ranges").append(chip);
+}
+
+function removeChip(filter) {
+  document.querySelector(`#ranges li[data-filter="${CSS.escape(filter)}"]`)?.remove();
 }

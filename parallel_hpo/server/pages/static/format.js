@@ -1,9 +1,29 @@
 // Numbers, times and values as text.
 
-export function number(value, digits = 6) {
+const DIGITS = 4;
+
+/** Return a number with 4 significant digits; never fewer than its whole part has. */
+export function number(value, digits = DIGITS) {
   if (value === null || value === undefined) return "";
-  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value);
-  return String(Number(value.toPrecision(digits)));
+  if (typeof value !== "number" || Number.isInteger(value)) return String(value);
+  const size = Math.abs(value);
+  if (size >= 1e15 || size < 1e-4) return String(Number(value.toPrecision(digits)));
+  return size >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
+}
+
+/** Return a function that formats a column's numbers alike: whole, or with as many decimals as they need. */
+export function columnFormat(values) {
+  const sizes = values.filter((value) => typeof value === "number" && value !== 0).map(Math.abs);
+  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+  const isWhole = values.every((value) => typeof value !== "number" || Number.isInteger(value));
+  if (sizes.length === 0 || isWhole || least < 1e-4 || most / least > 1e3) return number;
+  const decimals = Math.max(0, DIGITS - 1 - Math.floor(Math.log10(least)));
+  return (value) => (typeof value === "number" ? value.toFixed(decimals) : "");
+}
+
+/** Return the full value of a number that a text shortens; "" if the text is complete. */
+export function fullValue(value, text) {
+  return typeof value === "number" && Number.isFinite(Number(text)) && Number(text) !== value ? String(value) : "";
 }
 
 export function anything(value) {
@@ -43,6 +63,15 @@ export function time(seconds) {
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
+/** Return how long ago a time was, in one unit. */
+export function ago(seconds) {
+  const passed = Date.now() / 1000 - seconds;
+  if (passed < 60) return "just now";
+  if (passed < 3600) return `${Math.floor(passed / 60)} min ago`;
+  if (passed < 48 * 3600) return `${Math.floor(passed / 3600)} h ago`;
+  return `${Math.floor(passed / 86400)} days ago`;
+}
+
 export function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let place = 0;
@@ -58,7 +87,8 @@ export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === false || value === null || value === undefined) continue;
-    made.setAttribute(name, value === true ? "" : value);
+    if (typeof value === "function") made.addEventListener(name, value);
+    else made.setAttribute(name, value === true ? "" : value);
   }
   made.append(...children);
   return made;
@@ -68,3 +98,21 @@ export function element(tag, attributes = {}, ...children) {
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
+
+/** The browser's storage of values by name, as JSON; without one, as for a file from a mail, nothing is kept. */
+export const kept = {
+  read(name, otherwise) {
+    try {
+      return JSON.parse(localStorage.getItem(`parallel_hpo.${name}`)) ?? otherwise;
+    } catch {
+      return otherwise;
+    }
+  },
+  write(name, value) {
+    try {
+      localStorage.setItem(`parallel_hpo.${name}`, JSON.stringify(value));
+    } catch {
+      // nothing is kept
+    }
+  },
+};

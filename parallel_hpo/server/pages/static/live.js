@@ -23,27 +23,32 @@ export async function fetchJson(address) {
 /**
  * Call `ask` while the page is open, and show the connection's state. `ask` fetches and shows data, and returns
  * the milliseconds until its next call. When the server has ended, `gone` is called: it marks outdated values,
- * and returns the message.
+ * and returns the message. `lives`: whether something may still change, which the page then says.
  */
-export async function keepUp(ask, gone = () => GONE) {
+export async function keepUp(ask, gone = () => GONE, lives = () => true) {
   const status = document.getElementById("live");
   for (let failures = 0; ; ) {
     let period = LIVE_MS;
     try {
       period = await ask();
       failures = 0;
-      say(status, "live");
+      show(status, lives() ? "live" : "", true);
     } catch (error) {
-      if (error.status === 401) return say(status, CLOSED);
-      if (error.status === 404) return say(status, "this doesn't exist any more");
+      if (error.status === 401) return show(status, CLOSED);
+      if (error.status === 404) return show(status, "this doesn't exist any more");
       if (!(error instanceof TypeError) && error.status === undefined) throw error;
       failures++;
-      if (failures < GONE_AFTER) say(status, AWAY);
-      else if (failures === GONE_AFTER) say(status, gone());
+      if (failures < GONE_AFTER) show(status, AWAY);
+      else if (failures === GONE_AFTER) show(status, gone());
     }
     await pause(failures ? AWAY_MS[Math.min(failures, AWAY_MS.length) - 1] : period);
     while (document.hidden) await pause(HIDDEN_MS);
   }
+}
+
+function show(status, words, isOn = false) {
+  say(status, words);
+  status.classList.toggle("on", isOn && words !== "");
 }
 
 function pause(milliseconds) {

@@ -1,10 +1,10 @@
 // The order of a table's rows by a column; rows without a value come last in both directions.
 
-/** Return the shown ones of rows 0 … count-1, ordered by a column; `up`: ascending. */
-export function ordered(store, name, up) {
+/** Return the wanted ones (by default the shown ones) of rows 0 … count-1, ordered by a column; `up`: ascending. */
+export function ordered(store, name, up, wanted = store.shown) {
   const values = store.column(name);
   const rows = [];
-  for (let row = 0; row < store.count; row++) if (store.shown[row]) rows.push(row);
+  for (let row = 0; row < store.count; row++) if (wanted[row]) rows.push(row);
   const [there, missing] = [[], []];
   for (const row of rows) (isMissing(values[row]) ? missing : there).push(row);
   const way = up ? 1 : -1;

@@ -3,6 +3,7 @@
 import { wireFilters } from "./filters.js";
 import { element, number, say, time } from "./format.js";
 import { fetchJson, keepUp } from "./live.js";
+import { wireMenus } from "./menus.js";
 import { Store } from "./store.js";
 import { RunTable } from "./table.js";
 
@@ -42,4 +43,5 @@ async function ask() {
 }
 
 new RunTable(store, home);
+wireMenus();
 keepUp(ask);

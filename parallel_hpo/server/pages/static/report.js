@@ -1,15 +1,15 @@
 // A report: a sweep as it was when the file was written, without a server.
 
-import { mountSweep } from "./charts/index.js";
-import { wireFilters } from "./filters.js";
+import { countsOf, drawBar, listCounts, progressWords } from "./progress.js";
+import { say } from "./format.js";
 import { Store } from "./store.js";
-import { RunTable } from "./table.js";
+import { mountWorkspace } from "./workspace.js";
 
 const { sweep, timeline } = JSON.parse(document.getElementById("data").textContent);
 const histories = unpacked(document.getElementById("histories-packed").textContent);
 
 /** The data that charts would request from a server. */
-const kept = {
+const data = {
   timeline: async () => timeline,
   histories: async ({ key, x, runs }) => {
     const found = (await histories).find((each) => each.key === key && each.x === x);
@@ -25,7 +25,10 @@ async function unpacked(text) {
 }
 
 const store = new Store();
-new RunTable(store, null);
+const drawCharts = mountWorkspace(store, null);
 store.merge(sweep);
-wireFilters(store);
-mountSweep(document.getElementById("main"), store, kept);
+const counts = countsOf(store.runs.state);
+say(document.getElementById("progress"), progressWords(counts, store.sweep.count));
+drawBar(document.getElementById("bar"), counts, store.sweep.count);
+listCounts(document.getElementById("counts"), counts);
+drawCharts(data);

@@ -17,6 +17,9 @@ export class Store extends EventTarget {
   runs = Object.fromEntries([...WORDS.map((word) => [word, []]), ["parameters", {}]]);
   count = 0;
   shown = new Uint8Array(0);
+  /** Which runs pass the filters, hidden ones included. */
+  listed = new Uint8Array(0);
+  hidden = new Set();
   selected = new Set();
   hovered = null;
   #places = new Map();
@@ -58,6 +61,13 @@ export class Store extends EventTarget {
   setFilter(name, predicate) {
     if (predicate === null) this.#filters.delete(name);
     else this.#filters.set(name, predicate);
+    this.#filter();
+    this.dispatchEvent(new Event("filter"));
+  }
+
+  /** Hide runs in charts and table, or show them again. */
+  hide(ids, isHidden) {
+    for (const id of ids) this.hidden[isHidden ? "add" : "delete"](id);
     this.#filter();
     this.dispatchEvent(new Event("filter"));
   }
@@ -116,8 +126,10 @@ export class Store extends EventTarget {
   #filter() {
     const predicates = [...this.#filters.values()];
     this.shown = new Uint8Array(this.count);
+    this.listed = new Uint8Array(this.count);
     for (let row = 0; row < this.count; row++) {
-      this.shown[row] = predicates.every((predicate) => predicate(row)) ? 1 : 0;
+      this.listed[row] = predicates.every((predicate) => predicate(row)) ? 1 : 0;
+      this.shown[row] = this.listed[row] && !this.hidden.has(this.runs.id[row]) ? 1 : 0;
     }
   }
 

@@ -1,41 +1,59 @@
-// The live page of a sweep: facts, charts and runs.
+// The live page of a sweep: its head, and its runs.
 
 import { makeActions } from "./act.js";
-import { mountSweep } from "./charts/index.js";
-import { wireFilters } from "./filters.js";
-import { duration, number, say } from "./format.js";
+import { duration, element, number, say } from "./format.js";
 import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
+import { countsOf, drawBar, endedOf, listCounts, progressWords } from "./progress.js";
 import { Store } from "./store.js";
-import { RunTable } from "./table.js";
+import { mountWorkspace } from "./workspace.js";
 
-const OVER = ["finished", "failed", "crashed", "killed", "preempted"];
-const UNSEEN_MS = 300;
 const ENDS = ["FINISHED", "CANCELED"];
-const { base, home } = document.getElementById("main").dataset;
-const store = new Store();
 const ACTS = { PENDING: ["pause", "stop", "cancel"], RUNNING: ["pause", "stop", "cancel"], PAUSED: ["resume", "stop", "cancel"] };
+const find = (id) => document.getElementById(id);
+const { base, home } = find("main").dataset;
+const store = new Store();
 const actions = makeActions();
+const drawCharts = mountWorkspace(store, home);
 let mounted = false;
 
-function showFacts() {
-  const counts = new Map();
-  for (const state of store.runs.state) counts.set(state, (counts.get(state) ?? 0) + 1);
-  const over = OVER.reduce((sum, state) => sum + (counts.get(state) ?? 0), 0);
-  const show = (id, text) => say(document.getElementById(id), text);
-  show("state", store.sweep.state.toLowerCase());
-  show("progress", store.sweep.count === null ? `${over} ended` : `${over} of ${store.sweep.count} ended`);
-  show("counts", [...counts].map(([state, many]) => `${many} ${state}`).join(", ") || "none yet");
-  show("best", bestWords());
-  show("left", leftWords(over));
-  show("used", store.sweep.used);
-  document.getElementById("used").parentElement.hidden = store.sweep.used === "";
+function showHead() {
+  const counts = countsOf(store.runs.state);
+  const { state, count, used } = store.sweep;
+  showState(state.toLowerCase());
+  say(find("progress"), progressWords(counts, count));
+  drawBar(find("bar"), counts, count);
+  listCounts(find("counts"), counts);
+  showBest();
+  say(find("elapsed"), duration(elapsed()));
+  say(find("left"), leftWords(endedOf(counts)));
+  say(find("used"), used);
+  find("used").parentElement.hidden = used === "";
 }
 
-function bestWords() {
-  const metric = store.sweep.metric;
-  if (metric === null) return "the sweep has no metric";
+function showState(words) {
+  const badge = find("state");
+  say(badge, words);
+  badge.className = `badge state-${words.split(" ").at(-1)}`;
+}
+
+function showBest() {
+  const { metric } = store.sweep;
   const row = store.row(store.best);
-  return row === undefined ? `no run has a value for ${metric.name} yet` : `${metric.name} = ${number(store.runs.value[row])} (run ${store.best})`;
+  const words = metric === null ? "the sweep has no metric" : row === undefined ? "no value yet" : number(store.runs.value[row]);
+  const key = `${words} ${store.best}`;
+  if (find("best").dataset.shown === key) return;
+  find("best").dataset.shown = key;
+  if (row === undefined || metric === null) return find("best").replaceChildren(words);
+  const run = element("a", { href: `${home}/runs/${encodeURIComponent(store.best)}` }, store.runs.name[row]);
+  return find("best").replaceChildren(element("span", { title: String(store.runs.value[row]) }, words), " ", run);
+}
+
+/** Return the seconds from the first start to the last end, or to now while the sweep goes on. */
+function elapsed() {
+  const begun = Math.min(...store.runs.started.filter((at) => at !== null));
+  if (!Number.isFinite(begun)) return null;
+  const isOver = ENDS.includes(store.sweep.state) && store.runs.ended.every((at) => at !== null);
+  return (isOver ? Math.max(...store.runs.ended) : Date.now() / 1000) - begun;
 }
 
 /** Estimate the time left from the mean duration of ended runs and the number of working workers. */
@@ -48,32 +66,23 @@ function leftWords(over) {
   return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
 }
 
-/** Draw the table before the charts, which take a while for many runs. A hidden page draws nothing and doesn't wait. */
-function tableIsSeen() {
-  const drawn = new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
-  const enough = new Promise((resolve) => setTimeout(resolve, UNSEEN_MS));
-  return Promise.race([drawn, enough]);
-}
-
 async function ask() {
   const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
   store.merge(await fetchJson(base + since));
-  showFacts();
+  showHead();
   (await actions)(ACTS[store.sweep.state] ?? [], store.workers);
   if (!mounted) {
     mounted = true;
-    await tableIsSeen();
-    wireFilters(store);
-    mountSweep(document.getElementById("main"), store, base);
+    await drawCharts(base);
   }
-  const isOver = store.runs.state.every((state) => OVER.includes(state));
+  const isOver = endedOf(countsOf(store.runs.state)) === store.count;
   return isOver && ENDS.includes(store.sweep.state) ? OVER_MS : LIVE_MS;
 }
 
 /** Mark values that may be outdated. */
 async function forgetWhatGoesOn() {
-  say(document.getElementById("left"), "unknown");
-  say(document.getElementById("state"), `was ${store.sweep.state.toLowerCase()}`);
+  say(find("left"), "unknown");
+  showState(`was ${store.sweep.state.toLowerCase()}`);
   (await actions)([]);
 }
 
@@ -85,5 +94,4 @@ function gone() {
   return `the sweep's server has ended; ${again} shows the sweep's current state`;
 }
 
-new RunTable(store, home);
-keepUp(ask, gone);
+keepUp(ask, gone, () => !ENDS.includes(store.sweep.state));

@@ -1,14 +1,15 @@
 // The run table: one page of sorted rows, updated in place, so that visible rows don't jump.
 
-import { columnsOf, fillMenu, Hidden } from "./columns.js";
-import { element, say, tookOf, tookWords } from "./format.js";
+import { ColumnChoice, columnsOf, fillMenu, formatOf } from "./columns.js";
+import { element, fullValue, say, tookOf, tookWords } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
 
 export class RunTable {
   #store;
   #home;
-  #hidden;
+  #choice;
   #columns = [];
+  #formats = [];
   #sort = null;
   #page = 0;
   #rows = new Map();
@@ -17,7 +18,7 @@ export class RunTable {
   constructor(store, home) {
     this.#store = store;
     this.#home = home;
-    this.#hidden = new Hidden(home);
+    this.#choice = new ColumnChoice(home);
     this.#head = document.querySelector("#runs thead tr");
     this.#body = document.querySelector("#runs tbody");
     this.#size = document.getElementById("page-size");
@@ -34,7 +35,8 @@ export class RunTable {
       this.#page = 0;
       this.#soon();
     });
-    this.#hidden.addEventListener("change", () => this.#soon());
+    this.#store.addEventListener("hover", () => this.#point());
+    this.#choice.addEventListener("change", () => this.#soon());
     this.#size.addEventListener("change", () => this.#turnTo(0));
     const turns = { "page-first": () => 0, "page-back": () => this.#page - 1, "page-on": () => this.#page + 1, "page-last": () => Infinity };
     for (const [id, page] of Object.entries(turns)) {
@@ -48,9 +50,14 @@ export class RunTable {
     this.#soon();
   }
 
-  /** Draw once for several simultaneous changes. */
+  /** Draw what has changed while the table was hidden. */
+  refresh() {
+    this.#soon();
+  }
+
+  /** Draw once for several simultaneous changes; not while the table is hidden. */
   #soon() {
-    if (this.#due) return;
+    if (this.#due || this.#body.closest("[hidden]")) return;
     this.#due = true;
     requestAnimationFrame(() => {
       this.#due = false;
@@ -71,9 +78,10 @@ export class RunTable {
   }
 
   #draw() {
-    const all = columnsOf(this.#store);
-    fillMenu(document.getElementById("columns"), all, this.#hidden);
-    this.#columns = all.filter((column) => !this.#hidden.has(column));
+    const all = this.#choice.sorted(columnsOf(this.#store));
+    fillMenu(document.getElementById("columns"), all, this.#choice);
+    this.#columns = all.filter((column) => !this.#choice.hides(column));
+    this.#formats = this.#columns.map((column) => formatOf(this.#store, column));
     const order = this.#order();
     const rows = ordered(this.#store, order.name, order.up);
     const size = Number(this.#size.value);
@@ -102,14 +110,31 @@ export class RunTable {
   }
 
   #title(column) {
-    const cell = element("th", { scope: "col", tabindex: "0", "data-column": column.name, "aria-sort": "none" }, column.title);
+    const cell = element("th", { scope: "col", tabindex: "0", draggable: "true", "data-column": column.name, "aria-sort": "none", class: column.isNumber ? "number" : false }, column.title);
     cell.addEventListener("click", () => this.sortBy(column.name));
-    cell.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" && event.key !== " ") return;
+    cell.addEventListener("keydown", (event) => this.#press(event, column.name));
+    cell.addEventListener("dragstart", (event) => event.dataTransfer.setData("text/column", column.name));
+    cell.addEventListener("dragover", (event) => {
       event.preventDefault();
-      this.sortBy(column.name);
+      cell.classList.add("dropping");
     });
+    for (const end of ["dragleave", "drop"]) cell.addEventListener(end, () => cell.classList.remove("dropping"));
+    cell.addEventListener("drop", (event) => this.#moveTo(event.dataTransfer.getData("text/column"), column.name));
     return cell;
+  }
+
+  #press(event, name) {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (event.key !== "Enter" && event.key !== " " && !(by && event.altKey)) return;
+    event.preventDefault();
+    if (!by) return this.sortBy(name);
+    const other = this.#columns[this.#columns.findIndex((column) => column.name === name) + by];
+    if (other) this.#moveTo(name, other.name);
+  }
+
+  #moveTo(name, target) {
+    this.#choice.move(this.#choice.sorted(columnsOf(this.#store)), name, target);
+    requestAnimationFrame(() => this.#head.querySelector(`[data-column="${CSS.escape(name)}"]`)?.focus());
   }
 
   #pick() {
@@ -152,14 +177,17 @@ export class RunTable {
     });
     const cells = this.#columns.map((column) => element("td", { class: column.isNumber ? "number" : false }));
     const line = element("tr", { "data-run": id }, element("td", {}, box), ...cells);
-    const place = this.#columns.findIndex((column) => column.name === "id");
-    if (place >= 0) cells[place].append(this.#name(id));
+    line.addEventListener("pointerenter", () => this.#store.hover?.(id));
+    line.addEventListener("pointerleave", () => this.#store.hover?.(null));
     return line;
   }
 
-  /** Return a run's id as a link to its page, or as text in a report, which has no pages. */
-  #name(id) {
-    return this.#home === null ? id : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` }, id);
+  /** Show a run's name as a link to its page, or as text in a report, which has no pages. */
+  #name(cell, id, name) {
+    if (this.#home === null) return say(cell, name);
+    if (!cell.firstChild) cell.append(element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` }));
+    cell.title = name;
+    return say(cell.firstChild, name);
   }
 
   #fill(line, row) {
@@ -170,13 +198,21 @@ export class RunTable {
     line.firstChild.firstChild.checked = isSelected;
     this.#columns.forEach((column, place) => {
       const cell = line.children[place + 1];
-      if (column.name === "id") return;
+      if (column.name === "name") return this.#name(cell, id, this.#store.runs.name[row]);
       const isDuration = column.name === "duration";
       const value = isDuration ? tookOf(this.#store.times(row)) : this.#store.column(column.name)[row];
-      if (isDuration) cell.title = tookWords(this.#store.times(row));
-      say(cell, column.show(value));
+      const text = this.#formats[place](value);
+      say(cell, text);
+      const title = isDuration ? tookWords(this.#store.times(row)) : fullValue(value, text) || (text.length > 40 ? text : "");
+      if (cell.title !== title) cell.title = title;
       if (column.name === "state") cell.className = `state-${value}`;
+      return undefined;
     });
+  }
+
+  #point() {
+    for (const line of this.#body.querySelectorAll(".pointed")) line.classList.remove("pointed");
+    this.#rows.get(this.#store.hovered)?.classList.add("pointed");
   }
 
   #drawBars(number, pages) {

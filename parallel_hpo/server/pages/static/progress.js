@@ -1,0 +1,59 @@
+// The progress of a sweep: a bar of its runs by outcome, with the numbers beside it.
+
+import { element, say } from "./format.js";
+
+const PARTS = { finished: ["finished"], failed: ["failed", "crashed"], killed: ["killed", "preempted"], running: ["running", "preempting"] };
+const ENDED = ["finished", "failed", "crashed", "killed", "preempted"];
+
+/** Return the number of runs in each state. */
+export function countsOf(states) {
+  const counts = {};
+  for (const state of states) counts[state] = (counts[state] ?? 0) + 1;
+  return counts;
+}
+
+export function endedOf(counts) {
+  return sum(counts, ENDED);
+}
+
+/** Draw the bar; `total` is the maximum number of runs, null if unlimited. */
+export function drawBar(bar, counts, total) {
+  const known = sum(counts, Object.keys(counts));
+  const whole = Math.max(total ?? known, known, 1);
+  for (const [name, states] of Object.entries(PARTS)) {
+    const part = bar.querySelector(`.${name}`) ?? bar.appendChild(element("span", { class: name }));
+    const share = sum(counts, states) / whole;
+    part.style.width = `${share * 100}%`;
+    part.hidden = share === 0;
+  }
+  bar.setAttribute("aria-label", `${progressWords(counts, total)}: ${countWords(counts).join(", ") || "no runs yet"}`);
+}
+
+export function progressWords(counts, total) {
+  const ended = endedOf(counts);
+  return total === null ? `${ended} ended` : `${ended} of ${total} ended`;
+}
+
+/** List the numbers of runs by state. */
+export function listCounts(list, counts) {
+  const states = Object.keys(counts).sort((one, other) => place(one) - place(other));
+  for (const state of states) {
+    const item = list.querySelector(`.state-${CSS.escape(state)}`) ?? element("li", { class: `state-${state}` });
+    say(item, `${counts[state]} ${state}`);
+    list.append(item);
+  }
+  for (const item of [...list.children]) if (!states.some((state) => item.classList.contains(`state-${state}`))) item.remove();
+}
+
+function countWords(counts) {
+  return Object.entries(counts).map(([state, many]) => `${many} ${state}`);
+}
+
+function sum(counts, states) {
+  return states.reduce((total, state) => total + (counts[state] ?? 0), 0);
+}
+
+function place(state) {
+  const found = [...ENDED, "running"].indexOf(state);
+  return found < 0 ? 99 : found;
+}

@@ -1,0 +1,189 @@
+// The list of runs beside the charts: order, groups, which runs are shown, and which are selected.
+
+import { rowColour } from "./charts/theme.js";
+import { columnsOf } from "./columns.js";
+import { anything, columnFormat, element, fullValue, kept, say } from "./format.js";
+import { goesUpAtFirst, ordered } from "./order.js";
+
+const MANY = 200;
+
+export class RunList {
+  #store;
+  #home;
+  #kept;
+  #wanted;
+  #many = MANY;
+  #lines = new Map();
+  #closed = new Set();
+  #due = false;
+  #list = document.getElementById("rail-list");
+  #sort = document.getElementById("rail-sort");
+  #group = document.getElementById("rail-group");
+
+  constructor(store, home) {
+    this.#store = store;
+    this.#home = home;
+    this.#kept = `list.${home}`;
+    this.#wanted = kept.read(this.#kept, { sort: "", group: "" });
+    for (const event of ["data", "filter", "selection"]) store.addEventListener(event, () => this.#soon());
+    store.addEventListener("hover", () => this.#point());
+    for (const [name, select] of [["sort", this.#sort], ["group", this.#group]]) {
+      select.addEventListener("change", () => this.#want({ [name]: select.value }));
+    }
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#soon());
+  }
+
+  #want(change) {
+    Object.assign(this.#wanted, change);
+    kept.write(this.#kept, this.#wanted);
+    this.#many = MANY;
+    this.#soon();
+  }
+
+  #soon() {
+    if (this.#due) return;
+    this.#due = true;
+    requestAnimationFrame(() => {
+      this.#due = false;
+      this.#draw();
+    });
+  }
+
+  #draw() {
+    const store = this.#store;
+    this.#offer();
+    const name = this.#sort.value || (store.sweep?.metric ? "value" : "started");
+    const rows = ordered(store, name, goesUpAtFirst(store, name), store.listed);
+    const show = columnFormat(store.runs.value);
+    const parts = [];
+    for (const [title, group] of this.#groups(rows)) {
+      if (title !== null) parts.push(this.#head(title, group));
+      if (title !== null && this.#closed.has(title)) continue;
+      for (const row of group.slice(0, Math.max(0, this.#many - parts.length))) parts.push(this.#line(row, show));
+    }
+    if (parts.length >= this.#many && rows.length > this.#many) parts.push(this.#more(rows.length));
+    if (parts.length === 0) parts.push(element("li", { class: "more quiet" }, store.count ? "No run matches the filters." : "No run has started yet."));
+    this.#put(parts);
+    const shown = rows.filter((row) => store.shown[row]).length;
+    const words = shown === store.count ? `${store.count} runs` : `${shown} of ${store.count} runs`;
+    say(document.getElementById("rail-count"), store.selected.size ? `${words}, ${store.selected.size} selected` : words);
+  }
+
+  /** Replace only what differs, so that focus and scroll stay. */
+  #put(parts) {
+    parts.forEach((part, place) => {
+      if (this.#list.children[place] !== part) this.#list.insertBefore(part, this.#list.children[place] ?? null);
+    });
+    while (this.#list.children.length > parts.length) this.#list.lastElementChild.remove();
+  }
+
+  #offer() {
+    const columns = columnsOf(this.#store);
+    const known = columns.map((column) => column.title).join("\n");
+    if (this.#list.dataset.columns === known) return;
+    this.#list.dataset.columns = known;
+    const options = (prefix) => columns.map((column) => element("option", { value: column.name }, prefix + column.title));
+    this.#sort.replaceChildren(element("option", { value: "" }, "best first"), ...options("by "));
+    const grouping = columns.filter(({ name }) => name.startsWith("parameters.") || ["state", "worker"].includes(name));
+    this.#group.replaceChildren(
+      element("option", { value: "" }, "no groups"),
+      ...grouping.map((column) => element("option", { value: column.name }, `group: ${column.title}`)),
+    );
+    this.#sort.value = this.#wanted.sort;
+    this.#group.value = this.#wanted.group;
+    for (const select of [this.#sort, this.#group]) if (select.selectedIndex < 0) select.value = "";
+  }
+
+  /** Return pairs of a group's title and rows, the group with the first row first; one with null without groups. */
+  #groups(rows) {
+    if (!this.#group.value) return [[null, rows]];
+    const values = this.#store.column(this.#group.value);
+    const groups = new Map();
+    for (const row of rows) {
+      const title = anything(values[row]) || "not set";
+      if (!groups.has(title)) groups.set(title, []);
+      groups.get(title).push(row);
+    }
+    return groups;
+  }
+
+  #head(title, rows) {
+    const open = !this.#closed.has(title);
+    const fold = element("button", { type: "button", class: "plain icon-button", "aria-expanded": String(open), "aria-label": `Runs of ${title}` }, open ? "−" : "+");
+    fold.addEventListener("click", () => {
+      this.#closed[open ? "add" : "delete"](title);
+      this.#soon();
+    });
+    return element("li", { class: "group" }, fold, element("span", { class: "name", title }, title), element("span", {}, String(rows.length)), this.#eye(rows.map((row) => this.#store.runs.id[row]), title));
+  }
+
+  #more(all) {
+    const button = element("button", { type: "button" }, `Show ${Math.min(MANY, all - this.#many)} more of ${all}`);
+    button.addEventListener("click", () => {
+      this.#many += MANY;
+      this.#soon();
+    });
+    return element("li", { class: "more" }, button);
+  }
+
+  #line(row, show) {
+    const store = this.#store;
+    const id = store.runs.id[row];
+    if (!this.#lines.has(id)) this.#lines.set(id, this.#newLine(id));
+    const line = this.#lines.get(id);
+    const [box, swatch, state, name, value] = line.children;
+    const isSelected = store.selected.has(id);
+    line.className = ["run", isSelected && "selected", !store.shown[row] && "off", id === store.best && "best", id === store.hovered && "pointed"].filter(Boolean).join(" ");
+    box.checked = isSelected;
+    swatch.style.backgroundColor = rowColour(row);
+    state.className = `state state-${store.runs.state[row]}`;
+    state.title = store.runs.state[row];
+    say(state.firstChild, store.runs.state[row]);
+    say(name, store.runs.name[row]);
+    name.title = store.runs.name[row] === id ? id : `${store.runs.name[row]} (${id})`;
+    say(value, show(store.runs.value[row]));
+    value.title = fullValue(store.runs.value[row], value.textContent);
+    this.#look(line.lastChild, [id], store.runs.name[row]);
+    return line;
+  }
+
+  #newLine(id) {
+    const box = element("input", { type: "checkbox", "aria-label": `Select run ${id} in charts` });
+    box.addEventListener("change", () => this.#select(id, box.checked));
+    const name = this.#home === null ? element("span", { class: "name" }) : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` });
+    const state = element("span", { class: "state" }, element("span", { class: "hearing-only" }));
+    const line = element("li", { "data-run": id }, box, element("span", { class: "swatch" }), state, name, element("span", { class: "value" }), this.#eye([id], id));
+    line.addEventListener("click", (event) => {
+      if (!event.target.closest("a, button, input")) this.#select(id, !box.checked);
+    });
+    line.addEventListener("pointerenter", () => this.#store.hover?.(id));
+    line.addEventListener("pointerleave", () => this.#store.hover?.(null));
+    return line;
+  }
+
+  #select(id, isSelected) {
+    const others = [...this.#store.selected].filter((other) => other !== id);
+    this.#store.select(isSelected ? [...others, id] : others);
+  }
+
+  #eye(ids, title) {
+    const eye = element("button", { type: "button", class: "plain icon-button" }, element("span", { class: "icon eye" }));
+    eye.addEventListener("click", () => this.#store.hide(ids, eye.getAttribute("aria-pressed") === "true"));
+    this.#look(eye, ids, title);
+    return eye;
+  }
+
+  #look(eye, ids, title) {
+    const isShown = ids.some((id) => !this.#store.hidden.has(id));
+    eye.setAttribute("aria-pressed", String(isShown));
+    eye.setAttribute("aria-label", `Show ${title} in charts`);
+    eye.title = isShown ? "Hide in charts" : "Show in charts";
+    eye.firstChild.className = isShown ? "icon eye" : "icon no-eye";
+  }
+
+  /** Mark the run that a chart or the table points at. */
+  #point() {
+    for (const line of this.#list.querySelectorAll(".pointed")) line.classList.remove("pointed");
+    this.#lines.get(this.#store.hovered)?.classList.add("pointed");
+  }
+}

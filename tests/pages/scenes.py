@@ -1,0 +1,211 @@
+"""Sweeps that are small, large, ugly, empty, failed or of a single run: what pages must show well."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sqlalchemy import insert, select, update
+
+from parallel_hpo.server.store import tables
+from tests.server.acting import SessionSetup
+
+LONG_METRIC: Final = "validation/segmentation/mean_intersection_over_union_of_all_classes"
+LONG_NAME: Final = "resnet50-imagenet21k-cosine-warmup-labelsmoothing-0.1-mixup"
+SMALL: Final[dict[str, Any]] = {
+    "name": "Learning rate and optimizer",
+    "method": "bayes",
+    "metric": {"name": "val/loss", "goal": "minimize"},
+    "parameters": {
+        "lr": {"distribution": "log_uniform_values", "min": 1e-5, "max": 1.0},
+        "optimizer": {"values": ["adam", "sgd", "rmsprop"]},
+        "layers": {"values": [1, 2, 4, 8]},
+        "dropout": {"min": 0.0, "max": 0.5},
+        "epochs": {"value": 100},
+    },
+}
+UGLY: Final[dict[str, Any]] = {
+    "name": "Every augmentation, and an architecture search with a name that is far too long for a heading",
+    "method": "random",
+    "metric": {"name": LONG_METRIC, "goal": "maximize"},
+    "parameters": {
+        "augmentation": {"values": [f"policy-{number:02d}-{'x' * (number % 9)}" for number in range(30)]},
+        "model.encoder.attention.number_of_heads_per_layer": {"values": [1, 2, 4, 8, 16]},
+        "samples_seen": {"values": [1234567890.5, 987654321.25]},
+        **{f"hyper_{letter}": {"min": 0.0, "max": 10.0**power} for power, letter in enumerate("abcdefghi", -4)},
+    },
+}
+
+
+def keys_of(names: Iterator[str] | tuple[str, ...]) -> str:
+    known = {name: {"typeCounts": [{"type": "number", "count": 1}]} for name in names}
+    return json.dumps({"sets": [], "keys": known, "lastStep": 0})
+
+
+class Scenes:
+    """Fills a database with sweeps; a sweep's runs are the same each time."""
+
+    def __init__(self, stage: SessionSetup) -> None:
+        self._stage = stage
+
+    def sweep(
+        self, config: Mapping[str, Any], runs: int, *, state: str = "FINISHED", states: str = "", points: int = 0
+    ) -> str:
+        """Create a sweep and its runs; `states`: a letter for each run, repeated; `points`: logged by each."""
+        stage = self._stage
+        sweep = stage.sweep({**config, "run_cap": max(1, runs)})
+        stage.set_state(sweep, state)
+        with stage.world.database.read() as transaction:
+            query = select(tables.sweeps.c.project_id).where(tables.sweeps.c.id == sweep)
+            project = int(transaction.execute(query).scalar_one())
+        dice = random.Random(zlib.crc32(json.dumps(config).encode()) + runs)
+        rows = [self._run(config, sweep, project, place, dice, states or "f") for place in range(runs)]
+        with stage.world.database.write() as transaction:
+            for begin in range(0, runs, 500):
+                transaction.execute(insert(tables.runs), rows[begin : begin + 500])
+        if points:
+            self._log(sweep, config["metric"]["name"], points, dice)
+        return sweep
+
+    def _run(
+        self, config: Mapping[str, Any], sweep: str, project: int, place: int, dice: random.Random, states: str
+    ) -> dict[str, Any]:
+        letter = states[place % len(states)]
+        state = {"f": "finished", "x": "failed", "r": "running", "k": "killed", "c": "crashed"}[letter]
+        given = {name: {"value": _drawn(space, dice)} for name, space in config["parameters"].items()}
+        metric = config["metric"]
+        value = _quality(given, dice) * (1 if metric["goal"] == "minimize" else -1)
+        begin = self._stage.clock() - 7200 + place * (7000 / max(100, place + 1))
+        name = LONG_NAME if "augmentation" in given and place % 5 == 0 else f"sweep-{place + 1}"
+        return {
+            "project_id": project,
+            "name": f"{sweep[-3:]}{place:05d}",
+            "display_name": name,
+            "state": state,
+            "sweep_id": sweep,
+            "sweep_index": place,
+            "assigned": json.dumps(given),
+            "waiting": False,
+            "deliveries": 1,
+            "sweep_revision": place + 1,
+            "value": value if state == "finished" else None,
+            "stop_requested": False,
+            "exitcode": {"finished": 0, "failed": 1}.get(state),
+            "host": "node-a",
+            "opened_by": f"mark_{place % 4}_{place % 4}",
+            "tags": json.dumps(["baseline"] if place % 9 == 0 else []),
+            "config": json.dumps(given),
+            "summary": json.dumps({metric["name"]: value} if state in ("finished", "running") else {}),
+            "system_metrics": "{}",
+            "history_keys": keys_of(()),
+            "history_lines": 0,
+            "event_lines": 0,
+            "log_lines": 0,
+            "created_at": begin,
+            "started_at": begin,
+            "heard_at": begin + dice.uniform(60, 300),
+        }
+
+    def _log(self, sweep: str, metric: str, points: int, dice: random.Random) -> None:
+        """Have each run of a sweep log curves, its machine's load, and a console."""
+        with self._stage.world.database.write() as transaction:
+            found = transaction.execute(select(tables.runs).where(tables.runs.c.sweep_id == sweep)).all()
+            for run in found:
+                end = points // 3 if run.state != "finished" else points
+                final = run.value if run.value is not None else 1.0
+                history = list(_history(metric, final, end, dice, run.started_at))
+                events = [
+                    {"_runtime": 15.0 * n, "_timestamp": run.started_at + 15 * n} | _system(n, dice) for n in range(12)
+                ]
+                console = list(_console(end, failed=run.state == "failed"))
+                lines = [
+                    {"run_id": run.id, "stream": stream, "number": number, "step": step, "text": text}
+                    for stream, texts in enumerate(
+                        ([json.dumps(line) for line in history], [json.dumps(line) for line in events], console)
+                    )
+                    for number, text in enumerate(texts)
+                    for step in [number if stream == 0 else None]
+                ]
+                transaction.execute(insert(tables.lines), lines)
+                last = history[-1] | json.loads(run.summary)
+                changes = {
+                    "history_lines": len(history),
+                    "event_lines": len(events),
+                    "log_lines": len(console),
+                    "history_keys": keys_of(tuple(name for name in history[-1] if not name.startswith("_"))),
+                    "system_metrics": json.dumps(events[-1]),
+                    "summary": json.dumps(last),
+                }
+                transaction.execute(update(tables.runs).where(tables.runs.c.id == run.id).values(**changes))
+
+
+def _drawn(space: Mapping[str, Any], dice: random.Random) -> Any:
+    if "value" in space:
+        return space["value"]
+    if "values" in space:
+        return dice.choice(space["values"])
+    if "log" in space.get("distribution", ""):
+        return math.exp(dice.uniform(math.log(space["min"]), math.log(space["max"])))
+    return dice.uniform(space["min"], space["max"])
+
+
+def _quality(given: Mapping[str, Any], dice: random.Random) -> float:
+    rate = given.get("lr", {"value": 0.01})["value"]
+    better = {"adam": 0.0, "sgd": 0.08, "rmsprop": 0.04}.get(given.get("optimizer", {"value": ""})["value"], 0)
+    numbers = [entry["value"] for entry in given.values() if isinstance(entry["value"], float)]
+    return 0.1 + 0.05 * (math.log10(rate) + 2.5) ** 2 + better + 0.02 * dice.random() + 1e-3 * (sum(numbers) % 1)
+
+
+def _history(metric: str, final: float, points: int, dice: random.Random, begin: float) -> Iterator[dict[str, Any]]:
+    for step in range(max(2, points)):
+        value = final + 2 * math.exp(-step / (points / 5)) * dice.uniform(0.9, 1.1)
+        yield {
+            "_step": step,
+            "_runtime": 2.0 * step,
+            "_timestamp": begin + 2.0 * step,
+            metric: value,
+            "train/loss": value * 0.9,
+            "train/accuracy": 1 / (1 + value),
+            "epoch": step // 10,
+            "learning_rate": 0.1 * 0.99**step,
+        }
+
+
+def _system(number: int, dice: random.Random) -> dict[str, float]:
+    return {
+        "system.cpu": dice.uniform(20, 90),
+        "system.memory_percent": 40 + number,
+        "system.proc.memory.rssMB": 2048 + 30.0 * number,
+        "system.disk.\\.usageGB": 118.2,
+        "system.gpu.0.gpu": dice.uniform(60, 99),
+        "system.gpu.0.memoryAllocatedBytes": 6.1e9 + 1e8 * number,
+        "system.gpu.0.temp": dice.uniform(60, 70),
+        "system.gpu.0.powerWatts": dice.uniform(180, 250),
+        "system.network.sent": 1e6 * number,
+    }
+
+
+def _console(points: int, *, failed: bool) -> Iterator[str]:
+    for step in range(points):
+        yield f"2026-12-02T10:00:00.000000 step {step}: loss {2 / (step + 1):.4f}"
+    if failed:
+        for line in ("Traceback (most recent call last):", '  File "train.py", line 41, in main', "    step(model)"):
+            yield f"ERROR 2026-12-02T10:00:01.000000 {line}"
+        yield "ERROR 2026-12-02T10:00:01.000000 FloatingPointError: the loss is not a number"
+
+
+def fill(stage: SessionSetup) -> dict[str, str]:
+    """Create all sweeps; return their ids by what they show."""
+    scenes = Scenes(stage)
+    return {
+        "small": scenes.sweep(SMALL, 60, state="RUNNING", states="ffffxffffffkfffffr"[::-1], points=120),
+        "large": scenes.sweep({**SMALL, "name": "Ten thousand runs"}, 10_000, states="fffffffffx"),
+        "ugly": scenes.sweep(UGLY, 40, states="fffxffff", points=60),
+        "one": scenes.sweep({**SMALL, "name": "One run"}, 1, points=60),
+        "none": scenes.sweep({**SMALL, "name": "No run yet"}, 0, state="RUNNING"),
+        "failed": scenes.sweep({**SMALL, "name": "All failed"}, 12, states="x", points=30),
+    }
