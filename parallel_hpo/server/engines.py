@@ -89,6 +89,13 @@ def program_of(text: str) -> str | None:
     return program if isinstance(program, str) else None
 
 
+@lru_cache(256)
+def name_of(text: str) -> str | None:
+    """Return the configuration's name, or None."""
+    name = _load(text).get("name")
+    return name if isinstance(name, str) and name.strip() else None
+
+
 @lru_cache(64)
 def is_scheduled(text: str) -> bool:
     """Return whether all runs come from a `wandb sweep-scheduler`."""

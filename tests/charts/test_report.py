@@ -68,7 +68,7 @@ def test_it_shows_charts_and_runs_and_breaks_no_policy(drawn: Sight) -> None:
     assert words(page, "histories").startswith(f"loss of {RUNS} shown runs.")
     assert words(page, "parallel").startswith(f"{RUNS} of {RUNS} runs over 6 varied parameters")
     assert "1 quarantine" in words(page, "timeline")
-    assert page.locator("#runs tbody tr").count() == 50
+    assert page.locator("#rail-list li.run").count() == RUNS
     facts = dict(zip(*(page.locator(f".facts {one}").all_inner_texts() for one in ("dt", "dd")), strict=True))
     assert facts["outcomes"] == "53 finished, 6 failed, 1 running"
     assert facts["best"].startswith("loss = 0.05")
@@ -78,24 +78,24 @@ def test_it_shows_charts_and_runs_and_breaks_no_policy(drawn: Sight) -> None:
 
 def test_its_table_sorts_and_its_charts_filter_it(report: Sight) -> None:
     page = report.page
-    page.get_by_role("columnheader", name="run", exact=True).click()
-    page.wait_for_function(
-        "(run) => document.querySelector('#runs tbody tr td:nth-child(2)').innerText === run", arg="run00000"
-    )
+    page.get_by_role("tab", name="Table").click()
+    assert page.locator("#runs tbody tr").count() == 50
+    page.get_by_role("columnheader", name="started", exact=True).click()
+    page.wait_for_selector('#runs th[data-column="started"][aria-sort="descending"]')
+    page.get_by_role("tab", name="Charts").click()
     drag_first_axis(page, 64, 194)
     page.wait_for_function(
-        "(all) => !document.getElementById('shown').textContent.startsWith(all)", arg=f"{RUNS} runs"
+        "(all) => !document.getElementById('rail-count').textContent.startsWith(all)", arg=f"{RUNS} runs"
     )
-    assert page.locator("#runs tbody tr").count() < 50
+    assert page.locator("#rail-list li.run").count() < RUNS
     assert report.complaints() == []
 
 
 def test_a_name_that_looks_like_html_is_text(report: Sight, file: Path) -> None:
     page = report.page
     page.get_by_label("search").fill("run00001")
-    page.wait_for_function("() => document.getElementById('shown').textContent.startsWith('1 of')")
-    page.locator("#columns summary").click()
-    page.get_by_label("name", exact=True).check()
+    page.wait_for_function("() => document.getElementById('rail-count').textContent.startsWith('1 of')")
+    page.get_by_role("tab", name="Table").click()
     page.get_by_role("cell", name=DANGEROUS, exact=True).wait_for()
     assert page.get_by_role("cell", name=DANGEROUS, exact=True).count() == 1
     assert page.locator("img").count() == 0

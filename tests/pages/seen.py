@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from playwright.sync_api import ConsoleMessage, Dialog, Error, Page, Request, Response
+from playwright.sync_api import ConsoleMessage, Error, Page, Request, Response
 
 ALLOWED_TO_FAIL: Final = (401, 404)
 """Error statuses that a test may cause; Chromium writes them on the console."""
@@ -23,9 +23,6 @@ class TableRun:
     bytes: int = 0
     """Number of transferred bytes, without headers."""
 
-    accepts_dialogs: bool = False
-    """Whether a page's confirmation dialogs are accepted."""
-
     def watch(self, page: Page) -> None:
         for event, listener in self._listeners():
             page.on(event, listener)
@@ -40,13 +37,6 @@ class TableRun:
         yield "pageerror", self._error
         yield "request", self._request
         yield "response", self._response
-        yield "dialog", self._dialog
-
-    def _dialog(self, dialog: Dialog) -> None:
-        if self.accepts_dialogs:
-            dialog.accept()
-        else:
-            dialog.dismiss()
 
     def _error(self, error: Error) -> None:
         self.trouble.append(str(error))
@@ -65,3 +55,15 @@ class TableRun:
         self.bytes += int(response.headers.get("content-length", 0))
         if response.status >= 400 and response.status not in ALLOWED_TO_FAIL:
             self.trouble.append(f"{response.status} {response.url}")
+
+
+def open_table(page: Page) -> Page:
+    """Change to the tab with the table of runs."""
+    page.get_by_role("tab", name="Table").click()
+    return page
+
+
+def confirm(page: Page, verb: str) -> None:
+    """Press an action's button, and answer its question with yes."""
+    page.locator("#actions").get_by_role("button", name=verb).click()
+    page.locator("dialog").get_by_role("button", name=verb).click()

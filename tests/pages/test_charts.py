@@ -56,8 +56,9 @@ def test_a_brush_filters_the_table_and_the_tables_filters_the_charts(visit: Visi
     page.get_by_text("Choose by values").click()
     page.get_by_role("group", name="loss", exact=True).get_by_label("at most").fill("4")
     page.get_by_role("group", name="loss", exact=True).get_by_label("at most").blur()
-    expect(page.locator("#shown")).to_have_text(f"4 of {RUNS} runs")  # the one that failed has no value
+    expect(page.locator("#rail-count")).to_have_text(f"4 of {RUNS} runs")  # the one that failed has no value
     expect(page.locator("[data-chart=histories] .chart-words")).to_have_text("loss of 4 shown runs.")
+    page.click("#filter-menu summary")
     page.locator("#filter-top").select_option("top 25 %")
     expect(page.locator("[data-chart=histories] .chart-words")).to_have_text("loss of 3 shown runs.")
     page.get_by_role("button", name="Clear filters").click()

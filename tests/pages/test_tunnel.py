@@ -116,7 +116,7 @@ def test_a_page_acts_through_a_tunnel_on_another_port(
         seen.watch(page)
         page.goto(site.address(f"/local/p/sweeps/{sweep}").replace(site.url, near))
         expect(page.locator("#live")).to_have_text("live")
-        expect(page.locator("#runs tbody tr")).to_have_count(3)
+        expect(page.locator("#rail-list li")).to_have_count(3)
         page.click("#actions button:has-text('Pause')")
         expect(page.locator("#state")).to_have_text("paused")
         seen.leave(page)

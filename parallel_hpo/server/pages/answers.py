@@ -8,6 +8,7 @@ and a test joins every page. Pages load nothing from other hosts, and pages of o
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json as json_library
@@ -35,6 +36,7 @@ _EXPORT: Final = re.compile(r"^export ((?:async )?(?:function|class|const) )(\w+
 _EXPORT_LIST: Final = re.compile(r"export\s*\{([^}]*)\};?\s*$")
 _UNKNOWN: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 _STYLE: Final = re.compile(r'@import url\("([^"]+)"\);')
+_FONT: Final = re.compile(r'url\("([^":]+\.woff2)"\)')
 _ENDS_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
 
 _PAGES: Final = ("sweep.js", "run.js", "project.js")
@@ -117,13 +119,18 @@ def script(folder: Path, entry: str) -> str:
 
 
 def style(folder: Path, *names: str) -> str:
-    """Return several style sheets and their imports as one."""
+    """Return several style sheets as one that contains their imports and fonts."""
     return "\n".join(_with_imports(folder, name) for name in names)
 
 
 def _with_imports(folder: Path, name: str) -> str:
     source = (folder / name).read_text(encoding="utf-8")
+    source = _FONT.sub(lambda found: f'url("{_as_data(folder / _beside(name, found[1]))}")', source)
     return _STYLE.sub(lambda found: _with_imports(folder, _beside(name, found[1])), source)
+
+
+def _as_data(font: Path) -> str:
+    return f"data:{_TYPES[font.suffix]};base64,{base64.b64encode(font.read_bytes()).decode()}"
 
 
 def _beside(name: str, path: str) -> str:

@@ -33,7 +33,7 @@ _MAX_POINTS: Final = 1000
 _AXES: Final = ("step", "time")
 _DIGITS: Final = 5
 
-_STYLES: Final = ("pages.css", "charts.css")
+_STYLES: Final = ("pages.css", "charts.css", "workspace.css")
 _SCRIPT: Final = "report.js"
 _MAX_ROWS: Final = 1000
 """Maximum rows of the table that needs no script."""
@@ -143,7 +143,7 @@ def document(contents: Contents, made_at: float) -> str:
 def _policy(script: str, style: str) -> str:
     return (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)};"
-        " img-src data:; base-uri 'none'; form-action 'none'"
+        " img-src data:; font-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -320,7 +320,7 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
     wanted = engines.metric_of(sweep.config)
     return {
         "id": sweep.id,
-        "name": sweep.display_name or sweep.id,
+        "name": sweep.display_name or engines.name_of(sweep.config) or sweep.id,
         "entity": sweep.entity,
         "project": sweep.project,
         "state": str(sweep.state),

@@ -1,6 +1,8 @@
 // Numbers, times and values as text.
 
 const DIGITS = 4;
+/** Number of a column's values that decide on its format. */
+const SAMPLE = 500;
 
 /** Return a number with 4 significant digits; never fewer than its whole part has. */
 export function number(value, digits = DIGITS) {
@@ -11,13 +13,13 @@ export function number(value, digits = DIGITS) {
   return size >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
 }
 
-/** Return a function that formats a column's numbers alike: whole, or with as many decimals as they need. */
+/** Return a function that formats a column's numbers with the same decimals, unless they differ too much in size. */
 export function columnFormat(values) {
-  const sizes = values.filter((value) => typeof value === "number" && value !== 0).map(Math.abs);
+  const numbers = values.filter((value) => typeof value === "number" && value !== 0).slice(0, SAMPLE);
+  const sizes = numbers.map(Math.abs);
   const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
-  const isWhole = values.every((value) => typeof value !== "number" || Number.isInteger(value));
-  if (sizes.length === 0 || isWhole || least < 1e-4 || most / least > 1e3) return number;
-  const decimals = Math.max(0, DIGITS - 1 - Math.floor(Math.log10(least)));
+  if (sizes.length === 0 || least < 1e-4 || most >= 1e15 || most / least > 1e3) return number;
+  const decimals = Math.max(...numbers.map((value) => number(value).split(".")[1]?.length ?? 0));
   return (value) => (typeof value === "number" ? value.toFixed(decimals) : "");
 }
 

@@ -1,6 +1,6 @@
 // The list of runs beside the charts: order, groups, which runs are shown, and which are selected.
 
-import { rowColour } from "./charts/theme.js";
+import { runColour } from "./charts/runs.js";
 import { columnsOf } from "./columns.js";
 import { anything, columnFormat, element, fullValue, kept, say } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
@@ -135,7 +135,7 @@ export class RunList {
     const isSelected = store.selected.has(id);
     line.className = ["run", isSelected && "selected", !store.shown[row] && "off", id === store.best && "best", id === store.hovered && "pointed"].filter(Boolean).join(" ");
     box.checked = isSelected;
-    swatch.style.backgroundColor = rowColour(row);
+    swatch.style.backgroundColor = runColour(store, row);
     state.className = `state state-${store.runs.state[row]}`;
     state.title = store.runs.state[row];
     say(state.firstChild, store.runs.state[row]);
