@@ -36,7 +36,10 @@ UGLY: Final[dict[str, Any]] = {
         "augmentation": {"values": [f"policy-{number:02d}-{'x' * (number % 9)}" for number in range(30)]},
         "model.encoder.attention.number_of_heads_per_layer": {"values": [1, 2, 4, 8, 16]},
         "samples_seen": {"values": [1234567890.5, 987654321.25]},
-        **{f"hyper_{letter}": {"min": 0.0, "max": 10.0**power} for power, letter in enumerate("abcdefghi", -4)},
+        **{
+            f"hyper_{letter}": {"min": 0.0, "max": 10.0**power}
+            for power, letter in enumerate("abcdefghi", -4)
+        },
     },
 }
 
@@ -53,9 +56,15 @@ class Scenes:
         self._stage = stage
 
     def sweep(
-        self, config: Mapping[str, Any], runs: int, *, state: str = "FINISHED", states: str = "", points: int = 0
+        self,
+        config: Mapping[str, Any],
+        runs: int,
+        *,
+        state: str = "FINISHED",
+        states: str = "",
+        points: int = 0,
     ) -> str:
-        """Create a sweep and its runs; `states`: a letter for each run, repeated; `points`: logged by each."""
+        """Create a sweep and its runs; `states`: a letter a run, repeated; `points`: lines that each logs."""
         stage = self._stage
         sweep = stage.sweep({**config, "run_cap": max(1, runs)})
         stage.set_state(sweep, state)
@@ -72,7 +81,13 @@ class Scenes:
         return sweep
 
     def _run(
-        self, config: Mapping[str, Any], sweep: str, project: int, place: int, dice: random.Random, states: str
+        self,
+        config: Mapping[str, Any],
+        sweep: str,
+        project: int,
+        place: int,
+        dice: random.Random,
+        states: str,
     ) -> dict[str, Any]:
         letter = states[place % len(states)]
         state = {"f": "finished", "x": "failed", "r": "running", "k": "killed", "c": "crashed"}[letter]
@@ -119,13 +134,18 @@ class Scenes:
                 final = run.value if run.value is not None else 1.0
                 history = list(_history(metric, final, end, dice, run.started_at))
                 events = [
-                    {"_runtime": 15.0 * n, "_timestamp": run.started_at + 15 * n} | _system(n, dice) for n in range(12)
+                    {"_runtime": 15.0 * n, "_timestamp": run.started_at + 15 * n} | _system(n, dice)
+                    for n in range(12)
                 ]
                 console = list(_console(end, failed=run.state == "failed"))
                 lines = [
                     {"run_id": run.id, "stream": stream, "number": number, "step": step, "text": text}
                     for stream, texts in enumerate(
-                        ([json.dumps(line) for line in history], [json.dumps(line) for line in events], console)
+                        (
+                            [json.dumps(line) for line in history],
+                            [json.dumps(line) for line in events],
+                            console,
+                        )
                     )
                     for number, text in enumerate(texts)
                     for step in [number if stream == 0 else None]
@@ -155,12 +175,18 @@ def _drawn(space: Mapping[str, Any], dice: random.Random) -> Any:
 
 def _quality(given: Mapping[str, Any], dice: random.Random) -> float:
     rate = given.get("lr", {"value": 0.01})["value"]
-    better = {"adam": 0.0, "sgd": 0.08, "rmsprop": 0.04}.get(given.get("optimizer", {"value": ""})["value"], 0)
+    better = {"adam": 0.0, "sgd": 0.08, "rmsprop": 0.04}.get(
+        given.get("optimizer", {"value": ""})["value"], 0
+    )
     numbers = [entry["value"] for entry in given.values() if isinstance(entry["value"], float)]
-    return 0.1 + 0.05 * (math.log10(rate) + 2.5) ** 2 + better + 0.02 * dice.random() + 1e-3 * (sum(numbers) % 1)
+    return (
+        0.1 + 0.05 * (math.log10(rate) + 2.5) ** 2 + better + 0.02 * dice.random() + 1e-3 * (sum(numbers) % 1)
+    )
 
 
-def _history(metric: str, final: float, points: int, dice: random.Random, begin: float) -> Iterator[dict[str, Any]]:
+def _history(
+    metric: str, final: float, points: int, dice: random.Random, begin: float
+) -> Iterator[dict[str, Any]]:
     for step in range(max(2, points)):
         value = final + 2 * math.exp(-step / (points / 5)) * dice.uniform(0.9, 1.1)
         yield {
@@ -193,7 +219,11 @@ def _console(points: int, *, failed: bool) -> Iterator[str]:
     for step in range(points):
         yield f"2026-12-02T10:00:00.000000 step {step}: loss {2 / (step + 1):.4f}"
     if failed:
-        for line in ("Traceback (most recent call last):", '  File "train.py", line 41, in main', "    step(model)"):
+        for line in (
+            "Traceback (most recent call last):",
+            '  File "train.py", line 41, in main',
+            "    step(model)",
+        ):
             yield f"ERROR 2026-12-02T10:00:01.000000 {line}"
         yield "ERROR 2026-12-02T10:00:01.000000 FloatingPointError: the loss is not a number"
 

@@ -197,9 +197,7 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     expect(page.locator("#actions button")).to_have_count(0)
 
 
-def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(
-    visit: Visit, site: Served
-) -> None:
+def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
     folder = site.stage.folder / sweep
     with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
