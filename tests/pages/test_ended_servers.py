@@ -27,9 +27,11 @@ def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit
     pages = [
         visit(f"/local/p/{address}") for address in (f"sweeps/{over}", f"sweeps/{going_on}", f"runs/{run}")
     ]
-    for page in pages:
-        expect(page.locator("#live")).to_have_text("live")
     ended, surprised, of_run = pages
+    for page in (surprised, of_run):
+        expect(page.locator("#live")).to_have_text("live")
+    expect(ended.locator("#rail-count")).to_have_text("1 run")
+    expect(ended.locator("#live")).to_have_text("")
     expect(surprised.locator("#actions button")).to_have_count(3)
     site.end()
     expect(ended.locator("#live")).to_have_text(

@@ -1,5 +1,6 @@
 // The list of runs beside the charts: order, groups, which runs are shown, and which are selected.
 
+import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
 import { columnsOf } from "./columns.js";
 import { anything, columnFormat, element, fullValue, kept, say } from "./format.js";
@@ -65,7 +66,7 @@ export class RunList {
     if (parts.length === 0) parts.push(element("li", { class: "more quiet" }, store.count ? "No run matches the filters." : "No run has started yet."));
     this.#put(parts);
     const shown = rows.filter((row) => store.shown[row]).length;
-    const words = shown === store.count ? `${store.count} runs` : `${shown} of ${store.count} runs`;
+    const words = shown === store.count ? counted(store.count, "run") : `${shown} of ${store.count} runs`;
     say(document.getElementById("rail-count"), store.selected.size ? `${words}, ${store.selected.size} selected` : words);
   }
 

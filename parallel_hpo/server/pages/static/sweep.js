@@ -24,7 +24,7 @@ function showHead() {
   drawBar(find("bar"), counts, count);
   listCounts(find("counts"), counts);
   showBest();
-  say(find("elapsed"), duration(elapsed()));
+  say(find("elapsed"), duration(elapsed()) || "not started");
   say(find("left"), leftWords(endedOf(counts)));
   say(find("used"), used);
   find("used").parentElement.hidden = used === "";
@@ -39,7 +39,7 @@ function showState(words) {
 function showBest() {
   const { metric } = store.sweep;
   const row = store.row(store.best);
-  const words = metric === null ? "the sweep has no metric" : row === undefined ? "no value yet" : number(store.runs.value[row]);
+  const words = metric === null ? "the sweep has no metric" : row === undefined ? (ENDS.includes(store.sweep.state) ? "no value" : "no value yet") : number(store.runs.value[row]);
   const key = `${words} ${store.best}`;
   if (find("best").dataset.shown === key) return;
   find("best").dataset.shown = key;

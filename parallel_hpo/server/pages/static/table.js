@@ -1,5 +1,6 @@
 // The run table: one page of sorted rows, updated in place, so that visible rows don't jump.
 
+import { counted } from "./charts/numbers.js";
 import { ColumnChoice, columnsOf, fillMenu, formatOf } from "./columns.js";
 import { element, fullValue, say, tookOf, tookWords } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
@@ -218,7 +219,7 @@ export class RunTable {
   #drawBars(number, pages) {
     const store = this.#store;
     const chosen = store.selected.size ? `, ${store.selected.size} selected` : "";
-    const part = number === store.count ? `${store.count} runs` : `${number} of ${store.count} runs`;
+    const part = number === store.count ? counted(store.count, "run") : `${number} of ${store.count} runs`;
     say(document.getElementById("shown"), part + chosen);
     say(document.getElementById("page-where"), `page ${this.#page + 1} of ${pages}`);
     for (const id of ["page-first", "page-back"]) document.getElementById(id).disabled = this.#page === 0;

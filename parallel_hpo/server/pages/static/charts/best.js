@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { nearestPoint, paintLine, paintPoints, paintRing } from "./marks.js";
-import { duration, extent, short } from "./numbers.js";
+import { counted, duration, extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { hitOf, hoveredRow, isBetter, isColoured, isFailed, metricName, nameOf, onNews, runColour } from "./runs.js";
 import { colours } from "./theme.js";
@@ -49,11 +49,11 @@ export class Best extends Chart {
 
   describe(points, course) {
     const failed = this.store.runs.state.filter(isFailed).length;
-    const others = failed ? ` ${failed} runs failed and have no value.` : "";
+    const others = failed ? ` ${counted(failed, "run")} failed without a value.` : "";
     if (!points.length) return this.say(`No run has finished with a value yet.${others}`);
     const first = course.indexOf(course.at(-1));
     const name = nameOf(this.store, points[first].row);
-    return this.say(`Best of ${points.length} finished runs: ${short(course.at(-1))}, by ${name}, finished run ${first + 1}.${others}`);
+    return this.say(`Best of ${counted(points.length, "finished run")}: ${short(course.at(-1))}, by ${name}, finished run ${first + 1}.${others}`);
   }
 
   rows() {

@@ -4,7 +4,7 @@ import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { effectsOf } from "./importance.js";
 import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
-import { asText, exactText, short } from "./numbers.js";
+import { asText, counted, exactText, short } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { hitOf, hoveredRow, isFailed, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
 import { rangeOf } from "./scatter.js";
@@ -57,7 +57,7 @@ export class Contour extends Chart {
     const shades = qualities(BANDS);
     this.explain(worst.length > 1 ? [{ text: `best: ${short(worst.at(-1))}`, colour: shades.at(-1) }, { text: `median: ${short(worst[(worst.length - 1) >> 1])}`, colour: shades[BANDS >> 1] },
       { text: `worst: ${short(worst[0])}`, colour: shades[0] }] : []);
-    this.say(`${metricName(store)} of ${points.filter(({ rank }) => rank !== null).length} runs over ${x} and ${y}; colours are ranks.`);
+    this.say(`${metricName(store)} of ${counted(points.filter(({ rank }) => rank !== null).length, "run")} over ${x} and ${y}; colours are ranks.`);
     if (!points.length) return this.plot.clear();
     this.plot.draw({
       label: this.words.textContent,

@@ -4,7 +4,7 @@ import { Chart } from "./chart.js";
 import { bandOf, specOfCourses } from "./course.js";
 import { groupsOf } from "./groups.js";
 import { HistoryCache } from "./history_cache.js";
-import { duration } from "./numbers.js";
+import { counted, duration } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, onNews, ranked, runColour, variedOf } from "./runs.js";
 import { smoothed } from "./smoothing.js";
@@ -97,14 +97,14 @@ export class Histories extends Chart {
   }
 
   describe(rows, courses, chosen) {
-    const runs = chosen ? "selected runs" : "shown runs";
+    const runs = counted(courses.length, chosen ? "selected run" : "shown run");
     const { length: drawn } = courses;
     const more = rows.more ? ` Only the ${MOST_RUNS} best of ${rows.more} are drawn; select or filter to see others.` : "";
     const band = drawn <= MOST_COLOURED || this.wanted.group ? "" : " The best are in colour; the band contains the middle 50 % and 80 %.";
     const groups = this.wanted.group ? ` Mean and standard deviation by ${this.wanted.group}.` : "";
     const failed = this.cache.error ? ` Some could not be read: ${this.cache.error}.` : "";
     const waits = this.cache.loading ? " More are loading." : "";
-    this.say(`${this.wanted.key} of ${drawn} ${runs}.${more}${band}${groups}${waits}${failed}`);
+    this.say(`${this.wanted.key} of ${runs}.${more}${band}${groups}${waits}${failed}`);
   }
 
   rows() {

@@ -16,14 +16,25 @@ function exponential(value, decimals) {
   return value.toExponential(decimals).replace("e+", "e");
 }
 
+/** Return a number with a word, in the plural unless it is one. */
+export function counted(count, word) {
+  return `${count} ${word}${count === 1 ? "" : "s"}`;
+}
+
 /** Return one format for all ticks of an axis: a function that writes each of them exactly. */
 export function commonFormat(values) {
+  if (values.length < 2) return short;
   const sizes = values.filter(Boolean).map(Math.abs);
   const [greatest, least] = [Math.max(...sizes, 0), Math.min(...sizes)];
   const digits = fewest((count) => values.every((value) => near(Number(value.toExponential(count)), value, greatest)));
   const decimals = fewest((count) => values.every((value) => near(Number(value.toFixed(count)), value, least)));
   if ((greatest < MOST_PLAIN && decimals <= digits + 3) || digits > 4) return (value) => value.toFixed(decimals);
   return (value) => (value === 0 ? "0" : exponential(value, digits));
+}
+
+/** Return one format for listed values: short unless that makes two of them alike. */
+export function listedFormat(values) {
+  return new Set(values.map(asText)).size === values.length ? asText : exactText;
 }
 
 /** Return one format for the ticks of a log axis. */

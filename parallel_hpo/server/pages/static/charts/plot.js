@@ -207,7 +207,8 @@ function layout(texts, { x, y }, scales, width, height) {
   const top = yTitle.length * LINE + GAP;
   const xTitle = x.label ? texts.wrapped(withUnit(x.label, scales.x), width - GAP) : [];
   const roughly = height - top - LINE * (1 + xTitle.length) - GAP;
-  const yTicks = scales.y.ticks(Math.max(2, Math.floor(roughly / 34)));
+  const marked = scales.y.ticks(Math.max(2, Math.floor(roughly / 34))).map((tick) => ({ ...tick, size: LINE - 2, at: (1 - scales.y.place(tick.value)) * roughly }));
+  const yTicks = y.kind === "names" ? withRoom(marked, 0) : marked;
   const room = width * (y.kind === "names" ? 0.4 : 0.5);
   const left = Math.ceil(Math.max(...yTicks.map(({ text }) => Math.min(texts.width(text), room)), 12)) + GAP;
   const { ticks: xTicks, up, size, right } = below(texts, x, scales.x, width - left, Math.min(MOST_NAME, height * 0.35));

@@ -1,6 +1,6 @@
 /** Scales: from values to places between 0 and 1, and round ticks with one format. */
 
-import { commonFormat, exactText, logFormat } from "./numbers.js";
+import { commonFormat, listedFormat, logFormat } from "./numbers.js";
 
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200]; // seconds
 const DAY = 86400;
@@ -23,7 +23,7 @@ export function scaleOf({ kind = "number", low, high, whole = false, listed = nu
   const written = (values, formatOf = commonFormat) => values.map((value) => ({ value, text: formatOf(values)(value) }));
   const ticks = (most) => {
     if (kind === "names") return names.map((text, value) => ({ value, text })).filter(({ value }) => value >= low && value <= high);
-    if (listed && listed.length <= most) return written(within(listed), () => exactText);
+    if (listed && listed.length <= most) return written(within(listed), listedFormat);
     if (kind === "time") return timeTicks(low, high, most);
     if (unit) return written(roundSteps(low / unit[1], high / unit[1], most)).map(({ value, text }) => ({ value: value * unit[1], text }));
     if (log) return written(logSteps(low, high, most), logFormat);

@@ -4,7 +4,7 @@ import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { element, oncePerFrame } from "./elements.js";
 import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
-import { asText, exactText, extent } from "./numbers.js";
+import { asText, counted, exactText, extent } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { hitOf, hoveredRow, isColoured, isFailed, isOpen, metricName, onNews, runColour, variedOf } from "./runs.js";
 import { colours } from "./theme.js";
@@ -16,6 +16,9 @@ export class Scatter extends Chart {
   constructor(figure, context) {
     super(figure, { name: "scatter", title: "Metric against each parameter", options: structuredClone(OPTIONS) }, context);
     this.host.classList.add("chart-grid");
+    this.host.tabIndex = 0;
+    this.host.setAttribute("role", "group");
+    this.host.setAttribute("aria-label", `${this.title}, scrollable`);
     this.plots = new Map();
     this.repaint = oncePerFrame(() => this.plots.forEach((plot) => plot.repaint()));
     this.ends.push(this.repaint.cancel);
@@ -48,7 +51,7 @@ export class Scatter extends Chart {
     const { store } = this;
     const values = store.column("value").filter((value) => Number.isFinite(value) && value !== null);
     const failed = store.runs.state.some(isFailed) ? " Failed runs are crosses at the bottom." : "";
-    this.say(`${metricName(store)} of ${values.length} runs against ${varied.length} varied parameters.${failed}`);
+    this.say(`${metricName(store)} of ${counted(values.length, "run")} against ${varied.length} varied parameters.${failed}`);
   }
 
   rows() {
@@ -71,7 +74,7 @@ function specOf(store, parameter, log) {
   const { points, y } = pointsOf(store, axis, column, log);
   if (!points.length) return null;
   return {
-    label: `${metricName(store)} against ${parameter.name}, ${points.length} runs`,
+    label: `${metricName(store)} against ${parameter.name}, ${counted(points.length, "run")}`,
     x: { ...rangeOf(axis), label: parameter.name },
     y: { ...y, kind: log ? "log" : "number", label: metricName(store) },
     paint: (context, place) => paintRuns(context, place, store, points),

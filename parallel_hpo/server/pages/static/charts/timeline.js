@@ -2,7 +2,7 @@
 
 import { Chart } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
-import { clock, duration } from "./numbers.js";
+import { clock, counted, duration } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { onNews, runColour, tipOf, toggle } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
@@ -100,7 +100,7 @@ export class Timeline extends Chart {
     const kinds = Object.entries(MARKS).map(([kind, mark]) => [marks.filter((one) => one.kind === kind).length, kind, mark]);
     const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${count > 1 ? PLURALS[kind] : kind} (${mark})`);
     return this.say(
-      `${lanes.length} workers, ${bars.length} attempts in ${duration(over - begun)}; busy ${Math.round(share * 100)} % of the time` +
+      `${counted(lanes.length, "worker")}, ${counted(bars.length, "attempt")} in ${duration(over - begun)}; busy ${Math.round(share * 100)} % of the time` +
         `${said.length ? `; ${said.join(", ")}` : ""}.`,
     );
   }
