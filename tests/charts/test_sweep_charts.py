@@ -180,7 +180,7 @@ def test_a_click_on_a_line_selects_its_run_and_its_history_alone_is_drawn(sight:
     canvas.click(position={"x": SIDE + 90, "y": TOP + 200})
     selected = page.evaluate("() => [...store.selected]")
     assert len(selected) == 1
-    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected runs.')")
+    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected run.')")
     canvas.click(position={"x": SIDE + 90, "y": TOP + 200})
     assert page.evaluate("() => store.selected.size") == 0
 
@@ -210,7 +210,7 @@ def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight)
 def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
     page = sight.page
     page.evaluate("() => store.select([store.runs.id[1]])")
-    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected runs.')")
+    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected run.')")
     said = hover_everywhere(page, section(page, "histories").locator("canvas.chart-over"))
     assert any(DANGEROUS in text for text in said)
     assert page.locator("img").count() == 0
