@@ -55,7 +55,7 @@ export class Parallel extends Chart {
     this.order = Array.from({ length: store.count }, (_, row) => row);
     this.failed = store.runs.state.map(isFailed);
     this.shade = ranked(store);
-    this.at = layout(this.host.clientWidth, this.host.clientHeight, this.axes);
+    this.at = layout(new Texts(this.base.getContext("2d")), this.host.clientWidth, this.host.clientHeight, this.axes);
     this.form.refresh(this.axes);
     if (this.brushes.size) this.filter();
     this.draw();

@@ -8,21 +8,24 @@ import { qualities } from "./theme.js";
 
 const LEGEND = 24; // height of the legend above the names
 const SIDE = 70;
+const MOST_NAME = 130; // CSS pixels; longer names of values are cut in the middle
 const BOTTOM = 28;
 const LEAST_GAP = 92; // minimum CSS pixels between two axes; the picture scrolls if it is too wide
 const SHADES = 16;
 const BETWEEN_TICKS = 34;
 const NAME_LINES = 2;
 
-/** Return the layout for a size: {width, height, gap, x(index), y(place), place(y)}. */
-export function layout(available, height, axes) {
+/** Return the layout for a size: {width, height, left, gap, x(index), y(place), place(y)}. Names of values stand left of their axis. */
+export function layout(texts, available, height, axes) {
   const gaps = Math.max(1, axes.length - 1);
-  const width = Math.max(available, SIDE * 2 + gaps * LEAST_GAP);
+  const [first, ...others] = axes.map((axis) => Math.min(MOST_NAME, Math.max(0, ...(axis.texts ?? []).map((text) => texts.width(text)))) + 16);
+  const [left, least] = [Math.max(SIDE, first), Math.max(LEAST_GAP, ...others)];
+  const width = Math.max(available, left + SIDE + gaps * least);
   const axisTop = LEGEND + NAME_LINES * LINE + 8;
   const axisHeight = (height - axisTop - BOTTOM) / (1 - UNSET);
   return {
-    width, height, gap: (width - SIDE * 2) / gaps, axisTop,
-    x: (index) => SIDE + (index * (width - SIDE * 2)) / gaps,
+    width, height, left, gap: (width - left - SIDE) / gaps, axisTop,
+    x: (index) => left + (index * (width - left - SIDE)) / gaps,
     y: (place) => axisTop + (1 - place) * axisHeight,
     place: (y) => 1 - (y - axisTop) / axisHeight,
   };
@@ -84,7 +87,7 @@ export function paintAxes(context, texts, axes, at, known, unsetWords) {
     context.stroke();
     paintName(texts, axis, x, at, known);
     texts.write(unsetWords[index], x, at.y(UNSET) + 15, { align: "center", colour: known.muted, halo: known.surface });
-    paintTicks(context, texts, axis, index ? at.gap - 14 : SIDE - 8, x, at, known);
+    paintTicks(context, texts, axis, index ? at.gap - 14 : at.left - 8, x, at, known);
   });
 }
 

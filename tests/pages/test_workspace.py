@@ -1,0 +1,125 @@
+"""A sweep's workspace with small, ugly and empty data: texts have room, and its cards are where one looks."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page
+
+from tests.pages.scenes import SMALL, UGLY, Scenes
+from tests.pages.serving import Served
+
+Visit = Callable[..., Page]
+SETTLED_S: Final = 30.0
+"""Maximum time until a page has drawn all; a busy machine needs seconds."""
+SCENES: Final[dict[str, dict[str, Any]]] = {
+    "small": {"config": SMALL, "runs": 40, "states": "fffrffxff", "points": 20},
+    "ugly": {"config": UGLY, "runs": 40, "states": "fffxffff", "points": 20},
+    "one": {"config": SMALL, "runs": 1, "points": 20},
+    "none": {"config": SMALL, "runs": 0, "state": "RUNNING"},
+    "failed": {"config": SMALL, "runs": 12, "states": "x", "points": 9},
+}
+LABEL_FAULTS: Final = """() => {
+  const faults = [];
+  const overlap = (one, other) =>
+    Math.min(one.right, other.right) - Math.max(one.left, other.left) > 1 &&
+    Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top) > 2;
+  const pairs = (boxes, where) => boxes.forEach((one, index) => {
+    for (const other of boxes.slice(index + 1)) {
+      const same = one.node && one.node === other.node;
+      if (!same && overlap(one, other)) faults.push(`${where}: "${one.text}" lies on "${other.text}"`);
+    }
+  });
+  for (const figure of document.querySelectorAll("[data-chart]")) {
+    const name = figure.dataset.chart;
+    const words = figure.querySelector(".chart-words")?.textContent ?? "";
+    if (!words || words.includes("loading")) faults.push(`${name} is not drawn yet`);
+    for (const canvas of figure.querySelectorAll("canvas")) {
+      const boxes = (canvas.texts ?? []).filter(({ text }) => text);
+      const [width, height] = [parseFloat(canvas.style.width), parseFloat(canvas.style.height)];
+      pairs(boxes, name);
+      for (const { text, whole, left, top, right, bottom } of boxes) {
+        const isOut = left < -1 || top < -1 || right > width + 1 || bottom > height + 1;
+        if (isOut) faults.push(`${name}: "${text}" is cut`);
+        if (text.includes("…") && whole.length <= 12) faults.push(`${name}: "${whole}" is shortened`);
+      }
+    }
+  }
+  const texts = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const text = node.textContent.trim();
+    const parent = node.parentElement;
+    if (!text || parent.closest("script, style, option, .hearing-only, .skip")) continue;
+    if (!parent.checkVisibility()) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    for (const line of range.getClientRects()) {
+      const box = { node, text, left: line.left, right: line.right, top: line.top, bottom: line.bottom };
+      for (let around = parent; around !== document.body; around = around.parentElement) {
+        const { overflowX, textOverflow } = getComputedStyle(around);
+        if (overflowX === "visible") continue;
+        const frame = around.getBoundingClientRect();
+        const told = textOverflow === "ellipsis" && (around.title || around.closest("[title]"));
+        const scrolls = overflowX === "auto" || overflowX === "scroll";
+        if (box.right > frame.right + 1 && !told && !scrolls) faults.push(`"${text}" is cut`);
+        for (const side of ["left", "top"]) box[side] = Math.max(box[side], frame[side]);
+        for (const side of ["right", "bottom"]) box[side] = Math.min(box[side], frame[side]);
+      }
+      if (box.right > innerWidth + 1) faults.push(`"${text}" ends outside the page`);
+      if (box.right > box.left && box.bottom > box.top) texts.push(box);
+    }
+  }
+  pairs(texts, "page");
+  return faults;
+}"""
+
+
+def settled_faults(page: Page) -> list[str]:
+    """The faults of labels that remain when all is drawn."""
+    end = time.monotonic() + SETTLED_S
+    while True:
+        faults: list[str] = page.evaluate(LABEL_FAULTS)
+        if not faults or time.monotonic() > end:
+            return faults
+        page.wait_for_timeout(200)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_no_label_is_cut_or_lies_on_another(visit: Visit, site: Served, scene: str) -> None:
+    sweep = Scenes(site.stage).sweep(**SCENES[scene])
+    page = visit(f"/local/p/sweeps/{sweep}", width=1400)
+    assert "\n".join(settled_faults(page)) == ""
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert "\n".join(settled_faults(page)) == ""
+
+
+def test_the_first_screen_has_what_one_looks_for(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    assert "\n".join(settled_faults(page)) == ""
+    for chart in ("best", "parallel", "importance", "histories"):
+        box = page.locator(f"[data-chart={chart}] .chart-host").bounding_box()
+        assert box is not None
+        assert (chart, box["y"] + box["height"] <= 900, box["height"] > 120) == (chart, True, True)
+    assert page.evaluate("() => document.getElementById('cards').getBoundingClientRect().bottom") <= 1800
+
+
+def test_a_charts_picture_shows_its_title_and_its_axes(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    assert "\n".join(settled_faults(page)) == ""
+    page.get_by_label("Menu of Best value so far").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download as PNG").click()
+    assert download.value.suggested_filename == "best.png"
+    shot = Image.open(io.BytesIO(download.value.path().read_bytes())).convert("L")
+    drawn = page.locator("[data-chart=best] canvas").first.bounding_box()
+    assert drawn is not None
+    assert (shot.width, shot.height) == (round(drawn["width"]), round(drawn["height"]) + 32)
+    for part in ((0, 0, shot.width, 32), (0, 32, shot.width, shot.height)):
+        counts = shot.crop(part).histogram()
+        assert sum(counts[:100]) > 20 < sum(counts[240:])  # text on the page's ground
