@@ -1,9 +1,10 @@
 """Responses to browsers: static files, HTML from templates, compressed JSON, security headers, a short cache.
 
 The URL of static files contains a digest of them, so browsers may cache them forever. The modules that a page
-imports are joined into one script: each becomes a function that returns its exports. This supports the forms
-of import and export in `_IMPORT` and `_EXPORT`, and no import cycles; anything else raises UnlinkableError,
-and a test joins every page. Pages load nothing from other hosts, and pages of other ports may not frame them.
+imports are joined into one script, without comments and indentation: each becomes a function that returns its
+exports. This supports the forms of import and export in `_IMPORT` and `_EXPORT`, and no import cycles;
+anything else raises UnlinkableError, and a test joins every page. Pages load nothing from other hosts, and
+pages of other ports may not frame them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _IMPORT: Final = re.compile(
 _EXPORT: Final = re.compile(r"^export ((?:async )?(?:function|class|const) )(\w+)", re.MULTILINE)
 _EXPORT_LIST: Final = re.compile(r"export\s*\{([^}]*)\};?\s*$")
 _UNKNOWN: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
+_ONLY_FOR_AUTHORS: Final = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)?\n|^ +", re.MULTILINE)
+"""Lines of comments, empty lines and indentation."""
 _STYLE: Final = re.compile(r'@import url\("([^"]+)"\);')
 _FONT: Final = re.compile(r'url\("([^":]+\.woff2)"\)')
 _ENDS_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
@@ -151,6 +154,7 @@ def _as_function(name: str, source: str) -> str:
     body = _IMPORT.sub(lambda found: _as_constant(name, found), body)
     if unknown := _UNKNOWN.search(body):
         raise UnlinkableError(f"{name}: unsupported form of import or export: {unknown[0]}")
+    body = _ONLY_FOR_AUTHORS.sub("", body)
     given = ", ".join(f"{as_name}: {local}" for as_name, local in exported.items())
     return f"const {_variable(name)} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
 

@@ -34,6 +34,7 @@ export function anything(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
+/** Return seconds as "8.2 s", "3 min 4 s" or "2 h 7 min". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "";
   if (seconds < 59.95) return `${Math.max(0, seconds).toFixed(1)} s`;
@@ -65,15 +66,6 @@ export function time(seconds) {
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
-/** Return how long ago a time was, in one unit. */
-export function ago(seconds) {
-  const passed = Date.now() / 1000 - seconds;
-  if (passed < 60) return "just now";
-  if (passed < 3600) return `${Math.floor(passed / 60)} min ago`;
-  if (passed < 48 * 3600) return `${Math.floor(passed / 3600)} h ago`;
-  return `${Math.floor(passed / 86400)} days ago`;
-}
-
 export function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let place = 0;
@@ -84,13 +76,12 @@ export function size(bytes) {
   return `${place ? bytes.toFixed(1) : bytes} ${units[place]}`;
 }
 
-/** Return an element with attributes and text; `true` sets an attribute without a value, `false` omits it. */
+/** Return a new element; functions among the attributes become listeners, null and false are omitted. Texts are never parsed as HTML. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === false || value === null || value === undefined) continue;
     if (typeof value === "function") made.addEventListener(name, value);
-    else made.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
   }
   made.append(...children);
   return made;

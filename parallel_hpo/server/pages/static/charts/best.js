@@ -1,8 +1,9 @@
 /** The best value so far over finished runs and over time, with each run's own value. */
 
+import { duration } from "../format.js";
 import { Chart } from "./chart.js";
 import { nearestPoint, paintLine, paintPoints, paintRing } from "./marks.js";
-import { counted, duration, extent, short } from "./numbers.js";
+import { counted, extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { hitOf, hoveredRow, isBetter, isColoured, isFailed, metricName, nameOf, onNews, runColour } from "./runs.js";
 import { colours } from "./theme.js";

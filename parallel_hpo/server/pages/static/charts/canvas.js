@@ -1,6 +1,6 @@
 /** Canvases in CSS pixels, and text on them that never overlaps or ends at an edge. */
 
-import { element } from "./elements.js";
+import { element } from "../format.js";
 import { fontOf } from "./theme.js";
 
 export const LINE = 16; // height of a line of text

@@ -1,6 +1,7 @@
 /** What every chart has: a frame in a figure of the page, options, a tooltip, and downloads. */
 
-import { controlOf, element, listen, oncePerFrame } from "./elements.js";
+import { element } from "../format.js";
+import { controlOf, listen, oncePerFrame } from "./elements.js";
 import { colours, fontOf, onTheme } from "./theme.js";
 
 /** A chart in an element of the page; see index.js for what a page may use. */

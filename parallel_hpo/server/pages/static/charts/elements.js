@@ -1,15 +1,6 @@
-/** HTML elements and form controls. Texts are never parsed as HTML; nothing sets a style attribute. */
+/** Form controls, frames and listeners. */
 
-/** Return a new element; functions among the attributes become listeners, null and false are omitted. */
-export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
-  }
-  made.append(...children);
-  return made;
-}
+import { element } from "../format.js";
 
 /** Return a form control for an option of a chart; it follows the option. */
 export function controlOf(chart, option) {

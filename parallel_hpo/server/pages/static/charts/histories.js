@@ -1,10 +1,11 @@
 /** The histories of the selected runs, or else of the shown ones, over step or time; of many, with a band of quantiles. */
 
+import { duration } from "../format.js";
 import { Chart } from "./chart.js";
 import { bandOf, specOfCourses } from "./course.js";
 import { groupsOf } from "./groups.js";
 import { HistoryCache } from "./history_cache.js";
-import { counted, duration } from "./numbers.js";
+import { counted } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, onNews, ranked, runColour, variedOf } from "./runs.js";
 import { smoothed } from "./smoothing.js";

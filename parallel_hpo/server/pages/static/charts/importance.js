@@ -1,8 +1,8 @@
 /** The importance of each varied parameter alone, as a list with bars; the colour is the correlation's sign. */
 
+import { element } from "../format.js";
 import { Chart } from "./chart.js";
 import { effect } from "./effects.js";
-import { element } from "./elements.js";
 import { isFailed, onNews, variedOf } from "./runs.js";
 import { colours, fontOf, signColours } from "./theme.js";
 

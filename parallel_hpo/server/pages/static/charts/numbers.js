@@ -39,6 +39,7 @@ export function listedFormat(values) {
 
 /** Return one format for the ticks of a log axis. */
 export function logFormat(values) {
+  if (values.length < 2) return short;
   const isPlain = values.every((value) => value >= LEAST_PLAIN && value < MOST_PLAIN);
   return isPlain ? (value) => String(value) : (value) => exponential(value, 15).replace(/\.?0+e/, "e");
 }
@@ -63,15 +64,6 @@ export function asText(value) {
 /** Return a value as the text that tells it from any other. */
 export function exactText(value) {
   return typeof value === "number" ? String(value) : asText(value);
-}
-
-/** Return seconds as "8.2 s", "3 min 04 s" or "2 h 07 min". */
-export function duration(seconds) {
-  if (seconds < 60) return `${Number(seconds.toFixed(seconds < 10 ? 1 : 0))} s`;
-  const whole = Math.round(seconds);
-  const two = (number) => String(number).padStart(2, "0");
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
-  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
 }
 
 /** Return the time of day in the browser's format. */

@@ -1,10 +1,11 @@
 /** Parallel coordinates: a line per run over the varied parameters and the metric. Brushes filter the whole page. */
 
+import { element } from "../format.js";
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
 import { Texts, layer, resize } from "./canvas.js";
 import { Chart } from "./chart.js";
-import { element, oncePerFrame } from "./elements.js";
+import { oncePerFrame } from "./elements.js";
 import { brushForm } from "./parallel_form.js";
 import { layout, paintAxes, paintBrush, paintChosen, paintLegend, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";

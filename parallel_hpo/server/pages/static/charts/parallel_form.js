@@ -1,6 +1,7 @@
 /** The brushes of the parallel coordinates as form fields, for the keyboard and exact bounds. */
 
-import { element, numberField, tick } from "./elements.js";
+import { element } from "../format.js";
+import { numberField, tick } from "./elements.js";
 import { short } from "./numbers.js";
 
 const MOST_BOXES = 40; // categories with more values are selected in the table's filters

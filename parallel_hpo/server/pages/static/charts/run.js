@@ -1,9 +1,10 @@
 /** The charts of a run's page: one per logged key, grouped by the keys' prefixes, loaded when it comes into view. */
 
+import { duration, element } from "../format.js";
 import { Chart } from "./chart.js";
 import { specOfCourses } from "./course.js";
-import { controlOf, element } from "./elements.js";
-import { duration, extent, short } from "./numbers.js";
+import { controlOf } from "./elements.js";
+import { extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { smoothed } from "./smoothing.js";
 import { colours } from "./theme.js";

@@ -1,8 +1,9 @@
 /** The metric against each varied parameter, one small plot each. */
 
+import { element } from "../format.js";
 import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
-import { element, oncePerFrame } from "./elements.js";
+import { oncePerFrame } from "./elements.js";
 import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, counted, exactText, extent } from "./numbers.js";
 import { Plot } from "./plot.js";

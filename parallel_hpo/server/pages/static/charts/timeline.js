@@ -1,8 +1,9 @@
 /** Workers and their devices over time: runs as bars; restarts, retries and quarantines as marks. */
 
+import { duration } from "../format.js";
 import { Chart } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
-import { clock, counted, duration } from "./numbers.js";
+import { clock, counted } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { onNews, runColour, tipOf, toggle } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
