@@ -238,3 +238,17 @@ def test_another_tab_only_looks(visit: Visit, site: Served) -> None:
     second.goto(f"{site.url}/local/p/sweeps/{sweep}")
     expect(second.locator("#rail-list li")).to_have_count(1)
     assert second.locator("#actions button").count() == 0
+
+
+def test_a_failed_run_says_why_at_the_top(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    page = visit(f"/local/p/runs/{name}")
+    expect(page.locator("#live")).to_have_text("live")
+    expect(page.locator("#failure")).to_be_hidden()
+    said = ("step 0", "ERROR 2026-12-02T10:00:01.000000 ZeroDivisionError: division by zero")
+    site.stage.stream(name, Chunk((Batch(Stream.CONSOLE, 0, said),)))
+    site.stage.finish(sweep, name, exitcode=1)
+    expect(page.locator("#failure-reason")).to_have_text("exit code 1")
+    expect(page.locator("#failure-errors")).to_have_text("ZeroDivisionError: division by zero")
+    expect(page.locator("#live")).to_have_text("")
+    assert axe_findings(page) == []

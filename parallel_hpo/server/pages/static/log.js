@@ -7,19 +7,25 @@ const PERIOD_MS = 700;
 const AWAY_MS = 5000;
 const MOST_LINES = 20000;
 const AT_THE_END_PX = 8;
+const MOST_ERRORS = 200;
 
-export async function followLog(base) {
+/** `failed`: called with the last lines of errors when new ones came. */
+export async function followLog(base, failed) {
   const log = document.getElementById("log");
   const follow = document.getElementById("follow");
   log.addEventListener("scroll", () => {
     follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
   });
+  const errors = [];
   for (let next = null; ; ) {
     let wait = PERIOD_MS;
     try {
       const part = await fetchJson(next === null ? `${base}/log` : `${base}/log?after=${next}`);
       if (next === null && part.first > 0) say(document.getElementById("log-more"), `${part.first} earlier lines are not shown`);
       add(log, part, follow.checked);
+      errors.push(...part.errors.map((place) => part.lines[place]));
+      errors.splice(0, errors.length - MOST_ERRORS);
+      if (part.errors.length) failed(errors);
       if (part.over && part.lines.length === 0 && next !== null) wait = AWAY_MS;
       next = part.next;
     } catch (error) {

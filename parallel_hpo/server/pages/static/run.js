@@ -18,6 +18,9 @@ const FACTS = [
   ["tags", (run) => run.tags.join(", ")],
   ["notes", (run) => run.notes ?? ""],
 ];
+const FAILED = ["failed", "crashed"];
+/** Values that the client logs by itself. */
+const CLIENTS_OWN = { _timestamp: time, _runtime: duration };
 const main = document.getElementById("main");
 const { base } = main.dataset;
 const actions = makeActions();
@@ -52,15 +55,29 @@ function showRows(id, rows) {
 }
 
 function pairs(values) {
-  return Object.entries(values).map(([name, value]) => [name, anything(value)]);
+  return Object.entries(values).map(([name, value]) => [name, (CLIENTS_OWN[name] ?? anything)(value)]);
+}
+
+/** Show the reason of the last attempt and the log's errors at the end, if the run failed. */
+function showFailure({ run, attempts }) {
+  document.getElementById("failure").hidden = !FAILED.includes(run.state);
+  say(document.getElementById("failure-reason"), attempts.at(-1)?.reason || `The run is ${run.state}; no reason is known.`);
+}
+
+function showErrors(lines) {
+  const errors = document.getElementById("failure-errors");
+  say(errors, [...lines].join("\n"));
+  errors.hidden = lines.length === 0;
 }
 
 function show(data) {
   showFacts(data.run);
   showRows("parameters", pairs(data.parameters));
-  showRows("summary", pairs(data.summary).map(([name, text]) => [name, text]));
+  showRows("summary", pairs(data.summary));
   showRows("files", data.files.map((file) => [fileLink(file), size(file.size), time(file.updated)]));
   showRows("attempts", data.attempts.map(attemptCells));
+  for (const name of ["files", "attempts"]) document.getElementById(`${name}-section`).hidden = data[name].length === 0;
+  showFailure(data);
   showMedia(data.media, base);
 }
 
@@ -99,5 +116,5 @@ function gone() {
   return `${over}; ${again}`;
 }
 
-keepUp(ask, gone);
-followLog(base);
+keepUp(ask, gone, () => !seen.over);
+followLog(base, showErrors);
