@@ -106,7 +106,7 @@ def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None
     expect(page.locator("#sweeps a")).to_have_text([sweep])
     expect(page.locator(f"{ROWS} a")).to_have_text([name])
     site.stage.finish(sweep, name, loss=0.125)
-    expect(page.locator("#sweeps tbody")).to_contain_text("loss = 0.125")
+    expect(page.locator("#sweeps tbody")).to_contain_text("0.125 loss")
     page.click("#sweeps a")
     page.wait_for_url(f"**/sweeps/{sweep}")
     page.click(".crumbs a")

@@ -14,8 +14,8 @@ export function columnsOf(store) {
   const metric = store.sweep?.metric?.name;
   const fixed = [
     column("name", "name"),
-    column("state", "state"),
     column("value", metric ?? "value", number, true),
+    column("state", "state"),
     column("duration", "duration", duration, true),
   ];
   const rest = [
@@ -25,7 +25,7 @@ export function columnsOf(store) {
     column("worker", "worker"),
     column("id", "id"),
   ];
-  if (store.sweep === null) fixed.splice(1, 0, column("sweep", "sweep"));
+  if (store.sweep === null) fixed.push(column("sweep", "sweep"));
   return [...fixed, ...parametersOf(store), ...rest];
 }
 

@@ -4,6 +4,7 @@ import { wireFilters } from "./filters.js";
 import { element, number, say, time } from "./format.js";
 import { fetchJson, keepUp } from "./live.js";
 import { wireMenus } from "./menus.js";
+import { drawBar, progressWords } from "./progress.js";
 import { Store } from "./store.js";
 import { RunTable } from "./table.js";
 
@@ -16,17 +17,27 @@ function showSweeps(sweeps) {
   const body = document.querySelector("#sweeps tbody");
   for (const sweep of sweeps) {
     const line = body.querySelector(`tr[data-sweep="${CSS.escape(sweep.id)}"]`) ?? lineFor(body, sweep);
-    const counts = Object.entries(sweep.runs).map(([state, many]) => `${many} ${state}`);
-    const best = sweep.best === null ? "" : `${sweep.metric.name} = ${number(sweep.best)}`;
-    const words = [null, sweep.state.toLowerCase(), sweep.method, counts.join(", "), best, time(sweep.created)];
-    words.forEach((text, place) => text !== null && say(line.children[place], text));
-    line.children[1].className = `state-${sweep.state.toLowerCase()}`;
+    const [, best, state, progress, method, created] = line.children;
+    showBest(best, sweep);
+    say(state, sweep.state.toLowerCase());
+    state.className = `state-${sweep.state.toLowerCase()}`;
+    drawBar(progress.firstChild, sweep.runs, sweep.count);
+    say(progress.lastChild, progressWords(sweep.runs, sweep.count));
+    say(method, sweep.method);
+    say(created, time(sweep.created));
   }
 }
 
+function showBest(cell, { best, metric }) {
+  if (best === null || cell.title === `${best}`) return;
+  cell.title = `${best}`;
+  cell.replaceChildren(element("strong", {}, number(best)), " ", element("span", { class: "quiet" }, metric.name));
+}
+
 function lineFor(body, sweep) {
-  const link = element("a", { href: `${home}/sweeps/${encodeURIComponent(sweep.id)}` }, sweep.name);
+  const link = element("a", { href: `${home}/sweeps/${encodeURIComponent(sweep.id)}`, title: sweep.name }, sweep.name);
   const cells = Array.from({ length: 5 }, () => element("td"));
+  cells[2].append(element("div", { class: "bar", role: "img" }), element("span", { class: "small" }));
   const line = element("tr", { "data-sweep": sweep.id }, element("td", {}, link), ...cells);
   body.append(line);
   return line;
