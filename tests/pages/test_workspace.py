@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
+from tests.chromium import axe_findings
 from tests.pages.scenes import SMALL, UGLY, Scenes
 from tests.pages.serving import Served
 
@@ -123,3 +124,19 @@ def test_a_charts_picture_shows_its_title_and_its_axes(visit: Visit, site: Serve
     for part in ((0, 0, shot.width, 32), (0, 32, shot.width, shot.height)):
         counts = shot.crop(part).histogram()
         assert sum(counts[:100]) > 20 < sum(counts[240:])  # text on the page's ground
+
+
+def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: Served) -> None:
+    sweep = Scenes(site.stage).sweep(SMALL, 6)
+    page = visit(f"/local/p/sweeps/{sweep}")
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#compare-words")).to_contain_text("No run is selected; these are the best")
+    expect(page.locator(".side thead th")).to_have_count(3)
+    for box in page.locator("#rail-list input").all()[:2]:
+        box.check()
+    expect(page.locator("#compare-words")).to_contain_text("2 selected runs")
+    expect(page.locator(".side tbody th").first).to_have_text("val/loss")
+    expect(page.locator(".side tbody th", has_text="epochs")).to_have_count(0)  # 100 in all runs
+    page.get_by_label("also what is the same").check()
+    expect(page.locator(".side tbody tr", has_text="epochs").locator("td")).to_have_text(["100", "100"])
+    assert axe_findings(page) == []

@@ -1,5 +1,6 @@
 // The list of runs beside the charts: order, groups, which runs are shown, and which are selected.
 
+import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
 import { columnsOf } from "./columns.js";
@@ -16,7 +17,7 @@ export class RunList {
   #many = MANY;
   #lines = new Map();
   #closed = new Set();
-  #due = false;
+  #soon = oncePerFrame(() => this.#draw());
   #list = document.getElementById("rail-list");
   #sort = document.getElementById("rail-sort");
   #group = document.getElementById("rail-group");
@@ -41,14 +42,6 @@ export class RunList {
     this.#soon();
   }
 
-  #soon() {
-    if (this.#due) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#draw();
-    });
-  }
 
   #draw() {
     const store = this.#store;

@@ -1,5 +1,6 @@
 // The run table: one page of sorted rows, updated in place, so that visible rows don't jump.
 
+import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { ColumnChoice, columnsOf, fillMenu, formatOf } from "./columns.js";
 import { element, fullValue, say, tookOf, tookWords } from "./format.js";
@@ -14,7 +15,7 @@ export class RunTable {
   #sort = null;
   #page = 0;
   #rows = new Map();
-  #due = false;
+  #soon = oncePerFrame(() => this.#body.closest("[hidden]") || this.#draw());
 
   constructor(store, home) {
     this.#store = store;
@@ -56,15 +57,6 @@ export class RunTable {
     this.#soon();
   }
 
-  /** Draw once for several simultaneous changes; not while the table is hidden. */
-  #soon() {
-    if (this.#due || this.#body.closest("[hidden]")) return;
-    this.#due = true;
-    requestAnimationFrame(() => {
-      this.#due = false;
-      this.#draw();
-    });
-  }
 
   sortBy(name) {
     const again = this.#order().name === name;

@@ -2,6 +2,7 @@
 
 import { Cards } from "./cards.js";
 import { mountSweep } from "./charts/index.js";
+import { Comparison } from "./compare.js";
 import { wireFilters } from "./filters.js";
 import { element, kept } from "./format.js";
 import { wireMenus } from "./menus.js";
@@ -13,11 +14,12 @@ const UNSEEN_MS = 300;
 /** Show a store's runs; `home`: the project's address, null without pages of runs. Returns a function that draws the charts. */
 export function mountWorkspace(store, home) {
   const table = new RunTable(store, home);
+  const comparison = new Comparison(store, home);
   new RunList(store, home);
   const cards = new Cards(document.getElementById("cards"), home);
   cards.fill(document.querySelector("#layout .pop"));
   wireMenus();
-  wireTabs(() => table.refresh());
+  wireTabs(() => [table, comparison].forEach((panel) => panel.refresh()));
   wireRail();
   return async (base) => {
     await isSeen();

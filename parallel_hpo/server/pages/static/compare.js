@@ -1,0 +1,70 @@
+// Runs side by side: the selected ones, or else the best, with what differs between them.
+
+import { oncePerFrame } from "./charts/elements.js";
+import { counted } from "./charts/numbers.js";
+import { runColour } from "./charts/runs.js";
+import { anything, duration, element, number, say, tookOf } from "./format.js";
+import { ordered } from "./order.js";
+
+const MOST_RUNS = 12;
+const BEST_RUNS = 3;
+
+/** A table with a column for each run, drawn while its tab is open. */
+export class Comparison {
+  #store;
+  #home;
+  #panel = document.getElementById("panel-compare");
+  #again = oncePerFrame(() => this.#panel.hidden || this.#draw());
+
+  constructor(store, home) {
+    [this.#store, this.#home] = [store, home];
+    for (const event of ["data", "selection"]) store.addEventListener(event, this.#again);
+    document.getElementById("compare-all").addEventListener("change", this.#again);
+  }
+
+  refresh() {
+    this.#again();
+  }
+
+  #draw() {
+    const store = this.#store;
+    const rows = this.#rows();
+    const all = document.getElementById("compare-all").checked;
+    const facts = this.#facts().map(([name, show]) => [name, rows.map(show)]);
+    const differing = facts.filter(([, texts]) => all || new Set(texts).size > 1);
+    const chosen = store.selected.size;
+    const words = chosen > MOST_RUNS ? `The best ${MOST_RUNS} of ${chosen} selected runs` : chosen ? counted(chosen, "selected run") : "No run is selected; these are the best";
+    say(document.getElementById("compare-words"), `${words}; ${differing.length} of ${facts.length} values ${all ? "are shown" : "differ"}.`);
+    const table = this.#panel.querySelector("table");
+    table.tHead.replaceChildren(element("tr", {}, element("td"), ...rows.map((row) => this.#title(row))));
+    const lines = differing.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text))));
+    table.tBodies[0].replaceChildren(...lines);
+  }
+
+  #rows() {
+    const store = this.#store;
+    const best = ordered(store, "value", store.minimizes, new Uint8Array(store.count).fill(1));
+    const chosen = best.filter((row) => store.selected.has(store.runs.id[row]));
+    return chosen.length ? chosen.slice(0, MOST_RUNS) : best.slice(0, BEST_RUNS);
+  }
+
+  /** Return the names of what is compared, each with a function from a row to its text. */
+  #facts() {
+    const store = this.#store;
+    const parameters = Object.entries(store.runs.parameters).map(([name, column]) => [name, (row) => anything(column[row]) || "not set"]);
+    return [
+      [store.sweep?.metric?.name ?? "value", (row) => number(store.runs.value[row]) || "–"],
+      ["state", (row) => store.runs.state[row]],
+      ["duration", (row) => duration(tookOf(store.times(row))) || "–"],
+      ...parameters,
+    ];
+  }
+
+  #title(row) {
+    const { id, name } = this.#store.runs;
+    const swatch = element("span", { class: "swatch" });
+    swatch.style.backgroundColor = runColour(this.#store, row);
+    const text = this.#home === null ? name[row] : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id[row])}` }, name[row]);
+    return element("th", { scope: "col", title: name[row] }, element("span", { class: "row" }, swatch, text));
+  }
+}
