@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from tests.chromium import axe_findings
 from tests.pages.scenes import SMALL, UGLY, Scenes
+from tests.pages.seen import open_table
 from tests.pages.serving import Served
 
 Visit = Callable[..., Page]
@@ -140,3 +141,19 @@ def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: 
     page.get_by_label("also what is the same").check()
     expect(page.locator(".side tbody tr", has_text="epochs").locator("td")).to_have_text(["100", "100"])
     assert axe_findings(page) == []
+
+
+def test_runs_are_compared_by_another_logged_value(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    expect(page.locator("#best-title")).to_have_text("best val/loss")
+    page.get_by_label("Compare by").select_option("train/accuracy")
+    expect(page.get_by_label("Which values are better")).to_have_value("maximize")
+    expect(page.locator("#best-title")).to_have_text("best train/accuracy")
+    expect(page.locator("[data-chart=importance] .chart-words")).not_to_be_empty()
+    open_table(page)
+    expect(page.locator('#runs th[data-column="value"]')).to_have_text("train/accuracy")
+    page.reload()
+    expect(page.locator("#best-title")).to_have_text("best train/accuracy")
+    page.get_by_label("Compare by").select_option("val/loss")
+    expect(page.locator("#best-title")).to_have_text("best val/loss")
+    expect(page.get_by_label("Which values are better")).to_be_disabled()

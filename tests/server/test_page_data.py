@@ -85,6 +85,26 @@ def test_only_what_has_changed_is_told_again(stage: SessionSetup, web: Web) -> N
     assert news["best"] == name
 
 
+def test_runs_are_compared_by_any_value_of_their_summaries(stage: SessionSetup, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    names = [stage.issued(stage.agent(sweep)) for _ in range(3)]
+    for name, summary in zip(
+        names, ('{"acc": 0.5, "loss": 1}', '{"acc": 0.75}', '{"acc": "?"}'), strict=True
+    ):
+        stage.start(sweep, name)
+        stage.stream(name, Chunk(summary=summary))
+    stage.stream(names[0], Chunk(exitcode=0))
+    by_loss = seen(web, f"sweeps/{sweep}")
+    told = seen(web, f"sweeps/{sweep}", metric="acc", goal="maximize")
+    assert (told["runs"]["value"], told["best"]) == ([0.5, 0.75, None], names[1])
+    assert told["sweep"]["metric"] == {"name": "acc", "goal": "maximize"}
+    assert told["sweep"]["objective"] == by_loss["sweep"]["metric"]
+    assert by_loss["runs"]["value"] == [1, None, None]
+    stage.stream(names[1], Chunk(summary='{"acc": 0.25}'))
+    news = seen(web, f"sweeps/{sweep}", metric="acc", goal="maximize", since=told["revision"])
+    assert (news["runs"]["id"], news["runs"]["value"], news["best"]) == ([names[1]], [0.25], names[0])
+
+
 def test_after_a_deletion_all_is_told_anew(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(3))
     agent = stage.agent(sweep)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from parallel_hpo.config.sweep_types import Goal, Metric
 from parallel_hpo.core.values import strict
 from parallel_hpo.server.context import AppContext, Caller
 from parallel_hpo.server.files.storage import FileRef, check_path
@@ -209,8 +210,12 @@ class PageRoutes:
         return answers.json(request, self._sweeps.project_json(world, project, sweeps, since))
 
     def _sweep_data(self, request: Request) -> Response:
-        since = request.query_params.get("since", "")
-        body = self._sweeps.sweep_json(self._seen_by(request), _sweep_in(request), since)
+        given = request.query_params
+        goal = Goal.MAXIMIZE if given.get("goal") == "maximize" else Goal.MINIMIZE
+        compared = Metric(given["metric"], goal) if given.get("metric") else None
+        body = self._sweeps.sweep_json(
+            self._seen_by(request), _sweep_in(request), given.get("since", ""), compared
+        )
         return answers.json(request, body)
 
     def _sweep_csv(self, request: Request) -> Response:

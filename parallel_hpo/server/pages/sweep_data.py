@@ -262,22 +262,28 @@ class Sweeps:
         self._ledgers = LedgerCache(fresh_s=_LEDGERS_FRESH_S)
         self._lock = Lock()
 
-    def sweep_json(self, world: AppContext, at: SweepAt, since: str) -> bytes:
-        """Return a sweep and its runs changed since a revision; RefusedError (404) if it doesn't exist."""
-        sweep, totals, changes = self._changes_of(world, at, since)
-        return _document(sweep, totals, changes)
+    def sweep_json(self, world: AppContext, at: SweepAt, since: str, compared: Metric | None = None) -> bytes:
+        """Return a sweep and its runs changed since a revision; RefusedError (404) if it doesn't exist.
+
+        `compared`: the value of summaries by which runs are compared; None: the sweep's metric.
+        """
+        sweep, totals, changes = self._changes_of(world, at, since, compared)
+        return _document(sweep, totals, changes, compared)
 
     def sweep_csv(self, world: AppContext, at: SweepAt) -> bytes:
         """Return a sweep's runs as CSV, one line each."""
         sweep, _, changes = self._changes_of(world, at, "")
         return _as_csv(changes.rows, _names_of(sweep, changes.rows))
 
-    def _changes_of(self, world: AppContext, at: SweepAt, since: str) -> tuple[Sweep, SweepCount, RunChanges]:
+    def _changes_of(
+        self, world: AppContext, at: SweepAt, since: str, compared: Metric | None = None
+    ) -> tuple[Sweep, SweepCount, RunChanges]:
         totals = self._ledgers.count_of(world, at)
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
-            table = self._of(transaction, RunScope(sweep.project_id, sweep.id))
-            wanted = engines.metric_of(sweep.config)
+            by = None if compared is None else (compared.name, str(compared.goal))
+            table = self._of(transaction, RunScope(sweep.project_id, sweep.id, by))
+            wanted = compared or engines.metric_of(sweep.config)
             return sweep, totals, table.changes_since(transaction, wanted, since, totals.runs)
 
     def project_json(
@@ -317,7 +323,6 @@ def sweep_at(transaction: Transaction, at: SweepAt) -> Sweep:
 
 def head_of(sweep: Sweep) -> dict[str, Any]:
     """Return a sweep's own fields, without its runs."""
-    wanted = engines.metric_of(sweep.config)
     return {
         "id": sweep.id,
         "name": sweep.display_name or engines.name_of(sweep.config) or sweep.id,
@@ -327,15 +332,21 @@ def head_of(sweep: Sweep) -> dict[str, Any]:
         "method": sweep.method,
         "created": sweep.created_at,
         "count": expected_runs(sweep.config),
-        "metric": None if wanted is None else {"name": wanted.name, "goal": str(wanted.goal)},
+        "metric": _named(engines.metric_of(sweep.config)),
     }
 
 
-def _document(sweep: Sweep, totals: SweepCount, changes: RunChanges) -> bytes:
+def _named(metric: Metric | None) -> dict[str, str] | None:
+    return None if metric is None else {"name": metric.name, "goal": str(metric.goal)}
+
+
+def _document(sweep: Sweep, totals: SweepCount, changes: RunChanges, compared: Metric | None) -> bytes:
     space = space_of(sweep.config)
     count = {"count": totals.count} if totals.is_known else {}
+    head = head_of(sweep)
+    head |= {"objective": head["metric"], "metric": _named(compared) or head["metric"]}
     parts = {
-        "sweep": dump(head_of(sweep) | count | {"used": totals.used}),
+        "sweep": dump(head | count | {"used": totals.used}),
         "parameters": dump(space),
         "runs": _columns(changes.rows, _names_of(sweep, changes.rows)),
         "workers": dump(list(totals.workers)),

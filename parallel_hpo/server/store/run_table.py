@@ -6,12 +6,14 @@ runs. No query reads more than the runs that it returns.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, null, select
 
+from parallel_hpo.core.values import find_value
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.store.tables import agents, count, runs, seen
 
@@ -68,6 +70,8 @@ class RunScope:
 
     project_id: int
     sweep_id: str | None = None
+    compared: tuple[str, str] | None = None
+    """Name and goal of the value of their summaries by which runs are compared; None: the sweep's metric."""
 
     @property
     def theirs(self) -> ColumnElement[bool]:
@@ -79,7 +83,7 @@ class RunScope:
 
 def all_of(connection: Connection, which: RunScope) -> Iterator[TableRun]:
     """Yield all runs, oldest first."""
-    return _those(connection, which.theirs & seen(connection))
+    return _those(connection, which, which.theirs & seen(connection))
 
 
 def maybe_changed(
@@ -94,7 +98,7 @@ def maybe_changed(
     changed = runs.c.id > newest if which.sweep_id is None else runs.c.sweep_revision > revision
     # Two queries, so that each uses an index.
     found = [connection.scalars(select(runs.c.id).where(here, each)) for each in (is_open, changed)]
-    return _those(connection, runs.c.id.in_({*known_open, *(key for keys in found for key in keys)}))
+    return _those(connection, which, runs.c.id.in_({*known_open, *(key for keys in found for key in keys)}))
 
 
 def number_of(connection: Connection, which: RunScope) -> int:
@@ -110,8 +114,12 @@ def history_keys(connection: Connection, which: RunScope, number: int) -> list[s
     return [*first, *last]
 
 
-def _those(connection: Connection, condition: ColumnElement[bool]) -> Iterator[TableRun]:
+def _those(connection: Connection, which: RunScope, condition: ColumnElement[bool]) -> Iterator[TableRun]:
     join = runs.outerjoin(agents, runs.c.agent_id == agents.c.id)
-    query = select(*_COLUMNS).select_from(join).where(condition).order_by(runs.c.id)
-    for row in connection.execute(query):
-        yield TableRun(*row)
+    query = select(*_COLUMNS, runs.c.summary if which.compared else null())
+    for *row, summary in connection.execute(query.select_from(join).where(condition).order_by(runs.c.id)):
+        run = TableRun(*row)
+        if which.compared is None:
+            yield run
+        else:
+            yield replace(run, value=find_value(json.loads(summary), *which.compared), summary=None)

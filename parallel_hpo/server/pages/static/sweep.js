@@ -9,6 +9,8 @@ import { mountWorkspace } from "./workspace.js";
 
 const ENDS = ["FINISHED", "CANCELED"];
 const ACTS = { PENDING: ["pause", "stop", "cancel"], RUNNING: ["pause", "stop", "cancel"], PAUSED: ["resume", "stop", "cancel"] };
+/** Names of values of which higher ones are probably better. */
+const HIGHER = /acc|auc|score|reward|return|f1|iou|precision|recall|throughput|per_sec/i;
 const find = (id) => document.getElementById(id);
 const { base, home } = find("main").dataset;
 const store = new Store();
@@ -24,6 +26,7 @@ function showHead() {
   drawBar(find("bar"), counts, count);
   listCounts(find("counts"), counts);
   showBest();
+  showMetrics();
   say(find("elapsed"), duration(elapsed()) || "not started");
   say(find("left"), leftWords(endedOf(counts)));
   say(find("used"), used);
@@ -48,6 +51,28 @@ function showBest() {
   return find("best").replaceChildren(element("span", { title: String(store.runs.value[row]) }, words), " ", run);
 }
 
+/** Offer the sweep's metric and all logged values as what runs are compared by. */
+function showMetrics() {
+  const { metric, objective } = store.sweep;
+  say(find("best-title"), `best ${metric?.name ?? "value"}`);
+  const names = [...new Set([...(objective ? [objective.name] : [""]), ...store.keys, ...(metric ? [metric.name] : [])])];
+  if (find("metric").dataset.names !== names.join("\n")) {
+    find("metric").dataset.names = names.join("\n");
+    find("metric").replaceChildren(...names.map((name) => element("option", { value: name }, name || "no metric")));
+  }
+  find("metric").value = metric?.name ?? "";
+  find("goal").value = metric?.goal ?? "minimize";
+  find("goal").disabled = metric?.name === objective?.name;
+}
+
+function compareBy(metric, goal) {
+  const isOwn = metric === (store.sweep.objective?.name ?? "");
+  compared = new URLSearchParams(isOwn ? {} : { metric, goal });
+  history.replaceState(null, "", `${location.pathname}${isOwn ? "" : `?${compared}`}${location.hash}`);
+  store.revision = "";
+  ask().catch(() => {}); // the next poll says what is wrong
+}
+
 /** Return the seconds from the first start to the last end, or to now while the sweep goes on. */
 function elapsed() {
   const begun = Math.min(...store.runs.started.filter((at) => at !== null));
@@ -66,9 +91,15 @@ function leftWords(over) {
   return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
 }
 
+/** The value of summaries that runs are compared by, and its goal, as in the address; empty: the sweep's metric. */
+let compared = new URLSearchParams([...new URLSearchParams(location.search)].filter(([name]) => ["metric", "goal"].includes(name)));
+
 async function ask() {
-  const since = store.revision ? `?since=${encodeURIComponent(store.revision)}` : "";
-  store.merge(await fetchJson(base + since));
+  const [asked, wanted] = [new URLSearchParams(compared), compared];
+  if (store.revision) asked.set("since", store.revision);
+  const news = await fetchJson(`${base}?${asked}`);
+  if (wanted !== compared) return 0;
+  store.merge(news);
   showHead();
   (await actions)(ACTS[store.sweep.state] ?? [], store.workers);
   if (!mounted) {
@@ -94,4 +125,6 @@ function gone() {
   return `the sweep's server has ended; ${again} shows the sweep's current state`;
 }
 
+find("metric").addEventListener("change", ({ target }) => compareBy(target.value, HIGHER.test(target.value) ? "maximize" : "minimize"));
+find("goal").addEventListener("change", ({ target }) => compareBy(find("metric").value, target.value));
 keepUp(ask, gone, () => !ENDS.includes(store.sweep.state));
