@@ -18,7 +18,7 @@ import resource
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import h11
 from starlette.requests import Request
@@ -83,8 +83,48 @@ class ConnectionLimits:
     reader_s: float = STALL_LIMIT_S
 
 
+WHOLE_BYTES: Final = 64 * 1024
+"""Size up to which an answer is sent in one piece."""
+
+
+class WholeAnswers:
+    """A transport that joins the writes of one turn of the event loop into one.
+
+    Uvicorn writes the head and the body of an answer apart. A server that is killed in between has sent half
+    an answer, which wandb-core does not ask for again: "Error initializing run: unexpected EOF".
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """Write data at the end of this turn, or now if it is much."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        self._bytes += len(data)
+        if self._bytes > WHOLE_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Close the transport, once all is written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            data, self._parts, self._bytes = b"".join(self._parts), [], 0
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class TimeoutProtocol(H11Protocol):
-    """Uvicorn's protocol with timeouts and a limiter."""
+    """Uvicorn's protocol with timeouts and a limiter, whose short answers are sent in one piece."""
 
     def __init__(
         self,
@@ -102,6 +142,7 @@ class TimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Add the connection, and close another one above the maximum."""
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, WholeAnswers(transport, self.loop))
         self._close_in(self._limits.head_s)
         excess = self._limiter.add(self)
         if excess is not None:

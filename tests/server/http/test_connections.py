@@ -11,7 +11,13 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from parallel_hpo.server.http.connections import ConnectionLimiter, ConnectionLimits, TimeoutProtocol
+from parallel_hpo.server.http.connections import (
+    WHOLE_BYTES,
+    ConnectionLimiter,
+    ConnectionLimits,
+    TimeoutProtocol,
+    WholeAnswers,
+)
 
 GET: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG: Final = 50 * 2**20
@@ -141,3 +147,43 @@ def test_a_request_without_a_key_makes_nobody_known() -> None:
     limiter.begin("a")
     limiter.end("a", had_key=False)
     assert limiter.add("x") == "a"
+
+
+class Written(asyncio.Transport):
+    """A transport that remembers each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.parts.append(bytes(data))
+
+    def close(self) -> None:
+        self.parts.append(b"closed")
+
+
+def test_a_short_answer_is_sent_in_one_piece() -> None:
+    async def answer(transport: WholeAnswers) -> None:
+        transport.write(b"head")
+        transport.write(b"body")
+
+    async def answer_twice() -> list[bytes]:
+        written = Written()
+        transport = WholeAnswers(written, asyncio.get_running_loop())
+        await answer(transport)
+        await asyncio.sleep(0)
+        await answer(transport)
+        transport.close()
+        return written.parts
+
+    assert asyncio.run(answer_twice()) == [b"headbody", b"headbody", b"closed"]
+
+
+def test_much_data_is_not_held_back() -> None:
+    async def send() -> list[bytes]:
+        written = Written()
+        WholeAnswers(written, asyncio.get_running_loop()).write(bytes(WHOLE_BYTES + 1))
+        return list(written.parts)
+
+    assert asyncio.run(send()) == [bytes(WHOLE_BYTES + 1)]
