@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
 
 NAMES: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """The first has all that draws a page and nothing around it: it starts in a quarter of the time."""
@@ -29,6 +29,8 @@ WATCH_POLICY: Final = """
 FORGET: Final = "() => { localStorage.clear(); sessionStorage.clear(); }"
 IS_THERE: Final = "() => 'axe' in window"
 EMPTY: Final = "about:blank"
+TIMEOUT_MS: Final = 30_000
+"""Timeout of what a test expects of a page, in milliseconds; a busy machine needs seconds."""
 WINDOW: Final = pytest.StashKey[BrowserContext]()
 """Where a folder's files have the window that they share."""
 
@@ -53,6 +55,7 @@ def running() -> Iterator[BrowserContext]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
+    expect.set_options(timeout=TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable(), args=list(FLAGS))
         window = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")

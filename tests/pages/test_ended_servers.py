@@ -32,7 +32,7 @@ def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit
         expect(page.locator("#live")).to_have_text("live")
     expect(ended.locator("#rail-count")).to_have_text("1 run")
     expect(ended.locator("#live")).to_have_text("")
-    expect(surprised.locator("#actions button")).to_have_count(3)
+    expect(surprised.locator("#actions button")).to_have_count(4)
     site.end()
     expect(ended.locator("#live")).to_have_text(
         f"the sweep has ended; parallel-hpo open {over} shows it again"

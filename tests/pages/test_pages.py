@@ -194,7 +194,7 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     page.goto(f"{site.url}/local/p/sweeps/{sweep}")
     confirm(page, "Cancel")
     expect(page.locator("#state")).to_have_text("canceled")
-    expect(page.locator("#actions button")).to_have_count(0)
+    expect(page.locator("#actions button")).to_have_text(["Edit"])
 
 
 def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, site: Served) -> None:
@@ -233,7 +233,7 @@ def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, 
 def test_another_tab_only_looks(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
     first = visit(f"/local/p/sweeps/{sweep}")
-    expect(first.locator("#actions button")).to_have_count(3)
+    expect(first.locator("#actions button")).to_have_count(4)
     second = first.context.new_page()
     second.goto(f"{site.url}/local/p/sweeps/{sweep}")
     expect(second.locator("#rail-list li")).to_have_count(1)
@@ -252,3 +252,24 @@ def test_a_failed_run_says_why_at_the_top(visit: Visit, site: Served) -> None:
     expect(page.locator("#failure-errors")).to_have_text("ZeroDivisionError: division by zero")
     expect(page.locator("#live")).to_have_text("")
     assert axe_findings(page) == []
+
+
+def test_names_tags_and_notes_are_edited_on_their_page(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    site.stage.finish(sweep, name)
+    page = visit(f"/local/p/runs/{name}")
+    page.locator("#actions").get_by_role("button", name="Edit").click()
+    page.locator("dialog").get_by_label("name").fill("a better name")
+    page.locator("dialog").get_by_label("tags").fill("baseline, again, baseline")
+    page.locator("dialog").get_by_label("notes").fill("longer\nwarm-up")
+    assert axe_findings(page) == []
+    page.locator("dialog").get_by_role("button", name="Save").click()
+    expect(page.locator("h1")).to_have_text("a better name")
+    expect(page.locator('dd[data-fact="tags"]')).to_have_text("baseline, again")
+    expect(page.locator('dd[data-fact="notes"]')).to_have_text("longer warm-up")
+    page.goto(f"{site.url}/local/p/sweeps/{sweep}")
+    expect(page.locator("#rail-list a")).to_have_text(["a better name"])
+    page.locator("#actions").get_by_role("button", name="Edit").click()
+    page.locator("dialog").get_by_label("name").fill("warm-up")
+    page.locator("dialog").get_by_role("button", name="Save").click()
+    expect(page.locator("#name")).to_have_text("warm-up")

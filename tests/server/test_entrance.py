@@ -266,6 +266,28 @@ def test_a_page_may_ask_a_run_to_stop(stage: SessionSetup, browser: Web, sweep: 
     assert (answer.status_code, stage.run(name).stop_requested) == (200, True)
 
 
+def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
+    stage: SessionSetup, browser: Web, sweep: str
+) -> None:
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": let_in_to_act(stage, browser) or ""}
+
+    def edit(path: str, **texts: str) -> int:
+        asked = {"do": "edit"} | texts
+        return browser.post(f"/pages/act/local/p/{path}", json=asked, headers=headers).status_code
+
+    assert edit(f"runs/{name}", name="too early") == 409
+    stage.finish(sweep, name)
+    assert edit(f"runs/{name}", name=" better ", tags="a, b,,a", notes="") == 200
+    run = stage.run(name)
+    assert (run.display_name, run.tags, run.notes) == ("better", '["a", "b"]', "")
+    assert edit(f"sweeps/{sweep}", name="warm-up") == 200
+    assert edit(f"sweeps/{sweep}", name="") == 400
+    assert edit(f"sweeps/{sweep}", name="x" * 129) == 400
+    assert edit(f"sweeps/{sweep}") == 400
+
+
 @pytest.mark.parametrize(
     ("path", "worker", "status"),
     [("local/p/{}", 1, 200), ("local/p/{}", 2, 409), ("local/p/{}", "1", 400), ("local/other/{}", 1, 409)],

@@ -15,7 +15,7 @@ import hmac
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -44,7 +44,10 @@ Change = Callable[..., Awaitable[Any]]
 
 STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
 DRAIN: Final = "drain"
-_MAX_BODY_BYTES: Final = 1000
+EDIT: Final = "edit"
+_MAX_LENGTHS: Final = {"name": 128, "notes": 10_000, "tags": 1000}
+"""Maximum numbers of characters of the texts that a page may edit."""
+_MAX_BODY_BYTES: Final = 50_000
 _NO_WORKER: Final = -1
 
 
@@ -120,22 +123,35 @@ class Actions:
         self._change = change
 
     async def on_sweep(self, request: Request) -> Response:
-        """Set a sweep's state or drain one of its workers; RefusedError if that is impossible now."""
-        names, act = request.path_params, await _act_in(request, (*STATES, DRAIN))
+        """Set a sweep's state or name, or drain a worker; RefusedError if that is impossible now."""
+        names, act = request.path_params, await _act_in(request, (*STATES, DRAIN, EDIT))
         at = SweepAt(names["entity"], names["project"], names["sweep"])
         if act.do == DRAIN:
             await asyncio.to_thread(run_data.drain, self._world, at, act.worker)
             return answers.guarded(JSONResponse({"drain": "told"}))
+        if act.do == EDIT:
+            await self._change(supervision.set_name, at, act.texts.get("name", ""))
+            return answers.guarded(JSONResponse({"edit": "done"}))
         state = await self._change(supervision.set_state, at, STATES[act.do])
         return answers.guarded(JSONResponse({"state": state}))
 
     async def on_run(self, request: Request) -> Response:
-        """Ask a run to stop; RefusedError (404) if it doesn't exist."""
+        """Ask a run to stop, or edit its texts; RefusedError (404) if it doesn't exist."""
         names = request.path_params
-        await _act_in(request, ("stop",))
+        act = await _act_in(request, ("stop", EDIT))
         path = RunPath(names["entity"], names["project"], names["run"])
+        if act.do == EDIT:
+            await self._change(runs.describe, path, _columns_of(act.texts))
+            return answers.guarded(JSONResponse({"edit": "done"}))
         await self._change(_stop, path)
         return answers.guarded(JSONResponse({"stop": "asked"}))
+
+
+def _columns_of(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns of a run that edited texts set; tags are separated by commas."""
+    columns = {"name": "display_name", "notes": "notes", "tags": "tags"}
+    tags = list(dict.fromkeys(tag for each in texts.get("tags", "").split(",") if (tag := each.strip())))
+    return {columns[name]: json.dumps(tags) if name == "tags" else text for name, text in texts.items()}
 
 
 def _stop(world: AppContext, path: RunPath) -> None:
@@ -149,6 +165,8 @@ class _Act:
     do: str
     worker: int
     """The worker to drain."""
+    texts: Mapping[str, str]
+    """The edited texts by name."""
 
 
 async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
@@ -163,10 +181,16 @@ async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
     try:
         asked = json.loads(body)
         do, worker = asked["do"], asked.get("worker", _NO_WORKER)
+        texts = {name: str(asked[name]).strip() for name in _MAX_LENGTHS if name in asked}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        do = worker = None
+        do, worker, texts = None, None, {}
     if do not in allowed or not isinstance(worker, int):
         raise RefusedError(
             f'the body must be an object whose "do" is one of {", ".join(allowed)}', status=400
         )
-    return _Act(do, worker)
+    for name, text in texts.items():
+        if len(text) > _MAX_LENGTHS[name]:
+            raise RefusedError(f"{name}: at most {_MAX_LENGTHS[name]} characters", status=400)
+    if do == EDIT and (not texts or texts.get("name") == ""):
+        raise RefusedError("the name must not be empty", status=400)
+    return _Act(do, worker, texts)

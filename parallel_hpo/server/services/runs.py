@@ -17,6 +17,7 @@ from parallel_hpo.core.keys import SUPERVISOR
 from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, AppContext
 from parallel_hpo.server.rules.runs import (
     METRIC,
+    OPEN,
     BranchPoint,
     IllegalRunMoveError,
     RunEvent,
@@ -120,6 +121,18 @@ class Upserted:
 
     bucket: Run
     inserted: bool
+
+
+def describe(app: AppContext, path: RunPath, columns: Mapping[str, Any]) -> None:
+    """Set columns of an ended run; a client would overwrite the texts of one that goes on."""
+    with app.database.write() as transaction:
+        run = _existing(runs.at(transaction, path), path.name)
+        if run.state in OPEN:
+            raise RefusedError(f"run {run.name} is {run.state}: edit it after its end", status=409)
+        changes = dict(columns)
+        if run.sweep_id is not None:
+            changes["sweep_revision"] = sweeps.next_revision(transaction, run.sweep_id)
+        runs.change(transaction, run.id, changes)
 
 
 def upsert(app: AppContext, request: RunUpsert, *, opener: str = STRANGER) -> Upserted:

@@ -111,6 +111,13 @@ def set_state(app: AppContext, at: SweepAt, state: str) -> str:
     return sweep_service.upsert(app, SweepUpsert(id=sweep.id, state=state)).state
 
 
+def set_name(app: AppContext, at: SweepAt, name: str) -> None:
+    """Set the name that pages and clients show of a sweep."""
+    with app.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+    sweep_service.upsert(app, SweepUpsert(id=sweep.id, display_name=name))
+
+
 def end_run(app: AppContext, at: SweepAt, name: str, state: str) -> str:
     """End a run as its owner reports, unless the run reported its own end; return its new state."""
     event = ENDINGS.get(state)

@@ -10,6 +10,7 @@ const EFFECTS = {
   resume: "Starts new runs again.",
   stop: "A sweep finishes its current runs and starts no new ones; a run is ended.",
   drain: "The worker finishes its run and starts no other.",
+  edit: "Changes what is shown here; the configuration and the logged values stay.",
   cancel: "Ends the current runs now, and starts no new ones.",
 };
 const ASKED_BACK = ["stop", "drain", "cancel"];
@@ -25,8 +26,11 @@ async function findToken() {
   return token;
 }
 
-/** Return buttons for the possible actions; `show(["pause", …], [0, 1])` sets these and the workers to drain. */
-export async function makeActions() {
+/**
+ * Return buttons for the possible actions; `show(["pause", …], [0, 1])` sets these and the workers to drain.
+ * `fields`: returns the texts that "edit" may change.
+ */
+export async function makeActions(fields = () => ({})) {
   const place = document.getElementById("actions");
   const said = element("span", { role: "status", class: "small quiet" });
   const token = await findToken();
@@ -35,7 +39,7 @@ export async function makeActions() {
     const wanted = `${acts.join()} ${workers.join()}`;
     if (token === null || wanted === shown) return;
     shown = wanted;
-    const buttons = acts.map((act) => button(act, said, () => perform({ do: act }, token)));
+    const buttons = acts.map((act) => button(act, said, (texts) => perform({ do: act, ...texts }, token), act === "edit" && fields));
     place.replaceChildren(...buttons, ...(workers.length ? drains(workers, said, token) : []), said);
   };
 }
@@ -46,13 +50,14 @@ function drains(workers, said, token) {
   return [choice, button("drain", said, () => perform({ do: "drain", worker: Number(choice.value) }, token))];
 }
 
-function button(act, said, perform) {
+function button(act, said, perform, fields = null) {
   const words = act[0].toUpperCase() + act.slice(1);
   const made = element("button", { type: "button", title: EFFECTS[act], class: act === "cancel" ? "danger" : false }, words);
   made.addEventListener("click", async () => {
-    if (ASKED_BACK.includes(act) && !(await ask(`${words}?`, EFFECTS[act], words, { dangerous: act === "cancel" }))) return;
+    const asked = fields ? await ask(words, EFFECTS[act], "Save", { fields: fields() }) : !ASKED_BACK.includes(act) || (await ask(`${words}?`, EFFECTS[act], words, { dangerous: act === "cancel" }));
+    if (!asked) return;
     made.disabled = true;
-    said.textContent = await perform();
+    said.textContent = await perform(asked === true ? {} : asked);
     made.disabled = false;
   });
   return made;
@@ -63,7 +68,7 @@ async function perform(asked, token) {
   const address = `/pages/act${location.pathname}`;
   try {
     const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(asked) });
-    if (answer.ok) return `${asked.do}: requested`;
+    if (answer.ok) return asked.do === "edit" ? "saved" : `${asked.do}: requested`;
     if (answer.status === 401) sessionStorage.removeItem(KEPT);
     return answer.status === 401 ? "this page can't change anything any more; log in again: parallel-hpo open" : (await answer.json()).error;
   } catch {

@@ -21,22 +21,26 @@ export function iconButton(icon, label, pressed) {
   return made;
 }
 
-/** Ask a question; returns whether it was answered with `verb`, or a field's text if there is a field. */
-export function ask(title, words, verb, { dangerous = false, field = null } = {}) {
+/** Ask a question; returns whether it was answered with `verb`, or, of `fields` {name: text}, the new texts. */
+export function ask(title, words, verb, { dangerous = false, fields = {} } = {}) {
   const dialog = element("dialog", { "aria-labelledby": "question-title" });
-  const input = field === null ? [] : [element("input", { type: "text", value: field, "aria-label": title, class: "wide" })];
+  const inputs = Object.entries(fields).map(([name, text]) => {
+    const input = name === "notes" ? element("textarea", { name }) : element("input", { name, required: name === "name", maxlength: 128 });
+    input.value = text;
+    return input;
+  });
   const yes = element("button", { type: "submit", value: "yes", class: dangerous ? "danger" : "main" }, verb);
   const no = element("button", { type: "submit", value: "", formnovalidate: true }, "Back");
-  const form = element("form", { method: "dialog" }, element("h2", { id: "question-title" }, title), element("p", { class: "quiet" }, words), ...input, element("div", { class: "row" }, no, yes));
+  const form = element("form", { method: "dialog" }, element("h2", { id: "question-title" }, title), element("p", { class: "quiet" }, words), ...inputs.map((input) => element("label", { class: "field" }, input.name, input)), element("div", { class: "row" }, no, yes));
   dialog.append(form);
   document.body.append(dialog);
   dialog.showModal();
-  (input[0] ?? yes).focus();
+  (inputs[0] ?? yes).focus();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       const isYes = dialog.returnValue === "yes";
       dialog.remove();
-      resolve(isYes && input.length ? input[0].value : isYes);
+      resolve(isYes && inputs.length ? Object.fromEntries(inputs.map(({ name, value }) => [name, value])) : isYes);
     });
   });
 }

@@ -23,7 +23,7 @@ const FAILED = ["failed", "crashed"];
 const CLIENTS_OWN = { _timestamp: time, _runtime: duration };
 const main = document.getElementById("main");
 const { base } = main.dataset;
-const actions = makeActions();
+const actions = makeActions(() => ({ name: seen.name, tags: seen.tags.join(", "), notes: seen.notes ?? "" }));
 let mounted = false;
 let seen = null;
 
@@ -72,6 +72,7 @@ function showErrors(lines) {
 
 function show(data) {
   showFacts(data.run);
+  say(document.querySelector("h1"), data.run.name);
   showRows("parameters", pairs(data.parameters));
   showRows("summary", pairs(data.summary));
   showRows("files", data.files.map((file) => [fileLink(file), size(file.size), time(file.updated)]));
@@ -95,7 +96,7 @@ async function ask() {
   const data = await fetchJson(base);
   seen = data.run;
   show(data);
-  (await actions)(data.run.over ? [] : ["stop"]);
+  (await actions)(data.run.over ? ["edit"] : ["stop"]);
   if (!mounted) {
     mounted = true;
     mountRun(main, data, base);

@@ -14,7 +14,7 @@ const HIGHER = /acc|auc|score|reward|return|f1|iou|precision|recall|throughput|p
 const find = (id) => document.getElementById(id);
 const { base, home } = find("main").dataset;
 const store = new Store();
-const actions = makeActions();
+const actions = makeActions(() => ({ name: store.sweep.name }));
 const drawCharts = mountWorkspace(store, home);
 let mounted = false;
 
@@ -22,6 +22,8 @@ function showHead() {
   const counts = countsOf(store.runs.state);
   const { state, count, used } = store.sweep;
   showState(state.toLowerCase());
+  say(find("name"), store.sweep.name);
+  document.title = `${store.sweep.name} · parallel_hpo`;
   say(find("progress"), progressWords(counts, count));
   drawBar(find("bar"), counts, count);
   listCounts(find("counts"), counts);
@@ -101,7 +103,7 @@ async function ask() {
   if (wanted !== compared) return 0;
   store.merge(news);
   showHead();
-  (await actions)(ACTS[store.sweep.state] ?? [], store.workers);
+  (await actions)([...(ACTS[store.sweep.state] ?? []), "edit"], store.workers);
   if (!mounted) {
     mounted = true;
     await drawCharts(base);
