@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -52,6 +53,12 @@ LABEL_FAULTS: Final = """() => {
       }
     }
   }
+  for (const control of document.querySelectorAll("button, input, select, summary")) {
+    const { right, width } = control.getBoundingClientRect();
+    const scrolls = control.closest(".scroll, .pop");
+    const isOut = width && right > innerWidth + 1;
+    if (isOut && !scrolls) faults.push(`${control.outerHTML} ends outside the page`);
+  }
   const texts = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
@@ -99,6 +106,15 @@ def test_no_label_is_cut_or_lies_on_another(visit: Visit, site: Served, scene: s
     assert "\n".join(settled_faults(page)) == ""
     page.set_viewport_size({"width": 390, "height": 844})
     assert "\n".join(settled_faults(page)) == ""
+
+
+def test_a_phone_shows_a_runs_value_without_scrolling(visit: Visit, site: Served) -> None:
+    sweep = Scenes(site.stage).sweep(**SCENES["ugly"])
+    page = open_table(visit(f"/local/p/sweeps/{sweep}", width=390))
+    cell = page.locator("#runs tbody tr").first.locator("td").nth(2)
+    expect(cell).to_have_text(re.compile(r"^-0\.1"))
+    box = cell.bounding_box()
+    assert box is not None and box["x"] + box["width"] <= 390
 
 
 def test_the_first_screen_has_what_one_looks_for(visit: Visit, site: Served) -> None:

@@ -103,7 +103,7 @@ export class RunTable {
   }
 
   #title(column) {
-    const cell = element("th", { scope: "col", tabindex: "0", draggable: "true", "data-column": column.name, "aria-sort": "none", class: column.isNumber ? "number" : false }, column.title);
+    const cell = element("th", { scope: "col", tabindex: "0", draggable: "true", "data-column": column.name, "aria-sort": "none", title: column.title, class: column.isNumber ? "number" : false }, column.title);
     cell.addEventListener("click", () => this.sortBy(column.name));
     cell.addEventListener("keydown", (event) => this.#press(event, column.name));
     cell.addEventListener("dragstart", (event) => event.dataTransfer.setData("text/column", column.name));
