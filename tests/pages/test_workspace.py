@@ -100,7 +100,7 @@ def settled_faults(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_no_label_is_cut_or_lies_on_another_and_axe_finds_nothing(visit: Visit, site: Served, scene: str) -> None:
+def test_labels_have_room_and_axe_finds_nothing(visit: Visit, site: Served, scene: str) -> None:
     sweep = Scenes(site.stage).sweep(**SCENES[scene])
     page = visit(f"/local/p/sweeps/{sweep}", width=1400)
     assert "\n".join(settled_faults(page)) == ""
