@@ -273,3 +273,12 @@ def test_names_tags_and_notes_are_edited_on_their_page(visit: Visit, site: Serve
     page.locator("dialog").get_by_label("name").fill("warm-up")
     page.locator("dialog").get_by_role("button", name="Save").click()
     expect(page.locator("#name")).to_have_text("warm-up")
+
+
+def test_a_run_is_deleted_from_its_page(visit: Visit, site: Served) -> None:
+    sweep, name = running(site)
+    site.stage.finish(sweep, name)
+    page = visit(f"/local/p/runs/{name}")
+    confirm(page, "Delete")
+    page.wait_for_url(f"**/sweeps/{sweep}")
+    expect(page.locator("#rail-list")).to_have_text("No run has started yet.")

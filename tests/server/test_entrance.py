@@ -288,6 +288,20 @@ def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
     assert edit(f"sweeps/{sweep}") == 400
 
 
+def test_a_page_may_delete_an_ended_run(stage: SessionSetup, browser: Web, sweep: str) -> None:
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": let_in_to_act(stage, browser) or ""}
+
+    def delete() -> int:
+        asked = {"do": "delete"}
+        return browser.post(f"/pages/act/local/p/runs/{name}", json=asked, headers=headers).status_code
+
+    assert delete() == 409
+    stage.finish(sweep, name)
+    assert (delete(), delete()) == (200, 404)
+
+
 @pytest.mark.parametrize(
     ("path", "worker", "status"),
     [("local/p/{}", 1, 200), ("local/p/{}", 2, 409), ("local/p/{}", "1", 400), ("local/other/{}", 1, 409)],

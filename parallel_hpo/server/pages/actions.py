@@ -24,9 +24,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from parallel_hpo.server import removal
 from parallel_hpo.server.context import VIEWER, AppContext
 from parallel_hpo.server.pages import answers, run_data
 from parallel_hpo.server.pages.run_data import run_at
+from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services import runs, supervision
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
@@ -45,6 +47,7 @@ Change = Callable[..., Awaitable[Any]]
 STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
 DRAIN: Final = "drain"
 EDIT: Final = "edit"
+DELETE: Final = "delete"
 _MAX_LENGTHS: Final = {"name": 128, "notes": 10_000, "tags": 1000}
 """Maximum numbers of characters of the texts that a page may edit."""
 _MAX_BODY_BYTES: Final = 50_000
@@ -136,13 +139,16 @@ class Actions:
         return answers.guarded(JSONResponse({"state": state}))
 
     async def on_run(self, request: Request) -> Response:
-        """Ask a run to stop, or edit its texts; RefusedError (404) if it doesn't exist."""
+        """Ask a run to stop, edit its texts, or delete it; RefusedError (404) if it doesn't exist."""
         names = request.path_params
-        act = await _act_in(request, ("stop", EDIT))
+        act = await _act_in(request, ("stop", EDIT, DELETE))
         path = RunPath(names["entity"], names["project"], names["run"])
         if act.do == EDIT:
             await self._change(runs.describe, path, _columns_of(act.texts))
             return answers.guarded(JSONResponse({"edit": "done"}))
+        if act.do == DELETE:
+            await self._change(_delete, path)
+            return answers.guarded(JSONResponse({"delete": "done"}))
         await self._change(_stop, path)
         return answers.guarded(JSONResponse({"stop": "asked"}))
 
@@ -158,6 +164,14 @@ def _stop(world: AppContext, path: RunPath) -> None:
     with world.database.read() as transaction:
         run = run_at(transaction, path)
     runs.request_stop(world, run.id)
+
+
+def _delete(world: AppContext, path: RunPath) -> None:
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+    if run.state in OPEN:
+        raise RefusedError(f"run {run.name} is {run.state}: delete it after its end", status=409)
+    removal.delete_run(world, run.id, with_artifacts=False)
 
 
 @dataclass(frozen=True, slots=True)

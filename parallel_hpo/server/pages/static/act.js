@@ -11,9 +11,11 @@ const EFFECTS = {
   stop: "A sweep finishes its current runs and starts no new ones; a run is ended.",
   drain: "The worker finishes its run and starts no other.",
   edit: "Changes what is shown here; the configuration and the logged values stay.",
+  delete: "Deletes the run with its history, log and files from this server, for good. Its artifacts stay.",
   cancel: "Ends the current runs now, and starts no new ones.",
 };
-const ASKED_BACK = ["stop", "drain", "cancel"];
+const ASKED_BACK = ["stop", "drain", "cancel", "delete"];
+const DANGEROUS = ["cancel", "delete"];
 
 /** Return the token, requested once; null if this page is read-only. */
 async function findToken() {
@@ -52,9 +54,9 @@ function drains(workers, said, token) {
 
 function button(act, said, perform, fields = null) {
   const words = act[0].toUpperCase() + act.slice(1);
-  const made = element("button", { type: "button", title: EFFECTS[act], class: act === "cancel" ? "danger" : false }, words);
+  const made = element("button", { type: "button", title: EFFECTS[act], class: DANGEROUS.includes(act) ? "danger" : false }, words);
   made.addEventListener("click", async () => {
-    const asked = fields ? await ask(words, EFFECTS[act], "Save", { fields: fields() }) : !ASKED_BACK.includes(act) || (await ask(`${words}?`, EFFECTS[act], words, { dangerous: act === "cancel" }));
+    const asked = fields ? await ask(words, EFFECTS[act], "Save", { fields: fields() }) : !ASKED_BACK.includes(act) || (await ask(`${words}?`, EFFECTS[act], words, { dangerous: DANGEROUS.includes(act) }));
     if (!asked) return;
     made.disabled = true;
     said.textContent = await perform(asked === true ? {} : asked);
@@ -68,6 +70,7 @@ async function perform(asked, token) {
   const address = `/pages/act${location.pathname}`;
   try {
     const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(asked) });
+    if (answer.ok && asked.do === "delete") location.assign(document.querySelector(".crumbs li:nth-last-child(2) a").href);
     if (answer.ok) return asked.do === "edit" ? "saved" : `${asked.do}: requested`;
     if (answer.status === 401) sessionStorage.removeItem(KEPT);
     return answer.status === 401 ? "this page can't change anything any more; log in again: parallel-hpo open" : (await answer.json()).error;

@@ -96,7 +96,7 @@ async function ask() {
   const data = await fetchJson(base);
   seen = data.run;
   show(data);
-  (await actions)(data.run.over ? ["edit"] : ["stop"]);
+  (await actions)(data.run.over ? ["edit", "delete"] : ["stop"]);
   if (!mounted) {
     mounted = true;
     mountRun(main, data, base);
