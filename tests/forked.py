@@ -19,7 +19,6 @@ from tests.spares import StopSource
 
 IMPORTED: Final = (
     "parallel_hpo.api.wandb_sweeps",
-    "parallel_hpo.cluster.shares",
     "parallel_hpo.server.http.process",
     "parallel_hpo.worker.worker",
     "wandb",

@@ -43,7 +43,6 @@ IMPORTED: Final = (
     "parallel_hpo.analysis.result",
     "parallel_hpo.analysis.table",
     "parallel_hpo.api.wandb_sweeps",
-    "parallel_hpo.cluster.shares",
     "rich.console",
     "rich.table",
     "parallel_hpo.server.http.process",

@@ -13,20 +13,21 @@ from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER_FORMAT, ledger_counts, performed
+from tests.ledgers import record_attempt_end, record_end, record_quarantine, record_spawn, record_start
 
 RUN = RunId("run1")
 
 
 def start(ledger: Ledger, attempt: int = 1) -> None:
-    ledger.record_start(RUN, parameters={}, attempt=attempt, slot=Slot(0), device="3")
+    record_start(ledger, RUN, parameters={}, attempt=attempt, slot=Slot(0), device="3")
 
 
 def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_facts({"path": "local/p/sweep"})
         start(ledger)
-        ledger.record_attempt_end(
-            RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
+        record_attempt_end(
+            ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
         )
         start(ledger, attempt=2)
         (share,) = performed(tmp_path)
@@ -40,11 +41,11 @@ def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path:
 def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
-        ledger.record_attempt_end(
-            RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
+        record_attempt_end(
+            ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
         )
         start(ledger, attempt=2)
-        ledger.record_end(RUN, 2, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0), earlier_s=2.0)
+        record_end(ledger, RUN, 2, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0))
         (row,) = ledger.runs()
         (share,) = performed(tmp_path)
     assert ([attempt.duration_s for attempt in share.attempts], row.duration_s) == ([2.0, 3.0], 5.0)
@@ -52,9 +53,9 @@ def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> N
 
 def test_what_befell_workers_and_devices_is_told_in_its_order(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger.record_spawn(Slot(0), "3", again=False)
-        ledger.record_spawn(Slot(0), "3", again=True)
-        ledger.record_quarantine("3", "exit 1")
+        record_spawn(ledger, Slot(0), "3", again=False)
+        record_spawn(ledger, Slot(0), "3", again=True)
+        record_quarantine(ledger, "3", "exit 1")
     (share,) = performed(tmp_path)
     assert [(mark.kind, mark.slot, mark.device, mark.reason) for mark in share.marks] == [
         ("restart", 0, "3", ""),

@@ -43,7 +43,8 @@ LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in ro
 INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "session": (
         frozenset({"membership"}),
-        frozenset({"outbox", "recorder", "resume"}),
+        frozenset({"count"}),
+        frozenset({"outbox", "resume"}),
         frozenset({"waiting"}),
         frozenset({"signals"}),
         frozenset({"decide"}),

@@ -107,9 +107,9 @@ def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
     """Return a sweep read from its pool, as though its ledger were in `folder`; None without a pool."""
     from tempfile import TemporaryDirectory
 
-    from parallel_hpo.cluster.watcher import EventCopier, LedgerCopy
     from parallel_hpo.core.pool_messages import AT_ONCE
     from parallel_hpo.records.folders import find_sweep
+    from parallel_hpo.records.ledger import Ledger
     from parallel_hpo.records.ledger_views import LEDGER
 
     pool = source.facts()
@@ -117,14 +117,13 @@ def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
         return None
     with TemporaryDirectory(prefix="parallel-hpo-") as temporary:
         copy = Path(temporary) / folder.name
-        with LedgerCopy(copy / LEDGER) as ledger:
-            copier = EventCopier(ledger, folder.name, lambda notice: None)
+        with Ledger(copy / LEDGER) as ledger:
             began_at = None
             while True:
-                news = source.events(copier.last_event)
+                news = source.events(ledger.last_event()[0])
                 if began_at is None and news.events:
                     began_at = news.events[0].at
-                copier.take(news)
+                ledger.append(news.events, durable=False)
                 if len(news.events) < AT_ONCE:
                     break
             ledger.record_facts(_facts(pool, news, began_at))

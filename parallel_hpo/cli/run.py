@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from parallel_hpo.config.section import HpoSection
     from parallel_hpo.display import Verbosity
     from parallel_hpo.server.search.engine import Engine
-    from parallel_hpo.session.node import NodeTask
     from parallel_hpo.session.planning import SweepPlan
 
 OF_ONE_LAUNCH: Final = ("--resume", "--sweep-id", "--name")
@@ -211,17 +210,13 @@ def _run_sweep(
 ) -> int:
     from parallel_hpo.api import make_hpo
     from parallel_hpo.api.hpo import varied_parameters
-    from parallel_hpo.cluster.shares import perform_share
     from parallel_hpo.display import Terminal
 
-    task, varied = _find_share(section, launch), varied_parameters(section)
+    varied = varied_parameters(section)
     with LateSignals() as late:
         with Terminal(sys.stderr, verbosity=verbosity, varied=varied) as terminal:
             observer = late.watching(terminal)
-            if task is not None:
-                result = perform_share(task, section, main, observer=observer)
-            else:
-                result = make_hpo(section).perform(main, observer=observer, launch=launch)
+            result = make_hpo(section).perform(main, observer=observer, launch=launch)
             passed = deadline_has_passed(section.deadline, result.stop_reason)
             terminal.conclude(
                 result, go_on=resume_command(sys.argv, result.sweep_id, deadline_has_passed=passed)
@@ -229,19 +224,6 @@ def _run_sweep(
         if as_json:
             print_for_machines(result.to_json())
     return result.exit_code
-
-
-def _find_share(section: HpoSection, launch: Launch) -> NodeTask | None:
-    """Return the share's part in its sweep's pool; None without a share or a pool."""
-    import socket
-
-    from parallel_hpo.cluster.shares import find_share
-
-    sweep = section.sweep_id or launch.resume
-    by_engine = section.machines is not None and section.machines.engine is not None
-    if launch.share is None or sweep is None or by_engine:
-        return None
-    return find_share(section, sweep, launch.share, os.environ, name=socket.gethostname())
 
 
 def deadline_has_passed(deadline: str | None, stop_reason: str) -> bool:

@@ -73,17 +73,6 @@ class SweepRequest:
         return (given[0] if len(given) > 1 else entity), (given[-1] if given else project)
 
 
-@dataclass(frozen=True, slots=True)
-class UnstartedRun:
-    """A run that was issued to an agent and not started, so that other agents wait for it."""
-
-    run_id: RunId
-    label: str
-    """Label of that agent's worker; '' for an agent not started by us."""
-    host: str
-    """The agent's machine."""
-
-
 RunCall = Callable[[str, tuple[Any, ...], Mapping[str, str], float], Any]
 """Call "module:name" with arguments in a child with these variables; the last argument is a timeout in s."""
 
@@ -128,9 +117,6 @@ class Backend(Protocol):
 
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the states of the runs that have not confirmed their end, if their owner may do so."""
-
-    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
-        """Return the runs that agents wait for once there are no others; none if unknown."""
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

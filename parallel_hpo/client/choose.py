@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from parallel_hpo.client.base import LOOPBACK, Backend, OpenedSweep, RunCall, SweepRequest, UnstartedRun
+from parallel_hpo.client.base import LOOPBACK, Backend, OpenedSweep, RunCall, SweepRequest
 from parallel_hpo.client.calls import CHECK_LIMIT_S, SEND_LIMIT_S
 from parallel_hpo.client.credentials import Credentials, find_credentials, find_mode
 from parallel_hpo.client.own_servers import LocalBackend, RemoteBackend
@@ -71,10 +71,6 @@ class WandbBackend:
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return nothing: W&B has no request to end a run."""
         return {}
-
-    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
-        """Return nothing: on W&B an agent does not wait for another one's runs."""
-        return ()
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

@@ -23,7 +23,6 @@ from parallel_hpo.client.base import (
     OpenedSweep,
     RunCall,
     SweepRequest,
-    UnstartedRun,
     client_variables,
 )
 from parallel_hpo.client.calls import GONE, OVER, SEND_LIMIT_S
@@ -96,11 +95,6 @@ class OwnServerBackend(ABC):
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the states of the runs that have not confirmed their end."""
         return self._client.ask("GET", path, "/without-own-word") or {}
-
-    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
-        """Return the runs that agents wait for once there are no others."""
-        answer = self._client.ask("GET", path, "/awaited") or {"runs": []}
-        return [UnstartedRun(RunId(run["run"]), run["label"], run["host"]) for run in answer["runs"]]
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

@@ -19,7 +19,7 @@ from parallel_hpo.client.base import Backend, OpenedSweep
 from parallel_hpo.cluster.base import HEAD_STDERR, STDERR, ClusterMachine, NodeCommand, open_file
 from parallel_hpo.cluster.loop import ClusterLoop, ClusterTools
 from parallel_hpo.cluster.nodes import NodeManager, NodeReport
-from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolSource, PoolWatcher
+from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolSource, PoolWatcher
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core.child_spec import ChildSetup
@@ -29,6 +29,7 @@ from parallel_hpo.core.notices import Message, Observer, SweepOpened
 from parallel_hpo.core.pool_messages import AT_ONCE, NODE_TOKEN, POOL_KEY, POOL_URL, NewPool
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.pickling.payload import to_text
+from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.hooks import notify_end
@@ -191,7 +192,7 @@ class ClusterContext:
     backend: Backend
     place: PoolAddress
     pool: PoolSource
-    ledger: LedgerCopy
+    ledger: Ledger
     nodes: NodeManager | None
     """None: machines join by themselves."""
     which: str
@@ -364,7 +365,7 @@ class ClusterSweep:
             self._it.nodes.stop_within(NODES_STOP_IN_S)
 
     def _copier(self, observer: Observer) -> EventCopier:
-        return EventCopier(self._it.ledger, self._sweep_id, observer)
+        return EventCopier(self._it.ledger, observer)
 
     def _conclude(self, ending: SweepEnd) -> SweepResult:
         ended = EndedSweep(

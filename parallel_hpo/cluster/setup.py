@@ -27,7 +27,7 @@ from parallel_hpo.client.server_client import PoolClient
 from parallel_hpo.cluster.base import ClusterEngine, address_towards
 from parallel_hpo.cluster.nodes import NodeManager, NodeReport
 from parallel_hpo.cluster.session import NODES_STOP_IN_S, ClusterContext, ClusterSweep, PoolAddress, new_pool
-from parallel_hpo.cluster.watcher import Answer, LedgerCopy, PoolSource
+from parallel_hpo.cluster.watcher import Answer, PoolSource
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core import keys
@@ -40,6 +40,7 @@ from parallel_hpo.devices.placing import SlotAssignment, SweepDevices
 from parallel_hpo.pickling.main import name_of, pack_main
 from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import MARK, new_owner_id
+from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.launch_record import LaunchSettings
@@ -86,20 +87,20 @@ class ClusterSetup(SessionSetup):
             self.patience.sweep_is_open()
             if ledger is None:
                 folder = self.setting.folder_of(there.sweep.path.sweep_id)
-                ledger = self.stack.enter_context(LedgerCopy(folder / LEDGER))
+                ledger = self.stack.enter_context(Ledger(folder / LEDGER))
             return ClusterSweep(self._context(there, nodes, ledger)).perform()
         except StoppedError:  # before there was a pool
             return self._nothing_done()
 
     # --- what exists -----------------------------------------------------------------------
 
-    def _open_copy(self, resume: str) -> LedgerCopy | None:
+    def _open_copy(self, resume: str) -> Ledger | None:
         """Open the ledger of a resumed sweep; None if another machine has it."""
         directory = self.section.directory
         is_here = (directory / sweep_id_of(resume) / LEDGER).is_file()
         if not is_here and choose_backend(self.section.backend, self.environment).name != "local":
             return None
-        return self.stack.enter_context(LedgerCopy(find_folder(directory, resume) / LEDGER))
+        return self.stack.enter_context(Ledger(find_folder(directory, resume) / LEDGER))
 
     def _equip(self) -> SweepDevices:
         return SweepDevices(SlotAssignment(1), self.stack.enter_context(opened(no_library)))
@@ -129,7 +130,7 @@ class ClusterSetup(SessionSetup):
                     return known
         return host_by_route()
 
-    def _context(self, there: PreparedSweep, nodes: NodeManager | None, ledger: LedgerCopy) -> ClusterContext:
+    def _context(self, there: PreparedSweep, nodes: NodeManager | None, ledger: Ledger) -> ClusterContext:
         place = self._place(there)
         return ClusterContext(
             setting=self.setting,

@@ -1,7 +1,7 @@
 """Follows a sweep's pool: a thread that asks for news, and the copy of its events to the ledger and observer.
 
-The loop never waits for the network: answers come by `post`, and requests that fail are repeated. The ledger
-is written from events only, each once: it stores the last one's number. Notices may be lost.
+The loop never waits for the network: answers come by `post`, and requests that fail are repeated. Each event
+is copied once: the log knows the last one's number. Notices may be lost.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import Any, Final, Protocol
 
 from parallel_hpo.core.errors import BackendError, ServerRefusedError
-from parallel_hpo.core.messages import AttemptEnd, MissingMetric, SweepEnd
+from parallel_hpo.core.messages import MissingMetric, SweepEnd
 from parallel_hpo.core.notices import (
     MemoryUsed,
     Message,
@@ -38,10 +37,9 @@ from parallel_hpo.core.pool_messages import (
     PooledStart,
     PoolEvent,
     PoolNews,
-    machine_folder,
     read,
 )
-from parallel_hpo.core.types import RunId, Slot, SlotState
+from parallel_hpo.core.types import Slot, SlotState
 from parallel_hpo.records.ledger import Ledger
 
 ASK_EVERY_S: Final = 1.0
@@ -135,95 +133,24 @@ class PoolWatcher:
             return error
 
 
-class LedgerCopy(Ledger):
-    """The ledger of a sweep on many machines; raises what `Ledger` raises.
-
-    Each worker of each machine has a slot of its own, and keeps it when the machine comes back by its name.
-    """
-
-    _inside = False
-    """Whether a transaction is open."""
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Write everything within the block in one transaction; if lost, it is copied from the pool again."""
-        with super()._written(synchronous="NORMAL"):
-            self._inside = True
-            try:
-                yield
-            finally:
-                self._inside = False
-
-    def record_machine(self, epoch: int, name: str, folder: str) -> None:
-        """Record that a machine has joined, for the first time or again."""
-        with self._written():
-            self._db.execute(
-                "INSERT INTO machines (epoch, name, folder) VALUES (?, ?, ?)", (epoch, name, folder)
-            )
-
-    def record_departure(self, epoch: int, how: str) -> None:
-        """Record how a machine has left, in words."""
-        with self._written():
-            self._db.execute("UPDATE machines SET departure = ? WHERE epoch = ?", (how, epoch))
-
-    def machine(self, epoch: int) -> str | None:
-        """Return the name of an epoch's machine; None if unknown."""
-        return next((name for (name,) in self._query(_NAME, str(epoch))), None)
-
-    def earlier_s(self, run_id: RunId, attempt: int | None) -> float:
-        """Return the total duration of a run's attempts before this one, in seconds."""
-        (found,) = self._query(_EARLIER, run_id, str(attempt or 0))
-        return float(found[0])
-
-    def slot_at(self, machine: str, number: int) -> tuple[Slot, bool]:
-        """Return the slot of a machine's worker by its number there, and whether the slot is new."""
-        with self._written():
-            made = self._db.execute(
-                "INSERT OR IGNORE INTO places (slot, machine, number)"
-                " SELECT COALESCE(MAX(slot) + 1, 0), ?, ? FROM places",
-                (machine, number),
-            ).rowcount
-            (slot,) = self._db.execute(
-                "SELECT slot FROM places WHERE machine = ? AND number = ?", (machine, number)
-            ).fetchone()
-        return Slot(slot), made == 1
-
-    def places(self) -> list[tuple[Slot, str, int]]:
-        """Return each slot with its machine and its number there."""
-        return [(Slot(slot), machine, number) for machine, number, slot in self._places()]
-
-    @contextmanager
-    def _written(self, synchronous: str = "FULL") -> Iterator[None]:
-        if self._inside:
-            yield
-            return
-        with super()._written(synchronous):
-            yield
-
-
-_NAME = "SELECT name FROM machines WHERE epoch = ?"
-_EARLIER = "SELECT TOTAL(duration_s) FROM attempts WHERE run_id = ? AND attempt < ?"
-
-
 LAST_EVENT: Final = "event"
-"""Key of the ledger's fact with the number of the last event."""
+"""Fact with the number of the last event, in ledgers before the log."""
 ENDS: Final = ("attempt_ended", "ended", "handed_on")
 OF_WORKERS: Final = (MemoryUsed, OutputLine, RunProgressed, WorkerChanged)
 
 
 class EventCopier:
-    """Copies a pool's events and notices to the ledger and the observer; for one thread."""
+    """Copies a pool's events to the ledger, and passes them and notices to the observer; for one thread."""
 
-    def __init__(self, ledger: LedgerCopy, sweep: str, observer: Observer) -> None:
+    def __init__(self, ledger: Ledger, observer: Observer) -> None:
         self._ledger = ledger
-        self._sweep = sweep
         self._observer = observer
-        self._told: list[Notice] = []
-        self.last_event: int = ledger.facts.get(LAST_EVENT, 0)
+        self._unsent: list[Notice] = []
+        self.last_event = max(ledger.last_event()[0], ledger.facts.get(LAST_EVENT, 0))
         self.last_notice = 0
         self._joined: dict[str, tuple[int, str]] = {}
         """Last epoch and name of each session, by its owner id."""
-        self._slots: dict[tuple[str, int], Slot] = {}
+        self._named: set[Slot] = set()
 
     def node_of(self, token: str) -> tuple[int, str] | None:
         """Return the epoch and name of the node started with a token; None if it has not joined."""
@@ -232,128 +159,94 @@ class EventCopier:
     def name_workers(self) -> None:
         """Send the names of the workers of earlier launches to the observer."""
         for slot, machine, number in self._ledger.places():
+            self._named.add(slot)
             self._observer(WorkerNamed(slot, f"{machine}/w{number}"))
 
     def take(self, news: PoolNews) -> None:
-        """Write new events, then send them and the notices to the observer.
+        """Log new events, then send them and the notices to the observer.
 
         Raises:
             LedgerError: the events can't be written; ask for them again.
         """
         fresh = [event for event in news.events if event.number > self.last_event]
-        self._told.clear()
+        self._unsent.clear()
         if fresh:
-            self._write_all(fresh)
+            self._ledger.append(fresh, durable=False)  # if lost, they are copied again
             self.last_event = fresh[-1].number
+        for event in fresh:
+            self._announce(event)
         for _, epoch, body in news.notices:
             self._pass_on(epoch, body)
         self.last_notice = news.notice_number
-        for notice in self._told:
+        for notice in self._unsent:
             self._observer(notice)
 
     # --- events ------------------------------------------------------------------------
 
-    def _write_all(self, events: Sequence[PoolEvent]) -> None:
-        try:
-            with self._ledger.together():
-                for event in events:
-                    self._write(event)
-                self._ledger.record_facts({LAST_EVENT: events[-1].number})
-        except BaseException:
-            self._slots.clear()  # new slots may have been rolled back
-            raise
-
-    def _write(self, event: PoolEvent) -> None:
+    def _announce(self, event: PoolEvent) -> None:
+        body = event.body
         match event.kind:
             case "joined" if event.epoch is not None:
-                self._write_joined(event.epoch, event.body)
-            case "left" if event.epoch is not None:
-                self._write_left(event.epoch, event.body)
+                self._joined[str(body.get("mark", ""))] = event.epoch, body["name"]
+                self._send(
+                    Message(f"machine {body['name']} has joined with {body.get('workers', '?')} workers")
+                )
+            case "left":
+                self._send(
+                    Message(f"machine {self._machine(event.epoch)} has left: {body.get('reason', '')}")
+                )
             case "started":
-                self._write_start(event, read(PooledStart, event.body))
+                self._announce_start(event, read(PooledStart, body))
             case kind if kind in ENDS:
-                self._write_end(event, read(PooledEnd, event.body))
+                self._announce_end(read(PooledEnd, body), again=kind != "ended")
             case "refused":
-                self._tell(Message(str(event.body.get("reason", "")), warning=True))
+                self._send(Message(str(body.get("reason", "")), warning=True))
 
-    def _write_joined(self, epoch: int, body: Mapping[str, Any]) -> None:
-        name, directory = str(body["name"]), str(body.get("directory", ""))
-        folder = str(PurePosixPath(directory, self._sweep, machine_folder(name, epoch))) if directory else ""
-        self._ledger.record_machine(epoch, name, folder)
-        self._joined[str(body.get("mark", ""))] = epoch, name
-        self._tell(Message(f"machine {name} has joined with {body.get('workers', '?')} workers"))
-
-    def _write_left(self, epoch: int, body: Mapping[str, Any]) -> None:
-        reason = str(body.get("reason", ""))
-        self._ledger.record_departure(epoch, reason or "left")
-        self._tell(Message(f"machine {self._machine(epoch)} has left: {reason}"))
-
-    def _write_start(self, event: PoolEvent, start: PooledStart) -> None:
+    def _announce_start(self, event: PoolEvent, start: PooledStart) -> None:
         slot, run = self._slot(event.epoch, start.slot), start.run
-        self._ledger.record_spawn(slot, start.device, again=False)
-        self._ledger.record_start(
-            run.run_id,
-            parameters=run.parameters,
-            attempt=run.attempt,
-            slot=slot,
-            device=start.device,
-            seed=run.seed,
-            at=event.at,
-        )
-        self._tell(RunBegan(slot, run.run_id, run.attempt, run.parameters, start.device or ""))
+        self._send(RunBegan(slot, run.run_id, run.attempt, run.parameters, start.device or ""))
 
-    def _write_end(self, event: PoolEvent, told: PooledEnd) -> None:
-        """Write an end; a requeued run counts as resumable until it starts again."""
-        handed_on = event.kind == "handed_on"
-        end = AttemptEnd.like(told, resumable=told.resumable or handed_on)
-        if event.kind == "attempt_ended" and told.attempt is not None:
-            self._ledger.record_attempt_end(told.run_id, told.attempt, end)
-        else:
-            earlier_s = 0.0 if handed_on else self._ledger.earlier_s(told.run_id, told.attempt)
-            self._ledger.record_end(told.run_id, told.attempt, end, earlier_s=earlier_s)
-        row = self._ledger.run(told.run_id)
-        if row is not None and told.attempt is not None:
-            self._tell(
+    def _announce_end(self, end: PooledEnd, *, again: bool) -> None:
+        row = self._ledger.run(end.run_id)
+        if row is not None and end.attempt is not None:
+            self._send(
                 RunOver(
                     slot=row.slot,
-                    run_id=told.run_id,
-                    attempt=told.attempt,
+                    run_id=end.run_id,
+                    attempt=end.attempt,
                     outcome=end.outcome,
                     reason=end.reason,
                     value=end.value,
                     duration_s=end.duration_s,
-                    again=event.kind != "ended",
+                    again=again,
                 )
             )
 
     # --- notices -----------------------------------------------------------------------
 
     def _pass_on(self, epoch: int, body: Mapping[str, Any]) -> None:
-        if self._ledger.machine(epoch) is None:
+        if not self._ledger.machine(epoch):
             return  # its join is yet to come
         notice = from_json(body)
         if isinstance(notice, OF_WORKERS):
             slot = self._slot(epoch, notice.slot)
             if isinstance(notice, WorkerChanged) and notice.state is SlotState.BACKOFF:
-                self._ledger.record_spawn(slot, None, again=True)
-            self._tell(replace(notice, slot=slot))
+                self._ledger.record_restart(slot)
+            self._send(replace(notice, slot=slot))
         elif isinstance(notice, Message):
-            self._tell(replace(notice, text=f"{self._machine(epoch)}: {notice.text}"))
+            self._send(replace(notice, text=f"{self._machine(epoch)}: {notice.text}"))
         elif isinstance(notice, MissingMetric):
-            self._tell(notice)
+            self._send(notice)
 
     def _slot(self, epoch: int | None, number: int) -> Slot:
-        machine = self._machine(epoch)
-        if (machine, number) not in self._slots:
-            slot, is_new = self._ledger.slot_at(machine, number)
-            self._slots[machine, number] = slot
-            if is_new:
-                self._tell(WorkerNamed(slot, f"{machine}/w{number}"))
-        return self._slots[machine, number]
+        slot = self._ledger.slot_at(epoch, number)
+        if slot not in self._named:
+            self._named.add(slot)
+            self._send(WorkerNamed(slot, f"{self._machine(epoch)}/w{number}"))
+        return slot
 
     def _machine(self, epoch: int | None) -> str:
-        name = None if epoch is None else self._ledger.machine(epoch)
-        return name or f"node {epoch}"
+        return self._ledger.machine(epoch) or f"node {epoch}"
 
-    def _tell(self, notice: Notice) -> None:
-        self._told.append(notice)
+    def _send(self, notice: Notice) -> None:
+        self._unsent.append(notice)

@@ -109,10 +109,8 @@ class Join:
     previous: int = 0
     """The session's previous epoch, of which nothing runs any more: its runs may be requeued at once.
     0: none, or unknown; such an epoch ends with its lease."""
-    share: str = ""
-    """The share of the count to run here, as 2/4; '': any runs."""
-    share_count: int = 0
-    """Number of runs of that share."""
+    deadline_s: float | None = None
+    """Seconds until this machine's own deadline; None: the pool's holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +182,8 @@ class Exchange:
     """Why the sweep's own server gives no more runs, in words."""
     notices: tuple[Mapping[str, Any], ...] = ()
     """Notices for the coordinator's display, which may be lost."""
+    workers: int = 0
+    """Number of workers that take part now; 0: as many as when it joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,8 @@ class Granted:
     """Those that may not, and why: ended, or running elsewhere."""
     each: int = 1
     """Maximum number of runs to lease to an idle worker at a time."""
+    held: str = ""
+    """Why no new run may start though the node need not leave, such as a deadline; '' if runs may start."""
     ends: SweepEnd | None = None
     """Why the node must leave; None: it need not."""
 
@@ -218,7 +220,7 @@ class PoolEvent:
     kind: str
     """joined, started, attempt_ended, ended, handed_on, left, refused, stopped, complete, opened."""
     body: Mapping[str, Any]
-    """joined: name, workers, mark, directory, share; started: a PooledStart; attempt_ended, ended,
+    """joined: name, workers, mark, directory; started: a PooledStart; attempt_ended, ended,
     handed_on: a PooledEnd (of a gone node's runs with outcome `stopped`); left, refused: name and reason;
     stopped, complete: an Ending and name ''; opened: name '', reason and count."""
 
@@ -288,6 +290,46 @@ MessageT = TypeVar("MessageT")
 def as_json(message: Any) -> Any:
     """Return a message as JSON values; texts and numbers of `main`'s may be anything."""
     return _plain(asdict(message))
+
+
+def start_as_json(start: PooledStart) -> dict[str, Any]:
+    """Return `as_json(start)`, in a fifth of its time: there is one for each run."""
+    run = start.run
+    return {
+        "run": {
+            "run_id": run.run_id,
+            "parameters": _plain(run.parameters),
+            "attempt": run.attempt,
+            "spent_s": run.spent_s,
+            "deaths": run.deaths,
+            "preemptions": run.preemptions,
+            "seed": run.seed,
+        },
+        "slot": start.slot,
+        "device": start.device,
+    }
+
+
+def end_as_json(end: PooledEnd) -> dict[str, Any]:
+    """Return `as_json(end)`, in a fifth of its time."""
+    used = end.consumption
+    return {
+        "outcome": end.outcome,
+        "reason": _plain(end.reason),
+        "value": _plain(end.value),
+        "duration_s": end.duration_s,
+        "resumable": end.resumable,
+        "traceback": _plain(end.traceback),
+        "consumption": {
+            "device_hours": used.device_hours,
+            "device_kwh": used.device_kwh,
+            "cpu_kwh": used.cpu_kwh,
+        },
+        "run_id": end.run_id,
+        "attempt": end.attempt,
+        "final": end.final,
+        "slot": end.slot,
+    }
 
 
 def _plain(value: Any) -> Any:

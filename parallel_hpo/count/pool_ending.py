@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
+from typing import Final
+
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.pool_messages import PooledEnd, as_json
+from parallel_hpo.core.pool_messages import PooledEnd, end_as_json
 from parallel_hpo.core.types import Outcome, StopKind
-from parallel_hpo.count.policy import reached_limit, too_late_reason
-from parallel_hpo.count.pool_state import PoolDraft, PoolNode, PoolRun, RunStatus
+from parallel_hpo.count.policy import expected_s, reached_limit, too_late_reason
+from parallel_hpo.count.pool_state import Pool, PoolDraft, PoolNode, PoolRun, RunStatus
+
+JUST_AFTER_S: Final = 0.01
+"""Delay in seconds after the last moment at which a run would end in time."""
 
 
 def stop(draft: PoolDraft, ends: SweepEnd) -> None:
@@ -39,17 +45,17 @@ def end_if_late(draft: PoolDraft) -> None:
         draft.end(SweepEnd("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
 
 
-def share_end(draft: PoolDraft, name: str) -> SweepEnd | None:
-    """Return the end of a share in which nothing is left to do, else None."""
-    share = draft.shares.get(name)
-    if share is None or share.open_runs:
+def time_left(pool: Pool, now: float) -> float | None:
+    """Return the seconds until time changes what may run; None: it never does, or the sweep ends already.
+
+    That is the sweep's timeout or deadline, or the moment from which no run would end before the deadline.
+    """
+    if pool.ends is not None or (pool.sweep_timeout_s is None and pool.deadline is None):
         return None
-    all_started = share.started >= share.count
-    if not all_started and (not draft.pool.exhausted or draft.unstarted()):
-        return None
-    reason = f"all {share.count} runs of share {name} performed" if all_started else draft.pool.exhausted
-    none_finished = share.started > 0 and share.none_finished
-    return SweepEnd(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
+    timeout_s = inf if pool.sweep_timeout_s is None else pool.opened_at + pool.sweep_timeout_s - now
+    left_s = pool.left_s(now)
+    too_late_in_s = left_s - (expected_s(pool.took) or 0.0) + JUST_AFTER_S
+    return max(0.0, min(timeout_s, left_s, too_late_in_s if too_late_in_s > 0 else inf))
 
 
 def end_if_done(draft: PoolDraft) -> None:
@@ -58,7 +64,7 @@ def end_if_done(draft: PoolDraft) -> None:
     if pool.ends is not None or draft.unstarted():
         return
     if pool.open_runs:
-        _end_if_too_late(draft, waiting=len(draft.waiting("")))
+        _end_if_too_late(draft, waiting=len(draft.waiting()))
         return
     all_started = pool.count is not None and pool.started >= pool.count
     if all_started or pool.exhausted:
@@ -68,6 +74,18 @@ def end_if_done(draft: PoolDraft) -> None:
         draft.end(SweepEnd(reason, code), "complete")
     else:
         _end_if_too_late(draft, waiting=0)
+
+
+def node_end(draft: PoolDraft, node: PoolNode) -> SweepEnd | None:
+    """Return why a node must leave at its own deadline while the sweep goes on, or None."""
+    if node.deadline_at is None or not draft.is_too_late(node):
+        return None
+    left_s = node.deadline_at - draft.now
+    deadline = "of this machine"
+    if left_s <= 0:
+        return SweepEnd(f"deadline {deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+    reason = too_late_reason(draft.pool.took, left_s, deadline)
+    return SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
 
 
 def _end_if_too_late(draft: PoolDraft, *, waiting: int) -> None:
@@ -96,7 +114,7 @@ def requeue(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> N
         spent_s=run.spent_s + spent_s,
         slot=None,
     )
-    draft.add_event("handed_on", run.epoch, as_json(end))
+    draft.add_event("handed_on", run.epoch, end_as_json(end))
 
 
 def mark_gone(draft: PoolDraft, epoch: int, reason: str) -> None:

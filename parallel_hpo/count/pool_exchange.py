@@ -16,13 +16,14 @@ from parallel_hpo.core.pool_messages import (
     NodeLost,
     PooledEnd,
     PooledStart,
-    as_json,
+    end_as_json,
+    start_as_json,
 )
 from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.count import pool_ending
-from parallel_hpo.count.policy import FailureCount, count_outcome, next_lease, note_duration, runs_within
+from parallel_hpo.count.policy import FailureCount, count_outcome, next_lease, note_duration, too_late_reason
 from parallel_hpo.count.pool_ending import mark_gone
-from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, PoolShare, RunStatus
+from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 
 TOO_LATE: Final = "it would not end before the deadline"
 WITHOUT_END: int = 100
@@ -40,7 +41,12 @@ def exchange(draft: PoolDraft, request: Exchange) -> Granted:
     if node is None or node.gone:
         return Granted(gone=True)
     newest = request.number > node.number
-    draft.change_node(node.epoch, heard_at=draft.now, number=max(request.number, node.number))
+    draft.change_node(
+        node.epoch,
+        heard_at=draft.now,
+        number=max(request.number, node.number),
+        workers=request.workers or node.workers,
+    )
     for end in request.ends:
         _take_end(draft, node.epoch, end)
     refusals = {start.run.run_id: _take_start(draft, node.epoch, start) for start in request.starts if newest}
@@ -57,23 +63,32 @@ def _granted(draft: PoolDraft, epoch: int, refusals: dict[RunId, str | None]) ->
         started=tuple(run_id for run_id, refusal in refusals.items() if not refusal),
         refused={run_id: refusal for run_id, refusal in refusals.items() if refusal},
         each=_lease_size(draft, draft.nodes[epoch]),
-        ends=draft.pool.ends or pool_ending.share_end(draft, draft.nodes[epoch].share),
+        held=_held(draft, draft.nodes[epoch]),
+        ends=draft.pool.ends or pool_ending.node_end(draft, draft.nodes[epoch]),
     )
 
 
+def _held(draft: PoolDraft, node: PoolNode) -> str:
+    """Return why no run starts on a node though the sweep goes on; '' if runs may start."""
+    if draft.pool.ends is not None or not draft.is_too_late(node):
+        return ""
+    left = draft.left_for(node)  # negative after the count was lowered
+    if left is not None and left <= 0 and not draft.waiting():
+        return ""
+    return too_late_reason(draft.pool.took, draft.left_at(node), draft.pool.deadline or "of this machine")
+
+
 def _lease_size(draft: PoolDraft, node: PoolNode) -> int:
-    size = _lease_size_by_count(draft, node)
-    if draft.pool.deadline is None:
-        return size
-    return max(1, min(size, runs_within(draft.pool.took, draft.left_s)))
+    size, most = _lease_size_by_count(draft, node), draft.runs_in_time(draft.left_at(node))
+    return size if most is None else max(1, min(size, most))
 
 
 def _lease_size_by_count(draft: PoolDraft, node: PoolNode) -> int:
     left = draft.left_for(node)
     if left is None:
         return WITHOUT_END
-    workers = sum(other.workers for other in draft.performing(node.share))
-    return max(1, next_lease(left - node.unstarted, workers))
+    workers = sum(other.workers for other in draft.living())
+    return max(1, next_lease(left, workers))
 
 
 # --- ends ------------------------------------------------------------------------------
@@ -110,7 +125,7 @@ def _end_attempt(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
         deaths=run.deaths + died,
         preemptions=run.preemptions + (not died),
     )
-    draft.add_event("attempt_ended", run.epoch, as_json(end))
+    draft.add_event("attempt_ended", run.epoch, end_as_json(end))
 
 
 def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
@@ -119,13 +134,10 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     )
     failures = count_outcome(draft.pool.failures, end.outcome)
     draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
-    if draft.pool.deadline is not None:
-        draft.change_pool(took=note_duration(draft.pool.took, end.duration_s, end.outcome))
-    if run.share:
-        share = draft.shares[run.share]
-        none_finished = share.none_finished and end.outcome is not Outcome.FINISHED
-        draft.change_share(run.share, open_runs=share.open_runs - 1, none_finished=none_finished)
-    draft.add_event("ended", run.epoch, as_json(end))
+    if draft.has_deadline:
+        took_s = max(0.0, end.duration_s - run.spent_s)
+        draft.change_pool(took=note_duration(draft.pool.took, took_s, end.outcome))
+    draft.add_event("ended", run.epoch, end_as_json(end))
     pool_ending.end_if_tripped(draft)
 
 
@@ -149,11 +161,8 @@ def _refusal_of_new(draft: PoolDraft, node: PoolNode) -> str | None:
         return f"the sweep ends: {pool.ends.reason}"
     if pool.count is not None and pool.started >= pool.count:
         return f"all {pool.count} runs have started"
-    if draft.is_too_late():
+    if draft.is_too_late(node):
         return TOO_LATE
-    share = draft.shares.get(node.share)
-    if share is not None and share.started >= share.count:
-        return f"all {share.count} runs of share {share.share} have started"
     return None if node.unstarted > 0 else "no run is granted to this machine now"
 
 
@@ -164,7 +173,7 @@ def _refusal_of_rerun(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledS
         return ELSEWHERE if run.epoch is not None else WAITING
     if draft.pool.ends is not None:
         return f"the sweep ends: {draft.pool.ends.reason}"
-    if draft.is_too_late():
+    if draft.is_too_late(draft.nodes[epoch]):
         return TOO_LATE
     attempt = run.attempt + 1 if run.place is RunStatus.RUNNING else run.attempt
     asked = start.run.attempt
@@ -176,9 +185,6 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
     if run is None:
         draft.change_node(node.epoch, used=node.used + 1)
         draft.change_pool(started=draft.pool.started + 1, open_runs=draft.pool.open_runs + 1)
-        if node.share:
-            share = draft.shares[node.share]
-            draft.change_share(node.share, started=share.started + 1, open_runs=share.open_runs + 1)
     draft.runs[pooled.run_id] = PoolRun(
         run_id=pooled.run_id,
         place=RunStatus.RUNNING,
@@ -192,9 +198,8 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
         preemptions=pooled.preemptions,
         seed=pooled.seed,
         slot=start.slot,
-        share=node.share if run is None else run.share,
     )
-    draft.add_event("started", node.epoch, as_json(start))
+    draft.add_event("started", node.epoch, start_as_json(start))
 
 
 # --- grants and assignments -------------------------------------------------------------
@@ -204,12 +209,12 @@ def _assign(draft: PoolDraft, epoch: int, request: Exchange) -> None:
     """Give a node the runs it wants, waiting ones first, and release those it no longer wants."""
     if request.over and not draft.pool.exhausted:
         draft.change_pool(exhausted=request.over)
-    ends = draft.pool.ends is not None or draft.is_too_late()
+    ends = draft.pool.ends is not None or draft.is_too_late(draft.nodes[epoch])
     wants, wants_again = (0 if ends else max(0, number) for number in (request.wants, request.wants_again))
     handed = draft.runs_of(epoch, RunStatus.HANDED)
     for run in handed[wants_again:]:
         pool_ending.release(draft, run)
-    to_hand = draft.waiting(draft.nodes[epoch].share)[: max(0, wants_again - len(handed))]
+    to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunStatus.HANDED, epoch=epoch, since=draft.now)
     _grant(draft, draft.nodes[epoch], wants if request.over else wants - len(handed) - len(to_hand))
@@ -218,8 +223,9 @@ def _assign(draft: PoolDraft, epoch: int, request: Exchange) -> None:
 def _grant(draft: PoolDraft, node: PoolNode, room: int) -> None:
     """Grant a node up to `room` unstarted new runs, as far as the count allows."""
     left = node.unstarted if draft.pool.exhausted else draft.left_for(node)
-    room = room if left is None else min(room, left)
-    draft.change_node(node.epoch, granted=node.used + max(0, room))
+    granted = node.used + max(0, room if left is None else min(room, left))
+    if granted != node.granted:
+        draft.change_node(node.epoch, granted=granted)
 
 
 def is_silent(node: PoolNode, pool: Pool, moment: Moment) -> bool:
@@ -249,17 +255,14 @@ def join(draft: PoolDraft, request: Join) -> PoolNode:
         mark=request.mark,
         workers=request.workers,
         heard_at=draft.now,
-        share=request.share,
+        deadline_at=None if request.deadline_s is None else draft.now + request.deadline_s,
     )
     if draft.pool.epochs == 0 and not draft.pool.headed:
         draft.change_pool(opened_at=draft.now)  # its time begins with its first machine: queues may be long
-    if request.share:
-        share = draft.shares.get(request.share, PoolShare(share=request.share, count=request.share_count))
-        draft.shares[request.share] = replace(share, count=request.share_count)
     draft.change_pool(epochs=node.epoch)
     draft.nodes[node.epoch] = node
     body = {"name": node.name, "workers": node.workers, "mark": node.mark, "directory": request.directory}
-    draft.add_event("joined", node.epoch, body | {"share": request.share})
+    draft.add_event("joined", node.epoch, body)
     return node
 
 

@@ -8,14 +8,14 @@ waiting ─▶ handed ─▶ running ─▶ ended
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 from typing import Any
 
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import PooledRun, PoolEvent, as_json
-from parallel_hpo.core.types import Outcome, Parameters, RunId
+from parallel_hpo.core.types import Outcome, Parameters, RunId, changed
 from parallel_hpo.core.values import deadline_at
 from parallel_hpo.count.policy import FailureCount, FailureLimits, runs_within
 
@@ -70,20 +70,6 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolShare:
-    """A fixed part of the count, run by one launch after another on any machine."""
-
-    share: str
-    """Its name, as 2/4."""
-    count: int
-    started: int = 0
-    """Number of distinct runs that its launches have started, wherever they continue."""
-    open_runs: int = 0
-    """Number of these runs that have not ended."""
-    none_finished: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolNode:
     """One machine's session, from its join until it is gone."""
 
@@ -101,8 +87,8 @@ class PoolNode:
     gone: bool = False
     reason: str = ""
     """Why it is gone."""
-    share: str = ""
-    """The only share whose runs it takes; '': all runs."""
+    deadline_at: float | None = None
+    """When its own runs must have ended, beside the pool's deadline; None: no such time."""
 
     @property
     def unstarted(self) -> int:
@@ -131,8 +117,6 @@ class PoolRun:
     seed: int | None = None
     slot: int | None = None
     outcome: Outcome | None = None
-    share: str = ""
-    """Its share; '': none."""
 
     def pooled(self) -> PooledRun:
         """Return the message that assigns it to a node."""
@@ -167,7 +151,6 @@ class PoolSnapshot:
     pool: Pool
     nodes: Mapping[int, PoolNode]
     runs: Mapping[RunId, PoolRun]
-    shares: Mapping[str, PoolShare]
 
 
 class PoolDraft:
@@ -182,14 +165,12 @@ class PoolDraft:
         nodes: Iterable[PoolNode],
         runs: Iterable[PoolRun],
         moment: Moment,
-        shares: Iterable[PoolShare] = (),
     ) -> None:
-        """`nodes` are all living ones and the sender; `shares` at least those of the nodes and runs."""
+        """`nodes` are all living ones and the sender."""
         self.pool = pool
         self.nodes = {node.epoch: node for node in nodes}
         self.runs = {run.run_id: run for run in runs}
-        self.shares = {share.share: share for share in shares}
-        self.before = PoolSnapshot(pool, dict(self.nodes), dict(self.runs), dict(self.shares))
+        self.before = PoolSnapshot(pool, dict(self.nodes), dict(self.runs))
         self.moment = moment
         self.events: list[PoolEvent] = []
         self.dead_marks: list[str] = []
@@ -208,51 +189,52 @@ class PoolDraft:
         """Seconds left until the deadline."""
         return self.pool.left_s(self.now)
 
-    def is_too_late(self) -> bool:
-        """Return whether a run that starts now would probably not end before the deadline."""
-        return self.pool.deadline is not None and runs_within(self.pool.took, self.left_s) == 0
+    @property
+    def has_deadline(self) -> bool:
+        """Whether durations of runs matter to the pool or to one of its nodes."""
+        return self.pool.deadline is not None or any(node.deadline_at is not None for node in self.living())
 
-    def performing(self, share: str) -> list[PoolNode]:
-        """Return the living nodes of a share; '': all living nodes."""
-        return [node for node in self.living() if share in ("", node.share)]
+    def left_at(self, node: PoolNode) -> float:
+        """Return the seconds left on a node until the deadline, its own or the pool's."""
+        return min(self.left_s, inf if node.deadline_at is None else node.deadline_at - self.now)
 
-    def unstarted(self, share: str = "") -> int:
-        """Return how many new runs all nodes, or those of a share, may still start."""
-        return sum(node.unstarted for node in self.performing(share))
+    def runs_in_time(self, left_s: float) -> int | None:
+        """Return how many runs in a row would end within `left_s`; None without a deadline."""
+        return None if left_s == inf else runs_within(self.pool.took, left_s)
+
+    def is_too_late(self, node: PoolNode | None = None) -> bool:
+        """Return whether a run that starts now, on that node or on any, would not end before the deadline."""
+        return self.runs_in_time(self.left_s if node is None else self.left_at(node)) == 0
+
+    def unstarted(self) -> int:
+        """Return how many new runs all nodes may still start."""
+        return sum(node.unstarted for node in self.living())
 
     def left_for(self, node: PoolNode) -> int | None:
         """Return the maximum of unstarted new runs of a node; None: no limit."""
-        pool, share = self.pool, self.shares.get(node.share)
-        left = []
-        if pool.count is not None:
-            left.append(pool.count - pool.started - self.unstarted())
-        if share is not None:
-            left.append(share.count - share.started - self.unstarted(node.share))
-        return min(left) + node.unstarted if left else None
+        if self.pool.count is None:
+            return None
+        return self.pool.count - self.pool.started - self.unstarted() + node.unstarted
 
     def runs_of(self, epoch: int, place: RunStatus) -> list[PoolRun]:
         """Return a node's runs of that status, oldest first."""
         return self._sorted(run for run in self.runs.values() if (run.epoch, run.place) == (epoch, place))
 
-    def waiting(self, share: str) -> list[PoolRun]:
-        """Return the waiting runs of a share, oldest first; '': all waiting runs."""
-        waiting = (run for run in self.runs.values() if run.place is RunStatus.WAITING)
-        return self._sorted(run for run in waiting if share in ("", run.share))
+    def waiting(self) -> list[PoolRun]:
+        """Return the waiting runs, oldest first."""
+        return self._sorted(run for run in self.runs.values() if run.place is RunStatus.WAITING)
 
     def _sorted(self, runs: Iterable[PoolRun]) -> list[PoolRun]:
         return sorted(runs, key=lambda run: (run.since, run.run_id))
 
     def change_pool(self, **changes: Any) -> None:
-        self.pool = replace(self.pool, **changes)
-
-    def change_share(self, share: str, **changes: Any) -> None:
-        self.shares[share] = replace(self.shares[share], **changes)
+        self.pool = changed(self.pool, **changes)
 
     def change_node(self, epoch: int, **changes: Any) -> None:
-        self.nodes[epoch] = replace(self.nodes[epoch], **changes)
+        self.nodes[epoch] = changed(self.nodes[epoch], **changes)
 
     def change_run(self, run_id: RunId, **changes: Any) -> None:
-        self.runs[run_id] = replace(self.runs[run_id], **changes)
+        self.runs[run_id] = changed(self.runs[run_id], **changes)
 
     def add_event(self, kind: str, epoch: int | None, body: Mapping[str, Any]) -> None:
         number = self.pool.events + 1

@@ -19,7 +19,7 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.core.version import __version__
 
 LEDGER: Final = "ledger.db"
-LEDGER_FORMAT: Final = 3
+LEDGER_FORMAT: Final = 4
 """Version of the ledger's tables, SQLite's `user_version`; 0 for ledgers before it was introduced."""
 RESTART: Final = "restart"
 QUARANTINE: Final = "quarantine"

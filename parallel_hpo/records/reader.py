@@ -135,6 +135,12 @@ class LedgerReader:
         """Return the run of this id, or None if it was never started."""
         return next(self._rows("WHERE run_id = ?", run_id), None)
 
+    def last_event(self) -> tuple[int, int]:
+        """Return the number of the last event in the log, and the last epoch; 0 if there is none."""
+        query = "SELECT COALESCE(MAX(number), 0), COALESCE(MAX(epoch), 0) FROM events"
+        number, epoch = next(self._query(query))
+        return number, epoch
+
     def begun_with(self, parameters: Parameters) -> int:
         """Return the number of runs started with these parameters."""
         query = self._query("SELECT COUNT(*) FROM runs WHERE parameters = ?", json.dumps(parameters))

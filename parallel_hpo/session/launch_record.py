@@ -129,15 +129,14 @@ class LaunchSettings:
         at = deadline_at(deadline, began_at=wall - (self.clock() - self.began))
         return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="milliseconds")
 
-    def deadline_at(self, wall: float) -> float | None:
-        """Return the deadline in monotonic seconds, None if there is none.
+    def deadline_left_s(self, wall: float) -> float | None:
+        """Return the seconds left until the deadline, None if there is none.
 
         A duration begins with this launch. `wall` is now, in seconds since the epoch.
         """
         if self.section.deadline is None:
             return None
-        now = self.clock()
-        return now - wall + deadline_at(self.section.deadline, began_at=wall - (now - self.began))
+        return deadline_at(self.section.deadline, began_at=wall - (self.clock() - self.began)) - wall
 
     def folder_of(self, sweep_id: str) -> Path:
         """Return the folder of a sweep, or of this launch's or machine's part of it."""

@@ -3,7 +3,8 @@
     fork server ─┐
     workers     ─┤                        ┌─▶ ledger
     wakeup fd   ─┼─▶ wait ─▶ event ─▶ decide ─▶ actions ─▶ children, server_calls, observer
-    deadline    ─┘
+    deadline    ─┘           ▲                          ├─▶ count: starts, ends, demand ─┐
+                             └── answers ───────────────┴────────────────────────────────┘
 
 Only this file performs actions, one short function each; it takes no decision.
 """
@@ -17,12 +18,13 @@ from pathlib import Path
 
 from parallel_hpo.core.child_spec import STACKS_SIGNAL
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.core.messages import AttemptEnd, Progress, Report, RunEnded, RunStarted, SweepEnd
+from parallel_hpo.core.messages import AttemptEnd, Proceed, Progress, Report, RunEnded, RunStarted, SweepEnd
 from parallel_hpo.core.notices import Message, RunProgressed
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.devices.sharing import OtherUsersSeen
 from parallel_hpo.processes.environment import make_room_for
 from parallel_hpo.processes.fork_server import SCARCE, ResourcesExhaustedError, has_more, name_death
+from parallel_hpo.session.count import end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import (
@@ -30,7 +32,6 @@ from parallel_hpo.session.decide.events import (
     AskStart,
     AskSweep,
     AwaitDevice,
-    CheckAwaitedRuns,
     Delivered,
     Died,
     DumpStacks,
@@ -38,11 +39,9 @@ from parallel_hpo.session.decide.events import (
     Kill,
     Notify,
     Opened,
-    PoolAnswered,
     RecordDrop,
     RecordEnd,
     RecordQuarantine,
-    RecordStart,
     Reported,
     ReportEnd,
     ReturnRuns,
@@ -50,9 +49,6 @@ from parallel_hpo.session.decide.events import (
     Send,
     Spawn,
     SpawnDenied,
-    StartDelayed,
-    StartGranted,
-    StartRefused,
     SweepSeen,
     TimePassed,
     WithdrawStart,
@@ -61,49 +57,24 @@ from parallel_hpo.session.decide.state import SlotView, SweepView, is_finished, 
 from parallel_hpo.session.decide.stopping import index_from
 from parallel_hpo.session.hooks import BAD
 from parallel_hpo.session.measuring import LivingWorker, LoopContext, Measurements
-from parallel_hpo.session.membership import end_of, end_of_waiting, end_of_withdrawn, start_of
-from parallel_hpo.session.recorder import UnrecordedError
 from parallel_hpo.session.signals import wait
 
 
-def ask_pool(action: AskStart | WithdrawStart, after: SweepView, tools: LoopContext) -> None:
-    """Ask the pool for a start, or withdraw one; `after` is the view with the run started."""
-    assert tools.membership is not None
+def ask_count(action: AskStart | WithdrawStart, after: SweepView, tools: LoopContext) -> None:
+    """Ask the count for a start, or withdraw one; `after` is the view with the run started."""
     match action:
         case AskStart(slot, run):
             device = after.slots[slot].device or None
-            tools.membership.ask(start_of(slot, run, device), needs(after, tools.clock()))
+            tools.count.ask(start_of(slot, run, device), needs(after))
         case WithdrawStart(run):
-            tools.membership.withdraw(end_of_withdrawn(run))
-
-
-def record_start(action: RecordStart, after: SweepView, tools: LoopContext) -> bool:
-    """Record a start on the disk; return whether that had to wait.
-
-    Args:
-        after: the view with the run started.
-
-    Raises:
-        UnrecordedError: a stop came first, so the run must not begin.
-    """
-    device = after.slots[action.slot].device or None
-    tools.pump.begin_tail(action.slot)
-    tools.meter.begin(action.slot, device or "", tools.clock())
-    try:
-        return tools.recorder.start(action, device)
-    except UnrecordedError:
-        if tools.membership is not None:
-            tools.membership.end(end_of_withdrawn(action.run))
-        raise
+            tools.count.withdraw(end_of_withdrawn(run))
 
 
 def record_end(action: RecordEnd, worker: LivingWorker, tools: LoopContext) -> None:
-    """Record an attempt's end and consumption; after a run's last one, handle the run's end."""
+    """Report an attempt's end and consumption; after a run's last one, handle the run's end."""
     used = tools.meter.end(action.slot, tools.clock())
     action = replace(action, end=replace(action.end, consumption=used))
-    tools.recorder.end(action)
-    if tools.membership is not None:
-        tools.membership.end(end_of(action))
+    tools.count.end(end_of(action))
     if not action.final:
         return
     if action.died and not _is_requeued(action.end, tools):
@@ -112,10 +83,8 @@ def record_end(action: RecordEnd, worker: LivingWorker, tools: LoopContext) -> N
 
 
 def record_drop(action: RecordDrop, tools: LoopContext) -> None:
-    """Record that a run gets no further attempt, and handle its end."""
-    tools.recorder.drop(action)
-    if tools.membership is not None:
-        tools.membership.end(end_of_waiting(action))
+    """Report that a run gets no further attempt here, and handle its end."""
+    tools.count.end(end_of_waiting(action))
     if not _is_requeued(action.end, tools):
         _tell_server(action.run.run_id, action.end, tools)
     _handle_failure(action.run.run_id, action.end, None, tools)
@@ -123,7 +92,7 @@ def record_drop(action: RecordDrop, tools: LoopContext) -> None:
 
 def _is_requeued(end: AttemptEnd, tools: LoopContext) -> bool:
     """Return whether another machine may run it again; its server must not get an end then."""
-    return end.resumable and tools.membership is not None
+    return end.resumable and tools.count.has_others
 
 
 def _tell_server(run_id: RunId, end: AttemptEnd, tools: LoopContext) -> None:
@@ -134,7 +103,7 @@ def _tell_server(run_id: RunId, end: AttemptEnd, tools: LoopContext) -> None:
 
 def _handle_failure(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tools: LoopContext) -> None:
     """Hand a failed or crashed run to the failure handler; without a worker, its last output is unknown."""
-    row = tools.recorder.known(run_id)
+    row = tools.count.known(run_id)
     if end.outcome not in BAD or end.resumable or row is None:
         return
     tail: Future[list[str]] = Future()
@@ -147,7 +116,7 @@ def _handle_failure(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None,
     tools.failure_handler.take(row, end, tail, {**(worker.environment if worker else {}), **facts})
 
 
-Answer = SweepSeen | PoolAnswered | StartGranted | StartRefused | OtherUsersSeen
+Answer = SweepSeen | OtherUsersSeen
 Answers = queue.SimpleQueue[Answer]
 
 
@@ -180,7 +149,10 @@ class Loop:
     def _turn(self) -> None:
         tools = self._tools
         deadline = next_deadline(self.view)
-        times = (deadline, self._measures.due_at, tools.devices.look_at, tools.meter.read_at)
+        times = (
+            *(deadline, self._measures.due_at, tools.devices.look_at, tools.meter.read_at),
+            tools.count.due_at,
+        )
         wake_at = min((at for at in times if at is not None), default=None)
         wake_in_s = None if wake_at is None else max(0.0, wake_at - tools.clock())
         waits_s = (
@@ -213,11 +185,17 @@ class Loop:
         self._check_stall()
         if deadline is not None and deadline <= tools.clock():
             self._take_time()
+        tools.count.tick()
+        self._take_answers()
+
+    def _take_answers(self) -> None:
+        for answer in self._tools.count.take():
+            self._handle(answer)
 
     def _take_time(self) -> None:
         """Let limits of time act, after reading all reports of the workers.
 
-        A record that waited for room has held up the turn: a worker's latest reports may still be unread.
+        SQLite may have waited for the ledger: a worker's latest reports may still be unread.
         """
         for worker in list(self._workers.values()):
             self._receive_rest(worker)
@@ -246,7 +224,7 @@ class Loop:
         """Return the event of a start of a run that the ledger knows, None for any other report."""
         if not isinstance(report, RunStarted) or self._slot(slot).assigned is not None:
             return None
-        row = self._tools.recorder.known(report.run_id)
+        row = self._tools.count.known(report.run_id)
         if row is None:
             return None
         return Delivered(slot, report, row.attempts, None if row.resumable else row.outcome, row.seed)
@@ -255,7 +233,7 @@ class Loop:
         """Give a run without an index from its server one, if its seed needs it."""
         if self.view.limits.seed is None or not isinstance(report, RunStarted) or report.index is not None:
             return report
-        before = self._tools.recorder.begun_with(report.parameters)
+        before = self._tools.count.begun_with(report.parameters)
         return replace(report, index=index_from(report.parameters, before))
 
     def _take_ended(self) -> None:
@@ -305,23 +283,19 @@ class Loop:
 
     def _handle(self, event: Event) -> None:
         self._tools.stall_detector.moved()
-        before = self.view
-        decision = decide(before, event, self._tools.clock())
+        decision = decide(self.view, event, self._tools.clock())
         self.view = decision.view
-        try:
-            for action in decision.actions:
-                self._perform(action)
-        except UnrecordedError:
-            # The record of a start is the first action: without it, nothing has happened.
-            self.view = before
-        self._tools.tell_pool(self.view)
+        for action in decision.actions:
+            self._perform(action)
+        self._tools.count.publish(needs(self.view))
+        self._take_answers()
 
     def _perform(self, action: Action) -> None:
         match action:
-            case RecordStart() | RecordEnd() | RecordDrop() | RecordQuarantine():
+            case RecordEnd() | RecordDrop() | RecordQuarantine():
                 self._record(action)
             case AskStart() | WithdrawStart():
-                ask_pool(action, self.view, self._tools)
+                ask_count(action, self.view, self._tools)
             case Spawn(slot):
                 self._spawn(slot)
             case Send(slot, order):
@@ -330,14 +304,14 @@ class Loop:
                 self._in_slot[slot].child.kill()
             case DumpStacks(slot):
                 self._in_slot[slot].child.signal(STACKS_SIGNAL)
-            case ReportEnd() | ReturnRuns() | AskSweep() | CheckAwaitedRuns():
+            case ReportEnd() | ReturnRuns() | AskSweep():
                 self._ask_server(action)
             case AwaitDevice(slot):
                 self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
             case Notify(notice):
                 self._tools.observer(notice)
 
-    def _ask_server(self, action: ReportEnd | ReturnRuns | AskSweep | CheckAwaitedRuns) -> None:
+    def _ask_server(self, action: ReportEnd | ReturnRuns | AskSweep) -> None:
         server_calls = self._tools.server_calls
         match action:
             case ReportEnd(run_id, outcome, unsent):
@@ -346,15 +320,13 @@ class Loop:
                 server_calls.requeue_runs(self._in_slot[slot].label, [keep] if keep else [])
             case AskSweep():
                 server_calls.ask_sweep()
-            case CheckAwaitedRuns():
-                server_calls.look(self._tools.other_launches.look)
 
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools
         self._spawned += 1
         label = f"{tools.mark}_{slot}_{self._spawned}"
         if slot not in self._denied:
-            tools.recorder.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
+            tools.count.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
         try:
             spec = tools.make_spec(self._slot(slot), label)
             child = tools.patience.call(lambda: tools.children.spawn(spec))
@@ -375,19 +347,19 @@ class Loop:
         return self.view.slots[slot]
 
     def _send(self, slot: Slot, order: object) -> None:
+        if isinstance(order, Proceed):
+            self._tools.pump.begin_tail(slot)
+            self._tools.meter.begin(slot, self._slot(slot).device, self._tools.clock())
         try:
             self._in_slot[slot].child.connection.send(order)
         except OSError:
             return  # it has died; its Died event follows
 
-    def _record(self, action: RecordStart | RecordEnd | RecordDrop | RecordQuarantine) -> None:
+    def _record(self, action: RecordEnd | RecordDrop | RecordQuarantine) -> None:
         match action:
-            case RecordStart():
-                if record_start(action, self.view, self._tools):
-                    self._handle(StartDelayed(action.slot))
             case RecordEnd():
                 record_end(action, self._in_slot[action.slot], self._tools)
             case RecordDrop():
                 record_drop(action, self._tools)
-            case RecordQuarantine():
-                self._tools.recorder.quarantine(action)
+            case RecordQuarantine(device, reason):
+                self._tools.count.quarantine(device, reason)

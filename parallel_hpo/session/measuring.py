@@ -24,13 +24,10 @@ from parallel_hpo.processes.fork_server import Child
 from parallel_hpo.processes.output import OutputPump
 from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.processes.reaper import MemoryWatch
-from parallel_hpo.session.decide.demand import needs
+from parallel_hpo.session.count import Count
 from parallel_hpo.session.decide.events import MemorySeen, OutputSeen
 from parallel_hpo.session.decide.state import SlotView, SweepView, next_deadline
 from parallel_hpo.session.hooks import FailureHandler
-from parallel_hpo.session.membership import Membership
-from parallel_hpo.session.other_launches import OtherLaunches
-from parallel_hpo.session.recorder import Recorder
 from parallel_hpo.session.server_calls import ServerCalls
 from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware
@@ -58,9 +55,9 @@ class StallDetector:
     def due_in_s(self, view: SweepView) -> float | None:
         """Return in how many seconds the sweep counts as stalled unless something happens; None: never."""
         if next_deadline(view) is not None or any(slot.run or slot.pending for slot in view.slots):
-            return None  # the fence ends the wait for the pool's answer to a start
-        if view.grant is not None and not any(slot.busy for slot in view.slots):
-            return None  # other machines have the runs
+            return None  # the count's answer to a start may take long, but comes
+        if (view.has_others or view.grant.held) and not any(slot.busy for slot in view.slots):
+            return None  # other machines have the runs, or none may start
         if view.presence.away and not any(slot.busy for slot in view.slots):
             return None  # other users may keep the devices for any time
         return max(0.0, self._moved_at + STILL_S - self._clock())
@@ -85,7 +82,7 @@ class LoopContext:
     """What the loop works with; `clock` gives monotonic seconds, `jitter` numbers in [0, 1)."""
 
     children: ChildPool
-    recorder: Recorder
+    count: Count
     server_calls: ServerCalls
     pump: OutputPump
     memory: MemoryWatch
@@ -93,7 +90,6 @@ class LoopContext:
     command_pipe: CommandPipe
     patience: StopAware
     stall_detector: StallDetector
-    other_launches: OtherLaunches
     failure_handler: FailureHandler
     observer: Observer
     make_spec: Callable[[SlotView, str], WorkerSpec]
@@ -103,13 +99,6 @@ class LoopContext:
     mark: str
     clock: Callable[[], float]
     jitter: Callable[[], float]
-    membership: Membership | None = None
-    """This machine's membership in the sweep's pool; None: the sweep runs here only."""
-
-    def tell_pool(self, view: SweepView) -> None:
-        """Publish this machine's demand."""
-        if self.membership is not None:
-            self.membership.publish(needs(view, self.clock()))
 
 
 @dataclass(slots=True)

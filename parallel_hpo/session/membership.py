@@ -1,5 +1,5 @@
-"""A machine's membership in its sweep's pool: exchanges messages, keeps the lease, and kills all runs in
-time.
+"""The count of a sweep on many machines, asked by one of them: it exchanges messages with the sweep's pool
+on a server, keeps the lease, and kills all runs here in time.
 
     loop ── demand, starts, ends ──▶ outbox ──▶ exchange ──▶ pool
          ◀─ PoolAnswered, StartGranted ─┘         │
@@ -7,41 +7,40 @@ time.
                                                     all processes here are killed
 
 A start waits for the pool's answer; an end is sent soon. The fence has a thread of its own, as a request may
-hang for any time.
+hang for any time. The log is the server's: the ledger here is a copy in memory.
 """
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from parallel_hpo.core.errors import ExitCode, ServerAwayError, ServerRefusedError
+from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Notice, Observer, SweepOpened
 from parallel_hpo.core.pool_messages import (
     FENCE,
     Exchange,
     Granted,
     PooledEnd,
-    PooledRun,
     PooledStart,
+    PoolEvent,
     Versions,
+    end_as_json,
+    start_as_json,
 )
-from parallel_hpo.core.types import Outcome, Slot, StopKind
+from parallel_hpo.core.types import Parameters, RunId, Slot, StopKind
 from parallel_hpo.core.version import __version__, installed_client
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.reader import RunRow
+from parallel_hpo.session.count import CountEvent, content_of
 from parallel_hpo.session.decide.demand import PoolNeeds
-from parallel_hpo.session.decide.events import (
-    PoolAnswered,
-    RecordDrop,
-    RecordEnd,
-    StartGranted,
-    StartRefused,
-    StopAsked,
-)
-from parallel_hpo.session.decide.state import OpenRun
+from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StopAsked
 from parallel_hpo.session.outbox import Outbox
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
@@ -61,8 +60,9 @@ OVER_BY: Final = (401, 403, 404)
 LEAVE_TRIES: Final = 3
 
 
-PoolEvent = PoolAnswered | StartGranted | StartRefused
-"""Events for the loop from the pool's answers."""
+REASON_CHARS: Final = 2_000
+TRACEBACK_CHARS: Final = 20_000
+"""Limits of texts sent to the pool, where they are for display; this machine's logs have all of it."""
 
 
 class PoolConnection(Protocol):
@@ -81,8 +81,12 @@ def elapsed_s() -> float:
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
-class Membership:
-    """One epoch of a machine; `open` starts its threads."""
+class RemoteCount:
+    """The count of a sweep, asked from its pool during one epoch of a machine; `open` starts its threads."""
+
+    has_others = True
+    due_at = None
+    """The pool applies limits of time."""
 
     def __init__(
         self,
@@ -108,8 +112,12 @@ class Membership:
         self._answered_at = joined_at
         self._outbox = Outbox(epoch)
         self._answer: Granted | None = None
-        self._post: Callable[[PoolEvent], None] | None = None
-        self._due_at = joined_at
+        self._ledger = Ledger(None)
+        self._events = 0
+        self._asked: dict[RunId, PooledStart] = {}
+        """Starts that wait for an answer, for the loop's thread."""
+        self._answers: queue.SimpleQueue[CountEvent] = queue.SimpleQueue()
+        self._exchange_at = joined_at
         self._turn = threading.Condition()
         """Lock of the outbox and the fields after it; notified if the next exchange moves forward."""
         self._closing = threading.Event()
@@ -124,13 +132,40 @@ class Membership:
 
     # --- for the loop ------------------------------------------------------------------
 
-    def listen(self, post: Callable[[PoolEvent], None]) -> None:
-        """Set the function that gets each start's answer and each new grant, in another thread."""
-        with self._turn:
-            self._post = post
-            answer = self._answer
-        if answer is not None:
-            post(PoolAnswered(answer))
+    @property
+    def ledger(self) -> Ledger:
+        """The copy of what this machine has reported."""
+        return self._ledger
+
+    def known(self, run_id: RunId) -> RunRow | None:
+        return self._ledger.run(run_id)
+
+    def begun_with(self, parameters: Parameters) -> int:
+        return self._ledger.begun_with(parameters)
+
+    def spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
+        self._copy("spawned", {"slot": int(slot), "device": device, "again": again})
+
+    def quarantine(self, device: str, reason: str) -> None:
+        self._copy("quarantined", {"device": device, "reason": reason})
+
+    def tick(self) -> None:
+        pass
+
+    def take(self) -> list[CountEvent]:
+        taken = []
+        while not self._answers.empty():
+            taken.append(self._answers.get())
+        for answer in taken:
+            if isinstance(answer, PoolAnswered):
+                continue
+            start = self._asked.pop(answer.run_id, None)
+            if isinstance(answer, StartGranted) and start is not None:
+                self._copy("started", start_as_json(start))
+        return taken
+
+    def conclude(self, ending: SweepEnd) -> None:
+        pass  # the machine leaves once its last process has ended: `close`
 
     def publish(self, needs: PoolNeeds) -> None:
         """Publish this machine's demand."""
@@ -144,20 +179,24 @@ class Membership:
 
         `needs` is the demand with the attempt started.
         """
+        self._asked[start.run.run_id] = start
         with self._turn:
             self._outbox.ask(start, needs)
             self._exchange_within(0.0)
 
     def withdraw(self, end: PooledEnd) -> None:
         """Withdraw a start, which the pool may have counted already."""
+        self._asked.pop(end.run_id, None)
         with self._turn:
             self._outbox.withdraw(end)
             self._exchange_within(SOON_S)
 
     def end(self, end: PooledEnd) -> None:
         """Send an attempt's end, as soon as possible."""
+        self._copy(_kind_of(end), end_as_json(end))
+        reason, traceback = end.reason[:REASON_CHARS], end.traceback[-TRACEBACK_CHARS:]
         with self._turn:
-            self._outbox.end(end)
+            self._outbox.end(replace(end, reason=reason, traceback=traceback))
             self._exchange_within(SOON_S)
 
     def note(self, notice: Notice) -> None:
@@ -182,13 +221,17 @@ class Membership:
         if not self.lost:
             self._leave(reason)
 
+    def _copy(self, kind: str, body: Mapping[str, Any]) -> None:
+        self._events += 1
+        self._ledger.append([PoolEvent(self._events, time.time(), None, kind, body)], durable=False)
+
     # --- the threads -------------------------------------------------------------------
 
     def exchange_once(self) -> bool:
         """Send all messages and take the answer; return False without one."""
         with self._turn:
             message = self._outbox.compose()
-            self._due_at = self._clock() + self._beat_s
+            self._exchange_at = self._clock() + self._beat_s
         sent_at = self._clock()
         try:
             answer = self._connection.exchange(message)
@@ -204,14 +247,14 @@ class Membership:
             return True
         with self._turn:
             self._answered_at = max(self._answered_at, sent_at)
-            decided: list[PoolEvent] = [*self._outbox.acknowledge(message, answer)]
+            decided: list[CountEvent] = [*self._outbox.acknowledge(message, answer)]
             if self._is_news(answer):
                 decided.append(PoolAnswered(answer))
             self._answer = answer
-            post = self._post
-        if post is not None:
             for event in decided:
-                post(event)
+                self._answers.put(event)  # with the lock, so that no withdrawal comes between
+        if decided:
+            self._control.ring()
         return True
 
     def check_fence(self) -> float:
@@ -227,7 +270,7 @@ class Membership:
                 self._closing.wait(min(RETRY_S, self._beat_s))
                 continue
             with self._turn:
-                while (left_s := self._due_at - self._clock()) > 0 and not self._closing.is_set():
+                while (left_s := self._exchange_at - self._clock()) > 0 and not self._closing.is_set():
                     self._turn.wait(left_s)
 
     def _watch_fence(self) -> None:
@@ -246,12 +289,12 @@ class Membership:
     def _is_news(self, answer: Granted) -> bool:
         """Return whether it differs from the last answer that the loop has received."""
         before = self._answer
-        return before is None or _content(answer) != _content(before)
+        return before is None or content_of(answer) != content_of(before)
 
     def _exchange_within(self, within_s: float) -> None:
         at = self._clock() + within_s
-        if at < self._due_at:
-            self._due_at = at
+        if at < self._exchange_at:
+            self._exchange_at = at
             self._turn.notify_all()
 
     def _has_pending(self) -> bool:
@@ -269,60 +312,11 @@ class Membership:
                 return
 
 
-def _content(answer: Granted) -> tuple[object, ...]:
-    return answer.granted, answer.each, answer.again, answer.ends
-
-
-REASON_CHARS: Final = 2_000
-TRACEBACK_CHARS: Final = 20_000
-"""Limits of texts sent to the pool, where they are for display; this machine's ledger and logs have all of
-it."""
-
-
-def start_of(slot: Slot, run: OpenRun, device: str | None) -> PooledStart:
-    """Return the start of an attempt, as sent to the pool."""
-    pooled = PooledRun(
-        run_id=run.run_id,
-        parameters=run.parameters,
-        attempt=run.attempt,
-        spent_s=run.spent_s,
-        deaths=run.deaths,
-        preemptions=run.preemptions,
-        seed=run.seed,
-    )
-    return PooledStart(pooled, int(slot), device)
-
-
-def end_of(record: RecordEnd) -> PooledEnd:
-    """Return the end of an attempt, as sent to the pool.
-
-    Of a requeued run, the duration is that of this attempt only: the next one knows the earlier time.
-    """
-    run, end = record.run, record.end
-    requeued = record.final and end.resumable
-    return PooledEnd.like(
-        end,
-        run_id=run.run_id,
-        attempt=run.attempt,
-        final=record.final,
-        slot=int(record.slot),
-        reason=end.reason[:REASON_CHARS],
-        duration_s=end.duration_s - run.spent_s if requeued else end.duration_s,
-        traceback=end.traceback[-TRACEBACK_CHARS:],
-    )
-
-
-def end_of_waiting(record: RecordDrop) -> PooledEnd:
-    """Return the end of a run that gets no further attempt here."""
-    end = record.end
-    duration_s = 0.0 if end.resumable else end.duration_s
-    return PooledEnd.like(end, run_id=record.run.run_id, attempt=None, duration_s=duration_s)
-
-
-def end_of_withdrawn(run: OpenRun) -> PooledEnd:
-    """Return the end of an attempt that a stop prevented after the pool may have counted it."""
-    reason = "a stop came before it began"
-    return PooledEnd(run.run_id, run.attempt, outcome=Outcome.STOPPED, reason=reason, resumable=True)
+def _kind_of(end: PooledEnd) -> str:
+    """Return the kind of event by which the pool logs an end."""
+    if not end.final:
+        return "attempt_ended"
+    return "handed_on" if end.resumable else "ended"
 
 
 def versions_here() -> Versions:
@@ -338,7 +332,7 @@ class Relay:
         """`count` is the sweep's, over all machines."""
         self._observer = observer
         self._count = count
-        self.membership: Membership | None = None
+        self.membership: RemoteCount | None = None
         """Set during an epoch."""
 
     def __call__(self, notice: Notice) -> None:

@@ -31,15 +31,12 @@ from parallel_hpo.core.errors import ExitCode, ParallelHPOError, ServerAwayError
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import NODE_TOKEN, Join, Joined, NewPool, machine_folder
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
-from parallel_hpo.count.policy import Share
 from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import new_owner_id
-from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import LEDGER
 from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.launch_record import LaunchSettings
-from parallel_hpo.session.membership import Membership, Relay, elapsed_s, versions_here
+from parallel_hpo.session.membership import Relay, RemoteCount, elapsed_s, versions_here
 from parallel_hpo.session.open_sweep import OpenSweep
 from parallel_hpo.session.setup import SessionSetup
 from parallel_hpo.session.signals import Control, SignalsTaken
@@ -58,15 +55,6 @@ class NodeTask:
     """Key to join with: the sweep's own, or the master key."""
     name: str
     """The machine's name for the user."""
-    share: Share | None = None
-    """The only share of the count that it runs; None: any run."""
-    share_count: int = 0
-    """Number of runs in that share."""
-
-    @property
-    def count(self) -> int | None:
-        """The count of the sweep or of the share; None: no limit."""
-        return self.pool.count if self.share is None else self.share_count
 
     @property
     def path(self) -> SweepPath:
@@ -99,7 +87,7 @@ class NodeSetup(SessionSetup):
         self._relay = relay
         self._wait_s = wait_s
         self._previous = previous
-        self.membership: Membership | None = None
+        self.membership: RemoteCount | None = None
         self.epoch = previous
         """The machine's latest epoch."""
         self.reason = "it is done"
@@ -131,15 +119,14 @@ class NodeSetup(SessionSetup):
         self._expect_main(calls, joined.name)
         backend.use_for(self._part.path, calls.run)
         self.patience.sweep_is_open()
-        folder = self.setting.folder_of(self._part.path.sweep_id)
-        ledger = self.stack.enter_context(Ledger(folder / LEDGER))
+        self.setting.folder_of(self._part.path.sweep_id).mkdir(parents=True, exist_ok=True)
         known = self._part.pool
         result = OpenSweep(
             self.setting,
             backend,
             children,
             OpenedSweep(self._part.path, known.url, known.configuration),
-            ledger,
+            membership.ledger,
             surroundings,
             equipment,
             self.patience,
@@ -153,33 +140,33 @@ class NodeSetup(SessionSetup):
         """Join, waiting for an unreachable server; return also the time of the request, by `elapsed_s`."""
         part = self._part
         door = PoolClient(part.pool_url, part.key, part.path.sweep_id)
-        directory = str(self.section.directory.absolute())
-        wants = Join(
-            part.name,
-            versions_here(),
-            workers,
-            self.setting.mark,
-            directory,
-            self._previous,
-            str(part.share or ""),
-            part.share_count,
-        )
         until = elapsed_s() + self._wait_s
         while True:
             asked_at = elapsed_s()
             try:
-                return self.patience.call(lambda: door.join(wants)), asked_at
+                return self.patience.call(lambda: door.join(self._request(workers))), asked_at
             except ServerAwayError:
                 if elapsed_s() >= until:
                     raise
                 self.patience.sleep(RETRY_S)
 
+    def _request(self, workers: int) -> Join:
+        return Join(
+            name=self._part.name,
+            versions=versions_here(),
+            workers=workers,
+            mark=self.setting.mark,
+            directory=str(self.section.directory.absolute()),
+            previous=self._previous,
+            deadline_s=self.setting.deadline_left_s(time.time()),
+        )
+
     @contextmanager
-    def _membership(self, joined: Joined, asked_at: float) -> Iterator[Membership]:
+    def _membership(self, joined: Joined, asked_at: float) -> Iterator[RemoteCount]:
         """Keep the lease within the block, and leave after it, when all processes started inside have
         ended."""
         part = self._part
-        membership = self.membership = Membership(
+        membership = self.membership = RemoteCount(
             PoolClient(part.pool_url, joined.key, part.path.sweep_id),
             joined.epoch,
             node_timeout_s=part.pool.node_timeout_s,
@@ -295,7 +282,7 @@ class _Machine:
     def _stage(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeSetup:
         variables = os.environ if self.environment is None else self.environment
         token = variables.get(NODE_TOKEN) if self.once else None
-        relay = Relay(self.observer, self.part.count)
+        relay = Relay(self.observer, self.part.pool.count)
         setting = LaunchSettings(
             section=self.section,
             main=self.main,

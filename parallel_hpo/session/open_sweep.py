@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,8 @@ from parallel_hpo.core.errors import ExitCode, LedgerError, NoRoomError, Paralle
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import MemoryUsed, Message, OutputLine, SweepOpened, SweepOver, shows_memory
 from parallel_hpo.core.types import Outcome, StopKind, SweepPath
+from parallel_hpo.count.policy import FailureLimits
+from parallel_hpo.count.pool_state import Pool
 from parallel_hpo.devices.placing import SweepDevices
 from parallel_hpo.devices.sharing import DevicePresence
 from parallel_hpo.devices.users import UserWatch
@@ -32,7 +35,8 @@ from parallel_hpo.processes.reaper import MemoryWatch
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.commands import Commands
-from parallel_hpo.session.decide.state import PoolGrant, SlotView, SweepView, open_view
+from parallel_hpo.session.count import Count, LocalCount
+from parallel_hpo.session.decide.state import SlotView, SweepView, open_view
 from parallel_hpo.session.hooks import FailureHandler, notify_end
 from parallel_hpo.session.launch_record import (
     LaunchRecord,
@@ -43,11 +47,9 @@ from parallel_hpo.session.launch_record import (
 )
 from parallel_hpo.session.loop import Answer, Answers, Loop
 from parallel_hpo.session.measuring import LoopContext, StallDetector
-from parallel_hpo.session.membership import Membership
-from parallel_hpo.session.other_launches import OtherLaunches
+from parallel_hpo.session.membership import RemoteCount
 from parallel_hpo.session.planning import limits_of, shares_of
-from parallel_hpo.session.recorder import Recorder
-from parallel_hpo.session.resume import read_earlier
+from parallel_hpo.session.resume import read_earlier, waiting_run
 from parallel_hpo.session.server_calls import ServerCalls, catch_up
 from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
@@ -172,9 +174,9 @@ class OpenSweep:
         equipment: SweepDevices,
         patience: StopAware,
         make_commands: Callable[[], Commands],
-        membership: Membership | None = None,
+        remote: RemoteCount | None = None,
     ) -> None:
-        """`membership` is this machine's in the sweep's pool, if there is one."""
+        """`remote` is the count of a sweep on many machines; None: it is counted here."""
         self._setting = setting
         self._backend = backend
         self._children = children
@@ -184,7 +186,7 @@ class OpenSweep:
         self._equipment = equipment
         self._patience = patience
         self._make_commands = make_commands
-        self._membership = membership
+        self._remote = remote
         self._workers = equipment.workers
         self._phantoms: tuple[str, ...] = ()
         self._earlier = read_earlier(ledger.runs())
@@ -243,6 +245,7 @@ class OpenSweep:
 
     def _run(self, marks: list[str], command_pipe: CommandPipe) -> SweepEnd:
         setting = self._setting
+        count: Count = self._remote or self._count_here()
         answers: Answers = queue.SimpleQueue()
 
         def post(seen: Answer) -> None:
@@ -263,9 +266,7 @@ class OpenSweep:
         watch = UserWatch(other_users, post, seen=seen)
         if setting.section.polite:
             watch.start()
-        tools = self._equip(server_calls, pump, memory, command_pipe)
-        if self._membership is not None:
-            self._membership.listen(post)
+        tools = self._equip(count, server_calls, pump, memory, command_pipe)
         try:
             return self._conduct(Loop(self._open_view(seen), tools, answers), tools)
         finally:
@@ -278,28 +279,59 @@ class OpenSweep:
 
     def _open_view(self, seen: Mapping[str, str]) -> SweepView:
         """Return the view at the start; `seen` are other users of devices."""
-        setting, earlier = self._setting, self._earlier
         return open_view(
-            replace(limits_of(setting.section), count=self._count),
+            limits_of(self._setting.section),
             self._workers,
             devices=self._equipment.names,
-            started=earlier.started,
-            reruns=earlier.reruns,
-            failures=earlier.failures,
             occupancy=self._equipment.occupancy,
             presence=DevicePresence(seen),
+            has_others=self._remote is not None,
+        )
+
+    def _count_here(self) -> LocalCount:
+        """Return the count of a sweep on this machine, with what earlier launches have done."""
+        setting, earlier = self._setting, self._earlier
+        wall = time.time() - setting.clock()
+        events, epochs = self._ledger.last_event()
+        pool = Pool(
+            is_local=False,
+            count=self._count,
+            node_timeout_s=inf,
+            headed=False,
+            limits=FailureLimits(**setting.section.failures.model_dump()),
+            sweep_timeout_s=setting.section.sweep_timeout_s,
+            deadline=setting.section.deadline,
+            opened_at=wall + setting.began,
+            head_heard_at=0.0,
+            started=earlier.started,
+            open_runs=len(earlier.reruns),
+            failures=earlier.failures,
             took=earlier.took,
-            deadline_at=setting.deadline_at(time.time()),
-            grant=None if self._membership is None else PoolGrant(),
+            epochs=epochs,
+            events=events,
+        )
+        return LocalCount(
+            self._ledger,
+            pool,
+            map(waiting_run, earlier.reruns),
+            workers=self._workers,
+            now=lambda: wall + setting.clock(),
+            control=setting.control,
+            observer=setting.observer,
         )
 
     def _equip(
-        self, server_calls: ServerCalls, pump: OutputPump, memory: MemoryWatch, command_pipe: CommandPipe
+        self,
+        count: Count,
+        server_calls: ServerCalls,
+        pump: OutputPump,
+        memory: MemoryWatch,
+        command_pipe: CommandPipe,
     ) -> LoopContext:
         setting = self._setting
         return LoopContext(
             children=self._children,
-            recorder=Recorder(self._ledger, control=setting.control, observer=setting.observer),
+            count=count,
             server_calls=server_calls,
             pump=pump,
             memory=memory,
@@ -307,12 +339,6 @@ class OpenSweep:
             command_pipe=command_pipe,
             patience=self._patience,
             stall_detector=StallDetector(setting.clock, setting.observer, self._folder),
-            other_launches=OtherLaunches(
-                self._backend,
-                self._opened.path,
-                directory=setting.section.directory,
-                mark=setting.mark,
-            ),
             failure_handler=FailureHandler(
                 self._sweep_folder,
                 words_of(setting.section.on_failure or ()),
@@ -326,7 +352,6 @@ class OpenSweep:
             mark=setting.mark,
             clock=setting.clock,
             jitter=setting.jitter,
-            membership=self._membership,
         )
 
     def _conduct(self, loop: Loop, tools: LoopContext) -> SweepEnd:
@@ -334,16 +359,15 @@ class OpenSweep:
         try:
             ending = loop.run()
         except StoppedError:
-            tools.recorder.flush(self._patience)
-            return loop.view.ending or cut_short(tools.control, StopKind.KILL)
+            ending = loop.view.ending or cut_short(tools.control, StopKind.KILL)
+            self._flush(tools.count, ending)
+            return ending
         self._patience.runs_are_over(ending.stop)
-        tools.recorder.flush(self._patience)
+        self._flush(tools.count, ending)
         try:
             if should_finish(ending, self._ledger):
                 tools.server_calls.finish_sweep()
             tools.server_calls.flush(self._patience)  # its calls are children too
-            if self._membership is not None:
-                self._membership.flush(self._patience)
             self._patience.call(tools.failure_handler.finish)
             self._phantoms = find_phantoms(
                 self._backend, self._opened.path, self._ledger, ending, self._setting, self._patience
@@ -351,6 +375,11 @@ class OpenSweep:
         except StoppedError:
             return ending if ending.stop else cut_short(tools.control, StopKind.INTERRUPT)
         return ending
+
+    def _flush(self, count: Count, ending: SweepEnd) -> None:
+        with suppress(StoppedError):
+            count.flush(self._patience)
+        count.conclude(ending)
 
     def _make_spec(self, view: SlotView, label: str) -> WorkerSpec:
         slot = view.slot
@@ -391,7 +420,7 @@ class OpenSweep:
             folder=self._folder,
             count=self._count,
             phantoms=self._phantoms,
-            is_part=self._membership is not None,
+            is_part=self._remote is not None,
         )
         result = conclude(self._ledger, ending, self._setting, ended)
         notify_end(result, self._setting, self._make_commands())

@@ -74,6 +74,11 @@ class Outbox:
         return bool(self._ends) or bool(self._starts)
 
     @property
+    def size(self) -> int:
+        """Number of starts and ends that wait for an answer."""
+        return len(self._ends) + len(self._starts)
+
+    @property
     def has_notices(self) -> bool:
         return bool(self._notices)
 
@@ -98,6 +103,7 @@ class Outbox:
             tuple(self._ends),
             self.needs.over,
             tuple(notices),
+            self.needs.workers,
         )
 
     def acknowledge(self, message: Exchange, answer: Granted) -> list[StartGranted | StartRefused]:

@@ -15,7 +15,7 @@ from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot, SweepId
 from parallel_hpo.core.values import deadline_at
-from parallel_hpo.count.policy import FailureLimits, RestartLimits, split_count
+from parallel_hpo.count.policy import RestartLimits, split_count
 from parallel_hpo.devices.health import FaultRule
 from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
 from parallel_hpo.devices.placing import (
@@ -126,14 +126,10 @@ def doubts_of(section: HpoSection) -> tuple[Message, ...]:
 def limits_of(section: HpoSection) -> Limits:
     """Return the section's limits, for decisions."""
     return Limits(
-        count=section.count,
         retries=section.retries,
         grace_s=section.grace_period_s,
         restart=RestartLimits(**section.restart.model_dump()),
-        failures=FailureLimits(**section.failures.model_dump()),
         run_timeout_s=section.run_timeout_s,
-        sweep_timeout_s=section.sweep_timeout_s,
-        deadline=section.deadline,
         stall_timeout_s=section.stall_timeout_s,
         memory_limit_mb=section.memory_limit_mb,
         recycle_after=section.recycle_after,

@@ -11,6 +11,7 @@ from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.folders import run_folders_of_workers
 from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
 from parallel_hpo.count.policy import FailureCount, Share, note_duration
+from parallel_hpo.count.pool_state import PoolRun, RunStatus
 from parallel_hpo.records.folders import folders_of_sweeps, no_sweep
 from parallel_hpo.records.ledger_views import LEDGER, ledgers_in
 from parallel_hpo.records.reader import LedgerReader, RunRow
@@ -56,6 +57,23 @@ def read_earlier(rows: Iterable[RunRow]) -> ResumeState:
             took = note_duration(took, row.last_s or 0.0, row.outcome)
     failures = FailureCount(none_finished=Outcome.FINISHED not in ended.values())
     return ResumeState(started, tuple(reruns), failures, ended, took)
+
+
+def waiting_run(run: OpenRun) -> PoolRun:
+    """Return a run that an earlier launch left open, as its count has it."""
+    return PoolRun(
+        run_id=run.run_id,
+        place=RunStatus.WAITING,
+        epoch=None,
+        attempt=run.attempt,
+        on=False,
+        since=run.since,
+        parameters=run.parameters,
+        spent_s=run.spent_s,
+        deaths=run.deaths,
+        preemptions=run.preemptions,
+        seed=run.seed,
+    )
 
 
 @dataclass(frozen=True, slots=True)

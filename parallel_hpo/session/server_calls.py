@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -101,10 +101,6 @@ class ServerCalls:
         """Ask whether the sweep goes on; the answer is posted as SweepSeen."""
         self._submit("", self._ask)
 
-    def look(self, look: Callable[[], Iterable[Message]]) -> None:
-        """Run a check of the server, and show the messages that it yields."""
-        self._submit("", lambda: self._say_all(look()))
-
     def flush(self, patience: StopAware) -> None:
         """Wait for all requests; on a stop, warn about those not made, and raise StoppedError."""
         done: Future[None] = Future()
@@ -174,13 +170,9 @@ class ServerCalls:
             self._unsent.remove(what)
 
     def _say(self, words: str) -> None:
-        self._say_all([Message(words, warning=True)])
-
-    def _say_all(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            with self._lock:
-                if not self._given_up:
-                    self._observer(message)
+        with self._lock:
+            if not self._given_up:
+                self._observer(Message(words, warning=True))
 
 
 def last_run_folder(folder: Path, run_id: RunId) -> Path | None:

@@ -20,9 +20,12 @@ from typing import Any, Final
 from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise
 from parallel_hpo.client.base import LOOPBACK, Backend, OpenedSweep, SweepRequest
 from parallel_hpo.client.choose import ChosenBackend, choose_backend, make_backend
+from parallel_hpo.client.own_servers import RemoteBackend
+from parallel_hpo.client.server_client import PoolClient
 from parallel_hpo.config.section import BackendChoice, HpoSection, StartMethod, expect_free
 from parallel_hpo.core.child_spec import ChildSetup, PickledMain
-from parallel_hpo.core.errors import ConfigError, ExitCode, TargetError
+from parallel_hpo.core.errors import ConfigError, ExitCode, TargetError, UsageError
+from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.count.policy import Launch
@@ -95,6 +98,10 @@ def supervise(
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
         return SessionSetup(setting, environment, stack, open_library).perform(launch.resume)
+
+
+DIVIDED: Final = "its count is divided into shares: start the missing ones with --share"
+"""Why a pool ends whose sweep is run in shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +183,28 @@ class SessionSetup:
         order = self._order(facts)
         sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
         expect_free(self.section.seed_parameter, sweep.configuration)
+        if self.setting.share is not None and isinstance(backend, RemoteBackend):
+            self.patience.call(lambda: self._divide(backend.pool_of(sweep.path), sweep.path.sweep_id))
         self.setting = replace(self.setting, run_cap=sweep.run_cap)
         self.setting.compare_configuration(sweep.path.sweep_id, sweep.configuration)
         return PreparedSweep(sweep, backend, children, equipment, surroundings)
+
+    def _divide(self, pool: PoolClient, sweep_id: str) -> None:
+        """Close the sweep's pool, if it has one: either shares divide its count, or machines join.
+
+        Raises:
+            UsageError: machines have joined.
+        """
+        if pool.facts() is None:
+            return
+        news = pool.events(0)
+        if any(event.kind == "joined" for event in news.events):
+            raise UsageError(
+                f"--share {self.setting.share}: machines have joined sweep {sweep_id}, whose server counts"
+                f" its runs: use `parallel-hpo join {sweep_id}` on this machine too"
+            )
+        if news.ends is None:
+            pool.stop(SweepEnd(DIVIDED, ExitCode.USAGE, StopKind.DRAIN))
 
     # --- preparation -----------------------------------------------------------------------
 

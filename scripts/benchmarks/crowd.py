@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -28,6 +29,7 @@ from parallel_hpo.core.child_spec import ChildSetup, Reaped
 from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Proceed, Ready, Report, RunEnded, RunStarted
 from parallel_hpo.core.notices import SweepOpened
 from parallel_hpo.core.types import Outcome, RunId, SweepPath
+from parallel_hpo.count.pool_state import Pool
 from parallel_hpo.devices.library import no_library
 from parallel_hpo.devices.watch import Meter, Rapl
 from parallel_hpo.display import Terminal
@@ -35,10 +37,10 @@ from parallel_hpo.processes.fork_server import Child
 from parallel_hpo.processes.output import OutputPump
 from parallel_hpo.processes.reaper import MemoryWatch
 from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.session.count import LocalCount
 from parallel_hpo.session.decide.state import Limits, open_view
 from parallel_hpo.session.loop import Loop
 from parallel_hpo.session.measuring import LoopContext, StallDetector
-from parallel_hpo.session.recorder import Recorder
 from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware
 
@@ -145,6 +147,21 @@ class NoDevices:
         return []
 
 
+def count_here(
+    ledger: Ledger, workers: int, runs: int, control: Control, observer: Callable[[Any], None]
+) -> LocalCount:
+    """Return the count of a new sweep."""
+    pool = Pool(
+        is_local=False,
+        count=runs,
+        node_timeout_s=inf,
+        headed=False,
+        opened_at=time.time(),
+        head_heard_at=0.0,
+    )
+    return LocalCount(ledger, pool, (), workers=workers, now=time.time, control=control, observer=observer)
+
+
 def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) -> float:
     """Run a sweep; return the processor time that it takes in this process."""
     crowd = Crowd(workers)
@@ -156,14 +173,13 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
     with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as command_pipe:
         tools = LoopContext(
             children=cast(Any, crowd),
-            recorder=Recorder(ledger, control=control, observer=observer),
+            count=count_here(ledger, workers, runs, control, observer),
             server_calls=cast(Any, NoServerCalls()),
             pump=pump,
             control=control,
             command_pipe=command_pipe,
             patience=StopAware(control, grace_s=30),
             stall_detector=StallDetector(time.monotonic, observer, folder),
-            other_launches=cast(Any, None),
             memory=MemoryWatch(lambda _slot, _used_mb: None),
             failure_handler=cast(Any, None),  # no run fails
             observer=observer,
@@ -174,7 +190,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             clock=time.monotonic,
             jitter=random.random,
         )
-        loop = Loop(open_view(Limits(count=runs), workers), tools, queue.SimpleQueue())
+        loop = Loop(open_view(Limits(), workers), tools, queue.SimpleQueue())
         began = time.process_time()
         loop.run()
         took = time.process_time() - began

@@ -11,6 +11,7 @@ import pytest
 
 from parallel_hpo.core.types import RunId, Slot
 from parallel_hpo.records.ledger import Ledger
+from tests.ledgers import record_start
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -51,7 +52,7 @@ def test_completion_uses_the_named_directory(command: Command, directory: Path, 
 def test_a_runs_id_is_completed(command: Command, directory: Path) -> None:
     with Ledger(directory / "ab12" / "ledger.db") as ledger:
         for run in ("r1", "r2"):
-            ledger.record_start(RunId(run), parameters={}, attempt=1, slot=Slot(0), device=None)
+            record_start(ledger, RunId(run), parameters={}, attempt=1, slot=Slot(0), device=None)
     assert completed(command, directory, "parallel-hpo rerun ab12 r", "bash").split() == ["r1", "r2"]
     assert completed(command, directory, "parallel-hpo rerun ab12 b", "bash").split() == ["best"]
     assert completed(command, directory, "parallel-hpo rerun nothing b", "bash").split() == []

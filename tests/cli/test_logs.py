@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cli.logs import LOOK_EVERY_S, logs
-from parallel_hpo.cluster.watcher import LedgerCopy
 from parallel_hpo.core.folders import PIPE
+from parallel_hpo.records.ledger import Ledger
+from tests.cluster.pools import joined
 
 
 def test_local_logs_of_machines_are_printed_and_others_named(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     directory, other = tmp_path / "sweeps", tmp_path / "other" / "abc"
-    with LedgerCopy(directory / "abc" / "ledger.db") as ledger:
-        ledger.record_machine(1, "gpu1", str(directory / "abc" / "machine-gpu1-1"))
-        ledger.record_machine(2, "gpu2", str(other / "machine-gpu2-2"))
-        ledger.record_machine(3, "gpu3", "/on/gpu3/abc/machine-gpu3-3")
+    places = {"gpu1": str(directory), "gpu2": str(other.parent), "gpu3": "/on/gpu3"}
+    with Ledger(directory / "abc" / "ledger.db") as ledger:
+        machines = enumerate(places.items(), 1)
+        ledger.append([joined(i, i, name, directory=at) for i, (name, at) in machines], durable=False)
     for folder, line in ((directory / "abc" / "machine-gpu1-1", "one"), (other / "machine-gpu2-2", "two")):
         (folder / "worker-0").mkdir(parents=True)
         (folder / "worker-0" / "output.log").write_text(f"{line}\n")

@@ -12,6 +12,7 @@ from typing import Any
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
+from tests.ledgers import record_attempt_end, record_end, record_quarantine, record_spawn, record_start
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -80,17 +81,19 @@ def wandb_sweep(folder: Path) -> None:
                 "goal": "minimize",
             }
         )
-        ledger.record_spawn(Slot(0), "GPU-3", again=False)
+        record_spawn(ledger, Slot(0), "GPU-3", again=False)
         for run_id, rate in (("one", 1e-5), ("two", 0.1)):
             parameters = {"optimizer": {"lr": rate}, "name": "</script><b>"}
-            ledger.record_start(RunId(run_id), parameters=parameters, attempt=1, slot=Slot(0), device="GPU-3")
-        ledger.record_attempt_end(
-            RunId("one"), 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
+            record_start(
+                ledger, RunId(run_id), parameters=parameters, attempt=1, slot=Slot(0), device="GPU-3"
+            )
+        record_attempt_end(
+            ledger, RunId("one"), 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
         )
-        ledger.record_spawn(Slot(0), "GPU-3", again=True)
-        ledger.record_quarantine("GPU-3", "ECC")
-        ledger.record_start(RunId("one"), parameters={}, attempt=2, slot=Slot(0), device="GPU-3")
-        ledger.record_end(RunId("one"), 2, finished)
+        record_spawn(ledger, Slot(0), "GPU-3", again=True)
+        record_quarantine(ledger, "GPU-3", "ECC")
+        record_start(ledger, RunId("one"), parameters={}, attempt=2, slot=Slot(0), device="GPU-3")
+        record_end(ledger, RunId("one"), 2, finished)
 
 
 def test_a_report_of_wandbs_sweep_has_the_folders_data(tmp_path: Path, command: Command) -> None:

@@ -174,10 +174,6 @@ def test_a_deleted_sweep_has_ended_and_accepts_no_state(
 def test_a_dead_workers_unstarted_run_is_requeued(backend: LocalBackend, sweep: OpenedSweep) -> None:
     run = issued(backend, sweep, "worker_1")
     other = issued(backend, sweep, "worker_2")
-    assert [(each.run_id, each.label) for each in backend.unstarted_runs(sweep.path)] == [
-        (run, "worker_1"),
-        (other, "worker_2"),
-    ]
     backend.requeue_runs(sweep.path, "worker_1", [])
     assert issued(backend, sweep, "worker_3") == run
     assert other != run

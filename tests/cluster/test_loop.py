@@ -12,12 +12,13 @@ import pytest
 
 from parallel_hpo.cluster.loop import ALONE_SAID_AFTER_S, AWAY_SAID_AFTER_S, ClusterLoop, ClusterTools
 from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
-from parallel_hpo.cluster.watcher import Answer, EventCopier, LedgerCopy, PoolWatcher
+from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.pool_messages import NodeLost, PoolNews
 from parallel_hpo.core.types import StopKind
+from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe, Control
 from tests.cluster.pools import ALL_DONE, ToldDoor, joined, news
 
@@ -42,8 +43,8 @@ class Head:
         self.control = Control(clock=lambda: self.now)
 
     def run(self) -> SweepEnd:
-        with LedgerCopy(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as mailbox:
-            mirror = EventCopier(ledger, "sweep", self.told.append)
+        with Ledger(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as mailbox:
+            mirror = EventCopier(ledger, self.told.append)
             line = PoolWatcher(
                 self.door,
                 lambda: (mirror.last_event, mirror.last_notice),

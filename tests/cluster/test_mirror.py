@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.watcher import LAST_EVENT, EventCopier, LedgerCopy
+from parallel_hpo.cluster.watcher import LAST_EVENT, EventCopier
 from parallel_hpo.core.notices import (
     Message,
     Notice,
@@ -18,32 +18,33 @@ from parallel_hpo.core.notices import (
     WorkerNamed,
 )
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
+from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import performed
 from parallel_hpo.records.reader import MachineRow
 from tests.cluster.pools import USED, joined, left, news, over, started
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[LedgerCopy]:
-    with LedgerCopy(tmp_path / "ledger.db") as kept:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "sweep" / "ledger.db") as kept:
         yield kept
 
 
-def taken(ledger: LedgerCopy, *several: object) -> list[Notice]:
+def taken(ledger: Ledger, *several: object) -> list[Notice]:
     """The notices that follow from these news."""
     told: list[Notice] = []
-    mirror = EventCopier(ledger, "sweep", told.append)
+    mirror = EventCopier(ledger, told.append)
     for each in several:
         mirror.take(each)  # type: ignore[arg-type]
     return told
 
 
-def test_a_machines_folder_is_called_as_the_machine_itself_calls_it(ledger: LedgerCopy) -> None:
+def test_a_machines_folder_is_called_as_the_machine_itself_calls_it(ledger: Ledger) -> None:
     taken(ledger, news(joined(1, 4, "rack 2/gpu:1", directory="/data")))
     assert [machine.folder for machine in ledger.machines()] == ["/data/sweep/machine-rack_2_gpu_1-4"]
 
 
-def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledger: LedgerCopy) -> None:
+def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledger: Ledger) -> None:
     told = taken(
         ledger,
         news(joined(1, 1, "gpu1", directory="/data"), started(2, 1, "a"), over(3, 1, "a", Outcome.FINISHED)),
@@ -59,7 +60,7 @@ def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledge
     ]
 
 
-def test_a_run_that_is_handed_on_can_be_resumed_until_it_starts_elsewhere(ledger: LedgerCopy) -> None:
+def test_a_run_that_is_handed_on_can_be_resumed_until_it_starts_elsewhere(ledger: Ledger) -> None:
     before = [joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a")]
     gone = [over(4, 1, "a", Outcome.STOPPED, kind="handed_on"), left(5, 1, "gpu1", "not heard for 300 s")]
     told = taken(ledger, news(*before, *gone))
@@ -73,63 +74,67 @@ def test_a_run_that_is_handed_on_can_be_resumed_until_it_starts_elsewhere(ledger
     assert [machine.departure for machine in ledger.machines()] == ["not heard for 300 s", ""]
 
 
-def test_each_event_is_heeded_once_whoever_asks_again(ledger: LedgerCopy) -> None:
+def test_each_event_is_heeded_once_whoever_asks_again(ledger: Ledger) -> None:
     events = [joined(1, 1, "gpu1"), started(2, 1, "a")]
     taken(ledger, news(*events), news(*events))
     assert taken(ledger, news(*events)) == []
-    assert (len(list(ledger.runs())), ledger.facts[LAST_EVENT]) == (1, 2)
+    assert (len(list(ledger.runs())), ledger.last_event()) == (1, (2, 1))
 
 
-def test_an_attempt_that_failed_does_not_end_its_run(ledger: LedgerCopy) -> None:
+def test_events_that_an_earlier_version_has_copied_are_not_copied_again(ledger: Ledger) -> None:
+    ledger.record_facts({LAST_EVENT: 2})
+    taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a"), joined(3, 2, "gpu2")))
+    assert (list(ledger.runs()), [machine.name for machine in ledger.machines()]) == ([], ["gpu2"])
+
+
+def test_an_attempt_that_failed_does_not_end_its_run(ledger: Ledger) -> None:
     crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended")
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a"), crash))
     (row,) = ledger.runs()
     assert (row.outcome, row.deaths) == (None, 1)
 
 
-def test_an_attempt_took_what_it_took_itself_and_its_run_what_all_did(
-    ledger: LedgerCopy, tmp_path: Path
-) -> None:
+def test_an_attempt_took_what_it_took_itself_and_its_run_what_all_did(ledger: Ledger, tmp_path: Path) -> None:
     crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended", duration_s=1.0)
     handed = over(5, 1, "a", Outcome.STOPPED, kind="handed_on", attempt=2, duration_s=2.0)
     ended = over(8, 2, "a", Outcome.FINISHED, attempt=3, duration_s=7.0)
     begun = [joined(1, 1, "gpu1"), started(2, 1, "a"), crash, started(4, 1, "a", attempt=2), handed]
     taken(ledger, news(*begun, joined(6, 2, "gpu2"), started(7, 2, "a", attempt=3), ended))
     (row,) = ledger.runs()
-    (share,) = performed(tmp_path)
+    (share,) = performed(tmp_path / "sweep")
     assert row.duration_s == 7.0
     assert [attempt.duration_s for attempt in share.attempts] == [1.0, 2.0, 4.0]
 
 
-def test_workers_of_machines_are_told_of_by_slots_of_their_own(ledger: LedgerCopy) -> None:
-    taken(ledger, news(joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a")))
+def test_workers_of_machines_are_told_of_by_slots_of_their_own(ledger: Ledger) -> None:
+    events = news(joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a"))
     lines = {2: OutputLine(Slot(0), "hello"), 1: OutputLine(Slot(0), "there")}
-    told = taken(ledger, news(notices=lines))
-    assert told == [
+    told = taken(ledger, events, news(notices=lines))
+    assert told[-3:] == [
         WorkerNamed(Slot(1), "gpu2/w0"),
         OutputLine(Slot(1), "hello"),
         OutputLine(Slot(0), "there"),
     ]
 
 
-def test_what_a_machine_says_in_words_bears_its_name(ledger: LedgerCopy) -> None:
+def test_what_a_machine_says_in_words_bears_its_name(ledger: Ledger) -> None:
     told = taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: Message("low disk", warning=True)}))
     assert told[-1] == Message("gpu1: low disk", warning=True)
 
 
-def test_a_notice_of_a_run_changes_nothing_since_events_tell_of_runs(ledger: LedgerCopy) -> None:
+def test_a_notice_of_a_run_changes_nothing_since_events_tell_of_runs(ledger: Ledger) -> None:
     began = RunBegan(Slot(0), RunId("a"), 1)
     assert taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: began}))[1:] == []
 
 
-def test_a_worker_that_died_counts_as_a_restart(ledger: LedgerCopy) -> None:
+def test_a_worker_that_died_counts_as_a_restart(ledger: Ledger) -> None:
     died = WorkerChanged(Slot(0), SlotState.BACKOFF, "SIGKILL")
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a")), news(notices={1: died}))
     assert [worker.restarts for worker in ledger.workers()] == [1]
 
 
-def test_names_of_an_earlier_launch_are_told_again(ledger: LedgerCopy) -> None:
+def test_names_of_an_earlier_launch_are_told_again(ledger: Ledger) -> None:
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a")))
     told: list[Notice] = []
-    EventCopier(ledger, "sweep", told.append).name_workers()
+    EventCopier(ledger, told.append).name_workers()
     assert told == [WorkerNamed(Slot(0), "gpu1/w0")]

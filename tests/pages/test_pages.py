@@ -17,6 +17,7 @@ from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.session.decide.events import DrainAsked
 from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
+from tests.ledgers import record_end, record_spawn, record_start
 from tests.pages.seen import confirm, open_table
 from tests.pages.serving import SPACE, Served, filled
 
@@ -203,7 +204,7 @@ def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, 
     with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for slot in (0, 1):
-            ledger.record_spawn(Slot(slot), None, again=False)
+            record_spawn(ledger, Slot(slot), None, again=False)
         page = visit(f"/local/p/sweeps/{sweep}")
         page.get_by_label("Worker to drain").select_option("worker 1")
         confirm(page, "Drain")
@@ -217,8 +218,8 @@ def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, 
     other = site.stage.perform(sweep, site.stage.agent(sweep))
     with Ledger(site.stage.folder / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
-        ledger.record_start(RunId(name), parameters={}, attempt=1, slot=Slot(0), device=None)
-        ledger.record_end(RunId(name), 1, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
+        record_start(ledger, RunId(name), parameters={}, attempt=1, slot=Slot(0), device=None)
+        record_end(ledger, RunId(name), 1, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
     page = open_table(visit(f"/local/p/sweeps/{sweep}"))
     expect(cell(page, name, "duration")).to_have_text("15.0 s")
     expect(cell(page, name, "duration")).not_to_have_attribute("title", BY_SERVER)

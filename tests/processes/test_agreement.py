@@ -16,6 +16,7 @@ from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.store import tables
+from tests.ledgers import record_end, record_start
 from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
 
 GRID: Final = {
@@ -83,8 +84,8 @@ class Written:
         """Write a run into the ledger."""
         run = RunId(name)
         for number, outcome in enumerate(attempts, start=1):
-            self._ledger.record_start(run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
-            self._ledger.record_end(run, number, AttemptEnd(outcome=outcome, value=value, duration_s=1.0))
+            record_start(self._ledger, run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
+            record_end(self._ledger, run, number, AttemptEnd(outcome=outcome, value=value, duration_s=1.0))
 
     def tell(self, name: str, x: int, **columns: Any) -> None:
         """Write a run into the server's database."""

@@ -1,80 +1,94 @@
-"""Shares of one sweep whose sibling is slow, or killed."""
+"""Two shares of one sweep, the first of which is killed and started again: the count stays exact."""
 
 from __future__ import annotations
 
 import json
 import signal
 from collections.abc import Iterator
-from typing import Any, Final
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, outcomes
-
-GRID: Final = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": [1, 2, 3]}}}
+from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, ending, outcomes
 
 
 class Shares:
-    """Launches of shares of one sweep."""
+    """Launches of the two shares of one grid of `points`, each with a count of 3."""
 
-    def __init__(self, sweep: RealSweep) -> None:
+    def __init__(self, sweep: RealSweep, stack: ExitStack) -> None:
         self._sweep = sweep
-        self.sweep_id = sweep.create(count=6, workers=1, sweep_configuration=GRID)
-        self._started: list[RealSweep] = []
+        self._stack = stack
+
+    def create(self, points: int) -> None:
+        values = list(range(points))
+        grid = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": values}}}
+        self.sweep_id = self._sweep.create(count=6, workers=1, sweep_configuration=grid)
 
     def start(self, share: str) -> RealSweep:
-        other = self._sweep.beside()
-        self._started.append(other)
+        launch = self._stack.enter_context(ending(self._sweep.beside()))
         part = ("--sweep-id", self.sweep_id, "--share", share)
-        return other.start_command("-m", "parallel_hpo", "run", "config.json", f"{MAINS}:held", *part)
+        return launch.start_command("-m", "parallel_hpo", "run", "config.json", f"{MAINS}:held", *part)
 
-    def summary(self, share: str) -> Any:
-        return json.loads((self._sweep.directory / self.sweep_id / share / "summary.json").read_text())
+    def outcomes(self, share: str) -> list[str]:
+        return outcomes(self._summary(share))
 
-    def kill_all(self) -> None:
-        for other in self._started:
-            if other.process is not None and other.process.stdout is not None:
-                other.process.kill()
-                if not other.process.stdout.closed:
-                    other.process.communicate()
+    def points(self) -> list[int]:
+        """Return the points of the grid that the shares' finished runs have had."""
+        runs = [run for share in ("1-of-2", "2-of-2") for run in self._summary(share)["runs"]]
+        return sorted(run["parameters"]["x"] for run in runs if run["outcome"] == "finished")
+
+    def _summary(self, share: str) -> Any:
+        path = self._sweep.directory / self.sweep_id / f"share-{share}" / "summary.json"
+        return json.loads(path.read_text())
 
 
 @pytest.fixture
 def shares(sweep: RealSweep) -> Iterator[Shares]:
-    made = Shares(sweep)
-    yield made
-    made.kill_all()
+    with ExitStack() as stack:
+        yield Shares(sweep, stack)
 
 
-def states(sweep: RealSweep) -> list[str]:
-    return sorted(run.state for run in sweep.runs_on_the_server().values())
-
-
-def test_a_share_waits_for_a_slow_sibling_and_goes_on_with_what_a_killed_one_left(
+def test_a_share_killed_within_a_run_runs_the_rest_of_its_own_part_later(
     sweep: RealSweep, shares: Shares
 ) -> None:
-    """1. A share's supervisor is halted: what its worker is issued next, it does not start.
-    2. Its sibling performs its own run, and waits. 3. The halted one is killed: the sibling takes its run.
-    4. The killed share goes on with the run that it had begun, and with no other.
+    shares.create(points=6)
+    killed = shares.start("1/2")
+    assert sweep.comes(lambda: len(sweep.entries()) == 1, within_s=DEADLINE_S)
+    killed.signal(signal.SIGKILL)
+    (sweep.folder / "go").touch()
+    other = shares.start("2/2")
+    other.unlike = "the first share's run is cut short"
+    assert other.finish().code == ExitCode.COMPLETE
+    assert shares.outcomes("2-of-2") == ["finished"] * 3
+
+    assert shares.start("1/2").finish().code == ExitCode.COMPLETE
+    assert shares.outcomes("1-of-2") == ["finished"] * 3
+    assert shares.points() == list(range(6))
+
+
+def test_a_share_waits_for_a_run_that_a_killed_one_had_not_begun_until_that_one_is_started_again(
+    sweep: RealSweep, shares: Shares
+) -> None:
+    """1. A share's session is halted: what its worker is issued next, it does not begin. 2. It is killed.
+    3. Its sibling wants 3 of the grid's 4 points, gets 2 and waits. 4. The killed share is started again.
     """
+    shares.create(points=4)
     halted = shares.start("1/2")
     assert sweep.comes(lambda: len(sweep.entries()) == 1, within_s=DEADLINE_S)
     halted.signal(signal.SIGSTOP)
     (sweep.folder / "go").touch()
-    assert sweep.comes(lambda: states(sweep) == ["finished", "pending"], within_s=DEADLINE_S)
-    (left,) = (name for name, run in sweep.runs_on_the_server().items() if run.state == "pending")
 
-    waiting = shares.start("2/2")
-    assert f"run {left}: waiting for share 1/2" in waiting.read_until("no more runs, except")
-    assert left not in {entry.run_id for entry in sweep.entries()}
+    def states() -> list[str]:
+        return sorted(run.state for run in sweep.runs_on_the_server().values())
 
+    assert sweep.comes(lambda: states() == ["finished", "pending"], within_s=DEADLINE_S)
     halted.signal(signal.SIGKILL)
-    assert f"before it started run {left}" in waiting.read_until("share 1/2 was killed")
-    assert waiting.finish().code == ExitCode.COMPLETE
-    taken = shares.summary("share-2-of-2")
-    assert outcomes(taken) == ["finished", "finished"]
-    assert taken["runs"][1]["run_id"] == left
+    waiting = shares.start("2/2")
+    assert sweep.comes(lambda: states().count("finished") == 3, within_s=DEADLINE_S)
 
-    assert shares.start("1/2").finish().code == ExitCode.COMPLETE
-    assert outcomes(shares.summary("share-1-of-2")) == ["finished"]
+    again = shares.start("1/2")
+    assert again.finish().code == ExitCode.COMPLETE
+    assert waiting.finish().code == ExitCode.COMPLETE
+    assert shares.points() == list(range(4))

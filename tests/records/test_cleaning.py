@@ -11,6 +11,7 @@ from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.folders import CleanCandidate, clean_candidate, find_sweep, remove
 from parallel_hpo.records.ledger import Ledger
+from tests.ledgers import record_end, record_start
 
 NOW = 2e9
 
@@ -21,9 +22,9 @@ def made(
     """Make the folder of a sweep with one run in it, and return it."""
     folder = directory / "sweep1" / part
     with Ledger(folder / "ledger.db") as ledger:
-        ledger.record_start(RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
+        record_start(ledger, RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
         if outcome is not None:
-            ledger.record_end(RunId("run1"), 1, AttemptEnd(outcome=outcome, duration_s=1.0))
+            record_end(ledger, RunId("run1"), 1, AttemptEnd(outcome=outcome, duration_s=1.0))
     if code is not None:
         (folder / "summary.json").write_text(json.dumps({"exit_code": code}))
     return folder

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.core.errors import LedgerError, NoRoomError
+from parallel_hpo.core.pool_messages import PoolEvent
 from parallel_hpo.core.types import RunId, Slot
 from parallel_hpo.records.ledger import Ledger
+from tests.ledgers import record_start
 
 
 def start(ledger: Ledger, run_id: str) -> None:
-    ledger.record_start(RunId(run_id), parameters={}, attempt=1, slot=Slot(0), device=None)
+    record_start(ledger, RunId(run_id), parameters={}, attempt=1, slot=Slot(0), device=None)
 
 
 def test_a_ledger_of_no_length_beside_workers_is_no_new_one(tmp_path: Path) -> None:
@@ -55,6 +57,6 @@ def test_a_ledger_that_is_damaged_while_it_is_written_and_read_says_so(tmp_path:
             file.seek(4096)
             file.write(b"\xff" * (len(content) - 4096))
         with pytest.raises(LedgerError, match=r"ledger\.db is damaged: database disk image is malformed"):
-            start(ledger, "one more")
+            ledger.append([PoolEvent(101, 0.0, None, "left", {"name": ""})], durable=False)
         with pytest.raises(LedgerError, match="can't be read: database disk image is malformed"):
             list(ledger.runs())

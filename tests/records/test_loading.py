@@ -14,6 +14,7 @@ from parallel_hpo.records.folders import folders_of_sweeps, newest_sweep
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
 from parallel_hpo.upload.plan import upload_folder
+from tests.ledgers import record_end, record_spawn, record_start
 
 FACTS = {"url": "http://here/s1", "backend": "local", "count": 3, "metric": "loss", "goal": "maximize"}
 ENDED: dict[str, Any] = {"stop_reason": "count reached", "exit_code": 0}
@@ -23,11 +24,12 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
     """Write a ledger of finished runs, whose values are 0.0, 1.0, …, and of some that are not over."""
     with Ledger(ledger) as kept:
         kept.record_facts(FACTS | facts)
-        kept.record_spawn(Slot(0), None, again=False)
+        record_spawn(kept, Slot(0), None, again=False)
         for number, run_id in enumerate((*run_ids, *under_way)):
-            kept.record_start(RunId(run_id), parameters={"x": number}, attempt=1, slot=Slot(0), device=None)
+            record_start(kept, RunId(run_id), parameters={"x": number}, attempt=1, slot=Slot(0), device=None)
             if run_id in run_ids:
-                kept.record_end(
+                record_end(
+                    kept,
                     RunId(run_id),
                     1,
                     AttemptEnd(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0),
@@ -95,7 +97,7 @@ def test_runs_of_shares_are_in_the_order_of_their_starts(tmp_path: Path) -> None
             kept.record_facts(FACTS)
             for at in starts:
                 run = RunId(f"at-{at:g}")
-                kept.record_start(run, parameters={}, attempt=1, slot=Slot(0), device=None, at=at)
+                record_start(kept, run, parameters={}, attempt=1, slot=Slot(0), device=None, at=at)
     runs = load("s1", directory=tmp_path).runs
     assert [run.run_id for run in runs] == ["at-10", "at-20", "at-30", "at-40"]
 

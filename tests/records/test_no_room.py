@@ -1,4 +1,4 @@
-"""A ledger that can't be written for now, and a stop that is waited for meanwhile."""
+"""A ledger that can't be written for now, and a count that waits for it until a stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,15 @@ from parallel_hpo.core.errors import LedgerError, NoRoomError
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
+from parallel_hpo.count.pool_state import Pool
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import performed
-from parallel_hpo.session.decide.events import RecordEnd, RecordStart, StopAsked
-from parallel_hpo.session.decide.state import OpenRun
-from parallel_hpo.session.recorder import Recorder, UnrecordedError
+from parallel_hpo.session.count import CountEvent, LocalCount
+from parallel_hpo.session.decide.demand import PoolNeeds
+from parallel_hpo.session.decide.events import StartGranted, StopAsked
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
+from tests.ledgers import record_attempt_end, record_start
+from tests.server.pooling import end, start, stopped
 
 STOP = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
 SOON_S = 5.0
@@ -32,20 +36,25 @@ def control() -> Iterator[Control]:
         yield control
 
 
-def start(ledger: Ledger, run_id: str, text: str = "") -> None:
-    ledger.record_start(RunId(run_id), parameters={"x": text}, attempt=1, slot=Slot(0), device=None)
-
-
-def test_a_ledger_without_room_says_so_and_takes_the_same_record_later(tmp_path: Path) -> None:
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(tmp_path / "ledger.db") as ledger:
-        start(ledger, "first")
-        pages = limit_pages(ledger)
-        with pytest.raises(NoRoomError, match="can't be written: database or disk is full; is there room"):
-            start(ledger, "second", "x" * 100_000)
-        assert [row.run_id for row in ledger.runs()] == ["first"]
-        limit_pages(ledger, pages + 1000)
-        start(ledger, "second", "x" * 100_000)
-        assert [row.run_id for row in ledger.runs()] == ["first", "second"]
+        yield ledger
+
+
+def begin(ledger: Ledger, run_id: str, text: str = "") -> None:
+    record_start(ledger, RunId(run_id), parameters={"x": text}, attempt=1, slot=Slot(0), device=None)
+
+
+def test_a_ledger_without_room_says_so_and_takes_the_same_record_later(ledger: Ledger) -> None:
+    begin(ledger, "first")
+    pages = limit_pages(ledger)
+    with pytest.raises(NoRoomError, match="can't be written: database or disk is full; is there room"):
+        begin(ledger, "second", "x" * 100_000)
+    assert [row.run_id for row in ledger.runs()] == ["first"]
+    limit_pages(ledger, pages + 1000)
+    begin(ledger, "second", "x" * 100_000)
+    assert [row.run_id for row in ledger.runs()] == ["first", "second"]
 
 
 def limit_pages(ledger: Ledger, pages: int = 1) -> int:
@@ -54,22 +63,26 @@ def limit_pages(ledger: Ledger, pages: int = 1) -> int:
     return int(answer)
 
 
-def test_a_ledger_that_another_program_holds_is_without_room_too(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger._db.execute("PRAGMA busy_timeout = 10")
-        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(NoRoomError, match="locked"):
-                start(ledger, "first")
-        start(ledger, "first")
+@contextmanager
+def held(ledger: Ledger, folder: Path) -> Iterator[None]:
+    """A ledger that another program holds, so that it can't be written."""
+    ledger._db.execute("PRAGMA busy_timeout = 1")
+    with closing(sqlite3.connect(folder / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
 
 
-def test_a_ledger_without_its_tables_is_no_matter_of_room(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        ledger._db.execute("DROP TABLE attempts")
-        with pytest.raises(LedgerError) as refused:
-            ledger.record_attempt_end(RunId("r"), 1, AttemptEnd(outcome=Outcome.CRASHED))
-        assert not isinstance(refused.value, NoRoomError)
+def test_a_ledger_that_another_program_holds_is_without_room_too(ledger: Ledger, tmp_path: Path) -> None:
+    with held(ledger, tmp_path), pytest.raises(NoRoomError, match="locked"):
+        begin(ledger, "first")
+    begin(ledger, "first")
+
+
+def test_a_ledger_without_its_tables_is_no_matter_of_room(ledger: Ledger) -> None:
+    ledger._db.execute("DROP TABLE attempts")
+    with pytest.raises(LedgerError) as refused:
+        record_attempt_end(ledger, RunId("r"), 1, AttemptEnd(outcome=Outcome.CRASHED))
+    assert not isinstance(refused.value, NoRoomError)
 
 
 def test_a_wait_ends_without_a_stop_when_its_time_is_over_or_something_else_rings(control: Control) -> None:
@@ -87,121 +100,112 @@ def test_a_stop_ends_the_wait_and_stays_to_be_taken(control: Control) -> None:
     assert control.take() == [STOP]
 
 
-def test_a_record_waits_for_room_and_tells_so_once(tmp_path: Path, control: Control) -> None:
-    told: list[Notice] = []
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        recorder = Recorder(ledger, control=control, observer=told.append, retry_s=0.02)
-        ledger._db.execute("PRAGMA busy_timeout = 1")
-        with closing(
-            sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
-        ) as other:
-            other.execute("BEGIN IMMEDIATE")
-            timer = threading.Timer(0.2, other.rollback)
-            timer.start()
-            recorder.spawn(Slot(0), None, again=False)
-            timer.join()
-        assert [row.slot for row in ledger.workers()] == [0]
-    assert [isinstance(notice, Message) and notice.warning for notice in told] == [True, False]
+# --- the count ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("busy_timeout_ms", "held_s"), [(1, 0.1), (5000, 0.8)])
-def test_a_start_says_whether_its_record_had_to_wait(
-    tmp_path: Path, control: Control, busy_timeout_ms: int, held_s: float
-) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        recorder = Recorder(ledger, control=control, observer=lambda notice: None, retry_s=0.02)
-        assert not recorder.start(starting("a"), None)
-        ledger._db.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
-        with closing(
-            sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
-        ) as other:
-            other.execute("BEGIN IMMEDIATE")
-            timer = threading.Timer(held_s, other.rollback)
-            timer.start()
-            assert recorder.start(starting("b"), None)
-            timer.join()
+@dataclass
+class Counted:
+    """A count on this machine, which wants all runs that it may have."""
 
+    ledger: Ledger
+    control: Control
+    told: list[Notice] = field(default_factory=list)
 
-@contextmanager
-def held(ledger: Ledger, folder: Path) -> Iterator[None]:
-    """A ledger that another program holds, so that it can't be written."""
-    ledger._db.execute("PRAGMA busy_timeout = 1")
-    with closing(sqlite3.connect(folder / "ledger.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-
-
-def starting(run_id: str) -> RecordStart:
-    return RecordStart(Slot(0), OpenRun(RunId(run_id), {}, 1, since=0.0))
-
-
-def ended(run_id: str) -> RecordEnd:
-    run = OpenRun(RunId(run_id), {}, 1, since=0.0)
-    return RecordEnd(
-        Slot(0),
-        run,
-        AttemptEnd(outcome=Outcome.STOPPED, reason="SIGINT", duration_s=1.0),
-        final=True,
-        died=True,
-    )
-
-
-def test_an_attempts_end_has_no_part_of_what_earlier_ones_took(tmp_path: Path, control: Control) -> None:
-    run = OpenRun(RunId("a"), {}, attempt=2, since=0.0, spent_s=3.0)
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        recorder = Recorder(ledger, control=control, observer=lambda notice: None)
-        recorder.start(RecordStart(Slot(0), run), None)
-        recorder.end(
-            RecordEnd(
-                Slot(0), run, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0), final=True, died=False
-            )
+    def __post_init__(self) -> None:
+        pool = Pool(
+            is_local=False, count=9, node_timeout_s=inf, headed=False, opened_at=0.0, head_heard_at=0.0
         )
-        (row,) = ledger.runs()
-        (share,) = performed(tmp_path)
-    assert (share.attempts[0].duration_s, row.duration_s) == (2.0, 5.0)
+        self.count = LocalCount(
+            self.ledger,
+            pool,
+            (),
+            workers=2,
+            now=lambda: 0.0,
+            control=self.control,
+            observer=self.told.append,
+            retry_s=0.0,
+        )
+        self.count.publish(PoolNeeds(wants=2))
+        self.count.take()
+
+    def ask(self, run_id: str) -> list[CountEvent]:
+        self.count.ask(start(run_id), PoolNeeds(wants=2))
+        return self.answers()
+
+    def answers(self) -> list[CountEvent]:
+        """Return the answers about starts."""
+        return [answer for answer in self.count.take() if isinstance(answer, StartGranted)]
+
+    def flush(self, grace_s: float) -> None:
+        patience = StopAware(self.control, grace_s=grace_s)
+        patience.sweep_is_open()
+        self.count.flush(patience)
+
+    def words(self) -> list[tuple[str, bool]]:
+        return [(each.text, each.warning) for each in self.told if isinstance(each, Message)]
+
+    def outcomes(self) -> dict[str, Outcome | None]:
+        return {row.run_id: row.outcome for row in self.ledger.runs()}
+
+
+@pytest.fixture
+def counted(ledger: Ledger, control: Control) -> Counted:
+    return Counted(ledger, control)
+
+
+def test_a_start_waits_for_room_and_the_user_is_told_so_once(counted: Counted, tmp_path: Path) -> None:
+    with held(counted.ledger, tmp_path):
+        counted.count.spawn(Slot(0), None, again=False)
+        assert counted.ask("a") == []
+        counted.count.tick()
+        assert counted.answers() == []
+    counted.count.tick()
+    assert counted.answers() == [StartGranted(Slot(0), RunId("a"))]
+    assert (counted.outcomes(), [row.slot for row in counted.ledger.workers()]) == ({"a": None}, [0])
+    assert [is_warning for _, is_warning in counted.words()] == [True, False]
+    assert "The sweep waits until it can be written" in counted.words()[0][0]
 
 
 def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(
-    tmp_path: Path, control: Control
+    counted: Counted, tmp_path: Path
 ) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        recorder = Recorder(ledger, control=control, observer=lambda notice: None, retry_s=SOON_S)
-        with held(ledger, tmp_path):
-            control.put(STOP)
-            with pytest.raises(UnrecordedError):
-                recorder.start(starting("a"), None)
-        recorder.flush(StopAware(control, grace_s=0))
-        assert list(ledger.runs()) == []
-    assert control.take() == [STOP]
+    with held(counted.ledger, tmp_path):
+        counted.ask("a")
+        counted.control.put(STOP)
+        counted.count.withdraw(stopped("a"))
+    counted.flush(grace_s=SOON_S)
+    assert (counted.answers(), counted.outcomes()) == ([], {})
 
 
 def test_ends_that_could_not_be_written_after_a_stop_are_once_there_is_room(
-    tmp_path: Path, control: Control
+    counted: Counted, tmp_path: Path
 ) -> None:
-    told: list[Notice] = []
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        recorder = Recorder(ledger, control=control, observer=told.append, retry_s=0.02)
+    for run_id in "ab":
+        counted.ask(run_id)
+    counted.control.put(STOP)
+    with held(counted.ledger, tmp_path):
         for run_id in "ab":
-            recorder.start(starting(run_id), None)
-        control.put(STOP)
-        control.take()
-        with held(ledger, tmp_path):
-            recorder.end(ended("a"))
-            recorder.end(ended("b"))
-        recorder.flush(StopAware(control, grace_s=SOON_S))
-        assert [row.outcome for row in ledger.runs()] == [Outcome.STOPPED] * 2
-    assert told == []
+            counted.count.end(end(run_id, outcome=Outcome.STOPPED))
+    counted.flush(grace_s=SOON_S)
+    assert counted.outcomes() == {"a": Outcome.STOPPED, "b": Outcome.STOPPED}
+    assert all("could not be written" not in text for text, _ in counted.words())
 
 
-def test_what_can_not_be_written_within_a_stops_time_is_said(tmp_path: Path, control: Control) -> None:
-    told: list[Notice] = []
-    with Ledger(tmp_path / "ledger.db") as ledger:
-        recorder = Recorder(ledger, control=control, observer=told.append, retry_s=0.02)
-        recorder.start(starting("a"), None)
-        control.put(STOP)
-        with held(ledger, tmp_path):
-            recorder.end(ended("a"))
-            recorder.flush(StopAware(control, grace_s=0))
-    (notice,) = told
-    assert isinstance(notice, Message)
-    assert notice.text.startswith("1 record could not be written into the ledger")
+def test_what_can_not_be_written_within_a_stops_time_is_said(counted: Counted, tmp_path: Path) -> None:
+    counted.ask("a")
+    counted.control.put(STOP)
+    with held(counted.ledger, tmp_path):
+        counted.count.end(end("a", outcome=Outcome.STOPPED))
+        counted.flush(grace_s=0)
+    ((text, is_warning),) = counted.words()
+    assert is_warning
+    assert text.startswith("1 record could not be written into the ledger")
+
+
+def test_a_broken_ledger_ends_the_sweep_at_once_unless_it_is_stopped(counted: Counted) -> None:
+    counted.ask("a")
+    counted.ledger._db.execute("DROP TABLE attempts")
+    with pytest.raises(LedgerError, match="no such table"):
+        counted.count.end(end("a"))
+    counted.control.put(STOP)
+    counted.count.end(end("a"))

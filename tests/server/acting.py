@@ -170,9 +170,6 @@ class SessionSetup:
     def at(self, sweep: str) -> SweepAt:
         return SweepAt("local", "p", sweep)
 
-    def awaited(self, sweep: str) -> list[str]:
-        return [run.run for run in supervision.awaited(self.world, self.at(sweep))]
-
     def release(self, sweep: str, prefix: str, *keep: str) -> list[str]:
         return supervision.release(self.world, self.at(sweep), prefix, frozenset(keep))
 

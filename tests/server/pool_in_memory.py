@@ -11,7 +11,7 @@ from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.count import pool_ending, pool_exchange
 from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.count.pool_exchange import exchange
-from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, PoolShare, RunStatus
+from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 from tests.server.acting import START, Clock
 from tests.server.pooling import end, machine, new_pool, start, told
 
@@ -25,26 +25,20 @@ class PoolInMemory:
     pool: Pool | None = None
     nodes: dict[int, PoolNode] = field(default_factory=dict)
     runs: dict[RunId, PoolRun] = field(default_factory=dict)
-    shares: dict[str, PoolShare] = field(default_factory=dict)
     told: list[PoolEvent] = field(default_factory=list)
 
     def draft(self) -> PoolDraft:
         assert self.pool is not None
         moment = Moment(self.clock.now, self.up_since)
-        everything = (self.nodes.values(), self.runs.values(), moment, self.shares.values())
-        draft = PoolDraft(self.pool, *everything)
+        draft = PoolDraft(self.pool, self.nodes.values(), self.runs.values(), moment)
         pool_exchange.apply_timeouts(draft)
         return draft
 
     def keep(self, draft: PoolDraft) -> None:
-        self.pool, self.nodes, self.runs, self.shares = draft.pool, draft.nodes, draft.runs, draft.shares
+        self.pool, self.nodes, self.runs = draft.pool, draft.nodes, draft.runs
         self.told += draft.events
         open_runs = [run for run in self.runs.values() if run.place is not RunStatus.ENDED]
         assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
-        for name, share in self.shares.items():
-            started = [run for run in self.runs.values() if run.share == name]
-            still_open = [run for run in started if run.place is not RunStatus.ENDED]
-            assert (share.started, share.open_runs) == (len(started), len(still_open))
 
     def open(self, wanted: NewPool) -> None:
         now = self.clock.now

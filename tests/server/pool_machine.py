@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import Join, PooledEnd, PooledStart
-from parallel_hpo.count.policy import Share
 from tests.server.pooling import machine, stopped
 
 
@@ -16,7 +15,6 @@ class Machine:
 
     name: str
     mark: str
-    share: Share | None = None
     alive: bool = True
     frozen: bool = False
     cut: bool = False
@@ -57,7 +55,5 @@ class Machine:
         self.retries.clear()
         self.pending, self.leaving = None, True
 
-    def joining(self, count: int) -> Join:
-        wants = replace(machine(self.name, self.mark), previous=self.previous)
-        share = self.share
-        return wants if share is None else replace(wants, share=str(share), share_count=share.count(count))
+    def joining(self) -> Join:
+        return replace(machine(self.name, self.mark), previous=self.previous)

@@ -25,7 +25,6 @@ from parallel_hpo.core.pool_messages import (
     PoolEvent,
 )
 from parallel_hpo.core.types import Outcome, StopKind
-from parallel_hpo.count.policy import Share
 from tests.server.acting import Clock
 from tests.server.pool_machine import Machine
 from tests.server.pooling import TIMEOUT_S, end, new_pool, start, told
@@ -71,9 +70,6 @@ FATES: Final = ("fine", "fine", "fine", "lost", "mute")
 class PoolPlay(RuleBasedStateMachine):
     """Machines join, work, die, freeze, are cut off and come back; the pool's process is restarted."""
 
-    in_shares = False
-    """Each machine has a share of the count, and performs no other's."""
-
     def make_side(self) -> Side:
         raise NotImplementedError
 
@@ -84,12 +80,9 @@ class PoolPlay(RuleBasedStateMachine):
         self.names = 0
         self.entered: Counter[tuple[str, int]] = Counter()
         self.sent: list[Exchange] = []
-        self.machines = [self.born(f"m{number}", f"mark{number}", number) for number in range(MACHINES)]
+        self.machines = [Machine(f"m{number}", f"mark{number}") for number in range(MACHINES)]
         self.is_over = False
         self.open()
-
-    def born(self, name: str, mark: str, i: int) -> Machine:
-        return Machine(name, mark, Share(i + 1, MACHINES) if self.in_shares else None)
 
     def open(self) -> None:
         failures = {"failures": {"max_initial": None}}
@@ -117,7 +110,7 @@ class PoolPlay(RuleBasedStateMachine):
         node = self.machines[i]
         if not node.alive or node.frozen or node.cut or node.epoch:
             return
-        epoch = self.side.join(node.joining(self.count))
+        epoch = self.side.join(node.joining())
         if epoch is not None and n % 3:
             node.epoch, node.heard_at = epoch, self.now
 
@@ -182,8 +175,7 @@ class PoolPlay(RuleBasedStateMachine):
 
     def heed(self, node: Machine, ends: SweepEnd) -> None:
         if ends.stop is None:
-            its_own = [other for other in self.machines if other.share == node.share]
-            working = [other for other in its_own if other.works and other.inside]
+            working = [other for other in self.machines if other.works and other.inside]
             assert working == [], "complete while something runs"
         if ends.stop is not StopKind.DRAIN:
             node.interrupt()
@@ -251,7 +243,7 @@ class PoolPlay(RuleBasedStateMachine):
         node = self.machines[i]
         if not node.alive or node.leaving:
             self.names += 1
-            self.machines[i] = Machine(node.name, f"mark{i}x{self.names}", node.share)
+            self.machines[i] = Machine(node.name, f"mark{i}x{self.names}")
 
     def freeze_or_thaw(self, i: int, _n: int) -> None:
         node = self.machines[i]
@@ -316,20 +308,6 @@ class PoolPlay(RuleBasedStateMachine):
         assert len({run for run, _ in self.entered}) <= self.count
 
     @invariant()
-    def no_share_starts_more_than_it_has(self) -> None:
-        if not self.in_shares:
-            return
-        events = self.side.events()
-        shares = {event.epoch: event.body["share"] for event in events if event.kind == "joined"}
-        first: dict[str, str] = {}
-        for event in events:
-            if event.kind == "started":
-                first.setdefault(event.body["run"]["run_id"], shares[event.epoch])
-        for i in range(MACHINES):
-            share = Share(i + 1, MACHINES)
-            assert list(first.values()).count(str(share)) <= share.count(self.count)
-
-    @invariant()
     def no_more_may_start_than_are_left(self) -> None:
         assert self.side.may_start() <= self.count
 
@@ -341,7 +319,7 @@ class PoolPlay(RuleBasedStateMachine):
         for node in self.machines:
             if node is not survivor:
                 node.drop_all()
-        last = self.work_alone(survivor or self.born("healthy", "healthy", 0))
+        last = self.work_alone(survivor or Machine("healthy", "healthy"))
         events = self.side.events()
         started = {event.body["run"]["run_id"] for event in events if event.kind == "started"}
         ended = Counter(event.body["run_id"] for event in events if event.kind == "ended")
@@ -363,11 +341,8 @@ class PoolPlay(RuleBasedStateMachine):
             self.side.clock.now += STEP_S
             self.look_at_fences()
             if node.leaving:
-                done = self.in_shares and node.ends_known is not None and node.ends_known.stop is None
                 self.leave(0, 1)
                 (node,) = self.machines
-                if done and node.share is not None:
-                    node.share = Share(node.share.number % MACHINES + 1, MACHINES)
             self.join(0, 1)
             self.begin(0, 0)
             self.exchange(node, wants=2)

@@ -17,6 +17,7 @@ from parallel_hpo.core.types import Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.pages.browser_auth import BrowserAuth, LocalConnections
 from parallel_hpo.session.signals import CommandPipe
+from tests.ledgers import record_spawn
 from tests.server.acting import MASTER_KEY, SessionSetup, grid
 from tests.server.web import Web
 
@@ -317,7 +318,7 @@ def test_a_page_may_drain_the_workers_of_its_own_sweep(
         Web(stage, key=None) as browser,
     ):
         ledger.record_facts({"path": path.format(sweep)})
-        ledger.record_spawn(Slot(1), None, again=False)
+        record_spawn(ledger, Slot(1), None, again=False)
         token = let_in_to_act(stage, browser) or ""
         headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": token}
         asked = {"do": "drain", "worker": worker}

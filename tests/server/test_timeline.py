@@ -23,6 +23,7 @@ from parallel_hpo.server.pages.timeline import lanes_of, timeline
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.run_table import RunScope
 from parallel_hpo.server.store.runs import RunPath
+from tests.ledgers import record_attempt_end, record_end, record_start
 from tests.server.acting import SessionSetup, grid
 
 ONE, TWO = RunId("one"), RunId("two")
@@ -54,7 +55,7 @@ def test_a_ledger_of_the_sweep_beside_the_database_is_heeded_and_no_others(
     run = stage.issued(stage.agent(sweep, "mark_0_1"))
     with Ledger(tmp_path / "sweeps" / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": path.format(sweep=sweep)})
-        ledger.record_start(RunId(run), parameters={}, attempt=1, slot=Slot(0), device="GPU 3")
+        record_start(ledger, RunId(run), parameters={}, attempt=1, slot=Slot(0), device="GPU 3")
     told = timeline(replace(stage.world, sweeps_in=tmp_path / "sweeps"), at(sweep))
     is_its_own = path.startswith("local/p/")
     assert [lane["device"] for lane in told["lanes"]] == (["GPU 3"] if is_its_own else [None])
@@ -76,9 +77,9 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: SessionSe
     with Ledger(tmp_path / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for attempt in (1, 2):
-            ledger.record_start(RunId(run), parameters={}, attempt=attempt, slot=Slot(0), device=None)
-        ledger.record_attempt_end(
-            RunId(run), 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.5, 0.25))
+            record_start(ledger, RunId(run), parameters={}, attempt=attempt, slot=Slot(0), device=None)
+        record_attempt_end(
+            ledger, RunId(run), 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.5, 0.25))
         )
     known = replace(stage.world, sweeps_in=tmp_path)
     told = json.loads(Sweeps(0.0).sweep_json(known, at(sweep), ""))
@@ -106,17 +107,17 @@ def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(
     with Ledger(tmp_path / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": f"local/p/{sweep}"})
         for number, began in ((1, 1000.0), (2, 2000.0)):
-            ledger.record_start(
-                RunId(run), parameters={}, attempt=number, slot=Slot(0), device=None, at=began
+            record_start(
+                ledger, RunId(run), parameters={}, attempt=number, slot=Slot(0), device=None, at=began
             )
             if number == 1:
                 crash = AttemptEnd(outcome=Outcome.CRASHED, duration_s=10.0)
-                ledger.record_attempt_end(RunId(run), 1, crash)
+                record_attempt_end(ledger, RunId(run), 1, crash)
         assert times(known) == (10.0, 2000.0)
         stage.finish(sweep, run)
         assert times(known) == (None, None), "the ledger says less than the server"
         end = AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0)
-        ledger.record_end(RunId(run), 2, end, earlier_s=10.0)
+        record_end(ledger, RunId(run), 2, end)
     assert times(known) == (15.0, None)
     assert times(stage.world) == (None, None)
 

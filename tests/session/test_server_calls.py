@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.client.base import OpenedSweep, RunCall, SweepRequest, UnstartedRun
+from parallel_hpo.client.base import OpenedSweep, RunCall, SweepRequest
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.types import Outcome, RunId, StopKind, SweepId, SweepPath
@@ -30,7 +30,6 @@ class RecordingBackend:
     error: str = ""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     open_runs: dict[RunId, str] = field(default_factory=dict)
-    others: list[UnstartedRun] = field(default_factory=list)
     name = title = "recording"
     keeps_login = False
 
@@ -71,10 +70,6 @@ class RecordingBackend:
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         self._take("unconfirmed_runs")
         return self.open_runs
-
-    def unstarted_runs(self, path: SweepPath) -> Sequence[UnstartedRun]:
-        self._take("unstarted_runs")
-        return self.others
 
     def send_rest(self, folder: Path) -> None:
         self._take("send_rest", folder.name)
@@ -177,17 +172,6 @@ def test_a_server_that_is_away_does_not_end_the_sweep(tmp_path: Path) -> None:
     line.server_calls.ask_sweep()
     line.asked()
     assert line.seen == [SweepSeen("")]
-
-
-def test_what_a_look_at_the_server_finds_is_said_and_a_server_that_is_away_is_borne(tmp_path: Path) -> None:
-    line = Line(tmp_path)
-    line.server_calls.look(lambda: [Message("found")])
-    line.backend.error = "away"
-    line.server_calls.look(lambda: [Message(awaited.host) for awaited in line.backend.unstarted_runs(PATH)])
-    line.server_calls.ask_sweep()
-    line.server_calls.close()
-    assert line.told[:2] == [Message("found"), Message("the sweep server did not answer: away", warning=True)]
-    assert len(line.seen) == 1
 
 
 def test_a_sweep_that_is_over_is_seen_as_such(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from parallel_hpo.devices.sharing import DevicePresence
 from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, PoolGrant, open_view
 from parallel_hpo.session.measuring import STACKS, STILL_S, StallDetector
 
-WAITING = open_view(Limits(count=3), 1)
+WAITING = open_view(Limits(), 1)
 
 
 @dataclass
@@ -63,10 +63,14 @@ def test_a_run_may_take_any_time_and_a_deadline_will_come(tmp_path: Path) -> Non
 def test_a_start_may_wait_for_the_pool_until_the_fence(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     pending = PendingStart(OpenRun(RunId("r"), {}, attempt=1, since=0.0), new=True, leased=True)
-    view = replace(WAITING, grant=PoolGrant())
-    slot = replace(view.slots[0], state=SlotState.RUNNING, busy=True, pending=pending)
+    slot = replace(WAITING.slots[0], state=SlotState.RUNNING, busy=True, pending=pending)
     scene.clock.now = STILL_S
-    assert scene.standstill.due_in_s(replace(view, slots=(slot,))) is None
+    assert scene.standstill.due_in_s(replace(WAITING, slots=(slot,))) is None
+
+
+def test_a_sweep_in_which_none_may_start_before_its_deadline_may_wait_for_it(tmp_path: Path) -> None:
+    held = replace(WAITING, grant=PoolGrant(held="deadline 1h: no run starts that would not end in time"))
+    assert Scene(tmp_path).standstill.due_in_s(held) is None
 
 
 def test_owners_may_have_their_devices_for_any_time(tmp_path: Path) -> None:

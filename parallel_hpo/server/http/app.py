@@ -124,7 +124,6 @@ class _Handlers:
             Route("/hpo/health", self.health),
             Route(_SWEEP, self.progress),
             Route(f"{_SWEEP}/without-own-word", self.unconfirmed_runs),
-            Route(f"{_SWEEP}/awaited", self.awaited),
             Route(f"{_SWEEP}/release", self.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", self.set_state, methods=["POST"]),
             Route(f"{_SWEEP}/runs/{{run}}/end", self.end_run, methods=["POST"]),
@@ -197,11 +196,6 @@ class _Handlers:
     async def unconfirmed_runs(self, request: Request) -> Response:
         at = _supervised(request)
         return JSONResponse(await self.in_thread(supervision.unconfirmed_runs, self._app, at))
-
-    async def awaited(self, request: Request) -> Response:
-        at = _supervised(request)
-        runs = await self.in_thread(supervision.awaited, self._app, at)
-        return JSONResponse({"runs": [asdict(run) for run in runs]})
 
     async def release(self, request: Request) -> Response:
         at = _supervised(request)

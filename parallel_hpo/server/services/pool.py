@@ -81,9 +81,7 @@ def join(app: AppContext, sweep_id: str, request: Join) -> Joined:
     if head is None:
         raise _unknown(sweep_id)
     problem = version_problem(head, request.versions, request.name)
-    with _pool_draft(
-        app, sweep_id, dying=lambda node: node.epoch == request.previous, share=request.share
-    ) as draft:
+    with _pool_draft(app, sweep_id, dying=lambda node: node.epoch == request.previous) as draft:
         if problem:
             draft.add_event("refused", None, {"name": request.name, "reason": problem})
         node = None if problem or draft.pool.ends is not None else pool_exchange.join(draft, request)
@@ -225,12 +223,11 @@ def _pool_draft(
     named: Collection[RunId] = (),
     dying: Callable[[PoolNode], bool] = lambda node: False,
     by_head: bool = False,
-    share: str = "",
 ) -> Iterator[PoolDraft]:
     """Yield a draft of a pool, after silent nodes have timed out, and write its changes.
 
     `epoch` is the node that sends the request and `named` are the runs in it. `dying` selects nodes that
-    the request may remove: all of their runs are loaded. `share` is the share that a node joins for.
+    the request may remove: all of their runs are loaded.
     """
     moment = Moment(app.clock(), max(app.up_since, app.clock_set_at()))
     with app.database.write() as transaction:
@@ -240,8 +237,7 @@ def _pool_draft(
         nodes = store.nodes(transaction, sweep_id, epoch)
         lost = [node.epoch for node in nodes if dying(node) or pool_exchange.is_silent(node, pool, moment)]
         runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
-        shares = {share, *(node.share for node in nodes), *(run.share for run in runs)} - {""}
-        draft = PoolDraft(pool, nodes, runs, moment, store.shares(transaction, sweep_id, shares))
+        draft = PoolDraft(pool, nodes, runs, moment)
         if by_head:
             draft.change_pool(head_heard_at=draft.now)
         pool_exchange.apply_timeouts(draft)

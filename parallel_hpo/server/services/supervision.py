@@ -10,16 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import RunEvent, RunState
-from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.run_transitions import apply_event, requeue
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import pending_runs, runs, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.pending_runs import PendingRun
 from parallel_hpo.server.store.records import Run, Sweep
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
@@ -63,14 +60,6 @@ def unconfirmed_runs(app: AppContext, at: SweepAt) -> dict[str, str]:
         sweep = _sweep(transaction, at)
         states = pending_runs.unconfirmed_runs(transaction, sweep.id)
     return {name: str(state) for name, state in states.items()}
-
-
-def awaited(app: AppContext, at: SweepAt) -> list[PendingRun]:
-    """Return the runs that idle agents wait for, since they may be requeued; none while paused."""
-    with app.database.read() as transaction:
-        sweep = _sweep(transaction, at)
-        gives = sweep.state is SweepState.RUNNING and not engines.is_scheduled(sweep.config)
-        return pending_runs.requeuable_runs(transaction, sweep.id) if gives else []
 
 
 def release(app: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, literal_column, or_, select, update
 
 from parallel_hpo.server.rules.heartbeat import OwnRun, WaitingRun
 from parallel_hpo.server.rules.runs import OPEN, REPORTED_BY_RUN, RunState
@@ -36,38 +35,19 @@ _WAITING = (
 )
 
 
-def _is_requeuable(has_stranger: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition of runs that may be requeued; a supervisor's preempting runs never are."""
-    return and_(
-        runs.c.sweep_id == bindparam("sweep"),
-        runs.c.state.in_((RunState.PENDING, RunState.PREEMPTING)),
-        or_(runs.c.state == RunState.PENDING, has_stranger),
-    )
-
-
+# A supervisor's preempting runs are never requeued.
 _HAS_REQUEUABLE = select(
     exists().where(
-        _is_requeuable(exists().where(agents.c.id == runs.c.agent_id, agents.c.label == "")),
+        runs.c.sweep_id == bindparam("sweep"),
+        runs.c.state.in_((RunState.PENDING, RunState.PREEMPTING)),
+        or_(
+            runs.c.state == RunState.PENDING,
+            exists().where(agents.c.id == runs.c.agent_id, agents.c.label == ""),
+        ),
         runs.c.agent_id != bindparam("agent"),
     )
 )
-_REQUEUABLE_RUNS = (
-    select(runs.c.name, agents.c.label, agents.c.host)
-    .select_from(runs.join(agents, runs.c.agent_id == agents.c.id))
-    .where(_is_requeuable(agents.c.label == ""))
-    .order_by(runs.c.id)
-)
 _TOUCH = update(runs).where(runs.c.id == bindparam("run")).values(heard_at=bindparam("now"))
-
-
-@dataclass(frozen=True, slots=True)
-class PendingRun:
-    """A run that an agent has and that may be requeued; label and host of that agent."""
-
-    run: str
-    label: str
-    """Empty for an unsupervised agent."""
-    host: str
 
 
 def outstanding(connection: Connection, agent_id: str, listed: Collection[str] = ()) -> tuple[OwnRun, ...]:
@@ -102,12 +82,6 @@ def waiting(connection: Connection, sweep_id: str) -> WaitingRun | None:
 def has_requeuable(connection: Connection, sweep_id: str, agent_id: str) -> bool:
     """Return whether a sweep's run of another agent may still be requeued."""
     return bool(connection.scalar(_HAS_REQUEUABLE, {"sweep": sweep_id, "agent": agent_id}))
-
-
-def requeuable_runs(connection: Connection, sweep_id: str) -> list[PendingRun]:
-    """Return a sweep's runs that agents have and that may still be requeued."""
-    rows = connection.execute(_REQUEUABLE_RUNS, {"sweep": sweep_id})
-    return [PendingRun(row[0], row[1], row[2]) for row in rows]
 
 
 def unconfirmed_runs(connection: Connection, sweep_id: str) -> dict[str, RunState]:

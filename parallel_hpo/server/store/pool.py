@@ -25,21 +25,20 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import NewPool, PoolEvent, Versions, as_json, read
 from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.count.policy import FailureCount, FailureLimits
-from parallel_hpo.count.pool_state import Pool, PoolDraft, PoolNode, PoolRun, PoolShare, RunStatus
+from parallel_hpo.count.pool_state import Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 from parallel_hpo.server.store.pool_tables import (
     POOL_TABLES,
     pool_events,
     pool_facts,
     pool_nodes,
     pool_runs,
-    pool_shares,
     pools,
 )
 
 _NODE_FIELDS: Final = (
-    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason", "share"),
+    *("epoch", "name", "mark", "workers", "heard_at", "number", "granted", "used", "gone", "reason"),
+    "deadline_at",
 )
-_SHARE_FIELDS: Final = ("share", "count", "started", "open_runs", "none_finished")
 # Statements of every exchange are built once: building one costs more than SQLite takes to run it.
 _POOL = select(pools).where(pools.c.sweep_id == bindparam("sweep"))
 _NODES = select(*(pool_nodes.c[name] for name in _NODE_FIELDS)).where(
@@ -65,9 +64,6 @@ _HELD = union_all(
         pool_runs.c.place == RunStatus.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
     ),
 )
-_SHARES = select(*(pool_shares.c[name] for name in _SHARE_FIELDS)).where(
-    pool_shares.c.sweep_id == bindparam("sweep"), pool_shares.c.share.in_(bindparam("names", expanding=True))
-)
 _EVENTS = (
     select(pool_events)
     .where(pool_events.c.sweep_id == bindparam("sweep"), pool_events.c.number > bindparam("after"))
@@ -81,11 +77,7 @@ _CHANGE_NODE = update(pool_nodes).where(
 _CHANGE_RUN = update(pool_runs).where(
     pool_runs.c.sweep_id == bindparam("key"), pool_runs.c.run_id == bindparam("which")
 )
-_CHANGE_SHARE = update(pool_shares).where(
-    pool_shares.c.sweep_id == bindparam("key"), pool_shares.c.share == bindparam("which")
-)
 _NEW_NODE, _NEW_RUN, _NEW_EVENT = insert(pool_nodes), insert(pool_runs), insert(pool_events)
-_NEW_SHARE = insert(pool_shares)
 _NO_EPOCH: Final = 0
 
 
@@ -142,12 +134,6 @@ def runs_concerned(
         rows = connection.execute(_NAMED, {"sweep": sweep_id, "names": sorted(named)})
         found |= {row.run_id: _run(row) for row in rows}
     return list(found.values())
-
-
-def shares(connection: Connection, sweep_id: str, names: Collection[str]) -> list[PoolShare]:
-    """Return a pool's shares with these names; most pools have none."""
-    rows = connection.execute(_SHARES, {"sweep": sweep_id, "names": sorted(names)}) if names else ()
-    return [PoolShare(**dict(zip(_SHARE_FIELDS, row, strict=True))) for row in rows]
 
 
 def started_among(connection: Connection, sweep_id: str, names: Collection[str]) -> set[str]:
@@ -208,7 +194,6 @@ def write(connection: Connection, sweep_id: str, draft: PoolDraft) -> None:
         connection.execute(_CHANGE_POOL, {"key": sweep_id} | _pool_values(draft.pool))
     changes = (
         (_NEW_NODE, _CHANGE_NODE, _node_values, before.nodes, draft.nodes),
-        (_NEW_SHARE, _CHANGE_SHARE, _share_values, before.shares, draft.shares),
         (_NEW_RUN, _CHANGE_RUN, _run_values, before.runs, draft.runs),
     )
     for new, change, values_of, was, now in changes:
@@ -274,7 +259,7 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
 
 _RUN_FIELDS: Final = (
     *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "seed", "slot"),
-    *("outcome", "share"),
+    "outcome",
 )
 
 
@@ -284,10 +269,6 @@ def _node(row: Row[Any]) -> PoolNode:
 
 def _node_values(node: PoolNode) -> dict[str, Any]:
     return {name: getattr(node, name) for name in _NODE_FIELDS}
-
-
-def _share_values(share: PoolShare) -> dict[str, Any]:
-    return {name: getattr(share, name) for name in _SHARE_FIELDS}
 
 
 def _run(row: Row[Any]) -> PoolRun:

@@ -58,7 +58,7 @@ pool_nodes = Table(
     Column("used", Integer, nullable=False),
     Column("gone", Boolean, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("share", String(32), nullable=False, server_default=""),
+    Column("deadline_at", Float(53)),
     Index("pool_nodes_gone", "sweep_id", "gone"),
 )
 
@@ -79,19 +79,7 @@ pool_runs = Table(
     Column("seed", Integer),
     Column("slot", Integer),
     Column("outcome", String(16)),
-    Column("share", String(32), nullable=False, server_default=""),
     Index("pool_runs_place", "sweep_id", "place", "epoch"),
-)
-
-pool_shares = Table(
-    "pool_shares",
-    metadata,
-    Column("sweep_id", String(64), primary_key=True),
-    Column("share", String(32), primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("started", Integer, nullable=False),
-    Column("open_runs", Integer, nullable=False),
-    Column("none_finished", Boolean, nullable=False),
 )
 
 pool_events = Table(
@@ -105,4 +93,4 @@ pool_events = Table(
     Column("body", Text, nullable=False),
 )
 
-POOL_TABLES = (pool_events, pool_shares, pool_runs, pool_nodes, pool_facts, pools)
+POOL_TABLES = (pool_events, pool_runs, pool_nodes, pool_facts, pools)

@@ -10,7 +10,7 @@ from parallel_hpo.core.messages import AttemptEnd, RunEnded, SweepEnd
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import is_hopeless, may_be_preempted_again, may_run_again, next_restart
-from parallel_hpo.session.decide import devices, stopping
+from parallel_hpo.session.decide import devices
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Died, ReportEnd, ReturnRuns, SpawnDenied
 from parallel_hpo.session.decide.state import Move, OpenRun, SlotView
@@ -104,10 +104,12 @@ def _next_attempt(draft: Draft, run: OpenRun) -> OpenRun:
 
 
 def _take_back(draft: Draft, run: OpenRun) -> None:
-    """Requeue a run for the next worker; drop it if the sweep is ending."""
+    """Requeue a run for the next worker, or return it to the count if none may start."""
     draft.view = replace(draft.view, reruns=(*draft.view.reruns, run))
     if draft.view.ending is not None:
         draft.drop_reruns(draft.view.ending.reason)
+    elif draft.view.grant.held:
+        draft.drop_reruns(draft.view.grant.held)
 
 
 def _on_start_death(draft: Draft, slot: SlotView, cause: str) -> None:
@@ -167,6 +169,4 @@ def _end(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> None:
         draft.view = replace(draft.view, missing_metric_announced=True)
         draft.notify(report.missing)
     devices.note_measured_run(draft, slot, report.outcome)
-    if not report.resumable:
-        stopping.note_run(draft, report.outcome, draft.now - run.since)
     devices.after_run(draft, slot.slot, report.outcome, report.reason)

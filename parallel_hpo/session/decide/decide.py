@@ -1,9 +1,10 @@
 """The session's decisions: (view, event, now) → the next view and the actions. Pure; called by `loop`.
 
-    event ──▶ _on_… ──▶ assign ──▶ end_if_done ──▶ Decision
+    event ──▶ _on_… ──▶ assign ──▶ end_without_workers ──▶ Decision
 
-One function per event changes the draft. Then `assign` gives idle workers work and starts workers, and
-`end_if_done` ends the sweep. A record in the ledger always comes before the act that it records.
+One function per event changes the draft. Then `assign` gives idle workers work and starts workers. The count
+(`count/pool_exchange`) decides whether a run starts and when the sweep has ended, here or on a server: a run
+enters `main` only once its start is counted.
 
 A server may deliver a run twice: because it has not received the run's end (an offline run), or because it
 wants another attempt (W&B requeues preempted runs). The ledger decides; a run counts once.
@@ -11,7 +12,6 @@ wants another attempt (W&B requeues preempted runs). The ledger decides; a run c
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, assert_never
 
 from parallel_hpo.core.messages import (
@@ -27,7 +27,7 @@ from parallel_hpo.core.messages import (
 )
 from parallel_hpo.core.notices import Message, RunBegan
 from parallel_hpo.core.pool_messages import KNOWN_TO_POOL, OVER_WORD
-from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, changed
 from parallel_hpo.devices.health import DeviceClear
 from parallel_hpo.devices.sharing import DeviceMemorySeen, OtherUsersSeen
 from parallel_hpo.session.decide import deaths, demand, devices, stopping
@@ -35,7 +35,6 @@ from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import (
     AskStart,
     AskSweep,
-    CheckAwaitedRuns,
     Decision,
     Delivered,
     Died,
@@ -45,7 +44,6 @@ from parallel_hpo.session.decide.events import (
     Opened,
     OutputSeen,
     PoolAnswered,
-    RecordStart,
     Reported,
     ReportEnd,
     ReturnRuns,
@@ -53,7 +51,6 @@ from parallel_hpo.session.decide.events import (
     Send,
     Spawn,
     SpawnDenied,
-    StartDelayed,
     StartGranted,
     StartRefused,
     StopAsked,
@@ -69,13 +66,11 @@ reports other outcomes, as no process of the client has an exit code for them.""
 
 
 def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
-    """Count and record the start; the worker enters `main` only after that."""
+    """Have the start counted; the worker enters `main` only after that."""
     if slot.state is SlotState.STOPPING:
         return  # the order to leave follows, and the server requeues the run
     if slot.assigned is not None:
         _start(draft, slot, slot.assigned)
-    elif stopping.is_too_late(draft.view, draft.now):
-        stopping.return_run(draft, slot)
     else:
         seed = _seed_of(draft.view.limits, report.index)
         run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)
@@ -90,7 +85,7 @@ def on_delivered(draft: Draft, event: Delivered) -> None:
     waiting = [run for run in draft.view.reruns if run.run_id == report.run_id]
     if waiting:
         others = tuple(run for run in draft.view.reruns if run.run_id != report.run_id)
-        draft.view = replace(draft.view, reruns=others)
+        draft.view = changed(draft.view, reruns=others)
         _start(draft, slot, waiting[0])
     elif event.outcome is None and not _is_elsewhere(draft.view, report.run_id):
         attempt = event.attempts + 1
@@ -101,7 +96,7 @@ def on_delivered(draft: Draft, event: Delivered) -> None:
 
 
 def on_refused(draft: Draft, event: StartRefused) -> None:
-    """Skip a run that has ended or belongs to another machine by the pool; return a new one to its server.
+    """Skip a run that has ended or belongs to another machine; return a new one to its server.
 
     To return it, the worker leaves: the server requeues what a dead worker has not started.
     """
@@ -110,7 +105,7 @@ def on_refused(draft: Draft, event: StartRefused) -> None:
     if pending is None or pending.run.run_id != event.run_id:
         return  # withdrawn in the meantime
     draft.change(slot.slot, pending=None)
-    draft.view = replace(draft.view, started=draft.view.started - pending.new)
+    draft.view = changed(draft.view, started=draft.view.started - pending.new)
     if not slot.alive:
         if pending.new:
             draft.actions.append(ReturnRuns(slot.slot))
@@ -129,7 +124,7 @@ def on_refused(draft: Draft, event: StartRefused) -> None:
 
 
 def on_granted(draft: Draft, event: StartGranted) -> None:
-    """Let the waiting run enter `main`; if its worker has left, the pool requeues the run."""
+    """Let the waiting run enter `main`; if its worker has left, the count requeues the run."""
     slot = draft.slot(event.slot)
     pending = slot.pending
     if pending is None or pending.run.run_id != event.run_id:
@@ -141,38 +136,28 @@ def on_granted(draft: Draft, event: StartGranted) -> None:
         draft.withdraw_start(pending, "its worker left before it began")
 
 
-def on_delayed(draft: Draft, slot: SlotView) -> None:
-    """Restart the clock of a run whose start record had to wait."""
-    if slot.run is not None:
-        draft.change(slot.slot, run=replace(slot.run, since=draft.now), active_at=draft.now)
-
-
 def _outcome_in(why: str) -> Outcome | None:
-    """Return the outcome in a pool's refusal, None if the run has not ended."""
+    """Return the outcome in a refusal, None if the run has not ended."""
     word = why.removeprefix(OVER_WORD)
     return Outcome(word) if word in list(Outcome) else None
 
 
 def _start(draft: Draft, slot: SlotView, known: OpenRun, *, new: bool = False) -> None:
-    """Count a start, after the pool's answer if there is a pool."""
+    """Ask the count for a start."""
     exclusive_on = known.exclusive_on if known.exclusive_on == slot.device else ""
-    run = replace(known, since=draft.now, exclusive_on=exclusive_on)
+    run = changed(known, since=draft.now, exclusive_on=exclusive_on)
     leased = slot.assigned is None and slot.lease_left > 0
-    draft.view = replace(draft.view, started=draft.view.started + new)
+    draft.view = changed(draft.view, started=draft.view.started + new)
     draft.change(slot.slot, assigned=None, idle_returns=0, lease_left=slot.lease_left - leased)
-    if draft.view.grant is None:
-        _enter(draft, slot, run)
-    else:
-        pending = PendingStart(run, new, leased=slot.assigned is None)
-        draft.change(slot.slot, pending=pending, active_at=draft.now)
-        draft.actions.append(AskStart(slot.slot, run))
+    pending = PendingStart(run, new, leased=slot.assigned is None)
+    draft.change(slot.slot, pending=pending, active_at=draft.now)
+    draft.actions.append(AskStart(slot.slot, run))
 
 
 def _enter(draft: Draft, slot: SlotView, known: OpenRun) -> None:
-    """Record the start, then let the worker enter `main`; the run's clock starts here."""
-    run = replace(known, since=draft.now)
+    """Let the worker enter `main`; the run's clock starts here."""
+    run = changed(known, since=draft.now)
     draft.change(slot.slot, run=run, active_at=draft.now)
-    draft.actions.append(RecordStart(slot.slot, run))
     draft.actions.append(Send(slot.slot, Proceed(run.run_id, run.attempt, run.seed)))
     draft.notify(RunBegan(slot.slot, run.run_id, run.attempt, run.parameters, slot.device))
 
@@ -201,10 +186,6 @@ IDLE_RETURN_MAX_S: Final = 30.0
 """First and longest wait before an agent that returned no run from a running sweep (server unreachable, say)
 gets another lease: 1, 2, 4 … 30 s, as W&B's own client waits between tries."""
 
-LOOK_EVERY_S: Final = 5.0
-"""Interval of checks of what idle agents wait for, in seconds: an agent asks every 5 s and reports it every
-10 s."""
-
 WAITING: Final = (SlotState.STOPPED, SlotState.BACKOFF)
 """States of a slot without a process that may get one."""
 
@@ -218,7 +199,7 @@ def decide(view: SweepView, event: Event, now: float) -> Decision:
     draft = _Decider(view, now)
     draft.take(event)
     draft.assign()
-    stopping.end_if_done(draft)
+    stopping.end_without_workers(draft)
     return Decision(draft.view, tuple(draft.actions))
 
 
@@ -230,7 +211,6 @@ class _Decider(Draft):
     def take(self, event: Event) -> None:
         match event:
             case Opened():
-                stopping.start_sweep_timeout(self)
                 devices.announce_other_users(self)
             case TimePassed():
                 stopping.end_overdue(self)
@@ -241,7 +221,6 @@ class _Decider(Draft):
                 | DeviceMemorySeen()
                 | DeviceClear()
                 | Delivered()
-                | StartDelayed()
                 | OtherUsersSeen()
             ):
                 self._on_seen(event)
@@ -262,13 +241,7 @@ class _Decider(Draft):
 
     def _on_seen(
         self,
-        event: OutputSeen
-        | MemorySeen
-        | DeviceMemorySeen
-        | DeviceClear
-        | Delivered
-        | StartDelayed
-        | OtherUsersSeen,
+        event: OutputSeen | MemorySeen | DeviceMemorySeen | DeviceClear | Delivered | OtherUsersSeen,
     ) -> None:
         match event:
             case OtherUsersSeen():
@@ -277,8 +250,6 @@ class _Decider(Draft):
                 devices.on_memory(self, event)
             case Delivered():
                 on_delivered(self, event)
-            case StartDelayed(slot):
-                on_delayed(self, self.slot(slot))
             case OutputSeen(slot):
                 self.change(slot, active_at=self.now)
             case MemorySeen(slot, used_mb):
@@ -305,7 +276,7 @@ class _Decider(Draft):
     def _on_report(self, slot: Slot, report: Report) -> None:
         match report:
             case Ready():
-                self.view = replace(self.view, loadable=True)
+                self.view = changed(self.view, loadable=True)
                 self.change(slot, denied=0)
                 self.move(slot, Move.READY)
             case RunStarted():
@@ -318,7 +289,6 @@ class _Decider(Draft):
                 self.change(slot, fault=report)
             case Active():
                 self.change(slot, active_at=self.now)
-                self._on_idle_agent(self.slot(slot))
 
     def _on_lease_ended(self, slot: SlotView, report: LeaseEnded) -> None:
         self.change(slot.slot, busy=False, lease_left=0)
@@ -333,22 +303,14 @@ class _Decider(Draft):
         self.change(slot.slot, lease_at=self.now + wait_s, idle_returns=slot.idle_returns + 1)
         agent_error = f"w{slot.slot}: {report.error}; replacing its process" if report.error else ""
         if not self.view.asking:
-            self.view = replace(self.view, asking=True, agent_error=agent_error)
+            self.view = changed(self.view, asking=True, agent_error=agent_error)
             self.actions.append(AskSweep())
-
-    def _on_idle_agent(self, slot: SlotView) -> None:
-        """Check what the agent of a worker without a run waits for."""
-        if self.view.grant is not None:
-            return  # only the pool knows what other machines hold
-        if slot.run is None and self.view.ending is None and self.now >= self.view.next_check_at:
-            self.view = replace(self.view, next_check_at=self.now + LOOK_EVERY_S)
-            self.actions.append(CheckAwaitedRuns())
 
     def _on_sweep_seen(self, over: str) -> None:
         """Note whether the sweep goes on; show the agent's agent_error only if it does."""
         if not over and self.view.agent_error:
             self.notify(Message(self.view.agent_error, warning=True))
-        self.view = replace(self.view, asking=False, agent_error="", exhausted=over or self.view.exhausted)
+        self.view = changed(self.view, asking=False, agent_error="", exhausted=over or self.view.exhausted)
 
     def _on_pool(self, event: PoolAnswered | StartGranted | StartRefused) -> None:
         match event:

@@ -1,56 +1,68 @@
-"""What an idle worker gets, which slots get a worker, and what this machine asks the pool for.
+"""What an idle worker gets, which slots get a worker, and what this session asks its count for.
 
-    needs ─▶ the pool ─▶ PoolAnswered: new runs, requeued runs, or leave
+    needs ─▶ the count ─▶ PoolAnswered: new runs, requeued runs, or leave
 
-Pure, a part of `decide`. The pool knows when a sweep has ended; this machine knows what it could run.
+Pure, a part of `decide`. The count knows when a sweep has ended; the session knows what it could run.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from parallel_hpo.core.messages import Lease, Rerun, SweepEnd
+from parallel_hpo.core.notices import Message
 from parallel_hpo.core.pool_messages import Granted, PooledRun
-from parallel_hpo.core.types import RunId, SlotState
-from parallel_hpo.count.policy import next_lease
-from parallel_hpo.session.decide import devices, stopping
+from parallel_hpo.core.types import RunId, SlotState, changed
+from parallel_hpo.session.decide import devices
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import Send, StopAsked
 from parallel_hpo.session.decide.state import OpenRun, PoolGrant, SlotView, SweepView
-from parallel_hpo.session.decide.stopping import is_too_late
 
 _COMING: Final = (SlotState.STOPPED, SlotState.BACKOFF, SlotState.STARTING, SlotState.RUNNING)
 """States of a slot that can get work, now or soon."""
 
 
 def take(draft: Draft, answer: Granted) -> None:
-    """Take the pool's answer, and leave if nothing is left on any machine."""
+    """Take the count's answer, and leave if nothing is left on any machine."""
+    before = draft.view.grant
     assigned = frozenset(run.run_id for run in answer.again)
-    draft.view = replace(draft.view, grant=PoolGrant(answer.granted, answer.each, assigned))
+    grant = PoolGrant(answer.granted, answer.each, assigned, answer.held)
+    draft.view = changed(draft.view, grant=grant)
     if draft.view.ending is not None:
         return
     if answer.ends is not None and answer.ends.stop is None:
         draft.leave(answer.ends)
         return
+    _forget(draft, before.assigned - assigned)
+    if answer.held:
+        _hold(draft, answer.held, said=bool(before.held))
+        return
     known = _known_here(draft.view)
     new = tuple(_to_be_run(run, draft.now) for run in answer.again if run.run_id not in known)
-    draft.view = replace(draft.view, reruns=(*draft.view.reruns, *new))
+    draft.view = changed(draft.view, reruns=(*draft.view.reruns, *new))
+
+
+def _forget(draft: Draft, released: frozenset[RunId]) -> None:
+    """Forget waiting runs that are assigned to this machine no more."""
+    kept = tuple(run for run in draft.view.reruns if run.run_id not in released)
+    draft.view = changed(draft.view, reruns=kept)
+
+
+def _hold(draft: Draft, reason: str, *, said: bool) -> None:
+    """Return waiting runs to the count, since none may start; tell the user once."""
+    if not said:
+        draft.notify(Message(reason))
+    draft.drop_reruns(reason)
 
 
 def stop_in(view: SweepView, ends: SweepEnd | None) -> StopAsked | None:
-    """Return the stop that the pool asks for, None if there is none or it isn't harder than the present
+    """Return the stop that the count asks for, None if there is none or it isn't harder than the present
     one."""
     under_way = view.ending.stop if view.ending else None
     if ends is None or ends.stop is None or not ends.stop.is_harder_than(under_way):
         return None
     return StopAsked(ends.stop, ends.reason, ends.exit_code)
-
-
-def granted_lease(draft: Draft) -> int:
-    """Return the number of new runs for an idle worker."""
-    assert draft.view.grant is not None
-    return min(draft.unleased(), draft.view.grant.max_lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class PoolNeeds:
     wants_again: int = 0
     over: str = ""
     """Why the sweep gives no more runs."""
+    workers: int = 0
+    """Number of slots that take part."""
 
     def exceed(self, before: PoolNeeds) -> bool:
         """Return whether the demand has grown, or the end of the sweep is news."""
@@ -68,28 +82,35 @@ class PoolNeeds:
         return more or self.over != before.over
 
 
-def needs(view: SweepView, now: float) -> PoolNeeds:
-    """Return this machine's demand at `now`: what it holds, and something for each idle worker.
+def needs(view: SweepView) -> PoolNeeds:
+    """Return this machine's demand: what it holds, and something for each idle worker.
 
     An idle worker asks for `max_lease` new runs, but for one requeued run, also when the sweep gives no new
     ones: a second would wait here while other machines are idle. A requeued run without a worker here is
     returned for the same reason: the pool would refuse its start.
     """
-    if view.ending is not None or view.grant is None or is_too_late(view, now):
+    if view.ending is not None:
         return PoolNeeds(over=view.exhausted)
     kept = {*view.presence.away, *_exclusive_devices(view)}
-    free = sum(1 for slot in view.slots if _could_take_work(slot) and slot.device not in kept)
-    assigned = [slot.assigned.run_id for slot in view.slots if slot.assigned is not None]
+    free = leased = workers = 0
+    assigned = []
+    for slot in view.slots:
+        leased += slot.lease_left
+        workers += not slot.is_terminal
+        free += _could_take_work(slot) and slot.device not in kept
+        if slot.assigned is not None:
+            assigned.append(slot.assigned.run_id)
     waiting = [run.run_id for run in view.reruns if not run.exclusive_on][:free]
-    reruns = len(view.grant.assigned.intersection([*assigned, *waiting]))
-    leased = sum(slot.lease_left for slot in view.slots)
+    reruns = len(view.grant.assigned.intersection([*assigned, *waiting])) if view.grant.assigned else 0
     idle = free - len(waiting)
     wants = leased if view.exhausted else reruns + leased + view.grant.max_lease * idle
-    return PoolNeeds(wants, reruns + idle, view.exhausted)
+    return PoolNeeds(wants, reruns + idle, view.exhausted, workers)
 
 
 def _exclusive_devices(view: SweepView) -> set[str]:
     """Return the devices of exclusive runs, active or waiting."""
+    if view.occupancy is None:
+        return set()
     on = [run for slot in view.slots for run in slot.held]
     return {run.exclusive_on for run in (*on, *view.reruns) if run.exclusive_on}
 
@@ -126,12 +147,11 @@ def give_work(draft: Draft, slot: SlotView) -> None:
         draft.replace_worker(slot, "its device is left to its owner")
     elif devices.must_make_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
-    elif stopping.is_too_late(draft.view, draft.now):
-        if draft.work():
-            stopping.announce_once(draft)
+    elif draft.view.grant.held:
+        pass
     elif (run := devices.next_rerun(draft, slot)) is not None:
         reruns = tuple(other for other in draft.view.reruns if other is not run)
-        draft.view = replace(draft.view, reruns=reruns)
+        draft.view = changed(draft.view, reruns=reruns)
         draft.change(slot.slot, busy=True, assigned=run, active_at=draft.now)
         draft.actions.append(Send(slot.slot, Rerun(run.run_id, run.parameters, run.attempt)))
     elif not devices.is_exclusive(draft, slot):
@@ -141,22 +161,15 @@ def give_work(draft: Draft, slot: SlotView) -> None:
 def _lease(draft: Draft, slot: SlotView) -> None:
     if slot.lease_at is None and not draft.view.asking and draft.unleased() > 0:
         lease = _lease_for(draft, slot)
-        draft.change(slot.slot, busy=True, lease_left=lease or 0, active_at=draft.now)
+        draft.change(slot.slot, busy=True, lease_left=lease, active_at=draft.now)
         draft.actions.append(Send(slot.slot, Lease(lease)))
 
 
-def _lease_for(draft: Draft, slot: SlotView) -> int | None:
+def _lease_for(draft: Draft, slot: SlotView) -> int:
     """Return the slot's next lease: its part of the rest, at most what its process may still run."""
-    caps = (
-        runs_left_in_process(draft, slot),
-        devices.longest_lease(draft, slot),
-        stopping.longest_lease(draft.view, draft.now),
-    )
-    most = min((cap for cap in caps if cap is not None), default=None)
-    if draft.view.limits.count is None and draft.view.grant is None:
-        return most
-    lease = granted_lease(draft) if draft.view.grant else next_lease(draft.unleased(), draft.workers())
-    return lease if most is None else min(lease, most)
+    caps = (runs_left_in_process(draft, slot), devices.longest_lease(draft, slot))
+    lease = min(draft.unleased(), draft.view.grant.max_lease)
+    return min([lease, *(cap for cap in caps if cap is not None)])
 
 
 def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
@@ -169,7 +182,7 @@ def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Return whether a slot without a process gets one now: its wait has passed and there is work."""
     if slot.spawn_at is not None or slot.pending is not None or devices.is_away(draft, slot):
         return False
-    if stopping.is_too_late(draft.view, draft.now):
+    if draft.view.grant.held:
         return False
     if not devices.may_start(draft, slot) or not devices.fits_on_device(draft, slot):
         return False

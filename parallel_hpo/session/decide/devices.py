@@ -242,21 +242,14 @@ def note_measured_run(draft: Draft, slot: SlotView, outcome: Outcome) -> None:
 
 
 def fill(draft: Draft) -> None:
-    """Add slots on devices with room for more workers, while there is work for them."""
+    """Add slots on devices with room for more workers; processes start in them as there is work."""
     occupancy = draft.view.occupancy
     if occupancy is None or draft.view.ending is not None:
         return
     staying = [slot for slot in draft.view.slots if stays(slot)]
     more = occupancy.most - len(staying)
-    if draft.view.grant is None:
-        more = min(more, draft.work() - sum(1 for slot in staying if _is_idle(slot)))
     places = free_places(draft, staying, more)
     add_slots(draft, [device for device in places if not draft.view.health.is_quarantined(device, draft.now)])
-
-
-def _is_idle(slot: SlotView) -> bool:
-    """Return whether a slot takes work next, even if its worker has not yet reported the end of its lease."""
-    return not slot.held and slot.lease_left == 0
 
 
 def _note(draft: Draft, device: str, occupancy: Occupancy) -> None:

@@ -4,13 +4,11 @@ Pure."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from parallel_hpo.core.messages import AttemptEnd, Drain, Interrupt, MissingMetric, SweepEnd
 from parallel_hpo.core.notices import Message, RunBegan, RunOver, WorkerChanged
-from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
-from parallel_hpo.count.policy import count_outcome
+from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind, changed
 from parallel_hpo.session.decide.events import (
     Action,
     Kill,
@@ -36,23 +34,15 @@ class Draft:
         return len(self.view.reruns) + self.unleased()
 
     def unleased(self) -> int:
-        """Return how many new runs may be leased; without a count, one per slot while the sweep gives any."""
-        grant = self.view.grant
-        count = self.view.limits.count if grant is None else grant.granted
+        """Return how many new runs may be leased."""
         if self.view.exhausted:
             return 0
-        if count is None:
-            return len(self.view.slots)
-        # A resumed sweep may have begun more runs than its count is now.
-        return max(0, count - self.view.started - sum([slot.lease_left for slot in self.view.slots]))
-
-    def workers(self) -> int:
-        """Return how many slots take part."""
-        return sum(1 for slot in self.view.slots if not slot.is_terminal)
+        leased = sum([slot.lease_left for slot in self.view.slots])
+        return max(0, self.view.grant.granted - self.view.started - leased)
 
     def leave(self, ending: SweepEnd) -> None:
         """Notify every worker to leave, each as `ending` asks."""
-        self.view = replace(self.view, ending=ending)
+        self.view = changed(self.view, ending=ending)
         self.withdraw_starts(ending.reason)
         self.drop_reruns(ending.reason)
         for slot in self.view.slots:
@@ -93,14 +83,14 @@ class Draft:
             self.actions.append(Send(slot.slot, Drain()))
 
     def withdraw_starts(self, reason: str) -> None:
-        """Withdraw all starts that wait for the pool's answer."""
+        """Withdraw all starts that wait for the count's answer."""
         for slot in self.view.slots:
             if slot.pending is not None:
                 self.change(slot.slot, pending=None)
                 self.withdraw_start(slot.pending, reason)
 
     def withdraw_start(self, pending: PendingStart, reason: str) -> None:
-        """Return a run to the pool, which requeues it if it has counted the start."""
+        """Return a run to the count, which requeues it if it has counted the start."""
         run = pending.run
         self.actions.append(WithdrawStart(run))
         if not pending.new:
@@ -108,7 +98,7 @@ class Draft:
 
     def drop_reruns(self, reason: str, outcome: Outcome = Outcome.STOPPED) -> None:
         """Record the end of the runs that waited for another attempt and get none."""
-        waiting, self.view = self.view.reruns, replace(self.view, reruns=())
+        waiting, self.view = self.view.reruns, changed(self.view, reruns=())
         for run in waiting:
             self._drop(run, f"{reason}, before attempt {run.attempt}", outcome)
 
@@ -130,8 +120,6 @@ class Draft:
         took_s = self.now - run.since
         total_s = run.spent_s + took_s if final else took_s
         self.actions.append(RecordEnd(slot, run, AttemptEnd.like(end, duration_s=total_s), final, died))
-        if final:
-            self.view = replace(self.view, failures=count_outcome(self.view.failures, end.outcome))
         self.notify(
             RunOver(
                 slot=slot,
@@ -149,18 +137,18 @@ class Draft:
         return self.view.slots[slot]
 
     def change(self, slot: Slot, **changes: Any) -> None:
-        self._update(slot, lambda old: replace(old, **changes))
+        self._update(slot, lambda old: changed(old, **changes))
 
     def move(self, slot: Slot, what: Move, reason: str = "") -> None:
         before = self.slot(slot).state
         after = move(before, what)
-        self._update(slot, lambda old: replace(old, state=after))
+        self._update(slot, lambda old: changed(old, state=after))
         if after is not before:
             self.notify(WorkerChanged(slot, after, reason))
 
     def _update(self, slot: Slot, change: Callable[[SlotView], SlotView]) -> None:
         slots = self.view.slots
-        self.view = replace(self.view, slots=(*slots[:slot], change(slots[slot]), *slots[slot + 1 :]))
+        self.view = changed(self.view, slots=(*slots[:slot], change(slots[slot]), *slots[slot + 1 :]))
 
     def notify(self, notice: RunBegan | RunOver | MissingMetric | WorkerChanged | Message) -> None:
         self.actions.append(Notify(notice))

@@ -77,29 +77,22 @@ class SweepSeen:
 
 @dataclass(frozen=True, slots=True)
 class PoolAnswered:
-    """The sweep's pool has answered what this machine may do."""
+    """The sweep's count has answered what this machine may do."""
 
     answer: Granted
 
 
 @dataclass(frozen=True, slots=True)
 class StartGranted:
-    """The pool has counted the attempt that waits in a slot: it may start."""
+    """The attempt that waits in a slot has been counted: it may start."""
 
     slot: Slot
     run_id: RunId
 
 
 @dataclass(frozen=True, slots=True)
-class StartDelayed:
-    """The record of a slot's start had to wait: the run enters `main` only now."""
-
-    slot: Slot
-
-
-@dataclass(frozen=True, slots=True)
 class StartRefused:
-    """The pool refused the start of the slot's run; `reason` is the pool's reason."""
+    """The count refused the start of the slot's run; `reason` says why."""
 
     slot: Slot
     run_id: RunId
@@ -151,7 +144,6 @@ Event = (
     | PoolAnswered
     | StartGranted
     | StartRefused
-    | StartDelayed
     | OutputSeen
     | MemorySeen
     | DeviceMemorySeen
@@ -164,16 +156,8 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True)
-class RecordStart:
-    """Record in the ledger that an attempt starts, before it enters `main`."""
-
-    slot: Slot
-    run: OpenRun
-
-
-@dataclass(frozen=True, slots=True)
 class AskStart:
-    """Ask the sweep's pool whether an attempt may start; StartGranted or StartRefused follows."""
+    """Ask the sweep's count whether an attempt may start; StartGranted or StartRefused follows."""
 
     slot: Slot
     run: OpenRun
@@ -181,14 +165,14 @@ class AskStart:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawStart:
-    """Withdraw an `AskStart` from the pool: the attempt does not start."""
+    """Withdraw an `AskStart`: the attempt does not start."""
 
     run: OpenRun
 
 
 @dataclass(frozen=True, slots=True)
 class RecordEnd:
-    """Record in the ledger that an attempt ended; `final`: and its run."""
+    """Report to the count that an attempt ended; `final`: and its run."""
 
     slot: Slot
     run: OpenRun
@@ -200,7 +184,7 @@ class RecordEnd:
 
 @dataclass(frozen=True, slots=True)
 class RecordDrop:
-    """Record in the ledger that a run waiting for another attempt gets none."""
+    """Report to the count that a run waiting for another attempt gets none here."""
 
     run: OpenRun
     end: AttemptEnd
@@ -208,7 +192,7 @@ class RecordDrop:
 
 @dataclass(frozen=True, slots=True)
 class RecordQuarantine:
-    """Record in the ledger that a device is in quarantine."""
+    """Record that a device is in quarantine."""
 
     device: str
     reason: str
@@ -276,11 +260,6 @@ class AskSweep:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckAwaitedRuns:
-    """Check what idle workers wait for: it may be runs that a killed launch of another share left."""
-
-
-@dataclass(frozen=True, slots=True)
 class Notify:
     """Pass a notice on to the user's display."""
 
@@ -288,8 +267,7 @@ class Notify:
 
 
 Action = (
-    RecordStart
-    | AskStart
+    AskStart
     | WithdrawStart
     | RecordEnd
     | RecordDrop
@@ -302,7 +280,6 @@ Action = (
     | ReturnRuns
     | AwaitDevice
     | AskSweep
-    | CheckAwaitedRuns
     | Notify
 )
 

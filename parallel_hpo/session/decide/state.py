@@ -15,7 +15,7 @@ from typing import Any, Final
 from parallel_hpo.core.messages import StartFailed, SweepEnd
 from parallel_hpo.core.types import Parameters, RunId, Slot, SlotState
 from parallel_hpo.core.types import SlotState as State
-from parallel_hpo.count.policy import FailureCount, FailureLimits, RestartLimits
+from parallel_hpo.count.policy import RestartLimits
 from parallel_hpo.devices.health import FaultRule, Health
 from parallel_hpo.devices.sharing import DevicePresence, Occupancy
 
@@ -91,17 +91,12 @@ living agent sends a heartbeat every 5 s, its worker reports it every 10 s, and 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits from the configuration, fixed for the whole sweep."""
+    """Limits of workers and runs, fixed for the whole sweep; limits of the sweep are its count's."""
 
-    count: int | None
     retries: int = 1
     grace_s: float = 30.0
     restart: RestartLimits = field(default_factory=RestartLimits)
-    failures: FailureLimits = field(default_factory=FailureLimits)
     run_timeout_s: float | None = None
-    sweep_timeout_s: float | None = None
-    deadline: str | None = None
-    """As the user wrote it."""
     stall_timeout_s: float | None = None
     memory_limit_mb: int | None = None
     recycle_after: int | None = None
@@ -134,7 +129,7 @@ class OpenRun:
 
 @dataclass(frozen=True, slots=True)
 class PendingStart:
-    """A start that waits for the pool: the run enters `main` once the pool has counted it."""
+    """A start that waits for the count: the run enters `main` once it is counted."""
 
     run: OpenRun
     new: bool
@@ -171,7 +166,7 @@ class SlotView:
     assigned: OpenRun | None = None
     """The run that it was given for another attempt, not started yet."""
     pending: PendingStart | None = None
-    """The start that waits for the pool's answer; it stays if the worker dies."""
+    """The start that waits for the count's answer; it stays if the worker dies."""
     fault: StartFailed | None = None
     """Why its worker could not become ready."""
     cut: CutShort | None = None
@@ -210,7 +205,7 @@ class SlotView:
 
 @dataclass(frozen=True, slots=True)
 class PoolGrant:
-    """What the pool allows this machine, by its last answer."""
+    """What the count allows this machine, by its last answer."""
 
     granted: int = 0
     """New runs that may start here in total."""
@@ -218,6 +213,8 @@ class PoolGrant:
     """Maximum lease of an idle worker."""
     assigned: frozenset[RunId] = frozenset()
     """Requeued runs assigned to this machine, not started yet."""
+    held: str = ""
+    """Why no run may start now, such as a deadline; empty: runs may start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,22 +224,13 @@ class SweepView:
     limits: Limits
     slots: tuple[SlotView, ...]
     started: int = 0
-    """Distinct runs that have entered `main`."""
+    """Distinct runs that have entered `main` here as new ones."""
     reruns: tuple[OpenRun, ...] = ()
     """Runs that wait for another attempt."""
-    failures: FailureCount = field(default_factory=FailureCount)
     devices: tuple[str, ...] = ()
     """Devices, given to slots in turn; may be empty."""
     health: Health = field(default_factory=Health)
     presence: DevicePresence = field(default_factory=DevicePresence)
-    end_at: float | None = None
-    """When the sweep timeout passes."""
-    deadline_at: float | None = None
-    """When all runs must have ended."""
-    took: tuple[float, ...] = ()
-    """Durations of the latest runs, in seconds; kept only with a deadline."""
-    too_late_announced: bool = False
-    """The user knows that no further run starts before the deadline."""
     start_deaths: tuple[str, ...] = ()
     last_death: str = ""
     """Cause of the last death."""
@@ -254,19 +242,19 @@ class SweepView:
     """Error of an agent that returned early, kept until we know whether the sweep has ended."""
     asking: bool = False
     """A question for the sweep's state is open."""
-    next_check_at: float = 0.0
-    """Earliest time of the next check of what idle workers wait for."""
     missing_metric_announced: bool = False
     """The user knows that a run finished without the sweep's metric."""
     ending: SweepEnd | None = None
     occupancy: Occupancy | None = None
     """Set if workers share devices by memory."""
-    grant: PoolGrant | None = None
-    """Set if a pool counts the runs; only the pool then knows when the sweep has ended."""
+    grant: PoolGrant = field(default_factory=PoolGrant)
+    """What may start here; only the count knows when the sweep has ended."""
+    has_others: bool = False
+    """Other machines may run what this one leaves."""
 
 
 def open_view(limits: Limits, workers: int, *, devices: tuple[str, ...] = (), **known: Any) -> SweepView:
-    """Return the view of a new sweep, or of a resumed one with its `known` fields."""
+    """Return the view of a session's start, with these `known` fields."""
     names = devices or ("",)
     slots = tuple(SlotView(slot=Slot(n), device=names[n % len(names)]) for n in range(workers))
     return SweepView(limits=limits, slots=slots, devices=devices, **known)
@@ -286,7 +274,7 @@ def next_deadline(view: SweepView) -> float | None:
         for at in (run_ends_at(view, slot), stalls_at(view, slot), silent_from(slot))
     ]
     if view.ending is None:
-        times += [view.end_at, view.deadline_at, *view.presence.back_at.values()]
+        times += view.presence.back_at.values()
     return min((at for at in times if at is not None), default=None)
 
 

@@ -1,9 +1,5 @@
-"""Stops, limits of time and memory, the deadline, the end of the sweep, and each run's seed. Pure, a part of
+"""Stops, limits of time and memory of a run, a sweep without workers, and each run's seed. Pure, a part of
 `decide`.
-
-A run that can't end before the deadline does not start; `--resume` runs it later. While other runs are
-active, a worker without a run waits: a short run among them may lower the expected duration, so that one
-more fits.
 """
 
 from __future__ import annotations
@@ -15,9 +11,7 @@ from typing import Final
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import CutRun, SweepEnd
-from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Outcome, Parameters, SlotState, StopKind
-from parallel_hpo.count.policy import note_duration, reached_limit, runs_within, too_late_reason
 from parallel_hpo.session.decide.draft import Draft
 from parallel_hpo.session.decide.events import DumpStacks, Kill, Send, StopAsked
 from parallel_hpo.session.decide.state import (
@@ -25,54 +19,10 @@ from parallel_hpo.session.decide.state import (
     CutShort,
     Move,
     SlotView,
-    SweepView,
     run_ends_at,
     silent_from,
     stalls_at,
 )
-
-TOO_LATE: Final = "replaced: its next run would not end before the deadline"
-
-
-def longest_lease(view: SweepView, now: float) -> int | None:
-    """Return how many runs in a row would end before the deadline, None without a deadline."""
-    return None if view.deadline_at is None else runs_within(view.took, view.deadline_at - now)
-
-
-def is_too_late(view: SweepView, now: float) -> bool:
-    """Return whether a run that starts now would end after the deadline."""
-    return longest_lease(view, now) == 0
-
-
-def note_run(draft: Draft, outcome: Outcome, took_s: float) -> None:
-    """Take a completed or early-stopped run into the expected duration."""
-    if draft.view.deadline_at is not None:
-        draft.view = replace(draft.view, took=note_duration(draft.view.took, took_s, outcome))
-
-
-def announce_once(draft: Draft) -> None:
-    """Notify the user, once, that no further run starts."""
-    if not draft.view.too_late_announced:
-        draft.view = replace(draft.view, too_late_announced=True)
-        draft.notify(Message(_why(draft)))
-
-
-def return_run(draft: Draft, slot: SlotView) -> None:
-    """Replace the worker of a leased run: the server requeues what a leaving worker has not started."""
-    announce_once(draft)
-    draft.replace_worker(slot, TOO_LATE)
-
-
-def end_sweep(draft: Draft) -> None:
-    """End a sweep in which no run is active and none may start."""
-    draft.leave(SweepEnd(_why(draft), ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN))
-
-
-def _why(draft: Draft) -> str:
-    assert draft.view.deadline_at is not None
-    left_s = draft.view.deadline_at - draft.now
-    return too_late_reason(draft.view.took, left_s, str(draft.view.limits.deadline))
-
 
 SEEDS: Final = 2**31
 """Upper bound of a seed, exclusive. Some libraries refuse larger numbers, some refuse negative ones."""
@@ -121,54 +71,24 @@ def _kill_all(draft: Draft, event: StopAsked) -> None:
             draft.actions.append(Kill(slot.slot))
 
 
-def end_if_done(draft: Draft) -> None:
-    """End the sweep if no work or no worker is left."""
-    if draft.view.ending is not None:
+def end_without_workers(draft: Draft) -> None:
+    """End the sweep here once its last worker has given up or was drained."""
+    if draft.view.ending is not None or not all(slot.is_terminal for slot in draft.view.slots):
         return
-    limit = reached_limit(draft.view.failures, draft.view.limits.failures)
-    if limit:
-        draft.leave(SweepEnd(limit, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
-    elif all(slot.is_terminal for slot in draft.view.slots):
-        _end_without_workers(draft)
-    elif any(slot.busy for slot in draft.view.slots) or (draft.view.asking and draft.work()):
-        pass  # once the count is reached, the server's answer changes nothing
-    elif draft.view.grant is None and not draft.work():
-        draft.leave(_complete(draft.view))  # with a pool, only the pool knows
-    elif is_too_late(draft.view, draft.now):
-        end_sweep(draft)
-
-
-def _end_without_workers(draft: Draft) -> None:
-    """End a sweep whose last worker gave up or was drained."""
     if any(slot.state is SlotState.FATAL for slot in draft.view.slots):
         reason = f"all workers gave up: {draft.view.last_death}"
-        # With a pool, another machine may complete these runs.
-        draft.drop_reruns(reason, Outcome.CRASHED if draft.view.grant is None else Outcome.STOPPED)
+        draft.drop_reruns(reason, Outcome.STOPPED if draft.view.has_others else Outcome.CRASHED)
         draft.leave(SweepEnd(reason, ExitCode.FAILURE_POLICY))
     else:
         draft.leave(SweepEnd("all workers were drained", ExitCode.RESUMABLE, StopKind.DRAIN))
-
-
-def _complete(view: SweepView) -> SweepEnd:
-    """Return the ending of a sweep without work left."""
-    reason = view.exhausted or f"all {view.limits.count} runs performed"
-    none_finished = view.started > 0 and view.failures.none_finished
-    return SweepEnd(reason, ExitCode.NO_RUN_FINISHED if none_finished else ExitCode.COMPLETE)
 
 
 STACKS_S: Final = 1.0
 """Delay in seconds between a stalled worker's stack dump (milliseconds) and its kill."""
 
 
-def start_sweep_timeout(draft: Draft) -> None:
-    """Start the sweep timeout."""
-    timeout_s = draft.view.limits.sweep_timeout_s
-    if timeout_s is not None:
-        draft.view = replace(draft.view, end_at=draft.now + timeout_s)
-
-
 def end_overdue(draft: Draft) -> None:
-    """Apply all limits of time that have passed."""
+    """Apply the limits of time of workers and their runs that have passed."""
     limits = draft.view.limits
     for slot in draft.view.slots:
         if _is_past(slot.kill_at, draft.now):
@@ -183,13 +103,6 @@ def end_overdue(draft: Draft) -> None:
         elif draft.view.ending is None and _is_past(silent_from(slot), draft.now):
             draft.actions.append(DumpStacks(slot.slot))
             draft.replace_worker(slot, f"replaced: it had work and was silent for {SILENT_S:g} s")
-    if draft.view.ending is None and _is_past(draft.view.end_at, draft.now):
-        reason = f"sweep timeout {limits.sweep_timeout_s:g} s"
-        draft.leave(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
-    elif draft.view.ending is None and _is_past(draft.view.deadline_at, draft.now):
-        reason = f"deadline {limits.deadline}"
-        draft.announce_stop(StopKind.INTERRUPT, reason)
-        draft.leave(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
 
 
 def _cut_by_time(draft: Draft, slot: SlotView, reason: str) -> None:

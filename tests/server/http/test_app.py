@@ -316,8 +316,7 @@ def test_health_needs_no_key_and_tells_nothing(stage: SessionSetup) -> None:
 def test_the_supervisors_door_is_closed_to_workers(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     with Web(stage, worker_key(MASTER_KEY, "w0")) as worker:
-        for door in ("", "/awaited"):
-            assert worker.get(f"/hpo/sweeps/local/p/{sweep}{door}").status_code == 403
+        assert worker.get(f"/hpo/sweeps/local/p/{sweep}").status_code == 403
         answer = worker.post(f"/hpo/sweeps/local/p/{sweep}/release", json={"label_prefix": "w"})
     assert answer.status_code == 403
 
@@ -328,8 +327,6 @@ def test_a_supervisor_sees_releases_and_ends_runs(stage: SessionSetup, web: Web)
     started = stage.issued(stage.agent(sweep, "w1"))
     stage.start(sweep, started)
     base = f"/hpo/sweeps/local/p/{sweep}"
-    awaited = {"run": unstarted, "label": "w0", "host": "host"}
-    assert web.get(f"{base}/awaited").json() == {"runs": [awaited]}
     assert web.post(f"{base}/release", json={"label_prefix": "w0"}).json() == {"released": [unstarted]}
     assert web.post(f"{base}/runs/{started}/end", json={"state": "crashed"}).json() == {"state": "crashed"}
     progress = web.get(base).json()

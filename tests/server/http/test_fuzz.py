@@ -51,7 +51,6 @@ PATHS = [
     "/downloads/1/config.yaml?expires=1e9&signature=%ff",
     "/downloads/manifests/1.json?expires=99999999999999999999",
     "/hpo/sweeps/local/p/s",
-    "/hpo/sweeps/local/p/s/awaited",
     "/hpo/sweeps/local/p/s/release",
     "/hpo/sweeps/local/p/s/state",
     "/hpo/sweeps/local/p/s/runs/r/end",

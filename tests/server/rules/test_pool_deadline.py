@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from parallel_hpo.core.errors import ExitCode
@@ -9,7 +10,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.count.pool_exchange import TOO_LATE
 from tests.server.pool_in_memory import Talk
-from tests.server.pooling import end, new_pool, start, stopped
+from tests.server.pooling import end, machine, new_pool, start, stopped
 
 MINUTE = 60.0
 
@@ -111,3 +112,34 @@ def test_a_pool_that_is_opened_again_has_another_hour_and_knows_how_long_runs_ta
     perform(talk, talk.a, "r", 40)
     talk.pool.open(new_pool(count=100, node_timeout_s=1e6, section={"deadline": "90m"}))
     assert talk.tell(talk.a).each == 2
+
+
+def hurried(talk: Talk) -> int:
+    """Let a machine join that has an hour of its own."""
+    return talk.pool.join(replace(machine("c"), deadline_s=60 * MINUTE)) or 0
+
+
+def test_a_machine_leaves_once_no_run_would_end_before_its_own_deadline_and_others_go_on() -> None:
+    talk = Talk(count=100, node_timeout_s=1e6)
+    epoch = hurried(talk)
+    perform(talk, epoch, "r", 15)
+    assert talk.tell(epoch).each == 3 < talk.tell(talk.a).each
+    perform(talk, epoch, "s", 25)
+    ends = talk.tell(epoch, wants=1).ends
+    assert ends is not None
+    assert (ends.exit_code, ends.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
+    assert ends.reason.startswith("deadline of this machine: no run starts that would not end in time")
+    assert talk.why_not(epoch, start("t")) == TOO_LATE
+    other = talk.tell(talk.a, wants=1)
+    assert (other.granted, other.ends, talk.pool.look()) == (1, None, None)
+
+
+def test_what_is_on_at_a_machines_own_deadline_is_interrupted_there_and_goes_on_elsewhere() -> None:
+    talk = Talk(count=100, node_timeout_s=1e6)
+    epoch = hurried(talk)
+    talk.begin(epoch, "r")
+    talk.pool.clock.now += 60 * MINUTE
+    told = talk.tell(epoch)
+    assert told.ends == SweepEnd("deadline of this machine", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+    talk.tell(epoch, ends=(stopped("r"),))
+    assert [run.run_id for run in talk.tell(talk.a, wants=1).again] == ["r"]

@@ -16,11 +16,5 @@ class PlayInMemory(PoolPlay):
         return PoolInMemory()
 
 
-class PlayInSharesInMemory(PlayInMemory):
-    in_shares = True
-
-
 TestPlayInMemory = PlayInMemory.TestCase
 TestPlayInMemory.settings = settings(max_examples=150, stateful_step_count=60)
-TestPlayInSharesInMemory = PlayInSharesInMemory.TestCase
-TestPlayInSharesInMemory.settings = settings(max_examples=75, stateful_step_count=60)

@@ -303,19 +303,6 @@ def test_no_order_of_deaths_loses_or_repeats_a_point_of_a_grid(
     assert sorted(performed) == list(range(6))
 
 
-def test_the_runs_that_agents_wait_for_are_those_that_may_come_back(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(9))
-    pending, started, left, own = (stage.agent(sweep, label) for label in ("w0", "w1", "", "w2"))
-    names = [stage.issued(agent) for agent in (pending, started, left, own)]
-    for name in names[1:]:
-        stage.start(sweep, name)
-    for name in names[2:]:
-        stage.stream(name, Chunk(preempting=True))
-    assert stage.awaited(sweep) == [names[0], names[2]]
-    stage.set_state(sweep, "PAUSED")
-    assert stage.awaited(sweep) == []
-
-
 def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(1))
     name = stage.issued(stage.agent(sweep, "w0"))

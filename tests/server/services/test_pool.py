@@ -233,19 +233,6 @@ def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together)
     assert (again.attempt, again.spent_s, again.deaths, again.preemptions) == (4, 7.5, 2, 1)
 
 
-def test_a_run_of_a_share_counts_for_it_where_another_machine_ends_it(together: Together) -> None:
-    world, wants = together.stage.world, replace(machine("a"), share="1/4", share_count=1)
-    epoch = pool.join(world, together.sweep, wants).epoch
-    together.begin(epoch, "r")
-    pool.leave(world, together.sweep, epoch, "told to go")
-    other = together.join("b")
-    together.tell(other, wants=1)
-    together.tell(other, wants=1, starts=(start("r", 2),))
-    together.tell(other, ends=(end("r", 2),))
-    again = pool.join(world, together.sweep, wants).epoch
-    assert together.tell(again).ends == SweepEnd("all 1 runs of share 1/4 performed", 0)
-
-
 def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: SessionSetup) -> None:
     wanted = new_pool(
         section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"
@@ -287,8 +274,10 @@ def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_s
 def test_a_pool_without_a_head_has_no_deadline_for_machines_have_their_own(together: Together) -> None:
     pool.open_pool(together.stage.world, together.sweep, new_pool(together.sweep, section={"deadline": 5}))
     epoch = together.join("a")
+    brief = pool.join(together.stage.world, together.sweep, replace(machine("b"), deadline_s=5.0)).epoch
     together.stage.clock.now += 10
     assert together.tell(epoch, wants=1).ends is None
+    assert "deadline of this machine" in str(together.tell(brief, wants=1).ends)
 
 
 def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:

@@ -92,11 +92,3 @@ class PlayOnDatabase(PoolPlay):
 
 TestPlayOnDatabase = PlayOnDatabase.TestCase
 TestPlayOnDatabase.settings = settings(max_examples=10, stateful_step_count=40)
-
-
-class PlayInSharesOnDatabase(PlayOnDatabase):
-    in_shares = True
-
-
-TestPlayInSharesOnDatabase = PlayInSharesOnDatabase.TestCase
-TestPlayInSharesOnDatabase.settings = settings(max_examples=7, stateful_step_count=40)

@@ -26,7 +26,7 @@ RUN = OpenRun(RunId("r"), {"x": 1}, attempt=1, since=100.0)
 
 def sweep_of_one(run: OpenRun | None = RUN, *, ending: SweepEnd | None = None, **slot: Any) -> SweepView:
     """A sweep with one worker, inside `main` with `run`."""
-    limits = Limits(count=5, retries=1, restart=RestartLimits(max_restarts=2))
+    limits = Limits(retries=1, restart=RestartLimits(max_restarts=2))
     view = open_view(limits, 1)
     place = replace(view.slots[0], state=SlotState.RUNNING, busy=run is not None, run=run)
     return replace(view, slots=(replace(place, **slot),), ending=ending)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import (
-    Active,
     Drain,
     Interrupt,
     Lease,
@@ -20,21 +20,18 @@ from parallel_hpo.core.messages import (
     RunEnded,
     RunStarted,
     StartFailed,
-    SweepEnd,
 )
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
-from parallel_hpo.count.policy import FailureCount, RestartLimits
-from parallel_hpo.session.decide.decide import LOOK_EVERY_S, decide
+from parallel_hpo.count.policy import FailureLimits, RestartLimits
+from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.events import (
     Action,
-    CheckAwaitedRuns,
+    AskSweep,
     Died,
-    Event,
     Kill,
     Opened,
     RecordDrop,
     RecordEnd,
-    RecordStart,
     Reported,
     Send,
     Spawn,
@@ -43,6 +40,7 @@ from parallel_hpo.session.decide.events import (
     TimePassed,
 )
 from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
+from tests.session.decide.plays import CountedPlay
 
 
 @dataclass
@@ -57,20 +55,15 @@ class FakeWorker:
     waiting: tuple[RunId, int] | None = None
 
 
-@dataclass
-class Play:
+class Play(CountedPlay):
     """A sweep in memory: performs the actions on fake workers and keeps what was recorded."""
 
-    count: int | None
-    workers: int = 2
-    retries: int = 1
-    grid: int | None = None
-    restart: RestartLimits = field(default_factory=RestartLimits)
-
-    def __post_init__(self) -> None:
-        self.now = 0.0
-        limits = Limits(count=self.count, retries=self.retries, restart=self.restart)
-        self.view = open_view(limits, self.workers)
+    def __init__(
+        self, count: int | None, workers: int = 2, *, grid: int | None = None, **limits: Any
+    ) -> None:
+        """`grid` is the number of runs that the sweep gives."""
+        super().__init__(open_view(Limits(**limits), workers), count, limits=FailureLimits(max_initial=None))
+        self.grid = grid
         self.alive: dict[Slot, FakeWorker] = {}
         self.issued = 0
         self.given_back: list[RunId] = []
@@ -79,17 +72,11 @@ class Play:
         self.spawned = 0
         self.event(Opened())
 
-    def event(self, event: Event) -> None:
-        decision = decide(self.view, event, self.now)
-        self.view = decision.view
-        asked = [self.perform(action) for action in decision.actions]
-        if any(asked):
-            self.event(SweepSeen("the grid is used up" if self.used_up() else ""))
-
     def used_up(self) -> bool:
         return self.grid is not None and self.issued >= self.grid and not self.given_back
 
-    def perform(self, action: Action) -> bool:
+    def perform(self, action: Action) -> None:
+        super().perform(action)
         match action:
             case Spawn(slot):
                 assert slot not in self.alive, "two processes in one slot"
@@ -97,9 +84,6 @@ class Play:
                 self.spawned += 1
             case Send(slot, order):
                 self.order(slot, order)
-            case RecordStart(_, run):
-                assert run.run_id not in self.ends, "a run was started that has ended"
-                self.starts.append((run.run_id, run.attempt))
             case RecordEnd(_, run, end, final):
                 if final:
                     assert run.run_id not in self.ends, "a run ended twice"
@@ -109,9 +93,8 @@ class Play:
                 self.ends[run.run_id] = end.outcome
             case Kill(slot):
                 self.die(slot, "SIGKILL")
-            case _:
-                return type(action).__name__ == "AskSweep"
-        return False
+            case AskSweep():
+                self.event(SweepSeen("the grid is used up" if self.used_up() else ""))
 
     def order(self, slot: Slot, order: object) -> None:
         worker = self.alive.get(slot)
@@ -124,8 +107,10 @@ class Play:
             case Rerun():
                 assert worker.lease == 0
                 worker.rerun = order
-            case Proceed(run_id):
-                assert worker.waiting is not None and worker.waiting[0] == run_id
+            case Proceed(run_id, attempt):
+                assert worker.waiting == (run_id, attempt)
+                assert run_id not in self.ends, "a run was started that has ended"
+                self.starts.append((run_id, attempt))
                 worker.inside, worker.waiting = worker.waiting, None
             case Drain():
                 worker.leaving = True
@@ -201,6 +186,11 @@ class Play:
             if not self.alive:
                 self.time()
         raise AssertionError(f"the sweep does not end: {self.view}")
+
+    @property
+    def recorded(self) -> dict[RunId, Outcome | None]:
+        """Runs and their outcomes, by the log."""
+        return {row.run_id: row.outcome for row in self.ledger.runs()}
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -363,18 +353,6 @@ def test_a_late_report_about_an_ended_run_changes_nothing() -> None:
     assert play.view == before
 
 
-def test_a_sweep_whose_count_is_reached_does_not_wait_for_its_servers_answer() -> None:
-    view = open_view(Limits(count=2), 2, started=2, asking=True, failures=FailureCount(none_finished=False))
-    assert decide(view, TimePassed(), 0.0).view.ending == SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
-
-
-def test_a_resumed_sweep_that_has_begun_more_runs_than_its_count_ends_at_once() -> None:
-    view = open_view(Limits(count=2), 2, started=5, failures=FailureCount(none_finished=False))
-    decision = decide(view, Opened(), 0.0)
-    assert not any(isinstance(action, Spawn) for action in decision.actions)
-    assert decision.view.ending == SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
-
-
 def test_an_agent_that_returns_early_from_a_living_sweep_is_asked_again_later() -> None:
     play = Play(count=10, workers=1, grid=1000)
     play.turn(Slot(0))
@@ -383,23 +361,6 @@ def test_an_agent_that_returns_early_from_a_living_sweep_is_asked_again_later() 
     assert play.alive[Slot(0)].lease == 0
     play.time()
     assert play.alive[Slot(0)].lease > 0
-
-
-def test_what_waiting_workers_wait_for_is_looked_at_once_for_all_of_them_and_not_all_the_time() -> None:
-    play = Play(count=10, workers=2)
-    play.turn(Slot(0))
-    play.turn(Slot(1))
-
-    def looks(slot: int) -> bool:
-        decision = decide(play.view, Reported(Slot(slot), Active()), play.now)
-        play.view = decision.view
-        return CheckAwaitedRuns() in decision.actions
-
-    assert [looks(0), looks(1)] == [True, False]
-    play.now += LOOK_EVERY_S
-    play.turn(Slot(0))
-    assert play.view.slots[0].run is not None
-    assert [looks(0), looks(1)] == [False, True]
 
 
 @given(
@@ -428,7 +389,7 @@ def test_no_order_of_deaths_performs_more_or_fewer_runs_than_count(
         return
     play.finish()
     assert len(play.ends) == count
-    assert {run for run, _ in play.starts} == set(play.ends)
+    assert play.recorded == play.ends
 
 
 @given(
@@ -449,10 +410,11 @@ def test_whatever_is_asked_every_started_run_is_accounted_for_once(script: list[
             break
     play.finish()
     assert set(play.ends) == {run for run, _ in play.starts}
+    assert play.recorded == play.ends
 
 
 def test_a_decision_leaves_the_view_it_was_given_alone() -> None:
-    view = open_view(Limits(count=3), 2)
+    view = open_view(Limits(), 2)
     copy = replace(view)
     decide(view, Opened(), 0.0)
     assert view == copy

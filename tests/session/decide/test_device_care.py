@@ -5,55 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready, Rerun, RunEnded, RunStarted
-from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.devices.health import FAILURES_IN_A_ROW, QUARANTINE_S, DeviceClear
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.events import (
     AwaitDevice,
     Died,
-    Event,
-    Notify,
     Opened,
     RecordQuarantine,
     Reported,
     ScaleAsked,
     Send,
     Spawn,
-    StartGranted,
     StopAsked,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, PoolGrant, is_finished, next_deadline, open_view
+from tests.session.decide.plays import CountedPlay
 
 OOM = "OutOfMemoryError: CUDA out of memory."
 ECC = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
 
 
-class Play:
-    """A sweep of 100 runs with one worker a device; `actions` are those of the last event."""
+class Play(CountedPlay):
+    """A sweep of 100 runs with one worker a device."""
 
-    def __init__(
-        self, *devices: str, workers_per_device: int = 1, count: int | None = 100, **known: Any
-    ) -> None:
-        self.now = 0.0
+    def __init__(self, *devices: str, workers_per_device: int = 1, count: int = 100, **known: Any) -> None:
         self.begun = 0
-        limits = Limits(count=count, workers_per_device=workers_per_device)
-        self.view = open_view(limits, len(devices) * workers_per_device, devices=devices, **known)
+        limits = Limits(workers_per_device=workers_per_device)
+        view = open_view(limits, len(devices) * workers_per_device, devices=devices, **known)
+        super().__init__(view, count)
         self.event(Opened())
         for slot in range(len(self.view.slots)):
             self.event(Reported(Slot(slot), Ready()))
-
-    def event(self, event: Event) -> None:
-        decision = decide(self.view, event, self.now)
-        self.view, self.actions = decision.view, decision.actions
 
     def begin(self, slot: int) -> RunStarted:
         self.begun += 1
         started = RunStarted(RunId(f"run{self.begun}"), {}, 1)
         self.event(Reported(Slot(slot), started))
-        if self.view.grant is not None:
-            self.event(StartGranted(Slot(slot), started.run_id))
+        assert self.view.slots[slot].run is not None
         return started
 
     def begin_again(self, slot: int, order: Rerun) -> RunId:
@@ -77,13 +67,6 @@ class Play:
 
     def state(self, slot: int) -> SlotState:
         return self.view.slots[slot].state
-
-    def did(self, action: object) -> bool:
-        return action in self.actions
-
-    def words(self) -> list[str]:
-        told = [action.notice for action in self.actions if isinstance(action, Notify)]
-        return [notice.text for notice in told if isinstance(notice, Message)]
 
 
 def test_slots_get_the_devices_in_turn() -> None:
@@ -111,7 +94,7 @@ def test_a_device_that_stays_held_is_handed_on_with_a_word() -> None:
 
 
 def test_without_devices_nothing_is_waited_for() -> None:
-    view = open_view(Limits(count=5), 1)
+    view = open_view(Limits(), 1, grant=PoolGrant(5))
     for event in (Opened(), Reported(Slot(0), Ready()), Died(Slot(0), "SIGKILL")):
         decision = decide(view, event, 0.0)
         view = decision.view

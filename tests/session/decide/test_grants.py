@@ -1,4 +1,4 @@
-"""A machine that draws its runs from a pool: what it holds, asks for, gives back, and when it leaves."""
+"""A session and its count's answers: what it holds, asks for, gives back, and when it leaves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import (
-    Active,
     Drain,
     Interrupt,
     Lease,
@@ -22,25 +21,24 @@ from parallel_hpo.core.messages import (
     SkipRun,
     SweepEnd,
 )
+from parallel_hpo.core.notices import Message
 from parallel_hpo.core.pool_messages import Granted, PooledRun
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
-from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import PoolNeeds, needs
 from parallel_hpo.session.decide.events import (
     Action,
     AskStart,
     AskSweep,
-    CheckAwaitedRuns,
     Died,
     DrainAsked,
     Event,
     Kill,
+    Notify,
     Opened,
     PoolAnswered,
     RecordDrop,
     RecordEnd,
-    RecordStart,
     Reported,
     ReportEnd,
     ReturnRuns,
@@ -54,21 +52,21 @@ from parallel_hpo.session.decide.events import (
     TimePassed,
     WithdrawStart,
 )
-from parallel_hpo.session.decide.state import Limits, PoolGrant, is_finished, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, OpenRun, is_finished, next_deadline, open_view
 
 S0, S1 = Slot(0), Slot(1)
 RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
 COMPLETE = SweepEnd("all 9 runs performed", ExitCode.COMPLETE)
+HELD = "deadline 1h: no run starts that would not end in time"
 STOP = SweepEnd("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
 
 
 class Play:
-    """A machine of two workers; `actions` are those of the last event."""
+    """A machine of two workers, one of many; `actions` are those of the last event."""
 
     def __init__(self, workers: int = 2, *, retries: int = 1) -> None:
         self.now = 0.0
-        limits = Limits(count=None, retries=retries, failures=FailureLimits(max_initial=None))
-        self.view = open_view(limits, workers, grant=PoolGrant())
+        self.view = open_view(Limits(retries=retries), workers, has_others=True)
         self.actions: tuple[Action, ...] = ()
         self.event(Opened())
 
@@ -113,6 +111,21 @@ def leased(play: Play, granted: int = 4, each: int = 2) -> Play:
     return play
 
 
+def between_attempts() -> Play:
+    """Return a play in which a run waits for its second attempt."""
+    play = leased(Play(workers=1))
+    play.start(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    assert waiting(play) == ["a"]
+    return play
+
+
+def dropped(play: Play) -> tuple[RunId, int, Outcome, bool]:
+    """Return the run that gets no further attempt here, its next attempt, and how it ends."""
+    (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
+    return drop.run.run_id, drop.run.attempt, drop.end.outcome, drop.end.resumable
+
+
 def waiting(play: Play) -> list[RunId]:
     return [run.run_id for run in play.view.reruns]
 
@@ -120,7 +133,7 @@ def waiting(play: Play) -> list[RunId]:
 def test_nothing_starts_before_something_is_granted() -> None:
     play = Play()
     assert play.actions == ()
-    assert needs(play.view, play.now).wants == 2
+    assert needs(play.view).wants == 2
     play.grant(1)
     assert Spawn(S0) in play.actions
     assert Spawn(S1) not in play.actions
@@ -138,9 +151,9 @@ def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> Non
 def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
     play = leased(Play(), granted=2, each=2)
     assert play.view.slots[S0].lease_left == 2
-    assert needs(play.view, play.now).wants == 2 + 2
+    assert needs(play.view).wants == 2 + 2
     play.start(S0, "a")
-    assert needs(play.view, play.now).wants == 1 + 2
+    assert needs(play.view).wants == 1 + 2
 
 
 def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
@@ -154,7 +167,7 @@ def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
 def test_a_grant_after_a_drain_starts_nothing() -> None:
     play = leased(Play())
     play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE))
-    assert needs(play.view, play.now).wants == 0
+    assert needs(play.view).wants == 0
     play.grant(9, each=9, again=(RUN,))
     assert not play.did(Spawn)
     assert not play.did(Send)
@@ -167,9 +180,9 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
     play.ready(S0)
     assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
     play.start(S0, RUN.run_id, 3)
-    (record,) = (action for action in play.actions if isinstance(action, RecordStart))
-    assert (record.run.attempt, record.run.spent_s, record.run.deaths) == (3, 5.0, 1)
-    assert record.run.seed == 8
+    assert play.view.slots[S0].run == OpenRun(
+        RUN.run_id, RUN.parameters, 3, since=0.0, spent_s=5.0, deaths=1, seed=8
+    )
     assert play.view.started == 0
 
 
@@ -190,14 +203,14 @@ def test_a_handed_run_is_held_and_one_that_is_retried_here_is_not() -> None:
     """Again and retry: the pool counts a run that has started here as started, between attempts too."""
     play = Play(workers=1)
     play.grant(0, again=(RUN,))
-    assert needs(play.view, play.now).wants == 1
+    assert needs(play.view).wants == 1
     play.grant(1)
     play.view = replace(play.view, reruns=())
     play.ready(S0)
     play.start(S0, "a")
     play.event(Died(S0, "SIGKILL"))
     assert [run.run_id for run in play.view.reruns] == ["a"]
-    assert needs(play.view, play.now).wants == 0
+    assert needs(play.view).wants == 0
 
 
 def test_a_run_whose_retries_other_machines_have_spent_crashes_here() -> None:
@@ -247,11 +260,9 @@ def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
 def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then() -> None:
     play = leased(Play())
     play.ask(S0, "a")
-    assert play.did(AskStart) and not play.did(RecordStart)
-    assert play.sent(S0) == []
+    assert play.did(AskStart) and not play.did(Send)
     play.now = 200.0
     play.event(StartGranted(S0, RunId("a")))
-    assert isinstance(play.actions[0], RecordStart)
     assert play.sent(S0) == [Proceed(RunId("a"), 1, None)]
     run = play.view.slots[S0].run
     assert run is not None and run.since == 200.0
@@ -301,7 +312,7 @@ def test_where_the_worker_dies_while_its_start_waits_the_run_is_left_to_the_pool
     play.event(TimePassed())
     assert not play.did(Spawn)  # its next worker waits for the answer
     play.event(StartGranted(S0, RunId("a")))
-    assert play.did(WithdrawStart) and not play.did(RecordStart)
+    assert play.did(WithdrawStart) and not play.did(Send)
     assert play.view.started == 1
 
 
@@ -347,23 +358,29 @@ def test_the_pools_stop_interrupts_running_runs_once() -> None:
     assert play.did(Kill)
 
 
-def test_what_a_stop_cuts_is_resumable_and_what_was_handed_is_dropped_so() -> None:
-    play = Play(workers=1)
+def test_a_run_that_waits_for_its_next_attempt_when_a_stop_comes_is_dropped_resumable() -> None:
+    play = between_attempts()
+    play.grant(4, ends=STOP)
+    assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
+
+
+def test_a_handed_run_that_is_handed_no_more_is_forgotten_without_a_word() -> None:
+    """The pool has it again already."""
+    play = Play()
     play.grant(0, again=(RUN,))
-    play.grant(0, ends=STOP)
-    (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
-    assert (drop.run.run_id, drop.end.outcome, drop.end.resumable) == (RUN.run_id, Outcome.STOPPED, True)
+    play.grant(0)
+    assert (play.actions, waiting(play)) == ((), [])
 
 
 def test_a_machine_wants_one_run_to_be_run_again_for_each_idle_worker_and_not_a_lease_of_them() -> None:
     play = Play()
     play.grant(0, each=5)
-    assert needs(play.view, play.now) == PoolNeeds(wants=10, wants_again=2)
+    assert needs(play.view) == PoolNeeds(wants=10, wants_again=2, workers=2)
     play.grant(0, each=5, again=(RUN,))
     play.ready(S0)
-    assert needs(play.view, play.now) == PoolNeeds(wants=1 + 5, wants_again=1 + 1)
+    assert needs(play.view) == PoolNeeds(wants=1 + 5, wants_again=1 + 1, workers=2)
     play.start(S0, RUN.run_id, 3)
-    assert needs(play.view, play.now) == PoolNeeds(wants=5, wants_again=1)
+    assert needs(play.view) == PoolNeeds(wants=5, wants_again=1, workers=2)
 
 
 def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back() -> None:
@@ -372,7 +389,7 @@ def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back(
     play.grant(1)
     play.ready(S0)
     play.grant(1, again=(RUN,))
-    assert needs(play.view, play.now) == PoolNeeds(wants=1, wants_again=0)
+    assert needs(play.view) == PoolNeeds(wants=1, wants_again=0, workers=1)
 
 
 def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_others_had_to_leave() -> None:
@@ -380,7 +397,7 @@ def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_othe
     play.event(Reported(S0, LeaseEnded(short=True)))
     play.event(SweepSeen("the sweep is finished"))
     play.view = replace(play.view, slots=tuple(replace(slot, lease_at=None) for slot in play.view.slots))
-    assert needs(play.view, play.now) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished")
+    assert needs(play.view) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished", workers=2)
     play.grant(9, each=1, again=(RUN,))
     assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
 
@@ -391,24 +408,24 @@ def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     assert play.did(AskSweep)
     play.event(SweepSeen("the sweep is finished"))
     assert play.sent(S0) == []
-    assert needs(play.view, play.now).wants == 1
+    assert needs(play.view).wants == 1
     assert play.view.ending is None
 
 
 def test_more_workers_want_more_and_drained_ones_nothing() -> None:
     """Scale and wants."""
     play = Play()
-    assert needs(play.view, play.now).wants == 2
+    assert needs(play.view).wants == 2
     play.event(ScaleAsked(4))
-    assert needs(play.view, play.now).wants == 4
+    assert needs(play.view).wants == 4
     play.event(DrainAsked(S0))
-    assert needs(play.view, play.now).wants == 3
+    assert needs(play.view).wants == 3
 
 
 def test_a_worker_that_waits_wants_nothing_meanwhile() -> None:
     play = Play(workers=1)
     play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
-    assert needs(play.view, play.now).wants == 0
+    assert needs(play.view).wants == 0
 
 
 def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
@@ -423,17 +440,29 @@ def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
     assert is_finished(play.view)
 
 
-def test_what_others_hold_is_not_looked_for_on_this_machine() -> None:
-    play = leased(Play())
-    play.event(Reported(S0, Active()))
-    assert not play.did(CheckAwaitedRuns)
+def test_where_no_run_may_start_now_waiting_ones_go_back_and_the_user_is_told_so_once() -> None:
+    play = between_attempts()
+    play.grant(0, held=HELD)
+    assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
+    assert Notify(Message(HELD)) in play.actions
+    play.grant(0, held=f"{HELD} (3 s are left)")
+    assert play.actions == ()
 
 
-def test_a_handed_run_enters_main_after_its_record() -> None:
-    play = Play(workers=1)
-    play.grant(0, again=(RUN,))
+def test_where_no_run_may_start_now_no_worker_starts_or_gets_work_until_one_may_again() -> None:
+    play = Play()
+    play.grant(1)
+    play.grant(1, held=HELD)
     play.ready(S0)
-    play.start(S0, RUN.run_id, 3)
-    kinds = [type(action) for action in play.actions[:2]]
-    assert kinds == [RecordStart, Send]
-    assert play.sent(S0) == [Proceed(RUN.run_id, 3, RUN.seed)]
+    assert not play.did(Send) and not play.did(Spawn)
+    play.grant(2)
+    assert play.sent(S0) == [Lease(1)] and Spawn(S1) in play.actions
+
+
+def test_a_run_whose_worker_dies_where_no_run_may_start_now_gets_no_other_attempt_here() -> None:
+    play = leased(Play())
+    play.start(S0, "a")
+    play.grant(4, held=HELD)
+    play.event(Died(S0, "SIGKILL"))
+    assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
+    assert not play.did(Spawn)

@@ -1,4 +1,4 @@
-"""What a passing second changes: runs and sweeps that had their time, stall, or hold too much memory."""
+"""What a passing second changes: runs that had their time, stall, or hold too much memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.core.messages import CutRun, Interrupt
-from parallel_hpo.core.types import RunId, Slot, SlotState, StopKind
+from parallel_hpo.core.messages import CutRun
+from parallel_hpo.core.types import RunId, Slot, SlotState
 from parallel_hpo.session.decide import stopping
-from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.draft import Draft
-from parallel_hpo.session.decide.events import Action, DumpStacks, Kill, Send, StartDelayed
+from parallel_hpo.session.decide.events import Action, DumpStacks, Kill, Send
 from parallel_hpo.session.decide.state import CutShort, Limits, OpenRun, SweepView, next_deadline, open_view
 
 S0 = Slot(0)
@@ -24,7 +22,7 @@ moments = st.floats(100.0, 1000.0)
 
 def inside_main(**limits: Any) -> SweepView:
     """A sweep with one worker, which has been inside `main` since second 100."""
-    view = open_view(Limits(count=5, **limits), 1)
+    view = open_view(Limits(**limits), 1)
     slot = replace(view.slots[0], state=SlotState.RUNNING, busy=True, run=RUN, active_at=RUN.since)
     return replace(view, slots=(slot,))
 
@@ -55,12 +53,6 @@ def test_a_run_is_cut_when_its_time_is_over_and_not_before(now: float) -> None:
     assert (after.slots[0].cut is not None) == (now >= 160.0)
 
 
-def test_a_run_whose_record_waited_for_room_has_its_whole_time_from_then_on() -> None:
-    decision = decide(inside_main(run_timeout_s=60, stall_timeout_s=30), StartDelayed(S0), 400.0)
-    assert next_deadline(decision.view) == 430.0
-    assert pass_time(decision.view, 429.0) == (decision.view, [])
-
-
 def test_a_run_that_was_cut_is_killed_after_the_grace_period_and_only_once() -> None:
     view, _ = pass_time(inside_main(run_timeout_s=60, grace_s=5), 160.0)
     assert next_deadline(view) == 165.0
@@ -87,17 +79,6 @@ def test_a_stalled_run_is_killed_only_after_its_stacks_were_written() -> None:
     assert view.slots[0].cut == CutShort("stalled: no log call and no output for 10 s", failed=False)
     assert next_deadline(view) == 110.0 + stopping.STACKS_S
     assert pass_time(view, 110.0 + stopping.STACKS_S)[1] == [Kill(S0)]
-
-
-def test_a_sweep_past_its_time_interrupts_its_runs_and_can_be_resumed() -> None:
-    draft = Draft(inside_main(sweep_timeout_s=30), 90.0)
-    stopping.start_sweep_timeout(draft)
-    assert next_deadline(draft.view) == 120.0
-    view, actions = pass_time(draft.view, 120.0)
-    assert view.ending is not None
-    assert (view.ending.exit_code, view.ending.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
-    assert Send(S0, Interrupt()) in actions
-    assert pass_time(view, 121.0) == (view, [])
 
 
 @given(st.floats(0.0, 4000.0))

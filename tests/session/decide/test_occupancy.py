@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.messages import Lease, LeaseEnded, Ready, Rerun, RunEnded
-from parallel_hpo.core.pool_messages import Granted
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.devices.health import DeviceClear
 from parallel_hpo.devices.sharing import FIRST_RUNS, DeviceMemorySeen, Occupancy, OtherUsersSeen
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import (
     DrainAsked,
-    PoolAnswered,
     RecordDrop,
     RecordEnd,
     Reported,
@@ -24,7 +22,7 @@ from parallel_hpo.session.decide.events import (
     Spawn,
     StopAsked,
 )
-from parallel_hpo.session.decide.state import OpenRun, PoolGrant
+from parallel_hpo.session.decide.state import OpenRun
 from tests.session.decide.test_device_care import ECC, OOM, Play
 
 ROOM_MB = 80_000.0
@@ -41,12 +39,16 @@ class FillingPlay(Play):
     def holds(self, slot: int, used_mb: float) -> None:
         self.event(DeviceMemorySeen(Slot(slot), used_mb, ROOM_MB))
 
-    def measure(self, slot: int = 0, used_mb: float = A_THIRD_MB) -> None:
-        """Let a slot perform the first runs of its device."""
-        self.holds(slot, used_mb)
-        for _ in range(FIRST_RUNS):
+    def measure(self, slot: int = 0, used_mb: float | None = A_THIRD_MB, runs: int = FIRST_RUNS) -> list[str]:
+        """Let a slot perform the first runs of its device; return what is said of them."""
+        said = []
+        if used_mb is not None:
+            self.holds(slot, used_mb)
+        for _ in range(runs):
             self.run(slot, Outcome.FINISHED)
+            said += self.words()
             self.event(Reported(Slot(slot), LeaseEnded()))
+        return said
 
     def ready(self) -> None:
         """Let every worker that is starting become ready."""
@@ -67,11 +69,14 @@ class FillingPlay(Play):
             if not view.is_terminal and view.state is not SlotState.STOPPING
         ]
 
-    def orders(self, slot: int) -> list[object]:
-        return [action.order for action in self.actions if isinstance(action, Send) and action.slot == slot]
-
     def sends_again(self) -> list[Rerun]:
         return [a.order for a in self.actions if isinstance(a, Send) and isinstance(a.order, Rerun)]
+
+
+def recorded(play: Play) -> tuple[bool, Outcome]:
+    """Return whether the attempt that ended last was its run's last, and its outcome."""
+    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    return record.final, record.end.outcome
 
 
 @pytest.fixture
@@ -98,15 +103,10 @@ def test_then_as_many_workers_share_it_as_fit(three: FillingPlay) -> None:
 
 
 def test_it_is_said_what_was_measured_and_that_nothing_could_be() -> None:
-    play = FillingPlay("3")
-    play.holds(0, A_THIRD_MB)
-    for _ in range(FIRST_RUNS):
-        play.run(0, Outcome.FINISHED)
-    assert play.words() == ["device 3 takes 3 workers at a time: its first runs held 24000 of 80000 MB"]
+    told = FillingPlay("3").measure()
+    assert told == ["device 3 takes 3 workers at a time: its first runs held 24000 of 80000 MB"]
     blind = FillingPlay("3")
-    for _ in range(FIRST_RUNS):
-        blind.run(0, Outcome.FINISHED)
-    assert "can't be measured" in blind.words()[0]
+    assert "can't be measured" in blind.measure(used_mb=None)[0]
     assert len(blind.view.slots) == 1
 
 
@@ -118,16 +118,17 @@ def test_each_device_is_measured_by_itself_and_there_are_no_more_workers_than_as
     assert len(play.view.slots) == 4
 
 
-def test_no_workers_are_added_that_would_have_nothing_to_do() -> None:
+def test_no_worker_starts_that_would_have_nothing_to_do() -> None:
     play = FillingPlay("3", count=FIRST_RUNS + 1)
     play.measure()
-    assert len(play.view.slots) == 1
+    assert play.orders(0) == [Lease(1)] and not play.did(Spawn)
 
 
 def test_a_failed_run_measures_nothing() -> None:
     play = FillingPlay("3")
     for _ in range(FIRST_RUNS):
         play.run(0, Outcome.FAILED, "ValueError")
+        play.event(Reported(Slot(0), LeaseEnded()))
     assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
 
 
@@ -144,9 +145,7 @@ def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay)
 def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(three: FillingPlay) -> None:
     beside = three.begin(1)
     run = three.fall_short(0)
-    (record,) = [action for action in three.actions if isinstance(action, RecordEnd)]
-    assert (record.final, record.end.outcome) == (False, Outcome.STOPPED)
-    assert three.view.failures.total == 0
+    assert recorded(three) == (False, Outcome.STOPPED)
     assert (
         "as one of 3 workers" in three.words()[-1]
         and "then 2 at a time share the device" in three.words()[-1]
@@ -190,16 +189,14 @@ def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_le
 def test_a_run_that_is_alone_and_finds_too_little_memory_has_failed() -> None:
     play = FillingPlay("3")
     play.fall_short(0)
-    assert play.view.failures.total == 1
-    assert play.view.reruns == ()
+    assert recorded(play) == (True, Outcome.FAILED)
 
 
 def test_with_a_number_of_workers_it_has_failed_too() -> None:
     play = Play("3", workers_per_device=2)
     play.begin(1)
     play.run(0, Outcome.FAILED, OOM)
-    assert play.view.reruns == ()
-    assert play.view.failures.total == 1
+    assert recorded(play) == (True, Outcome.FAILED)
 
 
 def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
@@ -243,11 +240,14 @@ def test_a_lone_run_goes_elsewhere_where_its_device_is_in_quarantine() -> None:
     assert [order.run_id for order in play.sends_again()] == [run]
 
 
-def test_a_device_that_is_left_to_its_owner_gets_no_more_workers_and_keeps_no_lone_run() -> None:
+def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start_and_it_keeps_no_lone_run() -> None:
     play = FillingPlay("3", "5")
+    play.measure(0, runs=FIRST_RUNS - 1)
+    last = play.begin(0)
     play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
-    play.measure(0)
-    assert len(play.view.slots) == 2
+    play.event(Reported(Slot(0), RunEnded(last.run_id, 1, outcome=Outcome.FINISHED)))
+    assert play.view.occupancy is not None and play.view.occupancy.of("3").is_measured
+    assert not play.did(Spawn)
     play = FillingPlay("3", "5")
     play.measure(0)
     play.ready()
@@ -279,13 +279,10 @@ def test_a_drained_worker_gets_no_successor_and_scaling_says_how_many_there_may_
     assert "as far as their memory was measured" in three.words()[-1]
 
 
-def test_a_machine_of_many_asks_its_pool_for_what_its_new_workers_can_use() -> None:
-    play = FillingPlay("3", count=None, grant=PoolGrant(granted=FIRST_RUNS))
-    play.measure()
-    assert len(play.view.slots) == 3
-    assert needs(play.view, play.now).wants == 3
-    play.event(PoolAnswered(Granted(granted=FIRST_RUNS + 3)))
-    assert play.did(Spawn(Slot(1))) and play.did(Spawn(Slot(2)))
+def test_a_device_that_a_lone_run_waits_for_wants_nothing_meanwhile() -> None:
+    play = FillingPlay("3")
     lone = OpenRun(RunId("lone"), {}, 2, 0.0, exclusive_on="3")
-    kept = replace(play.view, reruns=(lone,), slots=play.view.slots[1:])
-    assert (needs(kept, 0.0).wants, needs(kept, 0.0).wants_again) == (0, 0), "others may have them meanwhile"
+    idle = replace(play.view.slots[0], busy=False, lease_left=0)
+    kept = replace(play.view, reruns=(lone,), slots=(idle,))
+    assert (needs(kept).wants, needs(kept).wants_again) == (0, 0), "others may have them meanwhile"
+    assert needs(replace(kept, reruns=())).wants > 0

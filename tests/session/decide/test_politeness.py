@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready
-from parallel_hpo.core.notices import Message
 from parallel_hpo.core.pool_messages import Granted
 from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
 from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen
+from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import (
     AwaitDevice,
     Died,
     DrainAsked,
-    Notify,
     Opened,
     PoolAnswered,
     Reported,
@@ -22,7 +21,8 @@ from parallel_hpo.session.decide.events import (
     StopAsked,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, PoolGrant, is_finished, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
+from tests.session.decide.plays import CountedPlay
 from tests.session.decide.test_device_care import Play
 
 WHO = "process 7 computes on it"
@@ -41,11 +41,7 @@ def let_go(play: Play) -> None:
     play.event(TimePassed())
 
 
-def said(play: Play) -> list[str]:
-    return [a.notice.text for a in play.actions if isinstance(a, Notify) and isinstance(a.notice, Message)]
-
-
-def spawned(play: Play) -> list[int]:
+def spawned(play: CountedPlay) -> list[int]:
     return [int(action.slot) for action in play.actions if isinstance(action, Spawn)]
 
 
@@ -54,14 +50,14 @@ def test_what_runs_may_finish_and_nothing_starts_until_the_owner_is_gone() -> No
     play.begin(0)
     come(play, "0")
     assert Send(Slot(0), Drain()) in play.actions
-    assert said(play) == [f"device 0 gets no run while {WHO}; what runs on it may finish"]
+    assert play.words() == [f"device 0 gets no run while {WHO}; what runs on it may finish"]
     assert play.view.slots[0].kill_at is None, "its run has all the time that it needs"
     play.die(0)
     assert play.view.slots[0].state is SlotState.STOPPED
     assert spawned(play) == []
     let_go(play)
     assert spawned(play) == [0]
-    assert said(play) == ["device 0 is free again, and gets runs"]
+    assert play.words() == ["device 0 is free again, and gets runs"]
     assert play.view.presence == DevicePresence()
 
 
@@ -98,19 +94,17 @@ def test_a_worker_that_becomes_ready_after_its_owner_came_back_is_given_nothing(
 
 
 def test_a_sweep_that_begins_while_somebody_is_there_waits_from_the_beginning() -> None:
-    play = Play("0", "1")
-    play.view = open_view(
-        Limits(count=5), 2, devices=("0", "1"), presence=DevicePresence({"1": "the session of ada is active"})
-    )
+    there = DevicePresence({"1": "the session of ada is active"})
+    play = CountedPlay(open_view(Limits(), 2, devices=("0", "1"), presence=there), count=5)
     play.event(Opened())
     assert spawned(play) == [0]
-    assert said(play) == ["device 1 gets no run while the session of ada is active"]
+    assert play.words() == ["device 1 gets no run while the session of ada is active"]
 
 
 def test_workers_without_a_device_leave_the_machine_too() -> None:
     play = Play("")
     come(play, "")
-    assert said(play) == [f"this machine gets no run while {WHO}; what runs on it may finish"]
+    assert play.words() == [f"this machine gets no run while {WHO}; what runs on it may finish"]
     play.event(Died(Slot(0), "exit 0"))
     assert spawned(play) == []
     let_go(play)
@@ -159,31 +153,21 @@ def test_a_stop_ends_a_sweep_whose_devices_are_all_away() -> None:
 
 
 def test_the_deadline_ends_a_sweep_whose_devices_are_all_away() -> None:
-    play = Play("0")
-    play.view = open_view(
-        Limits(count=5, deadline="50s"),
-        1,
-        devices=("0",),
-        presence=DevicePresence({"0": WHO}),
-        deadline_at=50.0,
-    )
+    view = open_view(Limits(), 1, devices=("0",), presence=DevicePresence({"0": WHO}))
+    play = CountedPlay(view, count=5, deadline="50s")
     play.event(Opened())
-    assert next_deadline(play.view) == 50.0
-    play.now = 50.0
-    play.event(TimePassed())
+    assert play.count.due_at == 50.0
+    play.pass_time(50.0)
     assert play.view.ending is not None
     assert play.view.ending.exit_code == ExitCode.SWEEP_TIMEOUT
 
 
 def test_a_machine_whose_devices_are_away_wants_nothing_of_its_pool() -> None:
-    play = Play("0", "1")
-    play.view = open_view(Limits(count=None), 2, devices=("0", "1"), grant=PoolGrant())
-    play.event(Opened())
-    assert needs(play.view, play.now).wants == 2
-    come(play, "0")
-    assert needs(play.view, play.now).wants == 1
-    play.event(PoolAnswered(Granted(granted=1)))
-    assert spawned(play) == [1]
+    view = decide(open_view(Limits(), 2, devices=("0", "1")), Opened(), 0.0).view
+    assert needs(view).wants == 2
+    view = decide(view, OtherUsersSeen({"0": WHO}), 0.0).view
+    assert needs(view).wants == 1
+    assert Spawn(Slot(1)) in decide(view, PoolAnswered(Granted(granted=1)), 0.0).actions
 
 
 def test_what_a_dead_worker_held_is_waited_for_as_ever() -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from parallel_hpo.core.messages import Proceed, RunStarted
 from parallel_hpo.core.types import RunId, Slot, SlotState
 from parallel_hpo.session.decide.deaths import on_death
-from parallel_hpo.session.decide.decide import on_delivered, on_run_started
+from parallel_hpo.session.decide.decide import on_delivered, on_granted, on_run_started
 from parallel_hpo.session.decide.draft import Draft
-from parallel_hpo.session.decide.events import Delivered, Died, Send
+from parallel_hpo.session.decide.events import Delivered, Died, Send, StartGranted
 from parallel_hpo.session.decide.state import Limits, SweepView, open_view
 from parallel_hpo.session.decide.stopping import SEEDS, index_from, seed_of
 
@@ -21,12 +21,13 @@ NEW = RunStarted(RunId("r"), {"x": 1}, 1, index=4)
 
 
 def leased(seed: int | None) -> SweepView:
-    view = open_view(Limits(count=5, seed=seed), 1)
+    view = open_view(Limits(seed=seed), 1)
     return replace(view, slots=(replace(view.slots[0], state=SlotState.RUNNING, busy=True, lease_left=3),))
 
 
 def started(draft: Draft) -> int | None:
-    """Return the seed with which a run was let into `main`."""
+    """Return the seed with which a run is let into `main`, once it is counted."""
+    on_granted(draft, StartGranted(S0, NEW.run_id))
     (seed,) = [a.order.seed for a in draft.actions if isinstance(a, Send) and isinstance(a.order, Proceed)]
     return seed
 

@@ -8,7 +8,7 @@ from parallel_hpo.core.types import Slot, SlotState
 from parallel_hpo.count.policy import RestartLimits
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.events import Died, Event, Opened, Reported, TimePassed
-from parallel_hpo.session.decide.state import Limits, SweepView, open_view
+from parallel_hpo.session.decide.state import Limits, PoolGrant, SweepView, open_view
 
 FIRST, SECOND = Slot(0), Slot(1)
 LATER_S = 1000.0
@@ -17,8 +17,8 @@ LATER_S = 1000.0
 
 def play(*events: Event) -> SweepView:
     """Return what two workers of a sweep come to, with all backoff waited for after each event."""
-    limits = Limits(count=10, restart=RestartLimits(max_restarts=100))
-    view, now = open_view(limits, 2), 0.0
+    limits = Limits(restart=RestartLimits(max_restarts=100))
+    view, now = open_view(limits, 2, grant=PoolGrant(10)), 0.0
     for event in (Opened(), *events):
         view = decide(view, event, now).view
         now += LATER_S

@@ -1,4 +1,4 @@
-"""What it means that a run starts which the ledger knows already; and workers that start none."""
+"""What it means that a run starts which its count knows already; and workers that start none."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from parallel_hpo.core.messages import (
     Active,
+    AttemptEnd,
     Drain,
     Lease,
     LeaseEnded,
@@ -20,43 +21,37 @@ from parallel_hpo.core.messages import (
 )
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import PREEMPTIONS
-from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.events import (
-    Action,
+    AskStart,
     Delivered,
     Died,
     DumpStacks,
-    Event,
     Kill,
     Opened,
     RecordEnd,
-    RecordStart,
     Reported,
     ReportEnd,
     Send,
+    Spawn,
     StopAsked,
     SweepSeen,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import SILENT_S, Limits, OpenRun, next_deadline, open_view
+from parallel_hpo.session.decide.state import SILENT_S, Limits, next_deadline, open_view
+from tests.session.decide.plays import CountedPlay
 
 S0, S1 = Slot(0), Slot(1)
 RUN = RunId("known")
 
 
-class Play:
-    """A sweep of ten runs on two workers that hold a lease each; `actions` are those of the last event."""
+class Play(CountedPlay):
+    """A sweep of ten runs on two workers that hold a lease each."""
 
-    def __init__(self, *, reruns: tuple[OpenRun, ...] = (), workers: int = 2) -> None:
-        self.now = 0.0
-        self.view = open_view(Limits(count=10), workers, started=len(reruns), reruns=reruns)
+    def __init__(self, *, workers: int = 2) -> None:
+        super().__init__(open_view(Limits(), workers), count=10)
         self.event(Opened())
         for slot in range(workers):
             self.event(Reported(Slot(slot), Ready()))
-
-    def event(self, event: Event) -> None:
-        decision = decide(self.view, event, self.now)
-        self.view, self.actions = decision.view, decision.actions
 
     def start(self, slot: Slot, run_id: str = RUN) -> None:
         self.event(Reported(slot, RunStarted(RunId(run_id), {}, 1)))
@@ -86,9 +81,6 @@ class Play:
         )
         self.event(Reported(slot, report))
 
-    def did(self, action: Action) -> bool:
-        return action in self.actions
-
 
 @pytest.mark.parametrize(("outcome", "exit_code"), [(Outcome.FINISHED, 0), (Outcome.FAILED, 1)])
 def test_a_run_that_was_performed_is_not_performed_again_and_its_server_is_told(
@@ -101,7 +93,7 @@ def test_a_run_that_was_performed_is_not_performed_again_and_its_server_is_told(
     play.deliver(S0, outcome)
     assert play.did(Send(S0, SkipRun(RUN, exit_code)))
     assert play.did(ReportEnd(RUN, outcome))
-    assert not any(isinstance(action, RecordStart) for action in play.actions)
+    assert not any(isinstance(action, AskStart) for action in play.actions)
     assert play.view.started == before.started == 1
 
 
@@ -126,7 +118,7 @@ def test_a_run_that_is_on_in_another_slot_is_left_alone() -> None:
 
 
 def test_a_run_that_waits_for_its_next_attempt_gets_it_where_it_is_delivered() -> None:
-    play = Play(reruns=())
+    play = Play()
     play.start(S0)
     play.event(Died(S0, "SIGKILL"))
     assert [run.attempt for run in play.view.reruns] == [2]
@@ -143,8 +135,7 @@ def test_a_preempted_run_is_not_over_but_gets_another_attempt_that_costs_no_retr
     play.start(S0)
     play.end(S0, Outcome.FAILED, preempted=True)
     (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
-    assert not record.final
-    assert play.view.failures.total == 0
+    assert (record.final, record.end.outcome) == (False, Outcome.STOPPED)
     play.event(Reported(S0, LeaseEnded()))
     assert play.did(Send(S0, Rerun(RUN, {}, 2)))
 
@@ -181,13 +172,12 @@ def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_
     assert play.did(Send(S0, Drain()))
     play.event(SweepSeen(""))
     play.event(Died(S0, "exit 0"))
-    assert play.view.slots[0].state is SlotState.STARTING
-    assert play.view.slots[0].restarts == ()
-    play.event(Reported(S0, Ready()))
-    assert not any(isinstance(action, Send) for action in play.actions)
+    assert (play.view.slots[0].state, play.view.slots[0].restarts) == (SlotState.STOPPED, ())
     play.now = 1.0
     play.event(TimePassed())
-    assert any(isinstance(action, Send) and isinstance(action.order, Lease) for action in play.actions)
+    assert play.did(Spawn(S0))
+    play.event(Reported(S0, Ready()))
+    assert [type(order) for order in play.orders(0)] == [Lease]
 
 
 def test_a_worker_that_has_work_and_says_nothing_is_replaced_with_its_stacks_in_the_log() -> None:
@@ -219,12 +209,22 @@ def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end
     assert play.did(Kill(S0))
 
 
-def test_the_server_is_told_of_an_end_once_the_ledger_has_it() -> None:
+def test_the_server_is_told_of_an_end_once_it_is_recorded() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FINISHED, told=False)
     kinds = [type(action) for action in play.actions]
     assert kinds.index(RecordEnd) < kinds.index(ReportEnd)
+
+
+def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_reported() -> None:
+    play = Play()
+    play.now = 5.0
+    play.start(S0)
+    play.now = 25.0
+    play.event(Reported(S0, RunEnded(RUN, 1, outcome=Outcome.FINISHED, value=1.0)))
+    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
 
 def test_a_second_word_of_a_lost_agent_changes_nothing() -> None:

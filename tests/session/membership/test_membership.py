@@ -1,4 +1,4 @@
-"""A machine's line to its pool: the lease, the fence, starts that wait, and the word at the end."""
+"""A machine that asks its pool on a server: the lease, the fence, starts that wait, and what it says last."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -17,7 +17,7 @@ from parallel_hpo.core.pool_messages import Exchange, Granted, PooledEnd, Pooled
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StartRefused
-from parallel_hpo.session.membership import Membership, PoolEvent
+from parallel_hpo.session.membership import REASON_CHARS, TRACEBACK_CHARS, RemoteCount
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
 
@@ -58,15 +58,14 @@ class FakeLine:
 
 
 class SessionSetup:
-    """A membership whose clock a test moves, and what becomes of it."""
+    """A count on a server, with a clock that a test sets, and what becomes of it."""
 
     def __init__(self, control: Control) -> None:
         self.now = 0.0
         self.line = FakeLine()
         self.control = control
         self.notices: list[Notice] = []
-        self.posted: list[PoolEvent] = []
-        self.membership = Membership(
+        self.count = RemoteCount(
             self.line,
             5,
             node_timeout_s=LEASE_S,
@@ -75,22 +74,17 @@ class SessionSetup:
             observer=self.notices.append,
             clock=lambda: self.now,
         )
-        self.membership.listen(self.posted.append)
 
     def exchange(self, *answers: Answer) -> list[bool]:
         self.line.answers += answers
-        return [self.membership.exchange_once() for _ in answers]
+        return [self.count.exchange_once() for _ in answers]
 
     def ask(self, *answers: Answer) -> None:
         """Ask for a start, and exchange until each of `answers` has been given."""
         self.line.to_starts += answers
-        self.membership.ask(START, PoolNeeds())
+        self.count.ask(START, PoolNeeds())
         while self.line.to_starts:
-            self.membership.exchange_once()
-
-    @property
-    def grants(self) -> list[PoolAnswered]:
-        return [event for event in self.posted if isinstance(event, PoolAnswered)]
+            self.count.exchange_once()
 
 
 @pytest.fixture
@@ -102,10 +96,10 @@ def stage() -> Iterator[SessionSetup]:
 def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: SessionSetup) -> None:
     stage.now = 40.0
     assert stage.exchange(Granted()) == [True]
-    assert stage.membership.check_fence() == 90.0
+    assert stage.count.check_fence() == 90.0
     stage.now = 130.0
-    assert stage.membership.check_fence() == 0.0
-    assert stage.membership.lost == "no answer from the sweep's pool for 90 s"
+    assert stage.count.check_fence() == 0.0
+    assert stage.count.lost == "no answer from the sweep's pool for 90 s"
     (asked,) = stage.control.take()
     assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
 
@@ -113,7 +107,7 @@ def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: Sessi
 def test_what_is_not_answered_keeps_no_lease(stage: SessionSetup) -> None:
     stage.now = 50.0
     assert stage.exchange(AWAY) == [False]
-    assert stage.membership.check_fence() == 40.0
+    assert stage.count.check_fence() == 40.0
 
 
 @pytest.mark.parametrize(
@@ -121,42 +115,36 @@ def test_what_is_not_answered_keeps_no_lease(stage: SessionSetup) -> None:
 )
 def test_a_machine_that_is_gone_kills_all_once(stage: SessionSetup, answer: Answer) -> None:
     stage.exchange(answer)
-    assert stage.membership.lost
+    assert stage.count.lost
     stage.now = 200.0
-    stage.membership.check_fence()
+    stage.count.check_fence()
     assert [asked.kind for asked in stage.control.take()] == [StopKind.KILL]
-    assert (len(stage.notices), stage.posted) == (1, [])
+    assert (len(stage.notices), stage.count.take()) == (1, [])
 
 
 def test_only_what_is_new_is_passed_on(stage: SessionSetup) -> None:
     ends = SweepEnd("done", 0)
     stage.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
-    assert [posted.answer.ends for posted in stage.grants] == [None, ends]
-
-
-def test_whoever_listens_late_is_told_the_last_answer(stage: SessionSetup) -> None:
-    stage.exchange(Granted(granted=2))
-    posted: list[PoolEvent] = []
-    stage.membership.listen(posted.append)
-    assert posted == [PoolAnswered(Granted(granted=2))]
+    answers = [event for event in stage.count.take() if isinstance(event, PoolAnswered)]
+    assert [each.answer.ends for each in answers] == [None, ends]
 
 
 def test_a_start_is_asked_for_until_the_pool_has_it(stage: SessionSetup) -> None:
     stage.ask(AWAY, Granted(), Granted(started=(RUN,)))
     assert [told.starts for told in stage.line.told if told.starts] == [(START,)] * 3
-    assert StartGranted(Slot(3), RUN) in stage.posted
+    assert StartGranted(Slot(3), RUN) in stage.count.take()
 
 
 def test_a_refused_start_says_why_and_needs_no_taking_back(stage: SessionSetup) -> None:
     stage.ask(Granted(refused={RUN: "on elsewhere"}))
-    assert StartRefused(Slot(3), RUN, "on elsewhere") in stage.posted
+    assert StartRefused(Slot(3), RUN, "on elsewhere") in stage.count.take()
     stage.exchange(Granted())
     assert stage.line.told[-1].ends == ()
 
 
 def test_a_start_that_nobody_answered_is_withdrawn(stage: SessionSetup) -> None:
     stage.ask(AWAY)
-    stage.membership.withdraw(WITHDRAWN)
+    stage.count.withdraw(WITHDRAWN)
     stage.exchange(Granted())
     assert (stage.line.told[-1].starts, stage.line.told[-1].ends) == ((), (WITHDRAWN,))
 
@@ -165,7 +153,7 @@ def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
     """With its threads, and a clock that goes."""
     with closing(Control()) as control:
         line = FakeLine([AWAY])
-        membership = Membership(
+        count = RemoteCount(
             line,
             5,
             node_timeout_s=3.0,
@@ -174,10 +162,10 @@ def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
             observer=lambda notice: None,
             clock=time.monotonic,
         )
-        membership.open()
-        membership.end(END)
-        membership.flush(StopAware(control, grace_s=1.0))
-        membership.close("all 9 runs performed")
+        count.open()
+        count.end(END)
+        count.flush(StopAware(control, grace_s=1.0))
+        count.close("all 9 runs performed")
     assert any(END in told.ends for told in line.told)
     assert line.left == ["all 9 runs performed"]
 
@@ -187,7 +175,7 @@ def test_what_is_needed_more_is_told_at_once_and_what_is_needed_less_with_the_ne
     with closing(Control()) as control:
         told: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
         line = FakeLine(heard=told.put)
-        membership = Membership(
+        count = RemoteCount(
             line,
             5,
             node_timeout_s=LEASE_S,
@@ -196,31 +184,63 @@ def test_what_is_needed_more_is_told_at_once_and_what_is_needed_less_with_the_ne
             observer=lambda notice: None,
             clock=lambda: 0.0,
         )
-        membership.open()
+        count.open()
         assert told.get(timeout=DEADLINE_S).wants == 0
-        membership.publish(PoolNeeds(wants=3))
+        count.publish(PoolNeeds(wants=3))
         assert told.get(timeout=DEADLINE_S).wants == 3
-        membership.publish(PoolNeeds(wants=2))
+        count.publish(PoolNeeds(wants=2))
         with pytest.raises(queue.Empty):
             told.get(timeout=SOON_S)
-        membership.publish(PoolNeeds(wants=2, over="the grid is used up"))
+        count.publish(PoolNeeds(wants=2, over="the grid is used up"))
         assert told.get(timeout=DEADLINE_S).over == "the grid is used up"
-        membership.close("done")
+        count.close("done")
 
 
 def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
     with closing(Control()) as control:
         line = FakeLine([Granted(gone=True)])
-        membership = Membership(
+        count = RemoteCount(
             line, 5, node_timeout_s=3.0, joined_at=0.0, control=control, observer=lambda notice: None
         )
-        membership.exchange_once()
-        membership.open()
-        membership.close("killed")
+        count.exchange_once()
+        count.open()
+        count.close("killed")
     assert line.left == []
 
 
 def test_a_refusal_that_is_none_of_its_key_is_tried_again(stage: SessionSetup) -> None:
     refused = ServerRefusedError("the body is not valid JSON", status=400, answer={})
     assert stage.exchange(refused, Granted()) == [False, True]
-    assert stage.membership.lost == ""
+    assert stage.count.lost == ""
+
+
+def test_a_machines_own_record_has_a_start_once_it_is_granted_and_its_end(stage: SessionSetup) -> None:
+    stage.ask(Granted(started=(RUN,)))
+    assert stage.count.known(RUN) is None
+    assert stage.count.take()
+    started = stage.count.known(RUN)
+    assert started is not None and (started.attempts, started.outcome) == (1, None)
+    assert stage.count.begun_with({}) == 1
+    stage.count.end(END)
+    ended = stage.count.known(RUN)
+    assert ended is not None and ended.outcome is Outcome.FINISHED
+
+
+def test_a_refused_or_withdrawn_start_is_in_no_record(stage: SessionSetup) -> None:
+    stage.ask(Granted(refused={RUN: "on elsewhere"}))
+    stage.count.take()
+    stage.ask(AWAY)
+    stage.count.withdraw(WITHDRAWN)
+    stage.exchange(Granted(started=(RUN,)))
+    stage.count.take()
+    assert stage.count.known(RUN) is None
+
+
+def test_only_the_first_part_of_a_long_reason_and_the_last_of_a_traceback_go_over_the_network(
+    stage: SessionSetup,
+) -> None:
+    reason, traceback = "r" * REASON_CHARS, "t" * TRACEBACK_CHARS
+    stage.count.end(replace(END, reason=f"{reason} more", traceback=f"before {traceback}"))
+    stage.exchange(Granted())
+    ((end,),) = [told.ends for told in stage.line.told]
+    assert (end.reason, end.traceback) == (reason, traceback)

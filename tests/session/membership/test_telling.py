@@ -3,9 +3,9 @@ from __future__ import annotations
 from parallel_hpo.core.messages import AttemptEnd, Consumption
 from parallel_hpo.core.pool_messages import PooledEnd, as_json, read
 from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.session.count import end_of
 from parallel_hpo.session.decide.events import RecordEnd
 from parallel_hpo.session.decide.state import OpenRun
-from parallel_hpo.session.membership import end_of
 
 
 def test_a_pool_is_told_what_an_attempt_has_used_also_of_one_that_is_handed_on() -> None:

@@ -1,0 +1,106 @@
+"""A session's decisions and the count of its sweep, in memory: no process, and a test sets the time."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from math import inf
+from typing import Any
+
+from parallel_hpo.core.notices import Message
+from parallel_hpo.core.types import Slot
+from parallel_hpo.count.pool_state import Pool
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.session.count import LocalCount, end_of, end_of_waiting, end_of_withdrawn, start_of
+from parallel_hpo.session.decide.decide import decide
+from parallel_hpo.session.decide.demand import needs
+from parallel_hpo.session.decide.events import (
+    Action,
+    AskStart,
+    Event,
+    Notify,
+    RecordDrop,
+    RecordEnd,
+    Send,
+    WithdrawStart,
+)
+from parallel_hpo.session.decide.state import SweepView
+from parallel_hpo.session.signals import Control
+
+
+def pool_of(count: int | None, **known: Any) -> Pool:
+    """The count of a sweep on one machine, which begins at second 0."""
+    fixed = {"is_local": False, "node_timeout_s": inf, "headed": False, "head_heard_at": 0.0}
+    return Pool(count=count, **{"opened_at": 0.0, **fixed, **known})
+
+
+class CountedPlay:
+    """A sweep of `count` runs, whose count answers at once; `actions` are those of the last event."""
+
+    def __init__(self, view: SweepView, count: int | None, **known: Any) -> None:
+        """`known` are other fields of the count, such as its deadline."""
+        self.now = 0.0
+        self.view = view
+        self.actions: tuple[Action, ...] = ()
+        self.ledger = Ledger(None)
+        with closing(Control(lambda: self.now)) as control:  # it is only asked for the time
+            self.count = LocalCount(
+                self.ledger,
+                pool_of(count, **known),
+                (),
+                workers=len(view.slots),
+                now=lambda: self.now,
+                control=control,
+                observer=lambda notice: None,
+            )
+
+    def event(self, event: Event) -> None:
+        """Let something happen, with all that follows from it."""
+        self.actions = ()
+        self._handle(event)
+
+    def pass_time(self, now: float) -> None:
+        """Let the count act on the time."""
+        self.now, self.actions = now, ()
+        self.count.tick()
+        self._take_answers()
+
+    def perform(self, action: Action) -> None:
+        """Perform an action as the loop does, as far as the count goes."""
+        match action:
+            case AskStart(slot, run):
+                device = self.view.slots[slot].device or None
+                self.count.ask(start_of(slot, run, device), needs(self.view))
+            case WithdrawStart(run):
+                self.count.withdraw(end_of_withdrawn(run))
+            case RecordEnd():
+                self.count.end(end_of(action))
+            case RecordDrop():
+                self.count.end(end_of_waiting(action))
+
+    def did(self, action: Action | type[Action]) -> bool:
+        """Return whether the last event led to this action, or to one of this kind."""
+        if isinstance(action, type):
+            return any(isinstance(each, action) for each in self.actions)
+        return action in self.actions
+
+    def orders(self, slot: int) -> list[object]:
+        """Return the orders that a slot's worker got by the last event."""
+        return [each.order for each in self.actions if isinstance(each, Send) and each.slot == Slot(slot)]
+
+    def words(self) -> list[str]:
+        """Return what the user was told by the last event."""
+        told = [each.notice for each in self.actions if isinstance(each, Notify)]
+        return [notice.text for notice in told if isinstance(notice, Message)]
+
+    def _handle(self, event: Event) -> None:
+        decision = decide(self.view, event, self.now)
+        self.view = decision.view
+        self.actions += decision.actions
+        for action in decision.actions:
+            self.perform(action)
+        self.count.publish(needs(self.view))
+        self._take_answers()
+
+    def _take_answers(self) -> None:
+        for answer in self.count.take():
+            self._handle(answer)

@@ -1,0 +1,370 @@
+"""The count of a sweep on one machine, with its ledger on the disk; test_no_room has more of a full disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parallel_hpo.core.errors import ExitCode, NoRoomError
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Granted, PoolEvent
+from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
+from parallel_hpo.count.policy import FailureLimits
+from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.ledger_views import QUARANTINE, RESTART, performed
+from parallel_hpo.records.reader import open_reader
+from parallel_hpo.session.count import RETRY_S, LocalCount
+from parallel_hpo.session.decide.demand import PoolNeeds
+from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StartRefused
+from parallel_hpo.session.resume import read_earlier, waiting_run
+from parallel_hpo.session.signals import Control
+from tests.server.pooling import end, start, stopped
+from tests.session.decide.plays import pool_of
+
+IDLE = PoolNeeds(wants=2, wants_again=2, workers=2)
+"""What two idle workers want."""
+
+
+class WatchedLedger(Ledger):
+    """A ledger that notes its events, whose disk may be full."""
+
+    is_full = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.durable: list[str] = []
+        """Kinds of the events that were synced to the disk."""
+        self.kinds: list[str] = []
+
+    def append(self, events: Sequence[PoolEvent], *, durable: bool) -> None:
+        if self.is_full:
+            raise NoRoomError("the ledger can't be written: database or disk is full.")
+        super().append(events, durable=durable)
+        self.kinds += [event.kind for event in events]
+        self.durable += [event.kind for event in events if durable]
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+
+class Launch:
+    """One launch of a sweep, which goes on with what the ledger has."""
+
+    def __init__(self, path: Path, clock: Clock, count: int | None = 9, **known: Any) -> None:
+        self.clock = clock
+        self.ledger = WatchedLedger(path)
+        self.control = Control(lambda: clock.now)
+        earlier = read_earlier(self.ledger.runs())
+        events, epochs = self.ledger.last_event()
+        pool = pool_of(
+            count,
+            started=earlier.started,
+            open_runs=len(earlier.reruns),
+            failures=earlier.failures,
+            took=earlier.took,
+            events=events,
+            epochs=epochs,
+            **known,
+        )
+        self.count = LocalCount(
+            self.ledger,
+            pool,
+            map(waiting_run, earlier.reruns),
+            workers=2,
+            now=lambda: clock.now,
+            control=self.control,
+            observer=lambda notice: None,
+        )
+        self.count.publish(IDLE)
+        self.last = Granted()
+        self.answers()
+
+    def answers(self) -> list[StartGranted | StartRefused]:
+        """Return the answers about starts; keep the last one about what this machine may do."""
+        taken = self.count.take()
+        for each in taken:
+            if isinstance(each, PoolAnswered):
+                self.last = each.answer
+        return [each for each in taken if not isinstance(each, PoolAnswered)]
+
+    def begin(self, run: str, attempt: int = 1) -> bool:
+        """Ask for a start; return whether it is granted."""
+        self.count.ask(start(run, attempt), IDLE)
+        return self.answers() == [StartGranted(Slot(0), RunId(run))]
+
+    def why_not(self, run: str) -> str:
+        self.count.ask(start(run), IDLE)
+        (answer,) = self.answers()
+        assert isinstance(answer, StartRefused)
+        return answer.reason
+
+    def end(self, run: str, outcome: Outcome = Outcome.FINISHED, attempt: int = 1) -> None:
+        self.count.end(end(run, attempt, outcome))
+        self.answers()
+
+    def tick(self, now: float) -> None:
+        self.clock.now = now
+        self.count.tick()
+        self.answers()
+
+    def outcomes(self) -> dict[str, Outcome | None]:
+        return {row.run_id: row.outcome for row in self.ledger.runs()}
+
+    def dies(self) -> None:
+        """Leave the ledger as the session's death would."""
+        self.ledger.__exit__(None, None, None)
+        self.control.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s" / "ledger.db"
+
+
+@pytest.fixture
+def launch(path: Path) -> Iterator[Launch]:
+    launch = Launch(path, Clock())
+    with closing(launch.control), launch.ledger:
+        yield launch
+
+
+# --- starts and ends ---------------------------------------------------------------------
+
+
+def test_a_start_is_on_the_disk_when_it_is_granted_and_an_end_does_not_wait_for_the_disk(
+    launch: Launch, path: Path
+) -> None:
+    assert launch.begin("a")
+    with open_reader(path) as reader:
+        assert [row.run_id for row in reader.runs()] == ["a"]
+    launch.end("a")
+    assert launch.ledger.durable == ["started"]
+    assert launch.ledger.kinds == ["joined", "started", "ended"]
+
+
+def test_a_run_that_has_ended_or_is_one_too_many_does_not_start(launch: Launch) -> None:
+    launch.begin("a")
+    launch.end("a", Outcome.FAILED)
+    assert launch.why_not("a") == "over: failed"
+    for run in "bcdefghi":
+        assert launch.begin(run)
+        launch.end(run)
+    assert launch.why_not("j") == "the sweep ends: all 9 runs performed"
+    assert len(launch.outcomes()) == 9
+
+
+def test_what_is_known_of_a_run_is_as_new_as_the_log(launch: Launch) -> None:
+    assert (launch.count.known(RunId("a")), launch.count.begun_with({"x": 1})) == (None, 0)
+    launch.begin("a")
+    known = launch.count.known(RunId("a"))
+    assert known is not None and known.outcome is None
+    launch.end("a")
+    known = launch.count.known(RunId("a"))
+    assert known is not None and known.outcome is Outcome.FINISHED
+    assert launch.count.begun_with({"x": 1}) == 1
+
+
+def test_a_start_that_is_withdrawn_after_it_was_granted_waits_for_its_next_attempt(launch: Launch) -> None:
+    launch.begin("a")
+    launch.count.withdraw(stopped("a"))
+    launch.answers()
+    assert [(run.run_id, run.attempt) for run in launch.last.again] == [("a", 2)]
+    assert launch.begin("a", 2)
+
+
+# --- restarts ----------------------------------------------------------------------------
+
+
+def test_a_count_grants_exactly_its_runs_over_launches_that_die(path: Path) -> None:
+    begun = 0
+    for _ in range(10):
+        launch = Launch(path, Clock(), count=7)
+        for run in launch.last.again:  # of the launch before
+            assert launch.begin(run.run_id, run.attempt)
+            launch.end(run.run_id, attempt=run.attempt)
+        for ends in (True, False):
+            if begun < 7:
+                assert launch.begin(f"r{begun}")
+                begun += 1
+                if ends:
+                    launch.end(f"r{begun - 1}")
+        if begun == 7:
+            assert launch.why_not("one-more")
+        launch.dies()
+    launch = Launch(path, Clock(), count=7)
+    assert launch.outcomes() == {f"r{number}": Outcome.FINISHED for number in range(7)}
+    assert launch.last.ends == SweepEnd("all 7 runs performed", ExitCode.COMPLETE)
+    launch.dies()
+
+
+def test_a_run_that_a_launch_left_goes_on_as_its_next_attempt_before_new_ones(path: Path) -> None:
+    launch = Launch(path, Clock(), count=2)
+    launch.begin("a")
+    launch.dies()
+    launch = Launch(path, Clock(), count=2)
+    assert [(run.run_id, run.attempt, run.deaths) for run in launch.last.again] == [("a", 2, 0)]
+    assert launch.last.granted == 1
+    launch.dies()
+
+
+def test_a_launch_with_a_lower_count_than_has_begun_is_complete_at_once(path: Path) -> None:
+    launch = Launch(path, Clock())
+    for run in "abc":
+        launch.begin(run)
+        launch.end(run)
+    launch.dies()
+    launch = Launch(path, Clock(), count=2)
+    assert launch.last.ends == SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
+    launch.dies()
+
+
+def test_events_are_numbered_on_and_each_launch_is_a_machine_of_its_own(path: Path) -> None:
+    for number in (1, 2, 3):
+        launch = Launch(path, Clock())
+        assert launch.begin(f"r{number}")
+        launch.end(f"r{number}")
+        assert launch.ledger.last_event() == (3 * number, number)
+        launch.dies()
+
+
+# --- a full disk -------------------------------------------------------------------------
+
+
+def test_on_a_full_disk_no_run_starts_and_what_was_asked_and_reported_meanwhile_counts_once(
+    launch: Launch,
+) -> None:
+    for run in "ab":
+        launch.begin(run)
+    launch.ledger.is_full = True
+    assert not launch.begin("c")
+    launch.end("a")
+    launch.end("b", Outcome.FAILED)
+    launch.count.spawn(Slot(1), "GPU-1", again=True)
+    launch.tick(RETRY_S)
+    assert launch.outcomes() == {"a": None, "b": None}
+    launch.ledger.is_full = False
+    launch.clock.now = 2 * RETRY_S
+    launch.count.tick()
+    assert launch.answers() == [StartGranted(Slot(0), RunId("c"))]
+    assert launch.outcomes() == {"a": Outcome.FINISHED, "b": Outcome.FAILED, "c": None}
+    assert launch.ledger.kinds.count("spawned") == 1
+    launch.end("c")
+    launch.tick(3 * RETRY_S)
+    assert (launch.ledger.kinds.count("started"), launch.ledger.kinds.count("ended")) == (3, 3)
+
+
+def test_a_full_disk_is_tried_again_after_a_while_and_not_before(launch: Launch) -> None:
+    launch.ledger.is_full = True
+    launch.begin("a")
+    assert launch.count.due_at == RETRY_S
+    launch.ledger.is_full = False
+    launch.tick(RETRY_S / 2)
+    launch.end("b")
+    assert launch.outcomes() == {}
+    launch.tick(RETRY_S)
+    assert launch.outcomes() == {"a": None}
+    assert launch.count.due_at is None
+
+
+# --- ends of the sweep ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (FailureLimits(max_initial=2), "the first 2 runs failed (failures.max_initial is 2)"),
+        (
+            FailureLimits(max_initial=None, max_consecutive=2),
+            "2 runs in a row failed (failures.max_consecutive is 2)",
+        ),
+        (FailureLimits(max_initial=None, max_total=2), "2 runs failed (failures.max_total is 2)"),
+    ],
+)
+def test_too_many_failures_end_the_sweep(path: Path, limits: FailureLimits, reason: str) -> None:
+    launch = Launch(path, Clock(), limits=limits)
+    for run in "ab":
+        launch.begin(run)
+        assert launch.last.ends is None
+        launch.end(run, Outcome.FAILED)
+    assert launch.last.ends == SweepEnd(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT)
+    assert launch.why_not("c") == f"the sweep ends: {reason}"
+    launch.dies()
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [({"sweep_timeout_s": 30.0}, "sweep timeout 30 s"), ({"deadline": "30s"}, "deadline 30s")],
+)
+def test_the_sweep_ends_when_its_time_is_up_whatever_is_on(
+    path: Path, limit: dict[str, Any], reason: str
+) -> None:
+    launch = Launch(path, Clock(), **limit)
+    launch.begin("a")
+    assert launch.count.due_at == 30.0
+    launch.tick(29.9)
+    assert launch.last.ends is None
+    launch.tick(30.0)
+    assert launch.last.ends == SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+    assert launch.count.due_at is None
+    launch.dies()
+
+
+def test_a_sweep_that_gives_no_more_runs_is_complete_once_all_have_ended(path: Path) -> None:
+    launch = Launch(path, Clock(), count=None)
+    launch.begin("a")
+    launch.count.publish(PoolNeeds(over="the grid is used up", workers=2))
+    launch.answers()
+    assert launch.last.ends is None
+    launch.end("a")
+    assert launch.last.ends == SweepEnd("the grid is used up", ExitCode.COMPLETE)
+    launch.dies()
+
+
+@pytest.mark.parametrize(
+    ("ending", "kinds"),
+    [
+        (SweepEnd("SIGINT", 130, StopKind.INTERRUPT), ["stopped", "left"]),
+        (SweepEnd("all workers gave up: SIGSEGV", ExitCode.FAILURE_POLICY), ["stopped", "left"]),
+    ],
+)
+def test_an_end_that_the_count_has_not_decided_is_logged(
+    launch: Launch, ending: SweepEnd, kinds: list[str]
+) -> None:
+    launch.count.conclude(ending)
+    assert launch.ledger.kinds == ["joined", *kinds]
+
+
+def test_an_end_that_the_count_has_decided_is_logged_once(path: Path) -> None:
+    launch = Launch(path, Clock(), count=1)
+    launch.begin("a")
+    launch.end("a")
+    assert launch.last.ends is not None
+    launch.count.conclude(launch.last.ends)
+    assert launch.ledger.kinds == ["joined", "started", "ended", "complete", "left"]
+    launch.dies()
+
+
+# --- workers and devices -------------------------------------------------------------------
+
+
+def test_workers_and_quarantines_are_logged_with_the_next_exchange(launch: Launch, path: Path) -> None:
+    launch.clock.now = 5.0
+    launch.count.spawn(Slot(0), "GPU-0", again=False)
+    launch.count.spawn(Slot(1), None, again=False)
+    launch.count.spawn(Slot(0), "GPU-1", again=True)
+    launch.count.quarantine("GPU-0", "ECC error")
+    launch.count.publish(IDLE)
+    launch.count.publish(IDLE)
+    assert launch.ledger.kinds == ["joined", "spawned", "spawned", "spawned", "quarantined"]
+    workers = [(row.slot, row.device, row.restarts) for row in launch.ledger.workers()]
+    assert workers == [(0, "GPU-1", 1), (1, None, 0)]
+    (done,) = performed(path.parent)
+    marks = [(mark.at, mark.kind, mark.slot, mark.device, mark.reason) for mark in done.marks]
+    assert marks == [(5.0, RESTART, 0, "GPU-1", ""), (5.0, QUARANTINE, None, "GPU-0", "ECC error")]
