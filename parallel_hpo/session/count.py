@@ -181,7 +181,8 @@ class LocalCount:
             self._exchange_if_possible()
 
     def tick(self) -> None:
-        if self.due_at is not None and self.due_at <= self._control.clock():
+        due_at = self.due_at
+        if due_at is not None and due_at <= self._control.clock():
             self._exchange()
 
     def take(self) -> list[CountEvent]:

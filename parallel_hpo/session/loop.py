@@ -150,7 +150,10 @@ class Loop:
         tools = self._tools
         deadline = next_deadline(self.view)
         times = (
-            *(deadline, self._measures.due_at, tools.devices.look_at, tools.meter.read_at),
+            deadline,
+            self._measures.due_at,
+            tools.devices.look_at,
+            tools.meter.read_at,
             tools.count.due_at,
         )
         wake_at = min((at for at in times if at is not None), default=None)

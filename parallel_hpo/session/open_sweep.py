@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,6 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import MemoryUsed, Message, OutputLine, SweepOpened, SweepOver, shows_memory
 from parallel_hpo.core.types import Outcome, StopKind, SweepPath
 from parallel_hpo.count.policy import FailureLimits
-from parallel_hpo.count.pool_state import Pool
 from parallel_hpo.devices.placing import SweepDevices
 from parallel_hpo.devices.sharing import DevicePresence
 from parallel_hpo.devices.users import UserWatch
@@ -49,7 +47,7 @@ from parallel_hpo.session.loop import Answer, Answers, Loop
 from parallel_hpo.session.measuring import LoopContext, StallDetector
 from parallel_hpo.session.membership import RemoteCount
 from parallel_hpo.session.planning import limits_of, shares_of
-from parallel_hpo.session.resume import read_earlier, waiting_run
+from parallel_hpo.session.resume import counted_before, read_earlier, waiting_run
 from parallel_hpo.session.server_calls import ServerCalls, catch_up
 from parallel_hpo.session.signals import CommandPipe, Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
@@ -292,23 +290,14 @@ class OpenSweep:
         """Return the count of a sweep on this machine, with what earlier launches have done."""
         setting, earlier = self._setting, self._earlier
         wall = time.time() - setting.clock()
-        events, epochs = self._ledger.last_event()
-        pool = Pool(
-            is_local=False,
+        pool = counted_before(
+            self._ledger,
+            earlier,
             count=self._count,
-            node_timeout_s=inf,
-            headed=False,
+            opened_at=wall + setting.began,
             limits=FailureLimits(**setting.section.failures.model_dump()),
             sweep_timeout_s=setting.section.sweep_timeout_s,
             deadline=setting.section.deadline,
-            opened_at=wall + setting.began,
-            head_heard_at=0.0,
-            started=earlier.started,
-            open_runs=len(earlier.reruns),
-            failures=earlier.failures,
-            took=earlier.took,
-            epochs=epochs,
-            events=events,
         )
         return LocalCount(
             self._ledger,

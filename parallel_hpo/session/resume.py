@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.folders import run_folders_of_workers
 from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
-from parallel_hpo.count.policy import FailureCount, Share, note_duration
-from parallel_hpo.count.pool_state import PoolRun, RunStatus
+from parallel_hpo.count.policy import FailureCount, FailureLimits, Share, note_duration
+from parallel_hpo.count.pool_state import Pool, PoolRun, RunStatus
 from parallel_hpo.records.folders import folders_of_sweeps, no_sweep
 from parallel_hpo.records.ledger_views import LEDGER, ledgers_in
 from parallel_hpo.records.reader import LedgerReader, RunRow
@@ -57,6 +58,41 @@ def read_earlier(rows: Iterable[RunRow]) -> ResumeState:
             took = note_duration(took, row.last_s or 0.0, row.outcome)
     failures = FailureCount(none_finished=Outcome.FINISHED not in ended.values())
     return ResumeState(started, tuple(reruns), failures, ended, took)
+
+
+def counted_before(
+    ledger: LedgerReader,
+    earlier: ResumeState,
+    *,
+    count: int | None,
+    opened_at: float,
+    limits: FailureLimits,
+    sweep_timeout_s: float | None = None,
+    deadline: str | None = None,
+) -> Pool:
+    """Return the count of a launch on one machine, with what earlier launches have done.
+
+    Args:
+        opened_at: start of the launch, in seconds since the epoch.
+    """
+    events, epochs = ledger.last_event()
+    return Pool(
+        is_local=False,
+        count=count,
+        node_timeout_s=inf,
+        headed=False,
+        limits=limits,
+        sweep_timeout_s=sweep_timeout_s,
+        deadline=deadline,
+        opened_at=opened_at,
+        head_heard_at=0.0,
+        started=earlier.started,
+        open_runs=len(earlier.reruns),
+        failures=earlier.failures,
+        took=earlier.took,
+        epochs=epochs,
+        events=events,
+    )
 
 
 def waiting_run(run: OpenRun) -> PoolRun:

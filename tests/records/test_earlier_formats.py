@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +11,14 @@ import pytest
 
 from parallel_hpo.core.messages import UNKNOWN
 from parallel_hpo.core.types import Outcome, RunId, Slot
-from parallel_hpo.count.pool_state import Pool
+from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER_FORMAT, LedgerRun, ledger_counts, performed
 from parallel_hpo.records.reader import LedgerReader, open_reader
 from parallel_hpo.session.count import LocalCount
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import StartGranted, StartRefused
-from parallel_hpo.session.resume import ResumeState, read_earlier, waiting_run
+from parallel_hpo.session.resume import ResumeState, counted_before, read_earlier, waiting_run
 from parallel_hpo.session.signals import Control
 from tests.server.pooling import end, start
 
@@ -89,16 +88,7 @@ def test_a_ledger_of_an_earlier_format_goes_on_in_the_newest(path: Path) -> None
 
 def count_of(ledger: Ledger, earlier: ResumeState, control: Control) -> LocalCount:
     """The count of the sweep's 6 runs, with what an earlier launch has done."""
-    pool = Pool(
-        is_local=False,
-        count=6,
-        node_timeout_s=inf,
-        headed=False,
-        opened_at=0.0,
-        head_heard_at=0.0,
-        started=earlier.started,
-        open_runs=len(earlier.reruns),
-    )
+    pool = counted_before(ledger, earlier, count=6, opened_at=0.0, limits=FailureLimits())
     count = LocalCount(
         ledger,
         pool,

@@ -11,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +31,6 @@ from parallel_hpo.core.messages import (
 from parallel_hpo.core.pool_messages import PoolEvent
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.count.policy import FailureLimits, RestartLimits
-from parallel_hpo.count.pool_state import Pool
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.count import LocalCount, end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.decide.decide import decide
@@ -57,7 +55,7 @@ from parallel_hpo.session.decide.events import (
     WithdrawStart,
 )
 from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
-from parallel_hpo.session.resume import ResumeState, read_earlier, waiting_run
+from parallel_hpo.session.resume import ResumeState, counted_before, read_earlier, waiting_run
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
 
@@ -405,23 +403,14 @@ def count_of(
     ledger: Ledger, earlier: ResumeState, launch: Launch, world: World, control: Control
 ) -> LocalCount:
     """Return the count of a session, with what earlier ones have done."""
-    events, epochs = ledger.last_event()
-    pool = Pool(
-        is_local=False,
+    pool = counted_before(
+        ledger,
+        earlier,
         count=launch.count,
-        node_timeout_s=inf,
-        headed=False,
+        opened_at=BEGAN_AT + world.now,
         limits=launch.failures,
         sweep_timeout_s=launch.sweep_timeout_s,
         deadline=launch.deadline,
-        opened_at=BEGAN_AT + world.now,
-        head_heard_at=0.0,
-        started=earlier.started,
-        open_runs=len(earlier.reruns),
-        failures=earlier.failures,
-        took=earlier.took,
-        epochs=epochs,
-        events=events,
     )
     return LocalCount(
         ledger,
