@@ -314,6 +314,16 @@ class PoolClient:
         """End the sweep on all nodes."""
         self._ask("POST", "/stop", ends)
 
+    def divide(self, ends: SweepEnd) -> bool:
+        """End a pool that no machine has joined, if there is one; return False if one has joined."""
+        try:
+            self._ask("POST", "/divide", ends)
+        except ServerRefusedError as error:
+            if error.status not in (_CONFLICT, _NOT_THERE):
+                raise
+            return error.status == _NOT_THERE
+        return True
+
     def lost(self, lost: NodeLost) -> None:
         """Pass on an engine's report on a node's task."""
         self._ask("POST", "/lost", lost)

@@ -161,6 +161,13 @@ class PooledEnd(AttemptEnd):
     final: bool = True
     slot: int | None = None
 
+    @property
+    def kind(self) -> str:
+        """Kind of the event that logs it."""
+        if not self.final:
+            return "attempt_ended"
+        return "handed_on" if self.resumable else "ended"
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:

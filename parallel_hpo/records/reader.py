@@ -25,6 +25,7 @@ class RunRow:
     slot: Slot
     device: str | None
     attempts: int
+    """Number of its last attempt; earlier ones may have been on other machines."""
     deaths: int
     """Number of attempts ended by their worker's death."""
     outcome: Outcome | None
@@ -53,10 +54,9 @@ def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
     return choose(known, key=lambda pair: pair[0])[1] if known else None
 
 
-_ATTEMPTS: Final = "SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id"
 _FOUND: Final = {
-    "attempts": f"({_ATTEMPTS})",
-    "deaths": f"({_ATTEMPTS} AND outcome = 'crashed')",
+    "attempts": "(SELECT COALESCE(MAX(attempt), 0) FROM attempts WHERE attempts.run_id = runs.run_id)",
+    "deaths": "(SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed')",
     "last_s": "(SELECT duration_s FROM attempts WHERE attempts.run_id = runs.run_id"
     " ORDER BY attempt DESC LIMIT 1)",
     "spent_s": "(SELECT TOTAL(duration_s) FROM attempts WHERE attempts.run_id = runs.run_id)",

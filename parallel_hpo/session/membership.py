@@ -193,7 +193,7 @@ class RemoteCount:
 
     def end(self, end: PooledEnd) -> None:
         """Send an attempt's end, as soon as possible."""
-        self._copy(_kind_of(end), end_as_json(end))
+        self._copy(end.kind, end_as_json(end))
         reason, traceback = end.reason[:REASON_CHARS], end.traceback[-TRACEBACK_CHARS:]
         with self._turn:
             self._outbox.end(replace(end, reason=reason, traceback=traceback))
@@ -310,13 +310,6 @@ class RemoteCount:
                 time.sleep(min(RETRY_S, self._beat_s))
             except ServerRefusedError:
                 return
-
-
-def _kind_of(end: PooledEnd) -> str:
-    """Return the kind of event by which the pool logs an end."""
-    if not end.final:
-        return "attempt_ended"
-    return "handed_on" if end.resumable else "ended"
 
 
 def versions_here() -> Versions:

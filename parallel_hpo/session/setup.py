@@ -195,16 +195,11 @@ class SessionSetup:
         Raises:
             UsageError: machines have joined.
         """
-        if pool.facts() is None:
-            return
-        news = pool.events(0)
-        if any(event.kind == "joined" for event in news.events):
+        if not pool.divide(SweepEnd(DIVIDED, ExitCode.USAGE, StopKind.DRAIN)):
             raise UsageError(
                 f"--share {self.setting.share}: machines have joined sweep {sweep_id}, whose server counts"
                 f" its runs: use `parallel-hpo join {sweep_id}` on this machine too"
             )
-        if news.ends is None:
-            pool.stop(SweepEnd(DIVIDED, ExitCode.USAGE, StopKind.DRAIN))
 
     # --- preparation -----------------------------------------------------------------------
 

@@ -45,6 +45,11 @@ def test_runs_and_workers_know_their_machine_and_machines_their_attempts(ledger:
     assert (ledger.machine(2), ledger.machine(3)) == ("gpu2", "")
 
 
+def test_a_run_that_comes_from_another_machine_has_the_number_of_its_last_attempt(ledger: Ledger) -> None:
+    ledger.append([joined(1, 1, "gpu1"), started(2, 1, "a", attempt=3)], durable=False)
+    assert [run.attempts for run in ledger.runs()] == [3]
+
+
 def test_a_machine_that_came_back_takes_part_whatever_it_left_by_before(ledger: Ledger) -> None:
     before = [joined(1, 1, "gpu1", directory="/old"), left(2, 1, "gpu1", "SIGTERM")]
     ledger.append([*before, joined(3, 2, "gpu1", directory="/new")], durable=False)

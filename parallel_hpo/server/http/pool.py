@@ -39,6 +39,7 @@ def pool_routes(
         "/exchange": handlers.exchange,
         "/leave": handlers.leave,
         "/stop": handlers.stop,
+        "/divide": handlers.divide,
         "/lost": handlers.lost,
     }
     return [
@@ -98,6 +99,10 @@ class _PoolHandlers:
     async def stop(self, request: Request) -> Response:
         sweep = _for_head(request)
         return await self._lasting(pool.stop, sweep, await _message(SweepEnd, request))
+
+    async def divide(self, request: Request) -> Response:
+        sweep = _for_head(request)
+        return await self._lasting(pool.divide, sweep, await _message(SweepEnd, request))
 
     async def lost(self, request: Request) -> Response:
         sweep = _for_head(request)

@@ -130,6 +130,15 @@ def stop(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
         pool_ending.stop(draft, ends)
 
 
+def divide(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
+    """End a pool whose count is divided into shares; RefusedError (409) if a machine has ever joined it."""
+    with _pool_draft(app, sweep_id) as draft:
+        if not draft.pool.epochs:
+            pool_ending.stop(draft, ends)
+    if draft.pool.epochs:
+        raise RefusedError(f"machines have joined sweep {sweep_id}", status=409)
+
+
 def news(app: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
     """Return events and notices that are new to the coordinator, and renew its last contact."""
     with _pool_draft(app, sweep_id, by_head=True) as draft:

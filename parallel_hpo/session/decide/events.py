@@ -35,7 +35,7 @@ class Delivered:
     slot: Slot
     report: RunStarted
     attempts: int
-    """Attempts of it in the ledger."""
+    """Number of its last attempt."""
     outcome: Outcome | None
     """None: it has not ended, or will be resumed."""
     seed: int | None = None

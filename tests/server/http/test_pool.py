@@ -116,7 +116,7 @@ def test_a_machine_that_comes_too_late_hears_how_the_sweep_has_ended(site: Site)
     assert answer.json()["ends"] == {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"}
 
 
-@pytest.mark.parametrize("verb", ["", "/join", "/stop", "/lost"])
+@pytest.mark.parametrize("verb", ["", "/join", "/stop", "/divide", "/lost"])
 def test_a_node_may_not_act_as_the_head(site: Site, verb: str) -> None:
     _, key = site.join()
     assert site.post(site.caller(key), verb, {}).status_code == 403
@@ -131,7 +131,7 @@ def test_a_node_speaks_for_its_own_epoch_only(site: Site, verb: str) -> None:
     assert "epoch 1" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/lost"])
+@pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/divide", "/lost"])
 def test_keys_of_workers_and_of_other_sweeps_are_refused(site: Site, verb: str) -> None:
     _, key = site.join()
     other = site.stage.sweep(grid(2))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.pool_messages import Granted, NewPool, NodeLost, as_json, read
+from parallel_hpo.core.pool_messages import AT_ONCE, Granted, NewPool, NodeLost, as_json, read
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.server import removal
 from parallel_hpo.server.notice_buffer import (
@@ -119,6 +119,22 @@ def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Togeth
     assert pool.news(restarted, together.sweep, 0, 0).living == 1
     assert pool.news(world, together.sweep, 0, 0).living == 0
     assert not pool.is_alive(world, together.sweep, epoch)
+
+
+def test_shares_close_a_pool_unless_a_machine_has_joined_even_after_many_events(
+    together: Together,
+) -> None:
+    world, sweep = together.stage.world, together.sweep
+    divided = SweepEnd("shares", 2, StopKind.DRAIN)
+    pool.divide(world, sweep, divided)
+    assert pool.watch(world, sweep, 0).ends == divided
+    together.open(4)
+    for _ in range(AT_ONCE):
+        together.open(4)
+    together.join("a")
+    with pytest.raises(RefusedError, match="machines have joined"):
+        pool.divide(world, sweep, divided)
+    assert pool.watch(world, sweep, 0).ends is None
 
 
 def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_opened_again(
