@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, Final, Self
 
 from parallel_hpo.core.types import Outcome, Parameters, RunId, StopKind
@@ -87,8 +88,11 @@ class AttemptEnd:
     @classmethod
     def like(cls, end: AttemptEnd, **changes: Any) -> Self:
         """Return a message of this class with the fields of `end`, changed by `changes`."""
-        values = {field.name: getattr(end, field.name) for field in fields(AttemptEnd)}
-        return cls(**values | changes)
+        return cls(**dict(zip(_END_FIELDS, _values_of(end), strict=True)) | changes)
+
+
+_END_FIELDS: Final = tuple(field.name for field in fields(AttemptEnd))
+_values_of: Final = attrgetter(*_END_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from typing import Any, Final, NewType, Self, TypeVar
 
 from parallel_hpo.core.errors import UsageError
@@ -125,21 +124,14 @@ class SweepPath:
 
 
 def changed(record: RecordT, **changes: Any) -> RecordT:
-    """Return `dataclasses.replace(record, **changes)` of a slotted dataclass, in a quarter of its time.
+    """Return `dataclasses.replace(record, **changes)` of a dataclass without slots, in a tenth of its time.
 
     The views of decisions and counts are frozen values that each event replaces, many times a run.
     `__post_init__` is not called.
     """
-    kind: Any = type(record)
-    new: RecordT = object.__new__(kind)
-    for name, read, write in _slots_of(kind):
-        write(new, changes[name] if name in changes else read(record))
+    fields = vars(record)
+    if not changes.keys() <= fields.keys():
+        raise TypeError(f"{type(record).__name__} has no field {min(changes.keys() - fields.keys())}")
+    new = object.__new__(type(record))
+    vars(new).update(fields, **changes)
     return new
-
-
-@cache
-def _slots_of(
-    kind: Any,
-) -> tuple[tuple[str, Callable[[object], object], Callable[[object, object], None]], ...]:
-    slots = [(name, getattr(kind, name)) for name in kind.__slots__]
-    return tuple((name, slot.__get__, slot.__set__) for name, slot in slots)

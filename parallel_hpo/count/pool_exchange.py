@@ -57,38 +57,33 @@ def exchange(draft: PoolDraft, request: Exchange) -> Granted:
 
 
 def _granted(draft: PoolDraft, epoch: int, refusals: dict[RunId, str | None]) -> Granted:
+    node = draft.nodes[epoch]
+    left = draft.left_for(node)
     return Granted(
-        granted=draft.nodes[epoch].granted,
+        granted=node.granted,
         again=tuple(run.pooled() for run in draft.runs_of(epoch, RunStatus.HANDED)),
         started=tuple(run_id for run_id, refusal in refusals.items() if not refusal),
         refused={run_id: refusal for run_id, refusal in refusals.items() if refusal},
-        each=_lease_size(draft, draft.nodes[epoch]),
-        held=_held(draft, draft.nodes[epoch]),
-        ends=draft.pool.ends or pool_ending.node_end(draft, draft.nodes[epoch]),
+        each=_lease_size(draft, node, left),
+        held=_held(draft, node, left),
+        ends=draft.pool.ends or pool_ending.node_end(draft, node),
     )
 
 
-def _held(draft: PoolDraft, node: PoolNode) -> str:
+def _held(draft: PoolDraft, node: PoolNode, left: int | None) -> str:
     """Return why no run starts on a node though the sweep goes on; '' if runs may start."""
     if draft.pool.ends is not None or not draft.is_too_late(node):
         return ""
-    left = draft.left_for(node)  # negative after the count was lowered
-    if left is not None and left <= 0 and not draft.waiting():
+    if left is not None and left <= 0 and not draft.waiting():  # negative after the count was lowered
         return ""
     return too_late_reason(draft.pool.took, draft.left_at(node), draft.pool.deadline or "of this machine")
 
 
-def _lease_size(draft: PoolDraft, node: PoolNode) -> int:
-    size, most = _lease_size_by_count(draft, node), draft.runs_in_time(draft.left_at(node))
-    return size if most is None else max(1, min(size, most))
-
-
-def _lease_size_by_count(draft: PoolDraft, node: PoolNode) -> int:
-    left = draft.left_for(node)
-    if left is None:
-        return WITHOUT_END
+def _lease_size(draft: PoolDraft, node: PoolNode, left: int | None) -> int:
     workers = sum(other.workers for other in draft.living())
-    return max(1, next_lease(left, workers))
+    size = WITHOUT_END if left is None else max(1, next_lease(left, workers))
+    most = draft.runs_in_time(draft.left_at(node))
+    return size if most is None else max(1, min(size, most))
 
 
 # --- ends ------------------------------------------------------------------------------

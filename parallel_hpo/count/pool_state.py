@@ -32,7 +32,7 @@ class RunStatus(StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """The shared count of a sweep on many machines."""
 
@@ -69,7 +69,7 @@ class Pool:
         return inf if self.deadline is None else deadline_at(self.deadline, self.opened_at) - now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolNode:
     """One machine's session, from its join until it is gone."""
 
@@ -96,7 +96,7 @@ class PoolNode:
         return self.granted - self.used
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolRun:
     """A run that some node has started."""
 

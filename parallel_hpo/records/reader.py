@@ -54,6 +54,7 @@ def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
     return choose(known, key=lambda pair: pair[0])[1] if known else None
 
 
+_COLUMNS: Final = tuple(field.name for field in fields(RunRow))
 _FOUND: Final = {
     "attempts": "(SELECT COALESCE(MAX(attempt), 0) FROM attempts WHERE attempts.run_id = runs.run_id)",
     "deaths": "(SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed')",
@@ -77,7 +78,7 @@ _READ: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 def _run_row(values: Sequence[Any]) -> RunRow:
     """Return the RunRow with these column values."""
-    named = dict(zip((field.name for field in fields(RunRow)), values, strict=True))
+    named = dict(zip(_COLUMNS, values, strict=True))
     return RunRow(**named | {name: read(named[name]) for name, read in _READ.items()})
 
 
@@ -112,7 +113,8 @@ class LedgerReader:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         self._knows_machines = "places" in tables  # earlier versions' ledgers don't
         unknown = [column for table, column in _LATER_TABLES.items() if table not in tables]
-        self._found = _FOUND | dict.fromkeys(unknown, "NULL")
+        found = _FOUND | dict.fromkeys(unknown, "NULL")
+        self._columns = ", ".join(found.get(column, column) for column in _COLUMNS)
 
     def __enter__(self) -> Self:
         return self
@@ -151,8 +153,7 @@ class LedgerReader:
         return dict(self._db.execute("SELECT run_id, MAX(started_at) FROM attempts GROUP BY run_id"))
 
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
-        columns = ", ".join(self._found.get(field.name, field.name) for field in fields(RunRow))
-        return map(_run_row, self._query(f"SELECT {columns} FROM runs {which}", *values))
+        return map(_run_row, self._query(f"SELECT {self._columns} FROM runs {which}", *values))
 
     def workers(self) -> list[WorkerRow]:
         """Return all slots that have had a process."""

@@ -60,16 +60,6 @@ from parallel_hpo.session.measuring import LivingWorker, LoopContext, Measuremen
 from parallel_hpo.session.signals import wait
 
 
-def ask_count(action: AskStart | WithdrawStart, after: SweepView, tools: LoopContext) -> None:
-    """Ask the count for a start, or withdraw one; `after` is the view with the run started."""
-    match action:
-        case AskStart(slot, run):
-            device = after.slots[slot].device or None
-            tools.count.ask(start_of(slot, run, device), needs(after))
-        case WithdrawStart(run):
-            tools.count.withdraw(end_of_withdrawn(run))
-
-
 def record_end(action: RecordEnd, worker: LivingWorker, tools: LoopContext) -> None:
     """Report an attempt's end and consumption; after a run's last one, handle the run's end."""
     used = tools.meter.end(action.slot, tools.clock())
@@ -103,8 +93,7 @@ def _tell_server(run_id: RunId, end: AttemptEnd, tools: LoopContext) -> None:
 
 def _handle_failure(run_id: RunId, end: AttemptEnd, worker: LivingWorker | None, tools: LoopContext) -> None:
     """Hand a failed or crashed run to the failure handler; without a worker, its last output is unknown."""
-    row = tools.count.known(run_id)
-    if end.outcome not in BAD or end.resumable or row is None:
+    if end.outcome not in BAD or end.resumable or (row := tools.count.known(run_id)) is None:
         return
     tail: Future[list[str]] = Future()
     if worker is None:
@@ -133,6 +122,7 @@ class Loop:
         self._in_slot: dict[Slot, LivingWorker] = {}
         self._spawned = 0
         self._measures = Measurements(view, tools)
+        self._needs = needs(view)
 
     def run(self) -> SweepEnd:
         """Run the sweep, and return its end once none of its processes is left.
@@ -287,10 +277,10 @@ class Loop:
     def _handle(self, event: Event) -> None:
         self._tools.stall_detector.moved()
         decision = decide(self.view, event, self._tools.clock())
-        self.view = decision.view
+        self.view, self._needs = decision.view, needs(decision.view)
         for action in decision.actions:
             self._perform(action)
-        self._tools.count.publish(needs(self.view))
+        self._tools.count.publish(self._needs)
         self._take_answers()
 
     def _perform(self, action: Action) -> None:
@@ -298,7 +288,7 @@ class Loop:
             case RecordEnd() | RecordDrop() | RecordQuarantine():
                 self._record(action)
             case AskStart() | WithdrawStart():
-                ask_count(action, self.view, self._tools)
+                self._ask_count(action)
             case Spawn(slot):
                 self._spawn(slot)
             case Send(slot, order):
@@ -313,6 +303,14 @@ class Loop:
                 self._tools.devices.begin(slot, self._slot(slot).device, self._tools.clock())
             case Notify(notice):
                 self._tools.observer(notice)
+
+    def _ask_count(self, action: AskStart | WithdrawStart) -> None:
+        match action:
+            case AskStart(slot, run):
+                device = self._slot(slot).device or None
+                self._tools.count.ask(start_of(slot, run, device), self._needs)
+            case WithdrawStart(run):
+                self._tools.count.withdraw(end_of_withdrawn(run))
 
     def _ask_server(self, action: ReportEnd | ReturnRuns | AskSweep) -> None:
         server_calls = self._tools.server_calls

@@ -107,7 +107,7 @@ class Limits:
     """The user's rules, tried before the built-in ones."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenRun:
     """A run that has started and not ended: in a worker, or waiting for another attempt."""
 
@@ -147,7 +147,7 @@ class CutShort:
     """The run counts as failed; else as one whose worker died."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SlotView:
     """One slot and its worker."""
 
@@ -217,7 +217,7 @@ class PoolGrant:
     """Why no run may start now, such as a deadline; empty: runs may start."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SweepView:
     """All facts that decisions use."""
 
