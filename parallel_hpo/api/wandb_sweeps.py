@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -10,8 +9,8 @@ from functools import partial
 from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.api.handle import Performance
 from parallel_hpo.api.hpo import HERE, HPO, Main, Platform
-from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
-from parallel_hpo.cluster.setup import lead
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine, chosen_engine
+from parallel_hpo.cluster.setup import run_on_cluster
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core.notices import Observer
@@ -21,16 +20,7 @@ from parallel_hpo.session.setup import supervise
 from parallel_hpo.session.signals import Control
 
 Supervise = Callable[..., SweepResult]
-"""Performs a whole sweep: `supervise` on this machine, or `lead` on many."""
-
-
-def _chosen_engine(machines: Machines | None) -> ClusterChoice | None:
-    """Return the cluster engine, if any. joblib may name one, but is not imported just for that."""
-    if machines is None and "joblib" not in sys.modules:
-        return None
-    from parallel_hpo.cluster.choose import chosen_engine
-
-    return chosen_engine(machines)
+"""Runs a whole sweep: `supervise` on this machine, or `run_on_cluster` on many."""
 
 
 class WandbSweeps(HPO):
@@ -41,14 +31,14 @@ class WandbSweeps(HPO):
         section: HpoSection,
         *,
         supervise: Supervise = supervise,
-        lead: Supervise = lead,
-        choose: Callable[[Machines | None], ClusterChoice | None] = _chosen_engine,
+        run_on_cluster: Supervise = run_on_cluster,
+        choose: Callable[[Machines | None], ClusterChoice | None] = chosen_engine,
         host: Platform = HERE,
     ) -> None:
         """Prepare; nothing starts before `optimize`."""
         super().__init__(section, host=host)
         self._supervise = supervise
-        self._lead = lead
+        self._run_on_cluster = run_on_cluster
         self._choose = choose
         self._control: Control | None = None
         self._guard = threading.Lock()
@@ -77,13 +67,13 @@ class WandbSweeps(HPO):
         return perform
 
     def _choose_supervise(self) -> Supervise:
-        """Return `supervise`, or `lead` if the section or joblib names a cluster."""
+        """Return `supervise`, or `run_on_cluster` if the section or joblib names a cluster."""
         choice = self._choose(self.section.machines)
         machines = self.section.machines or (Machines() if choice else None)
         if machines is None:
             return self._supervise
         make_engine = None if choice is None else partial(HostedEngine, choice)
-        return partial(self._lead, machines=machines, make_engine=make_engine)
+        return partial(self._run_on_cluster, machines=machines, make_engine=make_engine)
 
     def _stop(self, kind: StopKind) -> None:
         with self._guard:

@@ -115,8 +115,7 @@ def _show(findings: Iterable[Finding]) -> None:
 
 
 def _open(machines: Machines | None) -> ClusterEngine | None:
-    from parallel_hpo.cluster.choose import chosen_engine
-    from parallel_hpo.cluster.hosted import HostedEngine
+    from parallel_hpo.cluster.hosted import HostedEngine, chosen_engine
 
     choice = chosen_engine(machines)
     return None if choice is None else HostedEngine(choice)

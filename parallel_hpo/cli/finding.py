@@ -134,8 +134,8 @@ def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
 
 def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, Any]:
     """Return the facts of the sweep that a head's ledger would contain."""
-    from parallel_hpo.session.launch_record import VERSIONS
     from parallel_hpo.session.rerun import POOL_MAIN
+    from parallel_hpo.session.sweep import VERSIONS
 
     metric = pool.configuration.get("metric") or {}
     ends = news.ends

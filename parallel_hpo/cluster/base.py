@@ -3,7 +3,7 @@
     machines() ─▶ start(machine, command) ─▶ … ended() ─▶ stop() ─▶ close()
 
 An engine is used from one thread. If it is unavailable it raises BackendError, UsageError or
-MissingExtraError. `choose.chosen_engine` selects one, `hosted.HostedEngine` runs it in a process of its own.
+MissingExtraError. `hosted.chosen_engine` selects one, `hosted.HostedEngine` runs it in a process of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""An engine whose client runs in a process of its own (`host.py`), so that the owner never waits long for it.
+"""Selects the cluster engine of a sweep, and runs its client in a process of its own (`host.py`), so that the
+owner never waits long for it.
 
 owner ── ClusterChoice, then StartNode and StopNodes; stops when stdin ends ─▶ host
       ◀─ HostReady or HostRefused, then HostReport after each change ────────┘
@@ -8,6 +9,8 @@ Each message is one line of JSON.
 
 from __future__ import annotations
 
+import base64
+import pickle
 import subprocess
 import sys
 import threading
@@ -19,9 +22,9 @@ from typing import IO, Any, Final, Literal, TypeAlias, cast
 
 from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd, OutputTail, read_line, to_line
 from parallel_hpo.cluster.node_process import hinted, time_to_end
-from parallel_hpo.config.tables import MachineEngine
+from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core import errors
-from parallel_hpo.core.errors import BackendError, ParallelHPOError
+from parallel_hpo.core.errors import BackendError, ParallelHPOError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,75 @@ class ClusterChoice:
     """Maximum number of machines."""
     security: str = field(default="", repr=False)
     """Credentials of a Dask client, pickled, in Base64; '' if none are needed."""
+
+
+OF_JOBLIB: Final = {"DaskDistributedBackend": MachineEngine.DASK, "RayBackend": MachineEngine.RAY}
+"""Classes of joblib's backends, by name: importing them would import the engines."""
+
+
+def chosen_engine(machines: Machines | None) -> ClusterChoice | None:
+    """Return the engine that finds the machines, or None.
+
+    Must run in the thread in which joblib's backend was set. joblib is not imported just for that.
+    """
+    if machines is None and "joblib" not in sys.modules:
+        return None
+    from joblib.parallel import get_active_backend  # slow to import
+
+    backend = get_active_backend()[0]
+    engine = (machines and machines.engine) or OF_JOBLIB.get(type(backend).__name__)
+    if engine is None:
+        return None
+    count = machines.count if machines else "auto"
+    address = machines.address if machines else None
+    if engine is MachineEngine.SLURM:
+        return _slurm(address, count)
+    if address is not None:
+        return ClusterChoice(engine, address, count)
+    if engine is MachineEngine.RAY:
+        return ClusterChoice(engine, _address_of_ray(), count)
+    return _with_client(getattr(backend, "client", None) or _default_client(), count)
+
+
+def _slurm(address: str | None, count: int | Literal["auto"]) -> ClusterChoice:
+    if address is not None:
+        how = "srun's own variables (SLURM_PARTITION, SLURM_ACCOUNT, SLURM_TIMELIMIT, …) say where jobs go"
+        raise UsageError(f"machines.address: Slurm has none, got {address!r}; {how}")
+    return ClusterChoice(MachineEngine.SLURM, count=count)
+
+
+def _with_client(client: Any, count: int | Literal["auto"]) -> ClusterChoice:
+    """Return Dask with the address and security of the program's own client."""
+    if client is None:
+        return ClusterChoice(MachineEngine.DASK, count=count)
+    address = client.scheduler.address
+    if address.startswith("inproc:"):
+        how = "make it with processes=True, or give machines.address"
+        raise UsageError(
+            f"Dask: the cluster at {address} is within this process, not on another machine: {how}"
+        )
+    encrypted = client.security.require_encryption
+    security = base64.b64encode(pickle.dumps(client.security)).decode() if encrypted else ""
+    return ClusterChoice(MachineEngine.DASK, address, count, security)
+
+
+def _default_client() -> Any:
+    """Return the program's own Dask client, if any, without importing Dask."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:
+        return None
+
+
+def _address_of_ray() -> str | None:
+    """Return the address of the Ray cluster this program is connected to, if any, without importing Ray."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
+    return str(ray.get_runtime_context().gcs_address)
 
 
 @dataclass(frozen=True, slots=True)

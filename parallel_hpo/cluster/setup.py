@@ -1,7 +1,7 @@
 """Sets up a sweep on many machines: engine, address, server, a trial of `main`, sweep, ledger.
 
-`lead` runs such a sweep from a checked section and a `main` to its result. `create_sweep` only creates a
-sweep and its pool on a server of ours, for machines to join:
+`run_on_cluster` runs such a sweep from a checked section and a `main` to its result. `create_sweep` only
+creates a sweep and its pool on a server of ours, for machines to join:
 
 parallel-hpo run CONFIG TARGET --create ─▶ sweep, pool ◀─ parallel-hpo join SWEEP, on any machine
 """
@@ -26,7 +26,7 @@ from parallel_hpo.client.own_servers import LocalBackend, OwnServerBackend, Remo
 from parallel_hpo.client.server_client import PoolClient
 from parallel_hpo.cluster.base import ClusterEngine, address_towards
 from parallel_hpo.cluster.nodes import NodeManager, NodeReport
-from parallel_hpo.cluster.session import NODES_STOP_IN_S, ClusterContext, ClusterSweep, PoolAddress, new_pool
+from parallel_hpo.cluster.session import NODES_STOP_IN_S, ClusterSession, PoolAddress, new_pool
 from parallel_hpo.cluster.watcher import Answer, PoolSource
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.tables import Machines
@@ -42,11 +42,11 @@ from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import MARK, new_owner_id
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
-from parallel_hpo.session.commands import Commands
-from parallel_hpo.session.launch_record import LaunchSettings
 from parallel_hpo.session.resume import count_or_cap, facts_of, find_folder
-from parallel_hpo.session.setup import NOTHING, PreparedSweep, SessionSetup
+from parallel_hpo.session.settings import LaunchSettings
+from parallel_hpo.session.setup import NOTHING, SessionSetup
 from parallel_hpo.session.signals import Control, SignalsTaken
+from parallel_hpo.session.sweep import PreparedSweep
 from parallel_hpo.session.waiting import StoppedError
 
 MakePoolClient = Callable[[str, str, str], PoolSource]
@@ -88,7 +88,7 @@ class ClusterSetup(SessionSetup):
             if ledger is None:
                 folder = self.setting.folder_of(there.sweep.path.sweep_id)
                 ledger = self.stack.enter_context(Ledger(folder / LEDGER))
-            return ClusterSweep(self._context(there, nodes, ledger)).perform()
+            return self._session(there, nodes, ledger).perform()
         except StoppedError:  # before there was a pool
             return self._nothing_done()
 
@@ -130,25 +130,19 @@ class ClusterSetup(SessionSetup):
                     return known
         return host_by_route()
 
-    def _context(self, there: PreparedSweep, nodes: NodeManager | None, ledger: Ledger) -> ClusterContext:
-        place = self._place(there)
-        return ClusterContext(
-            setting=self.setting,
+    def _session(self, there: PreparedSweep, nodes: NodeManager | None, ledger: Ledger) -> ClusterSession:
+        address = self._address(there)
+        return ClusterSession(
+            there,
+            ledger,
             machines=self._machines,
-            sweep=there.sweep,
-            backend=there.backend,
-            place=place,
-            pool=self._make_pool_client(place.url, place.key, there.sweep.path.sweep_id),
-            ledger=ledger,
+            address=address,
+            pool=self._make_pool_client(address.url, address.key, there.sweep.path.sweep_id),
             nodes=nodes,
-            which=nodes.which if nodes else "the machines that join",
             reports=self._reports,
-            patience=self.patience,
-            make_commands=lambda: Commands(self.users_environment, self.folder),
-            surroundings=there.surroundings,
         )
 
-    def _place(self, there: PreparedSweep) -> PoolAddress:
+    def _address(self, there: PreparedSweep) -> PoolAddress:
         """Return the pool's address: the sweep's server, or a server of its own if that is W&B's."""
         backend = there.backend
         is_apart = not isinstance(backend, OwnServerBackend)
@@ -180,7 +174,7 @@ def host_by_route() -> str:
     return address_towards(ELSEWHERE) or LOOPBACK
 
 
-def lead(
+def run_on_cluster(
     section: HpoSection,
     main: Callable[[], object] | Target | Program,
     *,

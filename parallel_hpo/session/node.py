@@ -1,6 +1,6 @@
 """A machine's part in a sweep's pool: it joins, runs what it is granted, and leaves. Called by `join`.
 
-    devices ─▶ join: the lease is kept from here on ─▶ fork server ─▶ try `main` ─▶ OpenSweep ─▶ leave
+    devices ─▶ join: the lease is kept from here on ─▶ fork server ─▶ try `main` ─▶ MachineSession ─▶ leave
 
 One such membership is an epoch; its ledger is a copy, as the pool counts. An epoch ends early if the pool was
 unreachable for too long or has removed the machine. All its processes have been killed by then, and the
@@ -33,11 +33,10 @@ from parallel_hpo.core.pool_messages import NODE_TOKEN, Join, Joined, NewPool, m
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import new_owner_id
-from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.decide.events import StopAsked
-from parallel_hpo.session.launch_record import LaunchSettings
+from parallel_hpo.session.machine import MachineSession
 from parallel_hpo.session.membership import Relay, RemoteCount, elapsed_s, versions_here
-from parallel_hpo.session.open_sweep import OpenSweep
+from parallel_hpo.session.settings import LaunchSettings
 from parallel_hpo.session.setup import SessionSetup
 from parallel_hpo.session.signals import Control, SignalsTaken
 from parallel_hpo.session.waiting import StoppedError
@@ -121,18 +120,9 @@ class NodeSetup(SessionSetup):
         self.patience.sweep_is_open()
         self.setting.folder_of(self._part.path.sweep_id).mkdir(parents=True, exist_ok=True)
         known = self._part.pool
-        result = OpenSweep(
-            self.setting,
-            backend,
-            children,
-            OpenedSweep(self._part.path, known.url, known.configuration),
-            membership.ledger,
-            surroundings,
-            equipment,
-            self.patience,
-            lambda: Commands(self.users_environment, self.folder),
-            membership,
-        ).perform()
+        sweep = OpenedSweep(self._part.path, known.url, known.configuration)
+        there = self._prepared(sweep, backend, children, equipment, surroundings)
+        result = MachineSession(there, membership.ledger, membership).perform()
         self.reason = result.stop_reason
         return result
 

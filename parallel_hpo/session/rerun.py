@@ -34,8 +34,8 @@ from parallel_hpo.pickling.payload import from_text, install_main
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, CLIENT_TIMEOUTS, LEAKED
 from parallel_hpo.records.folders import KnownSweep
 from parallel_hpo.records.reader import RunRow
-from parallel_hpo.session.launch_record import VERSIONS
 from parallel_hpo.session.membership import versions_here
+from parallel_hpo.session.sweep import VERSIONS
 
 LABEL: Final = "rerun"
 """Label of the key that the embedded server issues for it."""

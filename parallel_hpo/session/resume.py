@@ -1,4 +1,4 @@
-"""Where an earlier launch of a sweep stopped, by its ledger. Called by `setup` and `open_sweep`."""
+"""Where an earlier launch of a sweep stopped, by its ledger. Called by `setup` and `sweep`."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def waiting_run(run: OpenRun) -> PoolRun:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedCount:
+class LaunchCount:
     """The count of a launch, in runs of its own; None: no limit."""
 
     count: int | None
@@ -121,6 +121,13 @@ class AskedCount:
     """It comes from an option or a variable of this launch or of one that it continues, not from the file."""
     was: int | None
     """The count of the earlier launch; `count` if there was none."""
+    before: int = 0
+    """Runs of earlier counts."""
+
+    @property
+    def total(self) -> int | None:
+        """Number of the sweep's runs, including those of earlier counts."""
+        return None if self.count is None else self.before + self.count
 
     @property
     def is_raised(self) -> bool:
@@ -128,18 +135,29 @@ class AskedCount:
         return self.was is not None and (self.count is None or self.count > self.was)
 
 
-def asked_count(count: int | None, *, given: bool, facts: Mapping[str, Any], goes_on: bool) -> AskedCount:
-    """Return the count of a launch.
+def launch_count(
+    count: int | None,
+    *,
+    run_cap: int | None = None,
+    given: bool,
+    facts: Mapping[str, Any],
+    earlier: ResumeState,
+    goes_on: bool,
+) -> LaunchCount:
+    """Return the count of a launch that asks for `count` runs.
 
-    A launch that continues another keeps the count of that one's option, unless it has its own option.
+    A launch that continues another (`goes_on`) keeps the count of that one's option, unless it has its own
+    option. Others come after the earlier runs, as a sweep may be joined again.
     """
+    before = int(facts.get("before", 0)) if goes_on else earlier.started - len(earlier.reruns)
+    count = count_or_cap(count, run_cap, before=before)
     if not goes_on or "count" not in facts:
-        return AskedCount(count, given, count)
+        return LaunchCount(count, given, count, before)
     total = facts["count"]
-    was = None if total is None else total - facts.get("before", 0)
+    was = None if total is None else total - before
     if given or not facts.get("count_given", False):
-        return AskedCount(count, given, was)
-    return AskedCount(was, True, was)
+        return LaunchCount(count, given, was, before)
+    return LaunchCount(was, True, was, before)
 
 
 def count_or_cap(count: int | None, run_cap: int | None, *, before: int) -> int | None:

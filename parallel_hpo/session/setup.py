@@ -1,7 +1,7 @@
 """Sets a sweep up from a checked section and a `main`, runs it, and cleans up. Called by `api`.
 
     choose backend ─▶ start server and fork server ─▶ try `main` in a child ─▶ open the
-    sweep and its ledger ─▶ OpenSweep.perform
+    sweep and its ledger ─▶ MachineSession.perform
 
 All processes started here have ended when `supervise` returns or raises.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise
@@ -38,14 +38,14 @@ from parallel_hpo.processes.reaper import MARK, new_owner_id, reap_leftovers
 from parallel_hpo.records.folders import file_system_problem, prepare_directory, working_folder
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.ledger_views import LEDGER
-from parallel_hpo.session.commands import Commands
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.hooks import check_addresses
-from parallel_hpo.session.launch_record import LaunchSettings
-from parallel_hpo.session.open_sweep import OpenSweep
+from parallel_hpo.session.machine import MachineSession
 from parallel_hpo.session.planning import count_cores, doubts_of, expect_ahead, library_for, place_workers
-from parallel_hpo.session.resume import facts_of, find_folder
+from parallel_hpo.session.resume import ResumeState, facts_of, find_folder
+from parallel_hpo.session.settings import LaunchSettings
 from parallel_hpo.session.signals import Control, SignalsTaken
+from parallel_hpo.session.sweep import PreparedSweep
 from parallel_hpo.session.waiting import StopAware, StoppedError
 
 CHECK_LIMIT_S: Final = 600.0
@@ -104,18 +104,6 @@ DIVIDED: Final = "its count is divided into shares: start the missing ones with 
 """Why a pool ends whose sweep is run in shares."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedSweep:
-    """A sweep that is open on its server, and all that is needed to run it."""
-
-    sweep: OpenedSweep
-    backend: Backend
-    children: ChildPool
-    equipment: SweepDevices
-    surroundings: ChildSetup
-    """The setup that all children share."""
-
-
 class SessionSetup:
     """The setup of one launch; `stack` cleans up."""
 
@@ -154,17 +142,7 @@ class SessionSetup:
         if ledger is None:
             folder = self.setting.folder_of(there.sweep.path.sweep_id)
             ledger = self.stack.enter_context(Ledger(folder / LEDGER))
-        return OpenSweep(
-            self.setting,
-            there.backend,
-            there.children,
-            there.sweep,
-            ledger,
-            there.surroundings,
-            there.equipment,
-            self.patience,
-            lambda: Commands(self.users_environment, self.folder),
-        ).perform()
+        return MachineSession(there, ledger).perform()
 
     def open(self, facts: Mapping[str, Any]) -> PreparedSweep:
         """Open the sweep on its server; `facts` come from the ledger of a resumed sweep."""
@@ -187,7 +165,26 @@ class SessionSetup:
             self.patience.call(lambda: self._divide(backend.pool_of(sweep.path), sweep.path.sweep_id))
         self.setting = replace(self.setting, run_cap=sweep.run_cap)
         self.setting.compare_configuration(sweep.path.sweep_id, sweep.configuration)
-        return PreparedSweep(sweep, backend, children, equipment, surroundings)
+        return self._prepared(sweep, backend, children, equipment, surroundings)
+
+    def _prepared(
+        self,
+        sweep: OpenedSweep,
+        backend: Backend,
+        children: ChildPool,
+        equipment: SweepDevices,
+        surroundings: ChildSetup,
+    ) -> PreparedSweep:
+        return PreparedSweep(
+            setting=self.setting,
+            sweep=sweep,
+            backend=backend,
+            children=children,
+            equipment=equipment,
+            surroundings=surroundings,
+            users_environment=self.users_environment,
+            patience=self.patience,
+        )
 
     def _divide(self, pool: PoolClient, sweep_id: str) -> None:
         """Close the sweep's pool, if it has one: either shares divide its count, or machines join.
@@ -235,8 +232,8 @@ class SessionSetup:
         section = self.section
         if "path" in facts:
             path = SweepPath.parse(facts["path"])
-            asked = self.setting.asked_count(facts, before=int(facts.get("before", 0)))
-            return SweepRequest(None, path.project, path.entity, path.sweep_id, reopens=asked.is_raised)
+            count = self.setting.launch_count(facts, ResumeState())
+            return SweepRequest(None, path.project, path.entity, path.sweep_id, reopens=count.is_raised)
         sweep_id = facts.get("sweep_id", section.sweep_id)
         return SweepRequest(
             section.sweep_configuration, section.project, section.entity, sweep_id, section.seed

@@ -35,7 +35,7 @@ class Calls:
         self.supervised += 1
         return RESULT
 
-    def lead(
+    def run_on_cluster(
         self,
         section: HpoSection,
         main: Main,
@@ -55,7 +55,11 @@ def performed(choice: ClusterChoice | None, **section: object) -> Calls:
     calls = Calls()
     checked = parse_section({**SWEEP, **section}, origin=lambda key: "c")
     sweeps = WandbSweeps(
-        checked, supervise=calls.supervise, lead=calls.lead, choose=lambda machines: choice, host=CLEAN
+        checked,
+        supervise=calls.supervise,
+        run_on_cluster=calls.run_on_cluster,
+        choose=lambda machines: choice,
+        host=CLEAN,
     )
     sweeps.perform(main, observer=ignore, launch=ALL)
     return calls

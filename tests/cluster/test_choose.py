@@ -5,8 +5,7 @@ from __future__ import annotations
 import joblib
 import pytest
 
-from parallel_hpo.cluster.choose import chosen_engine
-from parallel_hpo.cluster.hosted import ClusterChoice
+from parallel_hpo.cluster.hosted import ClusterChoice, chosen_engine
 from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.errors import UsageError
 

@@ -11,9 +11,8 @@ import joblib
 import pytest
 
 from parallel_hpo.cluster.base import NodeTaskEnd
-from parallel_hpo.cluster.choose import chosen_engine
 from parallel_hpo.cluster.dask import DaskEngine, own_environment
-from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine, chosen_engine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError, UsageError
 from tests.cluster.dasks import DaskCluster, running_dask

@@ -11,13 +11,21 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.cluster.base import ClusterMachine, open_file
-from parallel_hpo.cluster.session import PoolAddress, how_to_join, node_command, section_of_nodes, write_key
+from parallel_hpo.cluster.session import (
+    PoolAddress,
+    facts_with_pool,
+    how_to_join,
+    node_command,
+    section_of_nodes,
+    write_key,
+)
 from parallel_hpo.config.section import parse_section
 from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import TargetError
+from parallel_hpo.core.pool_messages import NewPool, Versions
 from parallel_hpo.core.types import Target
 from parallel_hpo.pickling.payload import MOST_MAIN_BYTES, from_text, to_text
-from parallel_hpo.session.launch_record import LaunchSettings
+from parallel_hpo.session.settings import LaunchSettings
 from parallel_hpo.session.signals import Control
 
 HERE = PoolAddress("http://10.0.0.1:5000", "secret", is_apart=False)
@@ -37,6 +45,15 @@ def test_machines_get_the_keys_that_were_given_and_that_concern_them() -> None:
     section = parse_section(given, origin=lambda key: "test")
     told = section_of_nodes(section)
     assert told == {"workers": 2, "retries": 3, "failures": {"max_total": 9}}
+
+
+def test_a_ledger_without_a_count_takes_it_from_the_pool_of_the_sweep() -> None:
+    known = NewPool(
+        path="e/p/s", backend="local", url="", count=8, node_timeout_s=300.0, section={},
+        versions=Versions("3.11", "0.28", "0.1"), headed=True,
+    )  # fmt: skip
+    assert facts_with_pool({}, known, 12) == {"count": 8, "count_given": False}
+    assert facts_with_pool({"count": 3}, known, 12) == {"count": 3}
 
 
 def test_a_main_travels_as_text() -> None:

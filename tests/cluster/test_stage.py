@@ -6,7 +6,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from parallel_hpo.cluster.setup import lead
+from parallel_hpo.cluster.setup import run_on_cluster
 from parallel_hpo.config.section import BackendChoice, HpoSection
 from parallel_hpo.config.tables import Machines
 from parallel_hpo.core.errors import ExitCode
@@ -42,7 +42,7 @@ def test_two_stops_while_the_pool_does_not_answer_end_the_launch_with_their_word
     with closing(Control()) as control:
         door = SilentDoor(control)
         try:
-            result = lead(
+            result = run_on_cluster(
                 section,
                 Target(str(MAINS), "quick"),
                 observer=lambda notice: None,

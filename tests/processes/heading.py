@@ -17,7 +17,7 @@ from parallel_hpo.api import kind_names
 from parallel_hpo.cli.options import parse_target
 from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd
 from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, hinted, proven
-from parallel_hpo.cluster.setup import lead
+from parallel_hpo.cluster.setup import run_on_cluster
 from parallel_hpo.config.loader import Sources, load_section, read_document
 from parallel_hpo.count.policy import Launch
 from parallel_hpo.display import Terminal, Verbosity
@@ -91,7 +91,7 @@ def main() -> int:
     assert section is not None
     assert section.machines is not None
     with closing(Control()) as control, Terminal(sys.stderr, verbosity=Verbosity.VERBOSE) as terminal:
-        result = lead(
+        result = run_on_cluster(
             section,
             parse_target(target, ()),
             observer=terminal,

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +14,10 @@ from parallel_hpo.count.policy import FailureCount
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.resume import (
-    AskedCount,
-    asked_count,
+    ResumeState,
     facts_of,
     find_folder,
+    launch_count,
     read_earlier,
     unsent_folders,
 )
@@ -95,22 +97,38 @@ def test_earlier_failures_do_not_count_for_the_breaker_and_earlier_success_does(
     assert read_earlier([row(0, Outcome.FINISHED), *failed]).failures == FailureCount(none_finished=False)
 
 
+def counted(count: int | None, facts: Mapping[str, Any], *, given: bool = False) -> tuple[int | None, bool]:
+    """Return the count of a launch that continues one with these facts, and whether an option gave it."""
+    found = launch_count(count, given=given, facts=facts, earlier=ResumeState(), goes_on=True)
+    assert found.was == 6
+    return found.count, found.given
+
+
 def test_a_count_that_a_flag_gave_is_the_sweeps_until_another_flag_changes_it() -> None:
     facts = {"count": 9, "before": 3, "count_given": True}
-    assert asked_count(48, given=False, facts=facts, goes_on=True) == AskedCount(6, given=True, was=6)
-    assert asked_count(None, given=False, facts=facts, goes_on=True) == AskedCount(6, given=True, was=6)
-    assert asked_count(8, given=True, facts=facts, goes_on=True) == AskedCount(8, given=True, was=6)
+    assert counted(48, facts) == counted(None, facts) == (6, True)
+    assert counted(8, facts, given=True) == (8, True)
 
 
 def test_a_count_of_the_file_may_be_changed_there() -> None:
     facts = {"count": 6, "before": 0}
-    assert asked_count(20, given=False, facts=facts, goes_on=True) == AskedCount(20, given=False, was=6)
-    assert asked_count(None, given=False, facts=facts, goes_on=True) == AskedCount(None, given=False, was=6)
+    assert (counted(20, facts), counted(None, facts)) == ((20, False), (None, False))
 
 
 def test_a_sweep_that_is_joined_once_more_has_a_count_of_its_own() -> None:
     facts = {"count": 6, "before": 0, "count_given": True}
-    assert asked_count(4, given=False, facts=facts, goes_on=False) == AskedCount(4, given=False, was=4)
+    earlier = read_earlier([row(1, Outcome.FINISHED), row(2, Outcome.FAILED), row(3, None)])
+    count = launch_count(4, given=False, facts=facts, earlier=earlier, goes_on=False)
+    assert (count.count, count.before, count.total) == (4, 2, 6)
+
+
+def test_the_run_cap_is_the_count_of_all_where_none_is_given() -> None:
+    earlier = read_earlier([row(1, Outcome.FINISHED), row(2, Outcome.FINISHED)])
+    totals = [
+        launch_count(count, run_cap=9, given=False, facts={}, earlier=earlier, goes_on=False).total
+        for count in (None, 5)
+    ]
+    assert totals == [9, 7]
 
 
 def make_sweeps(directory: Path, *names: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from parallel_hpo.session.commands import Commands
+from parallel_hpo.session.hooks import Commands
 
 
 def commands(folder: Path, limit_s: float = 30.0) -> Commands:

@@ -6,7 +6,7 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.reader import RunRow
-from parallel_hpo.session.open_sweep import exit_code_of
+from parallel_hpo.session.sweep import exit_code_of
 
 COMPLETE = SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
 

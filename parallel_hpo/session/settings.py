@@ -1,34 +1,23 @@
-"""The settings of one launch, and what the ledger records of it."""
+"""The settings of one launch: its arguments, and what follows from them."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from parallel_hpo.client.base import OpenedSweep
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.config.sweep import find_changes, in_words
-from parallel_hpo.core.child_spec import ChildSetup, PickledMain
+from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.core.folders import find_directory
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.core.values import deadline_at, is_duration
 from parallel_hpo.count.policy import Share
-from parallel_hpo.pickling.main import note_main
-from parallel_hpo.processes.environment import secrets_of
-from parallel_hpo.session.membership import versions_here
-from parallel_hpo.session.resume import AskedCount, ResumeState, asked_count, count_or_cap
+from parallel_hpo.session.resume import LaunchCount, ResumeState, launch_count
 from parallel_hpo.session.signals import Control
-
-VERSIONS: Final = "versions"
-"""The fact that has the versions which the last launch was made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +56,16 @@ class LaunchSettings:
         total = self.section.count
         return total if total is None or self.share is None else self.share.count(total)
 
-    def asked_count(self, facts: Mapping[str, Any], *, before: int) -> AskedCount:
-        """Return this launch's count, compared with that of the launch that it continues.
-
-        Args:
-            facts: the ledger's facts of that launch.
-            before: runs of earlier counts, which are part of the sweep's run_cap.
-        """
-        given = "count" in self.section.overridden
-        count = count_or_cap(self.count, self.run_cap, before=before)
-        return asked_count(count, given=given, facts=facts, goes_on=self.goes_on)
+    def launch_count(self, facts: Mapping[str, Any], earlier: ResumeState) -> LaunchCount:
+        """Return this launch's count; `facts` and `earlier` are of the ledger that it continues."""
+        return launch_count(
+            self.count,
+            run_cap=self.run_cap,
+            given="count" in self.section.overridden,
+            facts=facts,
+            earlier=earlier,
+            goes_on=self.goes_on,
+        )
 
     def with_seed_of(self, facts: Mapping[str, Any]) -> LaunchSettings:
         """Return the settings with the seed of a resumed sweep; warn if the section has another."""
@@ -142,71 +131,3 @@ class LaunchSettings:
         """Return the folder of a sweep, or of this launch's or machine's part of it."""
         folder = self.section.directory / sweep_id / self.machine
         return folder if self.share is None else folder / self.share.folder
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRecord:
-    """What a later launch must know of this one."""
-
-    setting: LaunchSettings
-    opened: OpenedSweep
-    backend: str
-    count: int | None
-    """Total of the sweep's runs, including those of earlier counts; None: no limit."""
-    asked: AskedCount
-    before: int
-    """Runs of earlier counts."""
-    main_folder: Path
-    """Folder for a `main` without a name."""
-    surroundings: ChildSetup
-    """The setup in which `main` is found."""
-
-    def facts(self, known: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the ledger's facts; those of the sweep's start stay as they are `known`."""
-        setting, opened = self.setting, self.opened
-        return {
-            "path": str(opened.path),
-            "name": opened.configuration.get("name"),
-            "began_at": known.get("began_at", time.time()),
-            "url": opened.url,
-            "backend": self.backend,
-            "created": known.get("created", setting.section.sweep_id is None),
-            "count": self.count,
-            "count_given": self.asked.given,
-            "before": self.before,
-            "run_cap": opened.run_cap,
-            "seed": setting.section.seed,
-            "seed_parameter": setting.section.seed_parameter,
-            "metric": opened.metric,
-            "goal": opened.goal,
-            "marks": [*known.get("marks", []), setting.mark],
-            **note_main(
-                setting.name, setting.main, self.main_folder, secrets_of(self.surroundings.environment)
-            ),
-            "working_folder": self.surroundings.folder,
-            "sys_path": list(self.surroundings.sys_path),
-            VERSIONS: asdict(versions_here()),
-        }
-
-
-def announce_new_count(asked: AskedCount, observer: Observer) -> None:
-    """Tell the user the count of a launch if it differs from that of the launch that it continues."""
-    if asked.count != asked.was:
-        now, before = (count or "without limit" for count in (asked.count, asked.was))
-        observer(Message(f"count {now} from now on (it was {before})"))
-
-
-def warn_if_paused(opened: OpenedSweep, directory: Path, observer: Observer) -> None:
-    """Warn that the sweep is paused, with the command that resumes it in a shell of this environment."""
-    if not opened.is_paused:
-        return
-    words = ["parallel-hpo", "resume", opened.path.sweep_id]
-    if directory != find_directory(None, os.environ):
-        words += ["--directory", str(directory)]
-    text = f"sweep {opened.path.sweep_id} is paused: no new run starts until `{shlex.join(words)}`"
-    observer(Message(text, warning=True))
-
-
-def count_before(facts: Mapping[str, Any], earlier: ResumeState, *, goes_on: bool) -> int:
-    """Return the number of runs here before this count began: a sweep may be joined again."""
-    return int(facts.get("before", 0)) if goes_on else earlier.started - len(earlier.reruns)
