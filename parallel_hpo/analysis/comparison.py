@@ -11,7 +11,7 @@ from typing import Final
 
 from parallel_hpo.analysis.table import AnalysedSweep
 from parallel_hpo.core.types import Outcome
-from parallel_hpo.records.ledger_views import Attempt
+from parallel_hpo.records.reader import Attempt
 
 HOUR_S: Final = 3600.0
 

@@ -24,34 +24,11 @@ from parallel_hpo.core.types import OPEN, Outcome
 from parallel_hpo.core.values import dotted, strict
 from parallel_hpo.core.visible import visible, visible_on_one_line
 from parallel_hpo.records.folders import KnownSweep, find_sweep
-from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of
+from parallel_hpo.records.reader import MachineSummary, RunRow, WorkerSummary, best_of
 
 if TYPE_CHECKING:
     import optuna
     import pandas
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSummary:
-    """One slot: the number of runs that ended in it, and of its worker's restarts."""
-
-    slot: int
-    device: str | None
-    runs: int
-    restarts: int
-    machine: str | None = None
-    """Name of its machine; None: the sweep has only one."""
-
-
-@dataclass(frozen=True, slots=True)
-class MachineSummary:
-    """One of a sweep's machines: the number of runs that ended there, and of its attempts."""
-
-    name: str
-    runs: int
-    attempts: int
-    departure: str
-    """How it left, in words; '' while it is in the sweep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +125,10 @@ class SweepResult(SweepConclusion):
 
 def summarise(
     runs: Iterable[RunRow],
-    workers: Iterable[WorkerRow],
+    workers: Iterable[WorkerSummary],
     conclusion: SweepConclusion,
     *,
-    machines: Iterable[MachineRow] = (),
+    machines: Iterable[MachineSummary] = (),
     is_over: bool = True,
 ) -> SweepResult:
     """Return the result of a sweep from the rows of its ledger; `conclusion.goal` decides which run is best.
@@ -160,8 +137,6 @@ def summarise(
     """
     rows = tuple(runs)
     outcomes = Counter(row.outcome for row in rows)
-    in_slot = Counter(row.slot for row in rows)
-    at_machine = Counter(row.machine for row in rows)
     return SweepResult(
         attempted=len(rows) if is_over else len(rows) - outcomes[None],
         finished=outcomes[Outcome.FINISHED],
@@ -171,15 +146,9 @@ def summarise(
         stopped=outcomes[Outcome.STOPPED],
         lost=outcomes[None] if is_over else 0,
         best=_best(rows, conclusion.goal),
-        workers=tuple(
-            WorkerSummary(worker.slot, worker.device, in_slot[worker.slot], worker.restarts, worker.machine)
-            for worker in workers
-        ),
+        workers=tuple(workers),
         runs=tuple(describe_run(row, unended="lost" if is_over else OPEN) for row in rows),
-        machines=tuple(
-            MachineSummary(each.name, at_machine[each.name], each.attempts, each.departure)
-            for each in machines
-        ),
+        machines=tuple(machines),
         consumption=total(row.consumption for row in rows),
         **{field.name: getattr(conclusion, field.name) for field in fields(conclusion)},
     )

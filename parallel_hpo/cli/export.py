@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from parallel_hpo.analysis.result import SweepResult
     from parallel_hpo.analysis.study import MetricHistory
     from parallel_hpo.records.folders import KnownSweep
-    from parallel_hpo.records.ledger_views import Attempt, PerformedRuns
-    from parallel_hpo.records.reader import RunRow
+    from parallel_hpo.records.reader import Attempt, PerformedRuns, RunRow
     from parallel_hpo.server.pages.report import Contents
 
 

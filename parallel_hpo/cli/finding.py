@@ -44,7 +44,7 @@ def find_anywhere(directory: Path, sweep: str, environment: Mapping[str, str] | 
         BackendError: a server, or its database, doesn't answer now.
     """
     from parallel_hpo.records.folders import find_sweep
-    from parallel_hpo.records.ledger_views import ledgers_in
+    from parallel_hpo.records.reader import ledgers_in
 
     folder = directory / sweep_id_of(sweep)
     if ledgers_in(folder):
@@ -110,7 +110,7 @@ def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
     from parallel_hpo.core.pool_messages import AT_ONCE
     from parallel_hpo.records.folders import find_sweep
     from parallel_hpo.records.ledger import Ledger
-    from parallel_hpo.records.ledger_views import LEDGER
+    from parallel_hpo.records.reader import LEDGER
 
     pool = source.facts()
     if pool is None:

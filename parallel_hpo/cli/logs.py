@@ -20,7 +20,7 @@ from parallel_hpo.core.types import sweep_id_of
 from parallel_hpo.core.visible import visible_output
 
 if TYPE_CHECKING:
-    from parallel_hpo.records.reader import MachineRow
+    from parallel_hpo.records.reader import MachineSummary
 
 LOOK_EVERY_S: Final = 0.2
 """Interval between reads of a followed log, in seconds; people don't notice a shorter one."""
@@ -90,7 +90,7 @@ def _find(directory: Path, sweep: str) -> tuple[Path, _MachineLogs]:
 
     A machine that has joined keeps its own logs, and doesn't know those of others.
     """
-    from parallel_hpo.records.ledger_views import ledgers_in
+    from parallel_hpo.records.reader import ledgers_in
 
     folder = directory / sweep_id_of(sweep)
     if not ledgers_in(folder) and any(folder.glob("machine-*")):
@@ -117,7 +117,7 @@ class _MachineLogs:
     """Messages that say where the others are."""
 
 
-def _machine_logs(machines: Sequence[MachineRow]) -> _MachineLogs:
+def _machine_logs(machines: Sequence[MachineSummary]) -> _MachineLogs:
     folders = {machine.name: Path(machine.folder) for machine in machines if machine.folder}
     here = {folder.parent for folder in folders.values() if folder.is_dir()}
     hints = [

@@ -130,7 +130,7 @@ def _exit_on_signals() -> Iterator[None]:
 def _was_abandoned(folder: Path) -> bool:
     """Return whether the sweep has run in this folder and doesn't run now."""
     from parallel_hpo.records.folders import supervised_folders
-    from parallel_hpo.records.ledger_views import ledgers_in
+    from parallel_hpo.records.reader import ledgers_in
 
     return bool(ledgers_in(folder)) and not supervised_folders(folder)
 

@@ -41,7 +41,7 @@ from parallel_hpo.pickling.main import name_of, pack_main
 from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import MARK, new_owner_id
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.records.reader import LEDGER
 from parallel_hpo.session.resume import count_or_cap, facts_of, find_folder
 from parallel_hpo.session.settings import LaunchSettings
 from parallel_hpo.session.setup import NOTHING, SessionSetup

@@ -158,7 +158,7 @@ class EventCopier:
 
     def name_workers(self) -> None:
         """Send the names of the workers of earlier launches to the observer."""
-        for slot, machine, number in self._ledger.places():
+        for slot, (machine, number) in self._ledger.places().items():
             self._named.add(slot)
             self._observer(WorkerNamed(slot, f"{machine}/w{number}"))
 

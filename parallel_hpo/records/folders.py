@@ -22,8 +22,17 @@ from parallel_hpo.core.errors import ConfigError, ExitCode, LedgerError, UsageEr
 from parallel_hpo.core.folders import is_supervised, run_folders
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepPath, sweep_id_of
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import Attempt, PerformedRuns, ledgers_in, performed
-from parallel_hpo.records.reader import MachineRow, RunRow, WorkerRow, best_of, open_reader
+from parallel_hpo.records.reader import (
+    Attempt,
+    MachineSummary,
+    PerformedRuns,
+    RunRow,
+    WorkerSummary,
+    best_of,
+    ledgers_in,
+    open_reader,
+    performed,
+)
 
 NETWORK: Final = frozenset(
     {
@@ -120,13 +129,13 @@ class KnownSweep:
     """Facts of its first ledger (`path`, `url`, `backend`, `metric`, `goal`), with the end of all ledgers."""
     count: int | None
     """Number of runs asked for, over all its ledgers; None: no limit."""
-    workers: tuple[WorkerRow, ...]
+    workers: tuple[WorkerSummary, ...]
     """Slots in which a worker has been started, of each ledger."""
     runs: tuple[RunRow, ...]
     """In the order of their first start."""
     supervised: tuple[Path, ...]
     """Folders of the sweep or its shares in which a session runs now."""
-    machines: tuple[MachineRow, ...] = ()
+    machines: tuple[MachineSummary, ...] = ()
     """Machines that have taken part; empty for a sweep on one machine."""
     of_pool: tuple[PerformedRuns, ...] | None = None
     """Runs from the sweep's pool, if the folder has no ledger; None: from the ledgers."""

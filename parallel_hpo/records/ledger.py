@@ -24,8 +24,7 @@ from typing import Any, Final, Self
 from parallel_hpo.core.errors import LedgerError, NoRoomError
 from parallel_hpo.core.pool_messages import PoolEvent, machine_folder
 from parallel_hpo.core.types import Slot
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, known_format
-from parallel_hpo.records.reader import LedgerReader, is_emptied
+from parallel_hpo.records.reader import LEDGER_FORMAT, LedgerReader, is_emptied, known_format
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -282,10 +281,6 @@ class Ledger(LedgerReader):
             query = "SELECT slot FROM places WHERE machine = ? AND number = ?"
             self._slots[machine, number] = Slot(self._db.execute(query, (machine, number)).fetchone()[0])
         return self._slots[machine, number]
-
-    def places(self) -> list[tuple[Slot, str, int]]:
-        """Return each slot with its machine and its number there."""
-        return [(Slot(slot), machine, number) for machine, number, slot in self._places()]
 
     @contextmanager
     def _written(self, synchronous: str = "FULL") -> Iterator[None]:

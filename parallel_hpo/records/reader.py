@@ -1,19 +1,29 @@
-"""Reads a ledger's runs, slots, machines and facts, for its owner and for other processes."""
+"""Reads ledgers: their runs, attempts, slots, machines, incidents and facts.
+
+Used by the ledger's owner (`records/ledger.py`), and by commands and pages while a session writes.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, Consumption
 from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot
-from parallel_hpo.records.ledger_views import known_format
+from parallel_hpo.core.version import __version__
+
+LEDGER: Final = "ledger.db"
+LEDGER_FORMAT: Final = 4
+"""Version of the ledger's tables, SQLite's `user_version`; 0 for ledgers before it was introduced."""
+RESTART: Final = "restart"
+QUARANTINE: Final = "quarantine"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,128 @@ def best_of(rows: Iterable[RunRow], goal: str) -> RunRow | None:
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(RunRow))
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of a run; `outcome` is None while it has not ended."""
+
+    run_id: RunId
+    attempt: int
+    slot: Slot
+    started_at: float
+    """Seconds since the epoch."""
+    outcome: Outcome | None
+    reason: str
+    duration_s: float | None
+    consumption: Consumption = UNKNOWN
+    """Devices and energy that it has used."""
+
+    @property
+    def ended_at(self) -> float | None:
+        """Time of its end; None if it has not ended."""
+        return None if self.outcome is None else self.started_at + (self.duration_s or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A restart of a worker or a quarantine of a device."""
+
+    at: float
+    """Seconds since the epoch."""
+    kind: str
+    """RESTART of the worker in a slot, QUARANTINE of a device."""
+    slot: Slot | None
+    device: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerformedRuns:
+    """What the workers of one ledger did: the sweep's, or one of its shares'."""
+
+    share: str
+    """The share's folder; '' without shares."""
+    path: str
+    """Path of the sweep, `entity/project/id`."""
+    attempts: tuple[Attempt, ...]
+    """In the order of their starts."""
+    marks: tuple[Incident, ...]
+    devices: dict[RunId, str | None]
+    """Device of each run's last attempt."""
+    assigned: dict[Slot, str | None]
+    """Last device of each slot."""
+    places: dict[Slot, tuple[str, int]] = field(default_factory=dict)
+    """Machine of each slot and its number there, of a sweep on many machines."""
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Slots that have had a worker."""
+        return sorted({*self.assigned, *(attempt.slot for attempt in self.attempts)})
+
+    def machine_of(self, slot: Slot) -> str:
+        """Return a slot's machine, or its share, or ''."""
+        return self.places[slot][0] if slot in self.places else self.share
+
+    def name_of(self, slot: Slot) -> str:
+        """Return the displayed name of a slot's worker, with its machine or share."""
+        number = self.places[slot][1] if slot in self.places else slot
+        return f"{self.machine_of(slot)} worker {number}".strip()
+
+
+class LedgerRun(NamedTuple):
+    """Figures of a run's attempts; a tuple, since open pages read them for all runs every 2 seconds."""
+
+    attempts: int
+    is_over: bool
+    spent_s: float | None
+    """Seconds in all attempts that have ended, without the pauses between them; None if unknown."""
+    since: float | None
+    """Start of the attempt that runs, in seconds since the epoch; None if none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerCount:
+    """Count, runs, slots and consumption of one ledger."""
+
+    path: str
+    """Path of the sweep, `entity/project/id`."""
+    count: int | None
+    """Number of runs asked for; None: no limit."""
+    runs: dict[RunId, LedgerRun]
+    share: str
+    """The share's folder; '' without shares."""
+    slots: tuple[Slot, ...]
+    """Slots in which a worker has been started."""
+    consumption: Consumption = UNKNOWN
+    """Consumption of all ended attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSummary:
+    """One slot: the number of runs whose last attempt was in it, and of its worker's restarts."""
+
+    slot: Slot
+    device: str | None
+    runs: int
+    restarts: int
+    machine: str | None = None
+    """Its machine; None if the sweep has only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSummary:
+    """One of a sweep's machines: the number of runs whose last attempt was there, and of its attempts."""
+
+    name: str
+    runs: int
+    attempts: int
+    departure: str
+    """How it left, in words; '' while it is in the sweep."""
+    folder: str = ""
+    """Folder of its logs on that machine; '' if unknown."""
+
+
 _FOUND: Final = {
     "attempts": "(SELECT COALESCE(MAX(attempt), 0) FROM attempts WHERE attempts.run_id = runs.run_id)",
     "deaths": "(SELECT COUNT(*) FROM attempts WHERE attempts.run_id = runs.run_id AND outcome = 'crashed')",
@@ -82,37 +214,14 @@ def _run_row(values: Sequence[Any]) -> RunRow:
     return RunRow(**named | {name: read(named[name]) for name, read in _READ.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """A worker's slot in the ledger."""
-
-    slot: Slot
-    device: str | None
-    restarts: int
-    machine: str | None = None
-    """Its machine; None if the sweep has only one."""
-
-
-@dataclass(frozen=True, slots=True)
-class MachineRow:
-    """A machine in the ledger of a sweep on many machines."""
-
-    name: str
-    folder: str
-    """Folder of its logs on that machine; '' if unknown."""
-    attempts: int
-    departure: str
-    """How it left, in words; '' while it takes part."""
-
-
 class LedgerReader:
     """A ledger opened for reading; a context manager."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        self._knows_machines = "places" in tables  # earlier versions' ledgers don't
-        unknown = [column for table, column in _LATER_TABLES.items() if table not in tables]
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        self._tables = {name for (name,) in db.execute(query)}
+        unknown = [column for table, column in _LATER_TABLES.items() if table not in self._tables]
         found = _FOUND | dict.fromkeys(unknown, "NULL")
         self._columns = ", ".join(found.get(column, column) for column in _COLUMNS)
 
@@ -155,30 +264,94 @@ class LedgerReader:
     def _rows(self, which: str, *values: str) -> Iterator[RunRow]:
         return map(_run_row, self._query(f"SELECT {self._columns} FROM runs {which}", *values))
 
-    def workers(self) -> list[WorkerRow]:
+    def workers(self) -> list[WorkerSummary]:
         """Return all slots that have had a process."""
-        places = {slot: machine for machine, _, slot in self._places()}
-        rows = self._query("SELECT slot, device, restarts FROM workers ORDER BY slot")
-        return [WorkerRow(Slot(slot), device, restarts, places.get(slot)) for slot, device, restarts in rows]
+        places = self.places()
+        runs = "SELECT COUNT(*) FROM runs WHERE runs.slot = workers.slot"
+        rows = self._query(f"SELECT slot, device, ({runs}), restarts FROM workers ORDER BY slot")
+        return [
+            WorkerSummary(slot, device, count, restarts, places[slot][0] if slot in places else None)
+            for slot, device, count, restarts in rows
+        ]
 
-    def machines(self) -> list[MachineRow]:
+    def machines(self) -> list[MachineSummary]:
         """Return the machines that have taken part, first joined first; [] for a sweep on one machine."""
-        if not self._knows_machines:
-            return []
-        counted = dict(
-            self._query("SELECT machine, COUNT(*) FROM attempts JOIN places USING (slot) GROUP BY machine")
+        counted = "machine, COUNT(*) FROM {} JOIN places USING (slot) GROUP BY machine"
+        runs, attempts = (
+            dict(self._rows_of("places", counted.format(table))) for table in ("runs", "attempts")
         )
         last = {
-            name: MachineRow(name, folder, counted.get(name, 0), departure)
-            for name, folder, departure in self._query(
-                "SELECT name, folder, departure FROM machines ORDER BY epoch"
+            name: MachineSummary(name, runs.get(name, 0), attempts.get(name, 0), departure, folder)
+            for name, folder, departure in self._rows_of(
+                "machines", "name, folder, departure FROM machines ORDER BY epoch"
             )
         }
         return list(last.values())
 
-    def _places(self) -> Iterator[tuple[Any, ...]]:
-        """Yield each slot's machine, its number there, and the slot."""
-        return self._query("SELECT machine, number, slot FROM places") if self._knows_machines else iter(())
+    def places(self) -> dict[Slot, tuple[str, int]]:
+        """Return each slot's machine and its number there; {} for a sweep on one machine."""
+        rows = self._rows_of("places", "slot, machine, number FROM places ORDER BY slot")
+        return {slot: (machine, number) for slot, machine, number in rows}
+
+    def performed(self, share: str) -> PerformedRuns:
+        """Return what the workers did; `share` is the name of the ledger's share."""
+        return PerformedRuns(
+            share=share,
+            path=self._sweep,
+            attempts=tuple(self._attempts()),
+            marks=tuple(Incident(*row) for row in self._rows_of("marks", "* FROM marks ORDER BY at")),
+            devices=dict(self._query("SELECT run_id, device FROM runs")),
+            assigned=dict(self._query("SELECT slot, device FROM workers")),
+            places=self.places(),
+        )
+
+    def counts(self, share: str) -> LedgerCount:
+        """Return the counts; `share` is the name of the ledger's share."""
+        count = self.facts.get("count")
+        used = self._rows_of(
+            "consumption", "SUM(device_hours), SUM(device_kwh), SUM(cpu_kwh) FROM consumption"
+        )
+        return LedgerCount(
+            path=self._sweep,
+            count=count if isinstance(count, int) else None,
+            runs=dict(self._run_counts()),
+            share=share,
+            slots=tuple(slot for (slot,) in self._query("SELECT slot FROM workers ORDER BY slot")),
+            consumption=next((Consumption(*row) for row in used), UNKNOWN),
+        )
+
+    @property
+    def _sweep(self) -> str:
+        path = self.facts.get("path")
+        return path if isinstance(path, str) else ""
+
+    def _attempts(self) -> Iterator[Attempt]:
+        used = {
+            (run_id, attempt): Consumption(*measured)
+            for run_id, attempt, *measured in self._rows_of("consumption", "* FROM consumption")
+        }
+        columns = "run_id, attempt, slot, started_at, outcome, reason, duration_s"
+        for run_id, attempt, slot, at, outcome, reason, took_s in self._query(
+            f"SELECT {columns} FROM attempts ORDER BY started_at, run_id"
+        ):
+            ended = None if outcome is None else Outcome(outcome)
+            consumption = used.get((run_id, attempt), UNKNOWN)
+            yield Attempt(run_id, attempt, slot, at, ended, reason or "", took_s, consumption)
+
+    def _run_counts(self) -> Iterator[tuple[RunId, LedgerRun]]:
+        attempts = dict(self._query("SELECT run_id, MAX(attempt) FROM attempts GROUP BY run_id"))
+        for run_id, in_all_s in self._query("SELECT run_id, duration_s FROM runs WHERE outcome IS NOT NULL"):
+            yield run_id, LedgerRun(attempts.get(run_id, 1), True, in_all_s, None)
+        query = (
+            "SELECT run_id, TOTAL(attempts.duration_s), MAX(attempt), attempts.outcome, attempts.started_at"
+            " FROM runs JOIN attempts USING (run_id) WHERE runs.outcome IS NULL GROUP BY run_id"
+        )
+        for run_id, ended_s, last, outcome, started_at in self._query(query):  # the last attempt's, by MAX
+            yield run_id, LedgerRun(last, False, ended_s, started_at if outcome is None else None)
+
+    def _rows_of(self, table: str, select: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query; none if the ledger is of an earlier version, without the table."""
+        return self._query(f"SELECT {select}") if table in self._tables else iter(())
 
     def _query(self, sql: str, *values: str) -> Iterator[tuple[Any, ...]]:
         try:
@@ -204,3 +377,38 @@ def open_reader(path: Path) -> LedgerReader:
     except sqlite3.Error as error:
         raise LedgerError(f"{path} can't be read: {error}; is it a ledger?") from None
     return LedgerReader(db)
+
+
+def known_format(db: sqlite3.Connection, path: Path) -> int:
+    """Return a ledger's format; LedgerError: a newer version wrote it, sqlite3.Error: it is not a ledger."""
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > LEDGER_FORMAT:
+        raise LedgerError(
+            f"{path} was written by a newer parallel_hpo: its format is {found}, and this version,"
+            f" {__version__}, knows those up to {LEDGER_FORMAT}; upgrade parallel_hpo"
+        )
+    return found
+
+
+def ledgers_in(folder: Path) -> list[Path]:
+    """Return the ledgers in a sweep's folder: its own, or one for each share."""
+    return sorted([*folder.glob(LEDGER), *folder.glob(f"share-*/{LEDGER}")])
+
+
+def performed(folder: Path) -> list[PerformedRuns]:
+    """Return what the workers did, for each ledger in a sweep's folder; LedgerError: one can't be read."""
+    return _each(folder, LedgerReader.performed)
+
+
+def ledger_counts(folder: Path) -> list[LedgerCount]:
+    """Return the counts of each ledger in a sweep's folder; LedgerError: one can't be read."""
+    return _each(folder, LedgerReader.counts)
+
+
+def _each(folder: Path, read: Callable[[LedgerReader, str], Found]) -> list[Found]:
+    """Read each ledger, with the name of its share."""
+    found = []
+    for path in ledgers_in(folder):
+        with open_reader(path) as reader:
+            found.append(read(reader, "" if path.parent == folder else path.parent.name))
+    return found

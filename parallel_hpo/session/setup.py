@@ -37,7 +37,7 @@ from parallel_hpo.processes.pool import ChildCalls, ChildPool
 from parallel_hpo.processes.reaper import MARK, new_owner_id, reap_leftovers
 from parallel_hpo.records.folders import file_system_problem, prepare_directory, working_folder
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import LEDGER
+from parallel_hpo.records.reader import LEDGER
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.hooks import check_addresses
 from parallel_hpo.session.machine import MachineSession

@@ -9,7 +9,7 @@ import pytest
 
 from parallel_hpo.analysis.comparison import ComparedSweep, Cost, Standing, compare
 from parallel_hpo.core.types import Outcome, RunId, Slot
-from parallel_hpo.records.ledger_views import Attempt
+from parallel_hpo.records.reader import Attempt
 from tests.analysis.sweeps import result_of, row
 
 HOUR = 3600.0

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from parallel_hpo.core.version import __version__
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT
+from parallel_hpo.records.reader import LEDGER_FORMAT
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.tables import HEAD
 from tests.records.test_cleaning import made

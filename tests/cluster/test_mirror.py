@@ -19,8 +19,7 @@ from parallel_hpo.core.notices import (
 )
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import performed
-from parallel_hpo.records.reader import MachineRow
+from parallel_hpo.records.reader import MachineSummary, performed
 from tests.cluster.pools import USED, joined, left, news, over, started
 
 
@@ -52,7 +51,7 @@ def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledge
     (row,) = ledger.runs()
     assert (row.machine, row.outcome, row.value, row.device) == ("gpu1", Outcome.FINISHED, 0.5, "GPU-1")
     assert (row.started_at, row.duration_s, row.consumption) == (102.0, 2.0, USED)
-    assert ledger.machines() == [MachineRow("gpu1", "/data/sweep/machine-gpu1-1", 1, "")]
+    assert ledger.machines() == [MachineSummary("gpu1", 1, 1, "", "/data/sweep/machine-gpu1-1")]
     assert told[1:] == [
         WorkerNamed(Slot(0), "gpu1/w0"),
         RunBegan(Slot(0), RunId("a"), 1, {"x": 1}, "GPU-1"),

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from parallel_hpo.analysis.result import MachineSummary, SweepResult
+from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.analysis.table import BestRun, RunSummary
 from parallel_hpo.core.notices import SweepOpened
 from parallel_hpo.core.types import Outcome, RunId, Slot, SweepId, SweepPath
 from parallel_hpo.display.text import RunCounts, advance, describe_result
+from parallel_hpo.records.reader import MachineSummary
 from tests.results import RESULT
 
 PATH = SweepPath("local", "digits", SweepId("s1"))

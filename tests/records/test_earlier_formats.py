@@ -13,8 +13,14 @@ from parallel_hpo.core.messages import UNKNOWN
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, LedgerRun, ledger_counts, performed
-from parallel_hpo.records.reader import LedgerReader, open_reader
+from parallel_hpo.records.reader import (
+    LEDGER_FORMAT,
+    LedgerReader,
+    LedgerRun,
+    ledger_counts,
+    open_reader,
+    performed,
+)
 from parallel_hpo.session.count import LocalCount
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import StartGranted, StartRefused

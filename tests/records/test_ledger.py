@@ -20,8 +20,14 @@ from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, AttemptEnd, Consumption
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import SCHEMA, Ledger
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, LedgerRun, ledger_counts, performed
-from parallel_hpo.records.reader import RunRow, WorkerRow
+from parallel_hpo.records.reader import (
+    LEDGER_FORMAT,
+    LedgerRun,
+    RunRow,
+    WorkerSummary,
+    ledger_counts,
+    performed,
+)
 from parallel_hpo.session.resume import read_earlier
 from tests.ledgers import record_attempt_end, record_end, record_spawn, record_start
 
@@ -210,11 +216,15 @@ def test_an_attempt_cannot_start_twice(tmp_path: Path) -> None:
         assert row.slot == 0, "half of a refused record was kept"
 
 
-def test_restarts_are_counted_by_slot(tmp_path: Path) -> None:
+def test_restarts_and_runs_are_counted_by_slot(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
+        start(ledger)
         for slot, again in ((1, False), (0, False), (1, True), (1, True)):
             record_spawn(ledger, Slot(slot), f"gpu{slot}", again=again)
-        assert ledger.workers() == [WorkerRow(Slot(0), "gpu0", 0), WorkerRow(Slot(1), "gpu1", 2)]
+        assert ledger.workers() == [
+            WorkerSummary(Slot(0), "gpu0", 1, 0),
+            WorkerSummary(Slot(1), "gpu1", 0, 2),
+        ]
 
 
 def test_a_newer_fact_takes_the_place_of_an_older_one(tmp_path: Path) -> None:

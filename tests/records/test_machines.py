@@ -10,8 +10,7 @@ import pytest
 
 from parallel_hpo.core.types import Outcome
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import performed
-from parallel_hpo.records.reader import MachineRow
+from parallel_hpo.records.reader import MachineSummary, performed
 from tests.cluster.pools import joined, left, over, started
 
 
@@ -26,7 +25,7 @@ def test_a_machines_workers_keep_their_slots_when_it_comes_back(ledger: Ledger) 
     assert [ledger.slot_at(1, 0), ledger.slot_at(2, 0)] == [0, 1]
     ledger.append([left(3, 1, "gpu1", "SIGTERM"), joined(4, 3, "gpu1")], durable=False)
     assert [ledger.slot_at(3, 0), ledger.slot_at(3, 1)] == [0, 2]
-    assert ledger.places() == [(0, "gpu1", 0), (1, "gpu2", 0), (2, "gpu1", 1)]
+    assert ledger.places() == {0: ("gpu1", 0), 1: ("gpu2", 0), 2: ("gpu1", 1)}
 
 
 def test_runs_and_workers_know_their_machine_and_machines_their_attempts(ledger: Ledger) -> None:
@@ -39,8 +38,8 @@ def test_runs_and_workers_know_their_machine_and_machines_their_attempts(ledger:
     assert [run.machine for run in ledger.runs()] == ["gpu2"]
     assert [worker.machine for worker in ledger.workers()] == ["gpu1", "gpu2"]
     assert ledger.machines() == [
-        MachineRow("gpu1", "/data/s/machine-gpu1-1", 1, "not heard for 300 s"),
-        MachineRow("gpu2", "", 1, ""),
+        MachineSummary("gpu1", 0, 1, "not heard for 300 s", "/data/s/machine-gpu1-1"),
+        MachineSummary("gpu2", 1, 1, ""),
     ]
     assert (ledger.machine(2), ledger.machine(3)) == ("gpu2", "")
 
@@ -53,21 +52,21 @@ def test_a_run_that_comes_from_another_machine_has_the_number_of_its_last_attemp
 def test_a_machine_that_came_back_takes_part_whatever_it_left_by_before(ledger: Ledger) -> None:
     before = [joined(1, 1, "gpu1", directory="/old"), left(2, 1, "gpu1", "SIGTERM")]
     ledger.append([*before, joined(3, 2, "gpu1", directory="/new")], durable=False)
-    assert ledger.machines() == [MachineRow("gpu1", "/new/s/machine-gpu1-2", 0, "")]
+    assert ledger.machines() == [MachineSummary("gpu1", 0, 0, "", "/new/s/machine-gpu1-2")]
 
 
 def test_events_appended_together_are_there_together_or_not_at_all(ledger: Ledger) -> None:
     ledger.append([joined(1, 1, "gpu1")], durable=False)
     with pytest.raises(sqlite3.IntegrityError):
         ledger.append([started(2, 1, "a"), started(3, 1, "a")], durable=False)
-    assert (list(ledger.runs()), ledger.workers(), ledger.places()) == ([], [], [])
+    assert (list(ledger.runs()), ledger.workers(), ledger.places()) == ([], [], {})
     assert ledger.last_event() == (1, 1)
     ledger.append([started(2, 1, "b")], durable=False)
     assert [(run.run_id, run.machine) for run in ledger.runs()] == [("b", "gpu1")]
     assert [worker.device for worker in ledger.workers()] == ["GPU-1"]
 
 
-def test_a_chronicle_calls_workers_by_their_machine_and_times_are_the_pools(
+def test_workers_are_named_by_their_machine_and_times_are_the_pools(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     machines = [joined(1, 1, "gpu1"), joined(2, 2, "gpu2")]

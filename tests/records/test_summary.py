@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.analysis.result import SweepConclusion, SweepResult, WorkerSummary, summarise, write_summary
+from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise, write_summary
 from parallel_hpo.analysis.table import BestRun
 from parallel_hpo.core.types import Outcome, RunId, Slot
-from parallel_hpo.records.reader import RunRow, WorkerRow
+from parallel_hpo.records.reader import RunRow, WorkerSummary
 
 CLOSING = SweepConclusion(
     sweep_id="abc",
@@ -54,7 +54,9 @@ ROWS = st.lists(
 )
 
 
-def result_of(runs: Sequence[RunRow] = (), workers: Sequence[WorkerRow] = (), **closing: Any) -> SweepResult:
+def result_of(
+    runs: Sequence[RunRow] = (), workers: Sequence[WorkerSummary] = (), **closing: Any
+) -> SweepResult:
     return summarise(runs, workers, replace(CLOSING, **closing))
 
 
@@ -96,18 +98,9 @@ def test_a_run_without_an_outcome_is_lost() -> None:
     assert [run.outcome for run in result.runs] == ["lost"]
 
 
-def test_each_worker_has_the_runs_that_ended_in_it() -> None:
-    workers = [WorkerRow(Slot(0), "GPU-1", 2), WorkerRow(Slot(1), None, 0)]
-    rows = [row(number, Outcome.FINISHED) for number in range(5)]
-    assert result_of(rows, workers).workers == (
-        WorkerSummary(0, "GPU-1", runs=3, restarts=2),
-        WorkerSummary(1, None, runs=2, restarts=0),
-    )
-
-
 def test_the_json_has_every_field_of_the_result() -> None:
     rows = [row(1, Outcome.FINISHED, 0.5), row(2, Outcome.FAILED)]
-    document = json.loads(result_of(rows, [WorkerRow(Slot(0), None, 0)]).to_json())
+    document = json.loads(result_of(rows, [WorkerSummary(Slot(0), None, 1, 0)]).to_json())
     assert document["best"] == {"run_id": "run1", "value": 0.5, "parameters": {"n": 1}}
     assert document["workers"] == [{"slot": 0, "device": None, "runs": 1, "restarts": 0, "machine": None}]
     assert [run["outcome"] for run in document["runs"]] == ["finished", "failed"]

@@ -15,7 +15,7 @@ import pytest
 from parallel_hpo.core.messages import AttemptEnd, Consumption
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import QUARANTINE, RESTART, Attempt, Incident, LedgerRun, PerformedRuns
+from parallel_hpo.records.reader import QUARANTINE, RESTART, Attempt, Incident, LedgerRun, PerformedRuns
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.pages.run_data import FACTS, attempts_of, run_data
 from parallel_hpo.server.pages.sweep_data import RunTable, Sweeps, sweep_at

@@ -16,8 +16,7 @@ from parallel_hpo.core.pool_messages import Granted, PoolEvent
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import QUARANTINE, RESTART, performed
-from parallel_hpo.records.reader import open_reader
+from parallel_hpo.records.reader import QUARANTINE, RESTART, open_reader, performed
 from parallel_hpo.session.count import RETRY_S, LocalCount
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StartRefused

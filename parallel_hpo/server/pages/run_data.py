@@ -22,7 +22,7 @@ from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Slot
 from parallel_hpo.core.values import dotted, strict
-from parallel_hpo.records.ledger_views import LedgerRun, PerformedRuns, ledger_counts, performed
+from parallel_hpo.records.reader import LedgerRun, PerformedRuns, ledger_counts, performed
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt

@@ -33,7 +33,7 @@ from parallel_hpo.config.sweep_types import (
     Parameter,
     Uniform,
 )
-from parallel_hpo.records.ledger_views import LedgerRun
+from parallel_hpo.records.reader import LedgerRun
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.pages.answers import dump, object_of

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from parallel_hpo.core.types import RunId, Slot
-from parallel_hpo.records.ledger_views import RESTART, Attempt, Incident, PerformedRuns
+from parallel_hpo.records.reader import RESTART, Attempt, Incident, PerformedRuns
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.pages.run_data import ledgers_of, slot_of
 from parallel_hpo.server.pages.sweep_data import sweep_at

@@ -12,7 +12,7 @@ from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.ledger_views import LEDGER_FORMAT, ledger_counts, performed
+from parallel_hpo.records.reader import LEDGER_FORMAT, ledger_counts, performed
 from tests.ledgers import record_attempt_end, record_end, record_quarantine, record_spawn, record_start
 
 RUN = RunId("run1")
