@@ -123,9 +123,9 @@ class Joined:
     """The node's key, from which it derives its workers' keys; refused once its epoch is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PooledRun:
-    """A run that moves between machines: the next attempt, and a summary of earlier ones."""
+    """A run with its next attempt, as it moves between machines, and a summary of earlier attempts."""
 
     run_id: RunId
     parameters: Parameters
@@ -135,8 +135,21 @@ class PooledRun:
     deaths: int = 0
     """Number of attempts ended by a worker's death; the loss of a machine does not count."""
     preemptions: int = 0
+    """Number of attempts that marked themselves as preempting and left."""
     seed: int | None = None
-    """The run's seed; None: the sweep has none."""
+    """The same for all its attempts; None: the sweep has none."""
+
+    def pooled(self) -> PooledRun:
+        """Return what moves between machines of a run that also has a place on one."""
+        return PooledRun(
+            run_id=self.run_id,
+            parameters=self.parameters,
+            attempt=self.attempt,
+            spent_s=self.spent_s,
+            deaths=self.deaths,
+            preemptions=self.preemptions,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def requeue(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> N
         spent_s=run.spent_s + spent_s,
         slot=None,
     )
-    draft.add_event("handed_on", run.epoch, end_as_json(end))
+    draft.add_event(end.kind, run.epoch, end_as_json(end))
 
 
 def mark_gone(draft: PoolDraft, epoch: int, reason: str) -> None:

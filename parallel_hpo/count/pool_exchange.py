@@ -120,7 +120,7 @@ def _end_attempt(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
         deaths=run.deaths + died,
         preemptions=run.preemptions + (not died),
     )
-    draft.add_event("attempt_ended", run.epoch, end_as_json(end))
+    draft.add_event(end.kind, run.epoch, end_as_json(end))
 
 
 def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
@@ -132,7 +132,7 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     if draft.has_deadline:
         took_s = max(0.0, end.duration_s - run.spent_s)
         draft.change_pool(took=note_duration(draft.pool.took, took_s, end.outcome))
-    draft.add_event("ended", run.epoch, end_as_json(end))
+    draft.add_event(end.kind, run.epoch, end_as_json(end))
     pool_ending.end_if_tripped(draft)
 
 
@@ -176,22 +176,15 @@ def _refusal_of_rerun(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledS
 
 
 def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: PooledStart) -> None:
-    pooled = start.run
     if run is None:
         draft.change_node(node.epoch, used=node.used + 1)
         draft.change_pool(started=draft.pool.started + 1, open_runs=draft.pool.open_runs + 1)
-    draft.runs[pooled.run_id] = PoolRun(
-        run_id=pooled.run_id,
+    draft.runs[start.run.run_id] = PoolRun(
+        **vars(start.run),
         place=RunStatus.RUNNING,
         epoch=node.epoch,
-        attempt=pooled.attempt,
         on=True,
         since=draft.now,
-        parameters=pooled.parameters,
-        spent_s=pooled.spent_s,
-        deaths=pooled.deaths,
-        preemptions=pooled.preemptions,
-        seed=pooled.seed,
         slot=start.slot,
     )
     draft.add_event("started", node.epoch, start_as_json(start))

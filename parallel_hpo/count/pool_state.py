@@ -15,7 +15,7 @@ from typing import Any
 
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import PooledRun, PoolEvent, as_json
-from parallel_hpo.core.types import Outcome, Parameters, RunId, changed
+from parallel_hpo.core.types import Outcome, RunId, changed
 from parallel_hpo.core.values import deadline_at
 from parallel_hpo.count.policy import FailureCount, FailureLimits, runs_within
 
@@ -97,38 +97,18 @@ class PoolNode:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolRun:
-    """A run that some node has started."""
+class PoolRun(PooledRun):
+    """A run that some node has started; `attempt` is the last one started, or the next one if it waits."""
 
-    run_id: RunId
     place: RunStatus
     epoch: int | None
     """Epoch of its node; None: no node."""
-    attempt: int
-    """The last attempt started; of a waiting or handed run, the next one."""
     on: bool
     """Whether that attempt has not ended."""
     since: float
     """Time at which its status changed or its attempt started."""
-    parameters: Parameters
-    spent_s: float = 0.0
-    deaths: int = 0
-    preemptions: int = 0
-    seed: int | None = None
     slot: int | None = None
     outcome: Outcome | None = None
-
-    def pooled(self) -> PooledRun:
-        """Return the message that assigns it to a node."""
-        return PooledRun(
-            run_id=self.run_id,
-            parameters=self.parameters,
-            attempt=self.attempt,
-            spent_s=self.spent_s,
-            deaths=self.deaths,
-            preemptions=self.preemptions,
-            seed=self.seed,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from parallel_hpo.core.errors import LedgerError, NoRoomError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
-from parallel_hpo.core.pool_messages import Granted, Join, PooledEnd, PooledRun, PooledStart, Versions
+from parallel_hpo.core.pool_messages import Granted, Join, PooledEnd, PooledStart, Versions
 from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot
 from parallel_hpo.count import pool_ending, pool_exchange
 from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolRun, RunStatus
@@ -288,16 +288,7 @@ def content_of(answer: Granted) -> tuple[object, ...]:
 
 def start_of(slot: Slot, run: OpenRun, device: str | None) -> PooledStart:
     """Return the start of an attempt, as the count takes it."""
-    pooled = PooledRun(
-        run_id=run.run_id,
-        parameters=run.parameters,
-        attempt=run.attempt,
-        spent_s=run.spent_s,
-        deaths=run.deaths,
-        preemptions=run.preemptions,
-        seed=run.seed,
-    )
-    return PooledStart(pooled, int(slot), device)
+    return PooledStart(run.pooled(), int(slot), device)
 
 
 def end_of(record: RecordEnd) -> PooledEnd:

@@ -96,19 +96,7 @@ def counted_before(
 
 def waiting_run(run: OpenRun) -> PoolRun:
     """Return a run that an earlier launch left open, as its count has it."""
-    return PoolRun(
-        run_id=run.run_id,
-        place=RunStatus.WAITING,
-        epoch=None,
-        attempt=run.attempt,
-        on=False,
-        since=run.since,
-        parameters=run.parameters,
-        spent_s=run.spent_s,
-        deaths=run.deaths,
-        preemptions=run.preemptions,
-        seed=run.seed,
-    )
+    return PoolRun(**vars(run.pooled()), place=RunStatus.WAITING, epoch=None, on=False, since=run.since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,7 @@ def test_events_appended_together_are_there_together_or_not_at_all(ledger: Ledge
     assert [worker.device for worker in ledger.workers()] == ["GPU-1"]
 
 
-def test_workers_are_named_by_their_machine_and_times_are_the_pools(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_workers_are_named_by_their_machine_and_times_are_the_pools(ledger: Ledger, tmp_path: Path) -> None:
     machines = [joined(1, 1, "gpu1"), joined(2, 2, "gpu2")]
     runs = [started(3, 1, "a"), started(4, 2, "b"), started(5, 2, "a", attempt=2)]
     ledger.append([*machines, *runs], durable=False)

@@ -73,7 +73,7 @@ def on_run_started(draft: Draft, slot: SlotView, report: RunStarted) -> None:
         _start(draft, slot, slot.assigned)
     else:
         seed = _seed_of(draft.view.limits, report.index)
-        run = OpenRun(report.run_id, report.parameters, report.attempt, draft.now, seed=seed)
+        run = OpenRun(report.run_id, report.parameters, report.attempt, since=draft.now, seed=seed)
         _start(draft, slot, run, new=True)
 
 
@@ -89,7 +89,7 @@ def on_delivered(draft: Draft, event: Delivered) -> None:
         _start(draft, slot, waiting[0])
     elif event.outcome is None and not _is_elsewhere(draft.view, report.run_id):
         attempt = event.attempts + 1
-        run = OpenRun(report.run_id, report.parameters, attempt, draft.now, seed=event.seed)
+        run = OpenRun(report.run_id, report.parameters, attempt, since=draft.now, seed=event.seed)
         _start(draft, slot, run)
     else:
         _skip_run(draft, slot, report.run_id, event.outcome)

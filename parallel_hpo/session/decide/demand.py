@@ -12,7 +12,7 @@ from typing import Final
 
 from parallel_hpo.core.messages import Lease, Rerun, SweepEnd
 from parallel_hpo.core.notices import Message
-from parallel_hpo.core.pool_messages import Granted, PooledRun
+from parallel_hpo.core.pool_messages import Granted
 from parallel_hpo.core.types import RunId, SlotState, changed
 from parallel_hpo.session.decide import devices
 from parallel_hpo.session.decide.draft import Draft
@@ -39,7 +39,7 @@ def take(draft: Draft, answer: Granted) -> None:
         _hold(draft, answer.held, said=bool(before.held))
         return
     known = _known_here(draft.view)
-    new = tuple(_to_be_run(run, draft.now) for run in answer.again if run.run_id not in known)
+    new = tuple(OpenRun(**vars(run), since=draft.now) for run in answer.again if run.run_id not in known)
     draft.view = changed(draft.view, reruns=(*draft.view.reruns, *new))
 
 
@@ -124,19 +124,6 @@ def _known_here(view: SweepView) -> set[RunId]:
     """Return the runs that are active or waiting here; the pool's answer may be older than that."""
     runs = [run for slot in view.slots for run in slot.held]
     return {run.run_id for run in (*runs, *view.reruns)}
-
-
-def _to_be_run(run: PooledRun, now: float) -> OpenRun:
-    return OpenRun(
-        run_id=run.run_id,
-        parameters=run.parameters,
-        attempt=run.attempt,
-        since=now,
-        spent_s=run.spent_s,
-        deaths=run.deaths,
-        preemptions=run.preemptions,
-        seed=run.seed,
-    )
 
 
 def give_work(draft: Draft, slot: SlotView) -> None:

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from parallel_hpo.core.messages import StartFailed, SweepEnd
-from parallel_hpo.core.types import Parameters, RunId, Slot, SlotState
+from parallel_hpo.core.pool_messages import PooledRun
+from parallel_hpo.core.types import RunId, Slot, SlotState
 from parallel_hpo.core.types import SlotState as State
 from parallel_hpo.count.policy import RestartLimits
 from parallel_hpo.devices.health import FaultRule, Health
@@ -108,21 +109,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class OpenRun:
+class OpenRun(PooledRun):
     """A run that has started and not ended: in a worker, or waiting for another attempt."""
 
-    run_id: RunId
-    parameters: Parameters
-    attempt: int
-    since: float
+    since: float = 0.0
     """Start of its present attempt, in monotonic seconds."""
-    spent_s: float = 0.0
-    """Duration of its earlier attempts."""
-    deaths: int = 0
-    preemptions: int = 0
-    """Attempts that marked themselves as preempting and left."""
-    seed: int | None = None
-    """The same for all its attempts; None: the sweep has none."""
     exclusive_on: str = ""
     """The device that it needs exclusively, after running out of memory there beside others; else empty."""
 

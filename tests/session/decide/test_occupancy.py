@@ -281,7 +281,7 @@ def test_a_drained_worker_gets_no_successor_and_scaling_says_how_many_there_may_
 
 def test_a_device_that_a_lone_run_waits_for_wants_nothing_meanwhile() -> None:
     play = FillingPlay("3")
-    lone = OpenRun(RunId("lone"), {}, 2, 0.0, exclusive_on="3")
+    lone = OpenRun(RunId("lone"), {}, 2, exclusive_on="3")
     idle = replace(play.view.slots[0], busy=False, lease_left=0)
     kept = replace(play.view, reruns=(lone,), slots=(idle,))
     assert (needs(kept).wants, needs(kept).wants_again) == (0, 0), "others may have them meanwhile"
