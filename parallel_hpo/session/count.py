@@ -1,6 +1,6 @@
 """What a session asks before and after each run: the count of its sweep, in this process or on a server.
 
-    loop ── demand, starts, ends ──▶ Count ──▶ count/pool_exchange ──▶ events: the log
+    loop ── demand, starts, ends ──▶ Count ──▶ count/rules ──▶ events: the log
          ◀── PoolAnswered, StartGranted, StartRefused ──┘
 
 `LocalCount` applies the rules here, and its log is the ledger: a start is granted once it is on the disk.
@@ -17,8 +17,8 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import Granted, Join, PooledEnd, PooledStart, Versions
 from parallel_hpo.core.types import Outcome, Parameters, RunId, Slot
-from parallel_hpo.count import pool_ending, pool_exchange
-from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolRun, RunStatus
+from parallel_hpo.count import endings, rules
+from parallel_hpo.count.state import Moment, Pool, PoolDraft, PoolRun, RunStatus
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.decide.demand import PoolNeeds
@@ -130,7 +130,7 @@ class LocalCount:
         """The run that was looked up last."""
         draft = PoolDraft(pool, (), waiting, self._moment())
         request = Join("", Versions("", "", ""), workers)
-        self._node = pool_exchange.join(draft, request).epoch
+        self._node = rules.join(draft, request).epoch
         self._outbox = Outbox(self._node)
         self._told = PoolNeeds()
         """The demand of the last exchange."""
@@ -152,7 +152,7 @@ class LocalCount:
         """When time changes what may run, or the ledger is tried again."""
         if self._retry_at is not None:
             return self._retry_at
-        left_s = pool_ending.time_left(self._pool, self._now())
+        left_s = endings.time_left(self._pool, self._now())
         return None if left_s is None else self._control.clock() + left_s
 
     # --- what happens ------------------------------------------------------------------
@@ -206,8 +206,8 @@ class LocalCount:
 
     def conclude(self, ending: SweepEnd) -> None:
         draft = self._draft()
-        pool_ending.stop(draft, ending)
-        pool_exchange.leave(draft, self._node, ending.reason)
+        endings.stop(draft, ending)
+        rules.leave(draft, self._node, ending.reason)
         self._log(draft, durable=False)
 
     # --- rules and log -----------------------------------------------------------------
@@ -246,8 +246,8 @@ class LocalCount:
         draft = self._draft(*(start.run.run_id for start in message.starts))
         for kind, body in self._notes:
             draft.add_event(kind, self._node, body)
-        pool_ending.end_if_late(draft)
-        answer = pool_exchange.exchange(draft, message)
+        endings.end_if_late(draft)
+        answer = rules.exchange(draft, message)
         if not self._log(draft, durable=bool(answer.started)):
             return
         self._notes.clear()

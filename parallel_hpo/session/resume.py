@@ -12,7 +12,7 @@ from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.folders import run_folders_of_workers
 from parallel_hpo.core.types import Outcome, RunId, sweep_id_of
 from parallel_hpo.count.policy import FailureCount, FailureLimits, Share, note_duration
-from parallel_hpo.count.pool_state import Pool, PoolRun, RunStatus
+from parallel_hpo.count.state import Pool, PoolRun, RunStatus
 from parallel_hpo.records.folders import folders_of_sweeps, no_sweep
 from parallel_hpo.records.reader import LEDGER, LedgerReader, RunRow, ledgers_in
 from parallel_hpo.session.decide.state import OpenRun

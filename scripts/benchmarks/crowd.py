@@ -29,7 +29,7 @@ from parallel_hpo.core.child_spec import ChildSetup, Reaped
 from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Proceed, Ready, Report, RunEnded, RunStarted
 from parallel_hpo.core.notices import SweepOpened
 from parallel_hpo.core.types import Outcome, RunId, SweepPath
-from parallel_hpo.count.pool_state import Pool
+from parallel_hpo.count.state import Pool
 from parallel_hpo.devices.library import no_library
 from parallel_hpo.devices.watch import Meter, Rapl
 from parallel_hpo.display import Terminal

@@ -10,8 +10,8 @@ import pytest
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.types import Outcome
-from parallel_hpo.count.pool_ending import JUST_AFTER_S, time_left
-from parallel_hpo.count.pool_state import Pool
+from parallel_hpo.count.endings import JUST_AFTER_S, time_left
+from parallel_hpo.count.state import Pool
 from tests.server.pool_in_memory import Talk
 from tests.server.pooling import end, new_pool, start
 

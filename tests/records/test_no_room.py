@@ -16,7 +16,7 @@ from parallel_hpo.core.errors import LedgerError, NoRoomError
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
-from parallel_hpo.count.pool_state import Pool
+from parallel_hpo.count.state import Pool
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.count import CountEvent, LocalCount
 from parallel_hpo.session.decide.demand import PoolNeeds

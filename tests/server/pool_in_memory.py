@@ -8,10 +8,10 @@ from typing import Any
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import Exchange, Granted, Join, NewPool, NodeLost, PooledStart, PoolEvent
 from parallel_hpo.core.types import Outcome, RunId
-from parallel_hpo.count import pool_ending, pool_exchange
+from parallel_hpo.count import endings, rules
 from parallel_hpo.count.policy import FailureLimits
-from parallel_hpo.count.pool_exchange import exchange
-from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
+from parallel_hpo.count.rules import exchange
+from parallel_hpo.count.state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 from tests.server.acting import START, Clock
 from tests.server.pooling import end, machine, new_pool, start, told
 
@@ -31,7 +31,7 @@ class PoolInMemory:
         assert self.pool is not None
         moment = Moment(self.clock.now, self.up_since)
         draft = PoolDraft(self.pool, self.nodes.values(), self.runs.values(), moment)
-        pool_exchange.apply_timeouts(draft)
+        rules.apply_timeouts(draft)
         return draft
 
     def keep(self, draft: PoolDraft) -> None:
@@ -56,12 +56,12 @@ class PoolInMemory:
         )
         self.pool = self.pool or anew
         draft = self.draft()
-        pool_exchange.reopen(draft, anew)
+        rules.reopen(draft, anew)
         self.keep(draft)
 
     def join(self, wants: Join) -> int | None:
         draft = self.draft()
-        node = None if draft.pool.ends is not None else pool_exchange.join(draft, wants)
+        node = None if draft.pool.ends is not None else rules.join(draft, wants)
         self.keep(draft)
         return None if node is None else node.epoch
 
@@ -73,17 +73,17 @@ class PoolInMemory:
 
     def leave(self, epoch: int, reason: str) -> None:
         draft = self.draft()
-        pool_exchange.leave(draft, epoch, reason)
+        rules.leave(draft, epoch, reason)
         self.keep(draft)
 
     def lose(self, lost: NodeLost) -> None:
         draft = self.draft()
-        pool_exchange.lose(draft, lost)
+        rules.lose(draft, lost)
         self.keep(draft)
 
     def stop(self, ends: SweepEnd) -> None:
         draft = self.draft()
-        pool_ending.stop(draft, ends)
+        endings.stop(draft, ends)
         self.keep(draft)
 
     def hear_head(self) -> None:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from parallel_hpo.core.errors import ExitCode, NoRoomError
 from parallel_hpo.core.types import Outcome, Slot, StopKind
 from parallel_hpo.count.policy import FailureLimits
-from parallel_hpo.count.pool_state import PoolRun, RunStatus
+from parallel_hpo.count.state import PoolRun, RunStatus
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked, StopAsked
 from parallel_hpo.session.resume import read_earlier, waiting_run

@@ -27,9 +27,8 @@ from parallel_hpo.core.pool_messages import (
     version_problem,
 )
 from parallel_hpo.core.types import Outcome, RunId, SweepPath
-from parallel_hpo.count import pool_ending, pool_exchange
-from parallel_hpo.count.pool_exchange import exchange as exchanged
-from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode
+from parallel_hpo.count import endings, rules
+from parallel_hpo.count.state import Moment, Pool, PoolDraft, PoolNode
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.sweeps import SweepState
@@ -54,7 +53,7 @@ def open_pool(app: AppContext, sweep_id: str, request: NewPool) -> PoolState:
         if sweep is not None:
             sweep_service.resume(transaction, sweep, app.clock())
     with _pool_draft(app, sweep_id) as draft:
-        pool_exchange.reopen(draft, new)
+        rules.reopen(draft, new)
     pool = draft.pool
     return PoolState(pool.started, pool.started - pool.open_runs, pool.events, len(draft.living()))
 
@@ -84,7 +83,7 @@ def join(app: AppContext, sweep_id: str, request: Join) -> Joined:
     with _pool_draft(app, sweep_id, dying=lambda node: node.epoch == request.previous) as draft:
         if problem:
             draft.add_event("refused", None, {"name": request.name, "reason": problem})
-        node = None if problem or draft.pool.ends is not None else pool_exchange.join(draft, request)
+        node = None if problem or draft.pool.ends is not None else rules.join(draft, request)
     if draft.pool.ends is not None:
         raise PoolEndedError(sweep_id, draft.pool.ends)
     if problem or node is None:
@@ -104,7 +103,7 @@ def exchange(app: AppContext, sweep_id: str, report: Exchange) -> tuple[Granted,
     """Apply a node's report; return its grant, and whether that must be on the disk before the answer."""
     named = {start.run.run_id for start in report.starts} | {end.run_id for end in report.ends}
     with _pool_draft(app, sweep_id, epoch=report.epoch, named=named) as draft:
-        granted = exchanged(draft, report)
+        granted = rules.exchange(draft, report)
     if not granted.gone:
         app.notices.post(sweep_id, report.epoch, report.notices, app.clock())
     return granted, bool(draft.events)
@@ -113,28 +112,26 @@ def exchange(app: AppContext, sweep_id: str, report: Exchange) -> tuple[Granted,
 def leave(app: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
     """Remove a node that runs nothing any more."""
     with _pool_draft(app, sweep_id, dying=lambda node: node.epoch == epoch) as draft:
-        pool_exchange.leave(draft, epoch, reason)
+        rules.leave(draft, epoch, reason)
 
 
 def lose(app: AppContext, sweep_id: str, lost: NodeLost) -> None:
     """Apply an engine's report that a node's task was lost."""
-    with _pool_draft(
-        app, sweep_id, by_head=True, dying=lambda node: pool_exchange.concerns(lost, node)
-    ) as draft:
-        pool_exchange.lose(draft, lost)
+    with _pool_draft(app, sweep_id, by_head=True, dying=lambda node: rules.concerns(lost, node)) as draft:
+        rules.lose(draft, lost)
 
 
 def stop(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
     """End a pool at the coordinator's request: all nodes leave."""
     with _pool_draft(app, sweep_id, by_head=True) as draft:
-        pool_ending.stop(draft, ends)
+        endings.stop(draft, ends)
 
 
 def divide(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
     """End a pool whose count is divided into shares; RefusedError (409) if a machine has ever joined it."""
     with _pool_draft(app, sweep_id) as draft:
         if not draft.pool.epochs:
-            pool_ending.stop(draft, ends)
+            endings.stop(draft, ends)
     if draft.pool.epochs:
         raise RefusedError(f"machines have joined sweep {sweep_id}", status=409)
 
@@ -160,7 +157,7 @@ def watch(app: AppContext, sweep_id: str, event: int) -> PoolNews:
         nodes = store.nodes(transaction, sweep_id)
         events = store.events_after(transaction, sweep_id, event, AT_ONCE)
         running = store.running(transaction, sweep_id)
-    living = sum(1 for node in nodes if not pool_exchange.is_silent(node, pool, moment))
+    living = sum(1 for node in nodes if not rules.is_silent(node, pool, moment))
     return PoolNews(tuple(events), (), 0, pool.ends, living, running)
 
 
@@ -216,7 +213,7 @@ def _summary(transaction: Transaction, sweep_id: str, pool: Pool, moment: Moment
         metric=metric,
         best=best,
         is_paused=sweep is not None and sweep.state is SweepState.PAUSED,
-        is_performed=any(not pool_exchange.is_silent(node, pool, moment) for node in nodes),
+        is_performed=any(not rules.is_silent(node, pool, moment) for node in nodes),
         machines=store.node_names(transaction, sweep_id),
         count=pool.count,
         outcomes=store.outcomes(transaction, sweep_id),
@@ -244,12 +241,12 @@ def _pool_draft(
         if pool is None:
             raise _unknown(sweep_id)
         nodes = store.nodes(transaction, sweep_id, epoch)
-        lost = [node.epoch for node in nodes if dying(node) or pool_exchange.is_silent(node, pool, moment)]
+        lost = [node.epoch for node in nodes if dying(node) or rules.is_silent(node, pool, moment)]
         runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
         draft = PoolDraft(pool, nodes, runs, moment)
         if by_head:
             draft.change_pool(head_heard_at=draft.now)
-        pool_exchange.apply_timeouts(draft)
+        rules.apply_timeouts(draft)
         yield draft
         if pool.is_local:
             _update_sweep(transaction, sweep_id, draft)

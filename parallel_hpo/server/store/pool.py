@@ -25,7 +25,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import NewPool, PoolEvent, Versions, as_json, read
 from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.count.policy import FailureCount, FailureLimits
-from parallel_hpo.count.pool_state import Pool, PoolDraft, PoolNode, PoolRun, RunStatus
+from parallel_hpo.count.state import Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 from parallel_hpo.server.store.pool_tables import (
     POOL_TABLES,
     pool_events,

@@ -3,7 +3,7 @@
     event ──▶ _on_… ──▶ assign ──▶ end_without_workers ──▶ Decision
 
 One function per event changes the draft. Then `assign` gives idle workers work and starts workers. The count
-(`count/pool_exchange`) decides whether a run starts and when the sweep has ended, here or on a server: a run
+(`count/rules`) decides whether a run starts and when the sweep has ended, here or on a server: a run
 enters `main` only once its start is counted.
 
 A server may deliver a run twice: because it has not received the run's end (an offline run), or because it

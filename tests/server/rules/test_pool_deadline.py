@@ -8,7 +8,7 @@ from typing import Any
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.types import Outcome, StopKind
-from parallel_hpo.count.pool_exchange import TOO_LATE
+from parallel_hpo.count.rules import TOO_LATE
 from tests.server.pool_in_memory import Talk
 from tests.server.pooling import end, machine, new_pool, start, stopped
 

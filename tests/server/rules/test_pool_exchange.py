@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.core.types import Outcome, RunId
-from parallel_hpo.count.pool_ending import mark_gone
+from parallel_hpo.count.endings import mark_gone
 from tests.server.pool_in_memory import PoolInMemory, Talk
 from tests.server.pooling import end, machine, new_pool, start, stopped, told
 

@@ -8,8 +8,8 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import Exchange, Granted, NodeLost
 from parallel_hpo.core.types import Outcome, RunId, StopKind
-from parallel_hpo.count.pool_exchange import WITHOUT_END
-from parallel_hpo.count.pool_state import Moment
+from parallel_hpo.count.rules import WITHOUT_END
+from parallel_hpo.count.state import Moment
 from tests.server.pool_in_memory import PoolInMemory, Talk
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot
-from parallel_hpo.count.pool_state import Pool
+from parallel_hpo.count.state import Pool
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.count import LocalCount, end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.decide.decide import decide

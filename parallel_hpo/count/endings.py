@@ -10,7 +10,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import PooledEnd, end_as_json
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.count.policy import expected_s, reached_limit, too_late_reason
-from parallel_hpo.count.pool_state import Pool, PoolDraft, PoolNode, PoolRun, RunStatus
+from parallel_hpo.count.state import Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 
 JUST_AFTER_S: Final = 0.01
 """Delay in seconds after the last moment at which a run would end in time."""

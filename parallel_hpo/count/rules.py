@@ -20,10 +20,10 @@ from parallel_hpo.core.pool_messages import (
     start_as_json,
 )
 from parallel_hpo.core.types import Outcome, RunId
-from parallel_hpo.count import pool_ending
+from parallel_hpo.count import endings
+from parallel_hpo.count.endings import mark_gone
 from parallel_hpo.count.policy import FailureCount, count_outcome, next_lease, note_duration, too_late_reason
-from parallel_hpo.count.pool_ending import mark_gone
-from parallel_hpo.count.pool_state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
+from parallel_hpo.count.state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 
 TOO_LATE: Final = "it would not end before the deadline"
 WITHOUT_END: int = 100
@@ -52,7 +52,7 @@ def exchange(draft: PoolDraft, request: Exchange) -> Granted:
     refusals = {start.run.run_id: _take_start(draft, node.epoch, start) for start in request.starts if newest}
     if newest:
         _assign(draft, node.epoch, request)
-    pool_ending.end_if_done(draft)
+    endings.end_if_done(draft)
     return _granted(draft, node.epoch, refusals)
 
 
@@ -66,7 +66,7 @@ def _granted(draft: PoolDraft, epoch: int, refusals: dict[RunId, str | None]) ->
         refused={run_id: refusal for run_id, refusal in refusals.items() if refusal},
         each=_lease_size(draft, node, left),
         held=_held(draft, node, left),
-        ends=draft.pool.ends or pool_ending.node_end(draft, node),
+        ends=draft.pool.ends or endings.node_end(draft, node),
     )
 
 
@@ -96,7 +96,7 @@ def _take_end(draft: PoolDraft, epoch: int, end: PooledEnd) -> None:
     if not end.final:
         _end_attempt(draft, run, end)
     elif end.resumable:
-        pool_ending.requeue(draft, run, end, end.duration_s)
+        endings.requeue(draft, run, end, end.duration_s)
     else:
         _end_run(draft, run, end)
 
@@ -133,7 +133,7 @@ def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
         took_s = max(0.0, end.duration_s - run.spent_s)
         draft.change_pool(took=note_duration(draft.pool.took, took_s, end.outcome))
     draft.add_event(end.kind, run.epoch, end_as_json(end))
-    pool_ending.end_if_tripped(draft)
+    endings.end_if_tripped(draft)
 
 
 # --- starts ----------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def _assign(draft: PoolDraft, epoch: int, request: Exchange) -> None:
     wants, wants_again = (0 if ends else max(0, number) for number in (request.wants, request.wants_again))
     handed = draft.runs_of(epoch, RunStatus.HANDED)
     for run in handed[wants_again:]:
-        pool_ending.release(draft, run)
+        endings.release(draft, run)
     to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
     for run in to_hand:
         draft.change_run(run.run_id, place=RunStatus.HANDED, epoch=epoch, since=draft.now)
@@ -226,8 +226,8 @@ def apply_timeouts(draft: PoolDraft) -> None:
     for node in draft.living():
         if is_silent(node, draft.pool, draft.moment):
             mark_gone(draft, node.epoch, f"not heard for {draft.pool.node_timeout_s:g} s")
-    pool_ending.end_if_late(draft)
-    pool_ending.end_if_done(draft)
+    endings.end_if_late(draft)
+    endings.end_if_done(draft)
 
 
 def join(draft: PoolDraft, request: Join) -> PoolNode:
@@ -264,7 +264,7 @@ def leave(draft: PoolDraft, epoch: int, reason: str) -> None:
     node = draft.nodes.get(epoch)
     if node is not None and not node.gone:
         mark_gone(draft, epoch, reason)
-    pool_ending.end_if_done(draft)
+    endings.end_if_done(draft)
 
 
 def lose(draft: PoolDraft, lost: NodeLost) -> None:
@@ -272,7 +272,7 @@ def lose(draft: PoolDraft, lost: NodeLost) -> None:
     for node in draft.living():
         if lost.returned and concerns(lost, node):
             mark_gone(draft, node.epoch, lost.reason or "its task has returned")
-    pool_ending.end_if_done(draft)
+    endings.end_if_done(draft)
 
 
 def concerns(lost: NodeLost, node: PoolNode) -> bool:
