@@ -120,10 +120,10 @@ def sends_key_in_clear(url: str) -> bool:
 
 def _read_facts(pool: PoolClient) -> NewPool | None:
     """Return the pool's facts, and wait for a server that is still starting."""
-    from parallel_hpo.client.server_client import ask_patiently
+    from parallel_hpo.client.server_client import retry_while_away
     from parallel_hpo.session.node import AWAIT_SERVER_S
 
-    return ask_patiently(
+    return retry_while_away(
         pool.facts,
         within_s=AWAIT_SERVER_S,
         say=lambda error: print_for_people(f"{error}; retrying for {AWAIT_SERVER_S:g} s"),

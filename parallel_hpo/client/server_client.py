@@ -148,7 +148,7 @@ def _refusal_in(data: bytes) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def ask_patiently(
+def retry_while_away(
     ask: Callable[[], Answer], *, within_s: float, say: Callable[[ServerAwayError], None] = lambda error: None
 ) -> Answer:
     """Return the answer of a server that may be starting; `say` is called once if it is away.

@@ -150,7 +150,7 @@ def read_line(kind: type[MessageT], line: bytes | str) -> MessageT:
 
 KEPT_BYTES: Final = 2000
 """Size of the tail in bytes: enough for an error message, and fits into any pipe."""
-PATIENCE_S: Final = 1.0
+LAST_OUTPUT_S: Final = 1.0
 """Timeout for the last output in seconds, after all writers have died."""
 
 
@@ -167,7 +167,7 @@ class OutputTail:
 
     def last_words(self) -> str:
         """Return the tail; call it after all writers have ended."""
-        self._thread.join(PATIENCE_S)
+        self._thread.join(LAST_OUTPUT_S)
         return self._kept.decode(errors="replace").strip()
 
     def _read(self) -> None:

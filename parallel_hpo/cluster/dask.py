@@ -16,10 +16,10 @@ from uuid import uuid4
 from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd, address_towards
 from parallel_hpo.cluster.node_process import (
     NodeExit,
+    error_text,
     hinted,
     proven,
     run_node,
-    said_by,
     stop_node,
     time_to_end,
 )
@@ -50,7 +50,7 @@ class DaskEngine:
                 where, security=security, timeout=ANSWER_S, set_as_default=False
             )
         except (OSError, ValueError) as error:
-            raise BackendError(f"Dask: no scheduler answers at {where}: {said_by(error)}") from None
+            raise BackendError(f"Dask: no scheduler answers at {where}: {error_text(error)}") from None
         self._tasks: dict[Any, tuple[ClusterMachine, NodeCommand]] = {}
 
     def machines(self) -> tuple[ClusterMachine, ...]:

@@ -45,7 +45,7 @@ def main() -> None:
     if not line:
         return  # its parent is gone already
     command = read_command(line)
-    say(GuardMessage())
+    send(GuardMessage())
     node = start(command)
     assert node.stdout is not None
     # The coordinator shows the node's notices: on the same terminal every line would appear twice.
@@ -54,7 +54,7 @@ def main() -> None:
     threading.Thread(target=end_with_stdin, args=(node, command.grace_s), daemon=True).start()
     code = node.wait()
     tree.kill_all_below()
-    say(GuardMessage(code, output.last_words()))
+    send(GuardMessage(code, output.last_words()))
 
 
 def read_command(line: bytes) -> NodeCommand:
@@ -63,9 +63,9 @@ def read_command(line: bytes) -> NodeCommand:
     return NodeCommand(arguments=tuple(words.pop("arguments")), **words)
 
 
-def say(word: GuardMessage) -> None:
+def send(message: GuardMessage) -> None:
     with suppress(BrokenPipeError):  # the reader is gone
-        print(to_line(word), end="", flush=True)
+        print(to_line(message), end="", flush=True)
 
 
 def start(command: NodeCommand) -> subprocess.Popen[bytes]:

@@ -28,7 +28,7 @@ from parallel_hpo.cluster.hosted import (
     Order,
     StopNodes,
 )
-from parallel_hpo.cluster.node_process import hinted, said_by
+from parallel_hpo.cluster.node_process import error_text, hinted
 from parallel_hpo.cluster.ray import RayEngine
 from parallel_hpo.cluster.slurm import SlurmEngine
 from parallel_hpo.config.tables import MachineEngine
@@ -44,29 +44,29 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner handles Ctrl-C
     to_owner = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a client's output must not mix with messages
-    say = sayer(to_owner)
+    send = sender(to_owner)
     try:
         engine = make(read_line(ClusterChoice, sys.stdin.buffer.readline()))
-        say(HostReady(engine.name, engine.own_address(), engine.machines()))
+        send(HostReady(engine.name, engine.own_address(), engine.machines()))
     except ParallelHPOError as error:
-        say(HostRefused(type(error).__name__, str(error)))
+        send(HostRefused(type(error).__name__, str(error)))
         return
     try:
-        serve(engine, orders(sys.stdin.fileno()), say)
+        serve(engine, orders(sys.stdin.fileno()), send)
     finally:
         engine.stop()
         engine.close()
 
 
-def sayer(to: TextIO) -> Callable[[HostMessage], None]:
+def sender(to: TextIO) -> Callable[[HostMessage], None]:
     """Return a function that sends a message to the owner, who may be gone."""
 
-    def say(message: HostMessage) -> None:
+    def send(message: HostMessage) -> None:
         with suppress(OSError):
             to.write(to_line(message))
             to.flush()
 
-    return say
+    return send
 
 
 def make(choice: ClusterChoice) -> ClusterEngine:
@@ -98,7 +98,7 @@ def orders(source: int) -> Iterator[Order | None]:
             yield read_line(cast(Any, Order), line)
 
 
-def serve(engine: ClusterEngine, orders: Iterable[Order | None], say: Callable[[HostMessage], None]) -> None:
+def serve(engine: ClusterEngine, orders: Iterable[Order | None], send: Callable[[HostMessage], None]) -> None:
     """Execute the owner's orders, and report changes."""
     machines = engine.machines()
     nothing: tuple[NodeTaskEnd, ...] = ()
@@ -108,7 +108,7 @@ def serve(engine: ClusterEngine, orders: Iterable[Order | None], say: Callable[[
         ended += _ask(engine.ended, nothing)
         stopped = isinstance(order, StopNodes)
         if ended or stopped or machines != before:
-            say(HostReport(machines, ended, stopped))
+            send(HostReport(machines, ended, stopped))
 
 
 def _execute(engine: ClusterEngine, order: Order | None) -> tuple[NodeTaskEnd, ...]:
@@ -128,7 +128,7 @@ def _ask(question: Callable[[], Answer], otherwise: Answer) -> Answer:
     try:
         return question()
     except Exception as error:  # noqa: BLE001 - clients raise anything while their cluster is away
-        print(said_by(error), file=sys.stderr)
+        print(error_text(error), file=sys.stderr)
         return otherwise
 
 

@@ -6,10 +6,10 @@
 
 Nothing here waits for a network or an engine. Time to wait for machines once they must leave:
 
-    done            FAREWELL_S; later messages cannot change the count
+    done            LEAVE_TIMEOUT_S; later messages cannot change the count
     drain           as long as runs take
-    interrupt       the grace period, and FAREWELL_S
-    kill            FAREWELL_S
+    interrupt       the grace period, and LEAVE_TIMEOUT_S
+    kill            LEAVE_TIMEOUT_S
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import AT_ONCE, NodeLost, PoolNews
 from parallel_hpo.core.types import StopKind
-from parallel_hpo.session.membership import OVER_BY
+from parallel_hpo.session.membership import ENDING_STATUSES
 from parallel_hpo.session.signals import CommandPipe, Control
 
-FAREWELL_S: Final = 5.0
+LEAVE_TIMEOUT_S: Final = 5.0
 """Seconds for nodes to leave: they notice the end within 2 s, and need a second once nothing runs."""
 
 
@@ -42,7 +42,7 @@ class ShutdownDeadline:
     """Monotonic seconds; None: wait as long as it takes."""
 
 
-def leaving(
+def shutdown_deadline(
     before: ShutdownDeadline | None, ends: SweepEnd, now: float, *, grace_s: float
 ) -> ShutdownDeadline:
     """Return the deadline after a new end; an end that is known already changes nothing."""
@@ -52,9 +52,9 @@ def leaving(
         case StopKind.DRAIN:
             by = None
         case StopKind.INTERRUPT | StopKind.PREEMPT:
-            by = now + grace_s + FAREWELL_S
+            by = now + grace_s + LEAVE_TIMEOUT_S
         case _:
-            by = now + FAREWELL_S
+            by = now + LEAVE_TIMEOUT_S
     if before is not None and before.by is not None:
         by = before.by if by is None else min(before.by, by)
     return ShutdownDeadline(ends, by)
@@ -65,9 +65,9 @@ def is_empty(news: PoolNews) -> bool:
     return news.ends is not None and news.living == 0 and len(news.events) < AT_ONCE
 
 
-ALONE_SAID_AFTER_S: Final = 30.0
+NO_NODE_WARNING_S: Final = 30.0
 """Seconds without a node before a warning; an idle machine joins within a few seconds."""
-AWAY_SAID_AFTER_S: Final = 10.0
+AWAY_WARNING_S: Final = 10.0
 """Seconds without the server before a warning; a restart takes a second or two."""
 STOP_NODES_BEFORE_S: Final = 3.0
 """Seconds before the shutdown deadline at which the engine is asked to end the remaining nodes."""
@@ -78,7 +78,7 @@ class ClusterTools:
     """The objects that the loop works with."""
 
     control: Control
-    mailbox: CommandPipe
+    command_pipe: CommandPipe
     watcher: PoolWatcher
     copier: EventCopier
     observer: Observer
@@ -96,13 +96,13 @@ class ClusterLoop:
         self._it = watched
         self._clock = watched.control.clock
         self._news: PoolNews | None = None
-        self._leaving: ShutdownDeadline | None = None
+        self._deadline: ShutdownDeadline | None = None
         self._ended: list[NodeEnded] = []
         self._none_left = ""
         self._away_since: float | None = None
-        self._away_said = False
+        self._away_warned = False
         self._no_room = False
-        self._alone_since: float | None = self._clock()
+        self._no_node_since: float | None = self._clock()
         """Since when there is no node; None: there is one, or the warning was given."""
         self._nodes_stopped = False
         self._lost = ""
@@ -123,15 +123,15 @@ class ClusterLoop:
     def _is_over(self) -> bool:
         if self._news is not None and is_empty(self._news):
             return True
-        by = None if self._leaving is None else self._leaving.by
+        by = None if self._deadline is None else self._deadline.by
         return bool(self._lost) or (by is not None and self._clock() >= by)
 
     def _wait_s(self) -> float:
-        by = None if self._leaving is None else self._leaving.by
+        by = None if self._deadline is None else self._deadline.by
         return 1.0 if by is None else min(1.0, max(0.0, by - self._clock()))
 
     def _ending(self) -> SweepEnd:
-        ends = self._leaving.ends if self._leaving else None
+        ends = self._deadline.ends if self._deadline else None
         if self._news is not None and self._news.ends is not None:
             ends = self._news.ends
         if ends is None or self._lost:
@@ -142,13 +142,13 @@ class ClusterLoop:
 
     def _take_asked(self) -> None:
         for asked in self._it.control.take():
-            before = self._leaving
+            before = self._deadline
             if before is None:
                 self._end(SweepEnd(asked.reason, asked.exit_code, asked.kind))
             elif asked.kind is not StopKind.DRAIN:
                 kind = asked.kind if before.ends.stop is StopKind.DRAIN else StopKind.KILL
                 self._end(SweepEnd(asked.reason, asked.exit_code, kind))
-        for _ in self._it.mailbox.take():
+        for _ in self._it.command_pipe.take():
             words = "workers of many machines can't be scaled or drained: stop a machine's node instead"
             self._it.observer(Message(words, warning=True))
 
@@ -158,7 +158,7 @@ class ClusterLoop:
                 self._take_news(report)
             case BackendError():
                 self._take_error(report)
-                self._it.watcher.heeded()
+                self._it.watcher.handled()
             case NodeEnded():
                 self._ended.append(report)
             case NoMachinesLeft(reason):
@@ -167,9 +167,9 @@ class ClusterLoop:
                 self._it.observer(report)
 
     def _take_news(self, news: PoolNews) -> None:
-        if self._away_said:
+        if self._away_warned:
             self._it.observer(Message("the sweep's pool answers again"))
-        self._away_since, self._away_said = None, False
+        self._away_since, self._away_warned = None, False
         try:
             self._it.copier.take(news)
         except NoRoomError as error:
@@ -179,28 +179,28 @@ class ClusterLoop:
             self._no_room = True
         else:
             self._news, self._no_room = news, False
-            self._say_where_nobody_is()
+            self._warn_without_nodes()
             if news.ends is not None:
                 self._leave(news.ends)
-        self._it.watcher.heeded()
+        self._it.watcher.handled()
         self._pass_on_ended()
 
     def _take_error(self, error: BackendError) -> None:
-        if isinstance(error, ServerRefusedError) and error.status in OVER_BY:
+        if isinstance(error, ServerRefusedError) and error.status in ENDING_STATUSES:
             self._lost = f"the sweep's pool is gone: {error}"
             return
         now = self._clock()
         self._away_since = now if self._away_since is None else self._away_since
-        if now - self._away_since >= AWAY_SAID_AFTER_S and not self._away_said:
-            self._away_said = True
+        if now - self._away_since >= AWAY_WARNING_S and not self._away_warned:
+            self._away_warned = True
             words = f"the sweep's pool can't be reached: {error}; retrying, and runs go on meanwhile"
             self._it.observer(Message(words, warning=True))
 
-    def _say_where_nobody_is(self) -> None:
+    def _warn_without_nodes(self) -> None:
         if self._news is not None and (self._news.living or self._news.ends):
-            self._alone_since = None
-        if self._alone_since is not None and self._clock() - self._alone_since >= ALONE_SAID_AFTER_S:
-            self._alone_since = None
+            self._no_node_since = None
+        if self._no_node_since is not None and self._clock() - self._no_node_since >= NO_NODE_WARNING_S:
+            self._no_node_since = None
             words = "no machine has joined yet: the sweep waits for one, and ends by Ctrl-C"
             self._it.observer(Message(words, warning=True))
 
@@ -219,7 +219,7 @@ class ClusterLoop:
     # --- what follows ------------------------------------------------------------------
 
     def _end_where_none_is_left(self) -> None:
-        if self._none_left and self._leaving is None and self._news is not None and not self._news.living:
+        if self._none_left and self._deadline is None and self._news is not None and not self._news.living:
             reason = f"no machine can have a node: {self._none_left}"
             self._end(SweepEnd(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
 
@@ -228,13 +228,13 @@ class ClusterLoop:
         self._leave(ends)
 
     def _leave(self, ends: SweepEnd) -> None:
-        self._leaving = leaving(self._leaving, ends, self._clock(), grace_s=self._it.grace_s)
+        self._deadline = shutdown_deadline(self._deadline, ends, self._clock(), grace_s=self._it.grace_s)
 
     def _stop_nodes_in_time(self) -> None:
         """Have the engine end the nodes shortly before the deadline, or at once for a kill."""
-        if self._it.stop_nodes is None or self._nodes_stopped or self._leaving is None:
+        if self._it.stop_nodes is None or self._nodes_stopped or self._deadline is None:
             return
-        by, kind = self._leaving.by, self._leaving.ends.stop
+        by, kind = self._deadline.by, self._deadline.ends.stop
         if kind is StopKind.KILL or (by is not None and self._clock() >= by - STOP_NODES_BEFORE_S):
             self._it.stop_nodes()
             self._nodes_stopped = True

@@ -145,10 +145,10 @@ def proven(machine: ClusterMachine, node: NodeExit) -> NodeTaskEnd:
 
 def hinted(machine: ClusterMachine, reason: object) -> NodeTaskEnd:
     """Return the end that only an engine or an error reports: the node may still run."""
-    return NodeTaskEnd(machine, returned=False, error=said_by(reason))
+    return NodeTaskEnd(machine, returned=False, error=error_text(reason))
 
 
-def said_by(reason: object) -> str:
+def error_text(reason: object) -> str:
     """Return an error's message on one line, or its class's name if it has none."""
     words = " ".join(str(reason).split())
     return words or type(reason).__name__

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from parallel_hpo.cluster.base import ClusterEngine, ClusterMachine, NodeCommand, NodeTaskEnd
-from parallel_hpo.cluster.node_process import said_by
+from parallel_hpo.cluster.node_process import error_text
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.notices import Message
-from parallel_hpo.session.waiting import settle
+from parallel_hpo.session.waiting import set_result_of
 
 WELL_AFTER_S: Final = 60.0
 """Seconds of work after which a node's end does not count against its machine."""
@@ -150,7 +150,7 @@ class NodeManager:
         self._command_for: CommandFor | None = None
         self._states: NodeStates = {}
         self._tokens: dict[str, str] = {}
-        self._complained = ""
+        self._warned_of = ""
         self._gave_up = False
         self._ends = False
         self._stopped: Future[None] | None = None
@@ -161,7 +161,7 @@ class NodeManager:
     def open(self) -> Future[None]:
         """Start the thread; the future has the engine's error if it can't be reached."""
         opened: Future[None] = Future()
-        threading.Thread(target=self._work, args=(opened,), name="parallel_hpo-crew", daemon=True).start()
+        threading.Thread(target=self._work, args=(opened,), name="parallel_hpo-nodes", daemon=True).start()
         return opened
 
     def own_address(self) -> Future[str | None]:
@@ -194,7 +194,7 @@ class NodeManager:
 
     def _ask(self, call: Callable[[ClusterEngine], Result]) -> Future[Result]:
         answer: Future[Result] = Future()
-        self._asked.put(lambda engine: settle(answer, lambda: call(engine)))
+        self._asked.put(lambda engine: set_result_of(answer, lambda: call(engine)))
         return answer
 
     # --- the thread -------------------------------------------------------------------
@@ -221,9 +221,9 @@ class NodeManager:
             found = {machine.name: machine for machine in engine.machines()}
             for name in due(self._states, list(found), self._clock(), most=self._most):
                 self._start(engine, found[name], command_for)
-            self._complained = ""
+            self._warned_of = ""
         except Exception as error:  # noqa: BLE001 - an engine's library may raise anything
-            self._complain(said_by(error))
+            self._warn_once(error_text(error))
             return
         reason = none_left_reason(self._states, list(found))
         if reason and not self._gave_up:
@@ -249,7 +249,7 @@ class NodeManager:
             if name in self._tokens:
                 self._post(NodeEnded(self._tokens.pop(name), name, end.returned, end.error))
 
-    def _complain(self, why: str) -> None:
-        if why != self._complained:
-            self._complained = why
+    def _warn_once(self, why: str) -> None:
+        if why != self._warned_of:
+            self._warned_of = why
             self._post(Message(f"the machines' engine: {why}; retrying", warning=True))

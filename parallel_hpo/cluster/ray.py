@@ -15,10 +15,10 @@ from uuid import uuid4
 from parallel_hpo.cluster.base import ClusterMachine, MachineNames, NodeCommand, NodeTaskEnd
 from parallel_hpo.cluster.node_process import (
     NodeExit,
+    error_text,
     hinted,
     proven,
     run_node,
-    said_by,
     stop_node,
     time_to_end,
 )
@@ -43,7 +43,7 @@ class RayEngine:
             self._ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
         except (OSError, ValueError, RuntimeError) as error:
             how = "start one with `ray start --head`, or give machines.address"
-            raise BackendError(f"Ray: no cluster can be reached: {said_by(error)}; {how}") from None
+            raise BackendError(f"Ray: no cluster can be reached: {error_text(error)}; {how}") from None
         self._names = MachineNames()
         self._tasks: dict[Any, tuple[ClusterMachine, NodeCommand, Any]] = {}
 

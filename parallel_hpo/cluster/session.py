@@ -99,12 +99,12 @@ def section_of_nodes(section: HpoSection) -> dict[str, Any]:
 
 
 def node_command(
-    sweep_id: str, place: PoolAddress, machine: ClusterMachine, token: str, *, grace_s: float
+    sweep_id: str, address: PoolAddress, machine: ClusterMachine, token: str, *, grace_s: float
 ) -> NodeCommand:
     """Return the command of a node on a machine."""
     return NodeCommand(
         arguments=("-m", "parallel_hpo", "join", sweep_id, "--name", machine.name, "--once"),
-        variables={**place.variables, NODE_TOKEN: token, HEAD_STDERR: open_file(STDERR)},
+        variables={**address.variables, NODE_TOKEN: token, HEAD_STDERR: open_file(STDERR)},
         grace_s=grace_s,
     )
 
@@ -119,11 +119,11 @@ def write_key(folder: Path, key: str) -> Path:
     return path
 
 
-def how_to_join(sweep_id: str, place: PoolAddress, key_file: Path) -> str:
+def how_to_join(sweep_id: str, address: PoolAddress, key_file: Path) -> str:
     """Return the command by which another machine joins, without the key."""
-    of_pool = {name: value for name, value in place.variables.items() if name not in place.login}
+    of_pool = {name: value for name, value in address.variables.items() if name not in address.login}
     words = [
-        f"{name}={f'$(cat {key_file})' if value == place.key else value}" for name, value in of_pool.items()
+        f"{name}={f'$(cat {key_file})' if value == address.key else value}" for name, value in of_pool.items()
     ]
     return " ".join([*words, "parallel-hpo join", sweep_id])
 
@@ -159,7 +159,7 @@ class ClusterSession(SweepSession):
 
     def _find_facts(self) -> Mapping[str, Any]:
         """Copy the events that the ledger lacks: all, if another machine began the sweep."""
-        known = self._patience.call(self._pool.facts)
+        known = self._waits.call(self._pool.facts)
         if known is None and self._setting.resumes:
             raise ConfigError(
                 f"sweep {self._sweep.path.sweep_id} was begun on one machine:"
@@ -173,7 +173,7 @@ class ClusterSession(SweepSession):
         copier = EventCopier(self._ledger, lambda notice: None)
         while True:
             last = copier.last_event, copier.last_notice
-            news = self._patience.call(partial(self._pool.news, *last))
+            news = self._waits.call(partial(self._pool.news, *last))
             copier.take(news)
             if len(news.events) < AT_ONCE:
                 return
@@ -189,7 +189,7 @@ class ClusterSession(SweepSession):
             is_apart=self._address.is_apart,
             node_timeout_s=self._machines.node_timeout_s,
         )
-        self._patience.call(lambda: self._pool.create(pool))
+        self._waits.call(lambda: self._pool.create(pool))
         self._notify_opened(workers=0, machines=self._which)
         key_file = write_key(self._folder, self._address.key)
         command = how_to_join(self._sweep.path.sweep_id, self._address, key_file)
@@ -206,7 +206,7 @@ class ClusterSession(SweepSession):
             nodes.begin(self._command_for)
         tools = ClusterTools(
             control=setting.control,
-            mailbox=command_pipe,
+            command_pipe=command_pipe,
             watcher=watcher,
             copier=copier,
             observer=setting.observer,
@@ -218,7 +218,7 @@ class ClusterSession(SweepSession):
             ending = ClusterLoop(tools).run()
         finally:
             watcher.close()
-        self._patience.runs_are_over(ending.stop)
+        self._waits.runs_have_ended(ending.stop)
         if nodes is not None:
             nodes.stop_within(NODES_STOP_IN_S)
         with suppress(StoppedError):
@@ -236,7 +236,7 @@ class ClusterSession(SweepSession):
     def _finish(self, ending: SweepEnd) -> None:
         """Finish a sweep on W&B's server; on a server of ours the pool has done so."""
         if self._address.is_apart and self._should_finish(ending):
-            self._patience.call(lambda: self._backend.finish_sweep(self._sweep.path))
+            self._waits.call(lambda: self._backend.finish_sweep(self._sweep.path))
         self._find_phantoms(ending)
 
     def _abandon(self, reason: str) -> None:

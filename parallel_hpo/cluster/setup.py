@@ -84,7 +84,7 @@ class ClusterSetup(SessionSetup):
             self.host = self._find_host(nodes)
             ledger = self._open_copy(resume) if resume is not None else None
             there = self.open(facts_of(ledger, resume, many=True))
-            self.patience.sweep_is_open()
+            self.waits.sweep_is_open()
             if ledger is None:
                 folder = self.setting.folder_of(there.sweep.path.sweep_id)
                 ledger = self.stack.enter_context(Ledger(folder / LEDGER))
@@ -114,7 +114,7 @@ class ClusterSetup(SessionSetup):
         nodes = NodeManager(self._make_engine, self._post, clock=self.setting.clock, most=most)
         opening = nodes.open()
         self.stack.callback(nodes.stop_within, NODES_STOP_IN_S)
-        self.patience.call(opening.result)
+        self.waits.call(opening.result)
         return nodes
 
     def _post(self, report: NodeReport) -> None:
@@ -125,7 +125,7 @@ class ClusterSetup(SessionSetup):
         """Return the address by which machines reach this one, from the engine or the route."""
         if nodes is not None:
             with suppress(BackendError, NotInTime):
-                known = self.patience.call(partial(nodes.own_address().result, ADDRESS_LIMIT_S))
+                known = self.waits.call(partial(nodes.own_address().result, ADDRESS_LIMIT_S))
                 if known:
                     return known
         return host_by_route()
@@ -154,11 +154,11 @@ class ClusterSetup(SessionSetup):
         return PoolAddress(found["WANDB_BASE_URL"], found["WANDB_API_KEY"], is_apart, login)
 
     def _open_pool_server(self, there: PreparedSweep) -> LocalBackend:
-        environment = self.environment | {MARK: f"{self.setting.mark}_server"}
+        environment = self.environment | {MARK: f"{self.setting.owner_id}_server"}
         server = LocalBackend(self.section.directory, environment, host=self.host)
         server.open(self._on_backend_lost, self._on_backend_trouble)
         self.stack.callback(server.close)
-        self.patience.call(server.wait_until_up)
+        self.waits.call(server.wait_until_up)
         server.use_for(there.sweep.path, ChildCalls(there.children, there.surroundings).run)
         return server
 
@@ -202,7 +202,7 @@ def run_on_cluster(
             control=control,
             clock=clock,
             jitter=random.random,
-            mark=new_owner_id(),
+            owner_id=new_owner_id(),
             began=clock(),
             resumes=launch.resume is not None,
             keep_configuration=launch.keep_configuration,
@@ -239,7 +239,7 @@ def create_sweep(
             control=control,
             clock=time.monotonic,
             jitter=random.random,
-            mark=new_owner_id(),
+            owner_id=new_owner_id(),
             began=time.monotonic(),
         )
         there = SessionSetup(setting, environment, stack).open({})

@@ -18,9 +18,9 @@ from parallel_hpo.cluster.base import ClusterMachine, NodeCommand, NodeTaskEnd, 
 from parallel_hpo.cluster.node_process import (
     NodeProcess,
     NodeStateUnknownError,
+    error_text,
     hinted,
     proven,
-    said_by,
     time_to_end,
 )
 from parallel_hpo.core.errors import BackendError, MissingExtraError, UsageError
@@ -95,9 +95,9 @@ class SlurmEngine:
         try:
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=ANSWER_S)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise BackendError(f"Slurm: {said_by(error)}") from None
+            raise BackendError(f"Slurm: {error_text(error)}") from None
         if done.returncode:
-            raise BackendError(f"Slurm: {' '.join(command)}: {said_by(done.stderr)}")
+            raise BackendError(f"Slurm: {' '.join(command)}: {error_text(done.stderr)}")
         return done.stdout
 
     def _wait_for(self, node: NodeProcess, machine: ClusterMachine) -> None:

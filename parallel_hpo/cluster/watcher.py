@@ -44,7 +44,7 @@ from parallel_hpo.records.ledger import Ledger
 
 ASK_EVERY_S: Final = 1.0
 """Interval between requests for news, in seconds."""
-AT_THE_END: Final = 4
+FASTER_AT_THE_END: Final = 4
 """Factor by which requests are more frequent once all nodes must leave."""
 
 
@@ -59,7 +59,7 @@ class PoolSource(Protocol):
 
 
 Answer = PoolNews | BackendError
-Heard = Callable[[], tuple[int, int]]
+LastHandled = Callable[[], tuple[int, int]]
 """Return the numbers of the last event and the last notice that were handled."""
 
 
@@ -69,17 +69,17 @@ class PoolWatcher:
     def __init__(
         self,
         pool: PoolSource,
-        heard: Heard,
+        last_handled: LastHandled,
         post: Callable[[Answer], None],
         *,
         ask_every_s: float = ASK_EVERY_S,
     ) -> None:
         self._pool = pool
-        self._heard = heard
+        self._last_handled = last_handled
         self._post = post
         self._ask_every_s = ask_every_s
-        self._to_tell: deque[Callable[[PoolSource], None]] = deque()
-        self._heeded: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._requests: deque[Callable[[PoolSource], None]] = deque()
+        self._handled: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._something = threading.Event()
         self._closed = False
 
@@ -89,24 +89,24 @@ class PoolWatcher:
 
     def stop(self, ends: SweepEnd) -> None:
         """Make the nodes leave."""
-        self._tell(lambda pool: pool.stop(ends))
+        self._request(lambda pool: pool.stop(ends))
 
     def lost(self, lost: NodeLost) -> None:
         """Pass on an engine's report on a node."""
-        self._tell(lambda pool: pool.lost(lost))
+        self._request(lambda pool: pool.lost(lost))
 
-    def heeded(self) -> None:
+    def handled(self) -> None:
         """Confirm that the last answer was handled, so that the next request may be sent."""
-        self._heeded.put(None)
+        self._handled.put(None)
 
     def close(self) -> None:
         """Stop the thread."""
         self._closed = True
         self._something.set()
-        self._heeded.put(None)
+        self._handled.put(None)
 
-    def _tell(self, call: Callable[[PoolSource], None]) -> None:
-        self._to_tell.append(call)
+    def _request(self, call: Callable[[PoolSource], None]) -> None:
+        self._requests.append(call)
         self._something.set()
 
     # --- the thread -------------------------------------------------------------------
@@ -116,19 +116,19 @@ class PoolWatcher:
             self._something.clear()
             answer = self._ask()
             self._post(answer)
-            self._heeded.get()
+            self._handled.get()
             if isinstance(answer, PoolNews) and len(answer.events) >= AT_ONCE:
                 continue
             ends = isinstance(answer, PoolNews) and answer.ends is not None
-            self._something.wait(self._ask_every_s / (AT_THE_END if ends else 1))
+            self._something.wait(self._ask_every_s / (FASTER_AT_THE_END if ends else 1))
 
     def _ask(self) -> Answer:
         try:
-            while self._to_tell:
+            while self._requests:
                 with suppress(ServerRefusedError):  # `news` has the pool's state
-                    self._to_tell[0](self._pool)
-                self._to_tell.popleft()
-            return self._pool.news(*self._heard())
+                    self._requests[0](self._pool)
+                self._requests.popleft()
+            return self._pool.news(*self._last_handled())
         except BackendError as error:
             return error
 

@@ -215,13 +215,13 @@ class RunEnded(AttemptEnd):
     attempt: int
     preempted: bool = False
     """It marked itself as preempting and left with an error, so it is run again, as W&B does."""
-    told: bool = True
+    reported: bool = True
     """The server has confirmed its end."""
     unsent: tuple[str, ...] = ()
     """Its offline folders that are yet to be sent."""
     missing: MissingMetric | None = None
     """It finished without a value; None also if the sweep has no metric."""
-    worn: str = ""
+    reuse_problem: str = ""
     """Why its worker's process can't be reused and waits to be replaced; usually ''."""
 
 

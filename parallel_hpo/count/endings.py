@@ -98,15 +98,15 @@ def _end_if_too_late(draft: PoolDraft, *, waiting: int) -> None:
 
 def release(draft: PoolDraft, run: PoolRun) -> None:
     """Let an assigned run that its node has not started wait for any node."""
-    draft.change_run(run.run_id, place=RunStatus.WAITING, epoch=None, since=draft.now)
+    draft.change_run(run.run_id, status=RunStatus.WAITING, epoch=None, since=draft.now)
 
 
 def requeue(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> None:
     """Let a run that its node can't continue wait for any node, with its next attempt if one had started."""
-    attempts = 1 if run.place is RunStatus.RUNNING else 0
+    attempts = 1 if run.status is RunStatus.RUNNING else 0
     draft.change_run(
         run.run_id,
-        place=RunStatus.WAITING,
+        status=RunStatus.WAITING,
         epoch=None,
         attempt=run.attempt + attempts,
         on=False,
@@ -120,7 +120,7 @@ def requeue(draft: PoolDraft, run: PoolRun, end: PooledEnd, spent_s: float) -> N
 def mark_gone(draft: PoolDraft, epoch: int, reason: str) -> None:
     """Mark a node as gone and requeue its runs; its later messages change nothing."""
     node = draft.nodes[epoch]
-    for run in draft.runs_of(epoch, RunStatus.HANDED):
+    for run in draft.runs_of(epoch, RunStatus.ASSIGNED):
         release(draft, run)
     for run in draft.runs_of(epoch, RunStatus.RUNNING):
         spent_s = max(0.0, node.heard_at - run.since) if run.on else 0.0

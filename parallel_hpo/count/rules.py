@@ -61,7 +61,7 @@ def _granted(draft: PoolDraft, epoch: int, refusals: dict[RunId, str | None]) ->
     left = draft.left_for(node)
     return Granted(
         granted=node.granted,
-        again=tuple(run.pooled() for run in draft.runs_of(epoch, RunStatus.HANDED)),
+        again=tuple(run.pooled() for run in draft.runs_of(epoch, RunStatus.ASSIGNED)),
         started=tuple(run_id for run_id, refusal in refusals.items() if not refusal),
         refused={run_id: refusal for run_id, refusal in refusals.items() if refusal},
         each=_lease_size(draft, node, left),
@@ -103,11 +103,11 @@ def _take_end(draft: PoolDraft, epoch: int, end: PooledEnd) -> None:
 
 def _is_new(run: PoolRun, end: PooledEnd) -> bool:
     """Return whether an end is of the current attempt, and not a repetition."""
-    if run.place not in (RunStatus.HANDED, RunStatus.RUNNING):
+    if run.status not in (RunStatus.ASSIGNED, RunStatus.RUNNING):
         return False
     if end.attempt is None:
         return not run.on and end.final
-    return run.place is RunStatus.RUNNING and end.attempt == run.attempt and (run.on or end.final)
+    return run.status is RunStatus.RUNNING and end.attempt == run.attempt and (run.on or end.final)
 
 
 def _end_attempt(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
@@ -125,7 +125,7 @@ def _end_attempt(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
 
 def _end_run(draft: PoolDraft, run: PoolRun, end: PooledEnd) -> None:
     draft.change_run(
-        run.run_id, place=RunStatus.ENDED, epoch=None, on=False, since=draft.now, outcome=end.outcome
+        run.run_id, status=RunStatus.ENDED, epoch=None, on=False, since=draft.now, outcome=end.outcome
     )
     failures = count_outcome(draft.pool.failures, end.outcome)
     draft.change_pool(open_runs=draft.pool.open_runs - 1, failures=failures)
@@ -162,7 +162,7 @@ def _refusal_of_new(draft: PoolDraft, node: PoolNode) -> str | None:
 
 
 def _refusal_of_rerun(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledStart) -> str | None:
-    if run.place is RunStatus.ENDED:
+    if run.status is RunStatus.ENDED:
         return f"{OVER_WORD}{run.outcome}"
     if run.epoch != epoch:
         return ELSEWHERE if run.epoch is not None else WAITING
@@ -170,7 +170,7 @@ def _refusal_of_rerun(draft: PoolDraft, epoch: int, run: PoolRun, start: PooledS
         return f"the sweep ends: {draft.pool.ends.reason}"
     if draft.is_too_late(draft.nodes[epoch]):
         return TOO_LATE
-    attempt = run.attempt + 1 if run.place is RunStatus.RUNNING else run.attempt
+    attempt = run.attempt + 1 if run.status is RunStatus.RUNNING else run.attempt
     asked = start.run.attempt
     return None if asked == attempt else f"attempt {asked} can't start: {attempt} is the next one"
 
@@ -181,7 +181,7 @@ def _note_start(draft: PoolDraft, node: PoolNode, run: PoolRun | None, start: Po
         draft.change_pool(started=draft.pool.started + 1, open_runs=draft.pool.open_runs + 1)
     draft.runs[start.run.run_id] = PoolRun(
         **vars(start.run),
-        place=RunStatus.RUNNING,
+        status=RunStatus.RUNNING,
         epoch=node.epoch,
         on=True,
         since=draft.now,
@@ -199,13 +199,13 @@ def _assign(draft: PoolDraft, epoch: int, request: Exchange) -> None:
         draft.change_pool(exhausted=request.over)
     ends = draft.pool.ends is not None or draft.is_too_late(draft.nodes[epoch])
     wants, wants_again = (0 if ends else max(0, number) for number in (request.wants, request.wants_again))
-    handed = draft.runs_of(epoch, RunStatus.HANDED)
-    for run in handed[wants_again:]:
+    assigned = draft.runs_of(epoch, RunStatus.ASSIGNED)
+    for run in assigned[wants_again:]:
         endings.release(draft, run)
-    to_hand = draft.waiting()[: max(0, wants_again - len(handed))]
-    for run in to_hand:
-        draft.change_run(run.run_id, place=RunStatus.HANDED, epoch=epoch, since=draft.now)
-    _grant(draft, draft.nodes[epoch], wants if request.over else wants - len(handed) - len(to_hand))
+    taken = draft.waiting()[: max(0, wants_again - len(assigned))]
+    for run in taken:
+        draft.change_run(run.run_id, status=RunStatus.ASSIGNED, epoch=epoch, since=draft.now)
+    _grant(draft, draft.nodes[epoch], wants if request.over else wants - len(assigned) - len(taken))
 
 
 def _grant(draft: PoolDraft, node: PoolNode, room: int) -> None:

@@ -1,8 +1,8 @@
 """The state of a sweep's pool: frozen values, stored by `server/store/pool.py`, and a draft of changes.
 
-waiting ─▶ handed ─▶ running ─▶ ended
-   ▲          │         │
-   └──────────┴─────────┘  released, requeued, or its node is gone
+waiting ─▶ assigned ─▶ running ─▶ ended
+   ▲           │          │
+   └───────────┴──────────┘  released, requeued, or its node is gone
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RunStatus(StrEnum):
 
     WAITING = "waiting"
     """Requeued, for any node."""
-    HANDED = "handed"
+    ASSIGNED = "handed"
     """Assigned to a node to run again, not started."""
     RUNNING = "running"
     """Started by a node, which also keeps it between two attempts."""
@@ -100,7 +100,7 @@ class PoolNode:
 class PoolRun(PooledRun):
     """A run that some node has started; `attempt` is the last one started, or the next one if it waits."""
 
-    place: RunStatus
+    status: RunStatus
     epoch: int | None
     """Epoch of its node; None: no node."""
     on: bool
@@ -196,13 +196,13 @@ class PoolDraft:
             return None
         return self.pool.count - self.pool.started - self.unstarted() + node.unstarted
 
-    def runs_of(self, epoch: int, place: RunStatus) -> list[PoolRun]:
+    def runs_of(self, epoch: int, status: RunStatus) -> list[PoolRun]:
         """Return a node's runs of that status, oldest first."""
-        return self._sorted(run for run in self.runs.values() if (run.epoch, run.place) == (epoch, place))
+        return self._sorted(run for run in self.runs.values() if (run.epoch, run.status) == (epoch, status))
 
     def waiting(self) -> list[PoolRun]:
         """Return the waiting runs, oldest first."""
-        return self._sorted(run for run in self.runs.values() if run.place is RunStatus.WAITING)
+        return self._sorted(run for run in self.runs.values() if run.status is RunStatus.WAITING)
 
     def _sorted(self, runs: Iterable[PoolRun]) -> list[PoolRun]:
         return sorted(runs, key=lambda run: (run.since, run.run_id))

@@ -78,7 +78,7 @@ class Count(Protocol):
     def take(self) -> list[CountEvent]:
         """Return the answers since the last call."""
 
-    def flush(self, patience: StopAware) -> None:
+    def flush(self, waits: StopAware) -> None:
         """Wait until all ends are recorded, as long as a stop allows; raises StoppedError."""
 
     def conclude(self, ending: SweepEnd) -> None:
@@ -191,13 +191,13 @@ class LocalCount:
 
     # --- the end -----------------------------------------------------------------------
 
-    def flush(self, patience: StopAware) -> None:
+    def flush(self, waits: StopAware) -> None:
         """Record what is pending, as long as a stop allows; warn about the rest, which `--resume` repeats."""
         try:
             while self._outbox.has_pending or self._notes:
                 self._exchange()
                 if self._retry_at is not None:
-                    patience.sleep(self._retry_s)
+                    waits.sleep(self._retry_s)
         except (StoppedError, LedgerError) as error:
             why = f": {error}" if isinstance(error, LedgerError) else ""
             records = "1 record" if self._outbox.size == 1 else f"{self._outbox.size} records"
@@ -228,7 +228,7 @@ class LocalCount:
             return None
         return PoolRun(
             run_id=run_id,
-            place=RunStatus.ENDED,
+            status=RunStatus.ENDED,
             epoch=None,
             attempt=row.attempts,
             on=False,
@@ -271,7 +271,7 @@ class LocalCount:
             self._retry_at = None
             self._observer(Message("the ledger can be written again: the sweep goes on"))
         self._pool, self._nodes = draft.pool, draft.nodes
-        self._runs = {key: run for key, run in draft.runs.items() if run.place is not RunStatus.ENDED}
+        self._runs = {key: run for key, run in draft.runs.items() if run.status is not RunStatus.ENDED}
         self._known = None
         return True
 

@@ -140,12 +140,12 @@ def notify_end(result: SweepResult, setting: LaunchSettings, commands: Commands)
         return
     setting.control.take()  # the stop that ended the sweep does not shorten the time of `on_end`
     try:
-        patience = StopAware(setting.control, grace_s=0.0)
+        waits = StopAware(setting.control, grace_s=0.0)
         if section.on_end is not None:
             words = words_of(section.on_end)
-            _say(setting, "on_end", patience.call(lambda: commands.run(words, result.to_json())))
+            _say(setting, "on_end", waits.call(lambda: commands.run(words, result.to_json())))
         if section.notify:
-            _say(setting, "notify", patience.call(lambda: _send_in_time(section.notify, result)))
+            _say(setting, "notify", waits.call(lambda: _send_in_time(section.notify, result)))
     except StoppedError:
         commands.give_up()
         _say(setting, "on_end and notify", "cut short by another stop")

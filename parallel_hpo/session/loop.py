@@ -151,7 +151,7 @@ class Loop:
         waits_s = (
             wake_in_s,
             tools.children.look_after_s,
-            tools.patience.expect_runs_to_end(),
+            tools.waits.time_for_runs_to_end(),
             tools.stall_detector.due_in_s(self.view),
         )
         timeout = min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
@@ -325,12 +325,12 @@ class Loop:
     def _spawn(self, slot: Slot) -> None:
         tools = self._tools
         self._spawned += 1
-        label = f"{tools.mark}_{slot}_{self._spawned}"
+        label = f"{tools.owner_id}_{slot}_{self._spawned}"
         if slot not in self._denied:
             tools.count.spawn(slot, self._slot(slot).device or None, again=slot in self._in_slot)
         try:
             spec = tools.make_spec(self._slot(slot), label)
-            child = tools.patience.call(lambda: tools.children.spawn(spec))
+            child = tools.waits.call(lambda: tools.children.spawn(spec))
         except (ResourcesExhaustedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in SCARCE:
                 raise

@@ -141,7 +141,7 @@ class MachineSession(SweepSession):
             memory=memory,
             control=setting.control,
             command_pipe=command_pipe,
-            patience=self._patience,
+            waits=self._waits,
             stall_detector=StallDetector(setting.clock, setting.observer, self._folder),
             failure_handler=FailureHandler(
                 self._sweep_folder,
@@ -153,7 +153,7 @@ class MachineSession(SweepSession):
             make_spec=self._make_spec,
             devices=self._equipment.watch,
             meter=self._equipment.meter,
-            mark=setting.mark,
+            owner_id=setting.owner_id,
             clock=setting.clock,
             jitter=setting.jitter,
         )
@@ -166,13 +166,13 @@ class MachineSession(SweepSession):
             ending = loop.view.ending or cut_short(tools.control, StopKind.KILL)
             self._flush(tools.count, ending)
             return ending
-        self._patience.runs_are_over(ending.stop)
+        self._waits.runs_have_ended(ending.stop)
         self._flush(tools.count, ending)
         try:
             if self._should_finish(ending):
                 tools.server_calls.finish_sweep()
-            tools.server_calls.flush(self._patience)  # its calls are children too
-            self._patience.call(tools.failure_handler.finish)
+            tools.server_calls.flush(self._waits)  # its calls are children too
+            self._waits.call(tools.failure_handler.finish)
             self._find_phantoms(ending)
         except StoppedError:
             return ending if ending.stop else cut_short(tools.control, StopKind.INTERRUPT)
@@ -180,7 +180,7 @@ class MachineSession(SweepSession):
 
     def _flush(self, count: Count, ending: SweepEnd) -> None:
         with suppress(StoppedError):
-            count.flush(self._patience)
+            count.flush(self._waits)
         count.conclude(ending)
 
     def _make_spec(self, view: SlotView, label: str) -> WorkerSpec:

@@ -88,7 +88,7 @@ class LoopContext:
     memory: MemoryWatch
     control: Control
     command_pipe: CommandPipe
-    patience: StopAware
+    waits: StopAware
     stall_detector: StallDetector
     failure_handler: FailureHandler
     observer: Observer
@@ -96,7 +96,7 @@ class LoopContext:
     """The spec of a slot's next worker, given its label."""
     devices: DeviceWatch
     meter: Meter
-    mark: str
+    owner_id: str
     clock: Callable[[], float]
     jitter: Callable[[], float]
 

@@ -45,9 +45,9 @@ from parallel_hpo.session.outbox import Outbox
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
 
-BEAT_S: Final = 2.0
+EXCHANGE_EVERY_S: Final = 2.0
 """Maximum interval of exchanges, in seconds."""
-BEATS: Final = 30
+EXCHANGES_PER_LEASE: Final = 30
 """Minimum number of exchanges per lease, so that many are tried before the fence."""
 SOON_S: Final = 0.05
 """Delay of an end, in seconds: the next run's start mostly follows at once, and shares the message."""
@@ -55,7 +55,7 @@ NOTICES_S: Final = 0.5
 """Maximum delay of a notice, in seconds."""
 RETRY_S: Final = 0.5
 """Wait in seconds before an unreachable server is asked again."""
-OVER_BY: Final = (401, 403, 404)
+ENDING_STATUSES: Final = (401, 403, 404)
 """Status codes that end an epoch: our key has expired, or the pool is gone."""
 LEAVE_TRIES: Final = 3
 
@@ -90,7 +90,7 @@ class RemoteCount:
 
     def __init__(
         self,
-        line: PoolConnection,
+        connection: PoolConnection,
         epoch: int,
         *,
         node_timeout_s: float,
@@ -102,10 +102,10 @@ class RemoteCount:
         """`joined_at` is when the machine asked to join, by `clock`: the lease can't be older."""
         self.lost = ""
         """Why this epoch ended against our will; '' if it has not."""
-        self._connection = line
+        self._connection = connection
         self._epoch = epoch
         self._fence_s = FENCE * node_timeout_s
-        self._beat_s = min(BEAT_S, node_timeout_s / BEATS)
+        self._exchange_every_s = min(EXCHANGE_EVERY_S, node_timeout_s / EXCHANGES_PER_LEASE)
         self._control = control
         self._observer = observer
         self._clock = clock
@@ -206,10 +206,10 @@ class RemoteCount:
             if self._outbox.has_notices:
                 self._exchange_within(NOTICES_S)
 
-    def flush(self, patience: StopAware) -> None:
+    def flush(self, waits: StopAware) -> None:
         """Wait until all ends are sent, or this epoch has ended; raises StoppedError."""
         while self._has_pending():
-            patience.sleep(self._beat_s)
+            waits.sleep(self._exchange_every_s)
 
     def close(self, reason: str) -> None:
         """Leave the pool; no process of this machine may be left."""
@@ -231,14 +231,14 @@ class RemoteCount:
         """Send all messages and take the answer; return False without one."""
         with self._turn:
             message = self._outbox.compose()
-            self._exchange_at = self._clock() + self._beat_s
+            self._exchange_at = self._clock() + self._exchange_every_s
         sent_at = self._clock()
         try:
             answer = self._connection.exchange(message)
         except ServerAwayError:
             return False
         except ServerRefusedError as error:
-            if error.status not in OVER_BY:
+            if error.status not in ENDING_STATUSES:
                 return False  # a bug of ours or a proxy's; the fence ends it
             self._lose(str(error))
             return True
@@ -267,7 +267,7 @@ class RemoteCount:
     def _exchange_forever(self) -> None:
         while not self._closing.is_set() and not self.lost:
             if not self.exchange_once():
-                self._closing.wait(min(RETRY_S, self._beat_s))
+                self._closing.wait(min(RETRY_S, self._exchange_every_s))
                 continue
             with self._turn:
                 while (left_s := self._exchange_at - self._clock()) > 0 and not self._closing.is_set():
@@ -307,7 +307,7 @@ class RemoteCount:
                 self._connection.leave(self._epoch, reason)
                 return
             except ServerAwayError:
-                time.sleep(min(RETRY_S, self._beat_s))
+                time.sleep(min(RETRY_S, self._exchange_every_s))
             except ServerRefusedError:
                 return
 

@@ -117,7 +117,7 @@ class NodeSetup(SessionSetup):
         calls = ChildCalls(children, surroundings)
         self._expect_main(calls, joined.name)
         backend.use_for(self._part.path, calls.run)
-        self.patience.sweep_is_open()
+        self.waits.sweep_is_open()
         self.setting.folder_of(self._part.path.sweep_id).mkdir(parents=True, exist_ok=True)
         known = self._part.pool
         sweep = OpenedSweep(self._part.path, known.url, known.configuration)
@@ -129,23 +129,23 @@ class NodeSetup(SessionSetup):
     def _join(self, workers: int) -> tuple[Joined, float]:
         """Join, waiting for an unreachable server; return also the time of the request, by `elapsed_s`."""
         part = self._part
-        door = PoolClient(part.pool_url, part.key, part.path.sweep_id)
+        client = PoolClient(part.pool_url, part.key, part.path.sweep_id)
         until = elapsed_s() + self._wait_s
         while True:
             asked_at = elapsed_s()
             try:
-                return self.patience.call(lambda: door.join(self._request(workers))), asked_at
+                return self.waits.call(lambda: client.join(self._request(workers))), asked_at
             except ServerAwayError:
                 if elapsed_s() >= until:
                     raise
-                self.patience.sleep(RETRY_S)
+                self.waits.sleep(RETRY_S)
 
     def _request(self, workers: int) -> Join:
         return Join(
             name=self._part.name,
             versions=versions_here(),
             workers=workers,
-            mark=self.setting.mark,
+            mark=self.setting.owner_id,
             directory=str(self.section.directory.absolute()),
             previous=self._previous,
             deadline_s=self.setting.deadline_left_s(time.time()),
@@ -192,7 +192,7 @@ class NodeSetup(SessionSetup):
 
     def _expect_main(self, calls: ChildCalls, name: str) -> None:
         try:
-            self.patience.call(lambda: self._try_main(calls))
+            self.waits.call(lambda: self._try_main(calls))
         except TargetError as error:
             raise TargetError(f"machine {name}: {error}") from None
 
@@ -261,15 +261,15 @@ class _Machine:
         with closing(Control()) as control, ExitStack() as stack:
             stack.enter_context(SignalsTaken(control))
             if self.once:
-                stack.enter_context(_Owner(control))
-            stage = self._stage(control, stack, wait_s, previous)
-            result = stage.take_part()
+                stack.enter_context(_StdinWatch(control))
+            setup = self._setup(control, stack, wait_s, previous)
+            result = setup.take_part()
             stack.close()
-            lost = stage.membership is not None and bool(stage.membership.lost)
+            lost = setup.membership is not None and bool(setup.membership.lost)
             asked = control.has_stopped and not (lost and control.second_at is None)
-            return _Registration(stage.epoch, result, again=lost and not asked and not self.once)
+            return _Registration(setup.epoch, result, again=lost and not asked and not self.once)
 
-    def _stage(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeSetup:
+    def _setup(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeSetup:
         variables = os.environ if self.environment is None else self.environment
         token = variables.get(NODE_TOKEN) if self.once else None
         relay = Relay(self.observer, self.part.pool.count)
@@ -280,7 +280,7 @@ class _Machine:
             control=control,
             clock=time.monotonic,
             jitter=random.random,
-            mark=new_owner_id(token),
+            owner_id=new_owner_id(token),
             began=self.began,
             name=None if isinstance(self.main, PickledMain) else self.main,
         )
@@ -313,7 +313,7 @@ def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
     )
 
 
-class _Owner:
+class _StdinWatch:
     """Within the block, the end of standard input interrupts the sweep: the engine that started us has
     gone."""
 
@@ -324,7 +324,7 @@ class _Owner:
 
     def __enter__(self) -> None:
         if stat.S_ISFIFO(os.fstat(STDIN).st_mode):
-            threading.Thread(target=self._wait, name="parallel_hpo-owner", daemon=True).start()
+            threading.Thread(target=self._wait, name="parallel_hpo-stdin", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

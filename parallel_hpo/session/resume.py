@@ -96,7 +96,7 @@ def counted_before(
 
 def waiting_run(run: OpenRun) -> PoolRun:
     """Return a run that an earlier launch left open, as its count has it."""
-    return PoolRun(**vars(run.pooled()), place=RunStatus.WAITING, epoch=None, on=False, since=run.since)
+    return PoolRun(**vars(run.pooled()), status=RunStatus.WAITING, epoch=None, on=False, since=run.since)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,12 +101,12 @@ class ServerCalls:
         """Ask whether the sweep goes on; the answer is posted as SweepSeen."""
         self._submit("", self._ask)
 
-    def flush(self, patience: StopAware) -> None:
+    def flush(self, waits: StopAware) -> None:
         """Wait for all requests; on a stop, warn about those not made, and raise StoppedError."""
         done: Future[None] = Future()
         self._submit("", lambda: done.set_result(None))
         try:
-            patience.wait_for(done)
+            waits.wait_for(done)
         except StoppedError:
             self.close(within_s=0)
             raise

@@ -22,7 +22,7 @@ from parallel_hpo.session.signals import Control
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
-    """The arguments of one launch, and its owner id (`mark`); times are monotonic seconds."""
+    """The arguments of one launch, and its owner id; times are monotonic seconds."""
 
     section: HpoSection
     main: PickledMain | Target | Program
@@ -30,7 +30,7 @@ class LaunchSettings:
     control: Control
     clock: Callable[[], float]
     jitter: Callable[[], float]
-    mark: str
+    owner_id: str
     began: float
     share: Share | None = None
     """This launch's share of the count; None: all of it."""

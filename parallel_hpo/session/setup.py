@@ -87,7 +87,7 @@ def supervise(
             control=control,
             clock=clock,
             jitter=jitter,
-            mark=new_owner_id(),
+            owner_id=new_owner_id(),
             began=clock(),
             share=launch.share,
             resumes=resumes,
@@ -117,9 +117,9 @@ class SessionSetup:
         self.setting = setting
         self.section = setting.section
         self.users_environment = dict(os.environ if environment is None else environment)
-        self.environment = self.users_environment | {MARK: setting.mark}
+        self.environment = self.users_environment | {MARK: setting.owner_id}
         self.stack = stack
-        self.patience = StopAware(setting.control, grace_s=self.section.grace_period_s)
+        self.waits = StopAware(setting.control, grace_s=self.section.grace_period_s)
         self.open_library = open_library
         self.host = LOOPBACK
         """Address of the embedded server."""
@@ -138,7 +138,7 @@ class SessionSetup:
             there = self.open(facts_of(ledger, resume))
         except StoppedError:
             return self._nothing_done()
-        self.patience.sweep_is_open()
+        self.waits.sweep_is_open()
         if ledger is None:
             folder = self.setting.folder_of(there.sweep.path.sweep_id)
             ledger = self.stack.enter_context(Ledger(folder / LEDGER))
@@ -157,12 +157,12 @@ class SessionSetup:
         children = self._open_children(surroundings.environment)
         calls = ChildCalls(children, surroundings)
         if self.setting.main is not NOTHING:
-            self.patience.call(lambda: self._try_main(calls))
+            self.waits.call(lambda: self._try_main(calls))
         order = self._order(facts)
-        sweep = self.patience.call(lambda: backend.open_sweep(order, calls.run))
+        sweep = self.waits.call(lambda: backend.open_sweep(order, calls.run))
         expect_free(self.section.seed_parameter, sweep.configuration)
         if self.setting.share is not None and isinstance(backend, RemoteBackend):
-            self.patience.call(lambda: self._divide(backend.pool_of(sweep.path), sweep.path.sweep_id))
+            self.waits.call(lambda: self._divide(backend.pool_of(sweep.path), sweep.path.sweep_id))
         self.setting = replace(self.setting, run_cap=sweep.run_cap)
         self.setting.compare_configuration(sweep.path.sweep_id, sweep.configuration)
         return self._prepared(sweep, backend, children, equipment, surroundings)
@@ -183,7 +183,7 @@ class SessionSetup:
             equipment=equipment,
             surroundings=surroundings,
             users_environment=self.users_environment,
-            patience=self.patience,
+            waits=self.waits,
         )
 
     def _divide(self, pool: PoolClient, sweep_id: str) -> None:
@@ -267,7 +267,7 @@ class SessionSetup:
 
     def _open_backend(self, chosen: ChosenBackend) -> Backend:
         # Not a worker's id: the server is no worker's child.
-        environment = self.environment | {MARK: f"{self.setting.mark}_server"}
+        environment = self.environment | {MARK: f"{self.setting.owner_id}_server"}
         backend = make_backend(
             chosen,
             directory=self.section.directory,
@@ -301,7 +301,7 @@ class SessionSetup:
         left = reap_leftovers()
         if left:
             self.setting.observer(Message(f"killed {left} processes left by a dead sweep", warning=True))
-        self.patience.call(children.wait_until_ready)
+        self.waits.call(children.wait_until_ready)
         if children.warning:
             self.setting.observer(Message(children.warning, warning=True))
         return children

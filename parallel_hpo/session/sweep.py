@@ -55,7 +55,7 @@ class PreparedSweep:
     """The setup that all children share."""
     users_environment: Mapping[str, str] = field(repr=False)
     """The environment of the user's own commands."""
-    patience: StopAware
+    waits: StopAware
 
 
 class SweepSession(ABC):
@@ -70,7 +70,7 @@ class SweepSession(ABC):
         self._sweep = there.sweep
         self._backend = there.backend
         self._ledger = ledger
-        self._patience = there.patience
+        self._waits = there.waits
         self._sweep_folder = there.setting.section.directory / there.sweep.path.sweep_id
         self._folder = there.setting.folder_of(there.sweep.path.sweep_id)
         self._phantoms: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ class SweepSession(ABC):
             "seed_parameter": setting.section.seed_parameter,
             "metric": opened.metric,
             "goal": opened.goal,
-            "marks": [*self._marks, setting.mark],
+            "marks": [*self._marks, setting.owner_id],
             **note_main(setting.name, setting.main, self._sweep_folder, secrets),
             "working_folder": surroundings.folder,
             "sys_path": list(surroundings.sys_path),
@@ -223,7 +223,7 @@ class SweepSession(ABC):
             return
         path, known = self._sweep.path, {row.run_id for row in self._ledger.runs()}
         try:
-            self._phantoms = tuple(self._patience.call(lambda: self._backend.phantoms(path, known)))
+            self._phantoms = tuple(self._waits.call(lambda: self._backend.phantoms(path, known)))
         except ParallelHPOError as error:
             self._warn(f"can't ask the server for runs that no worker started: {error}")
         if self._phantoms:

@@ -20,7 +20,7 @@ from parallel_hpo.session.signals import Control
 
 Result = TypeVar("Result")
 
-LAST_WORDS_S: Final = 2.0
+REPORT_S: Final = 2.0
 """Minimum time in seconds to report runs' ends after an interrupt; a healthy server takes milliseconds."""
 AT_ONCE_S: Final = 1.0
 """The same after a second stop, which should still end "at once"."""
@@ -46,7 +46,7 @@ class StopAware:
         """Allow the grace period after a first stop from now on: there are runs to save."""
         self._grace_s = self._full_grace_s
 
-    def runs_are_over(self, stop: StopKind | None) -> None:
+    def runs_have_ended(self, stop: StopKind | None) -> None:
         """Set the time left after the end of all runs; `stop` is what ended them."""
         now, first = self._control.clock(), self._control.first_at
         match stop:
@@ -55,9 +55,9 @@ class StopAware:
             case StopKind.KILL:
                 self._ends_at = now + AT_ONCE_S
             case _:
-                self._ends_at = max((first or now) + self._full_grace_s, now + LAST_WORDS_S)
+                self._ends_at = max((first or now) + self._full_grace_s, now + REPORT_S)
 
-    def expect_runs_to_end(self) -> float | None:
+    def time_for_runs_to_end(self) -> float | None:
         """Return in how many seconds all runs' processes must have ended; None without a stop.
 
         Raises:
@@ -140,13 +140,13 @@ def in_thread(function: Callable[[], Result]) -> Future[Result]:
     """Call a function in a daemon thread, which nothing has to wait for, not even the interpreter's exit."""
     result: Future[Result] = Future()
     work = threading.Thread(
-        target=settle, args=(result, function), name="parallel_hpo-waited-for", daemon=True
+        target=set_result_of, args=(result, function), name="parallel_hpo-waited-for", daemon=True
     )
     work.start()
     return result
 
 
-def settle(result: Future[Result], function: Callable[[], Result]) -> None:
+def set_result_of(result: Future[Result], function: Callable[[], Result]) -> None:
     """Call a function, and set what it returns or raises as the result."""
     try:
         result.set_result(function())

@@ -252,11 +252,11 @@ class Worker:
                 value=closed.value,
                 resumable=ask.who is StopSource.SUPERVISOR,
                 preempted=HOOKS.preempted and unasked_failure,
-                told=closed.reported,
+                reported=closed.reported,
                 unsent=closed.unsent,
                 missing=closed.missing,
                 traceback=closed.traceback,
-                worn=self._reuse_problem or "",
+                reuse_problem=self._reuse_problem or "",
             )
         )
 

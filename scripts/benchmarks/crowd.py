@@ -178,7 +178,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             pump=pump,
             control=control,
             command_pipe=command_pipe,
-            patience=StopAware(control, grace_s=30),
+            waits=StopAware(control, grace_s=30),
             stall_detector=StallDetector(time.monotonic, observer, folder),
             memory=MemoryWatch(lambda _slot, _used_mb: None),
             failure_handler=cast(Any, None),  # no run fails
@@ -186,7 +186,7 @@ def run(workers: int, runs: int, folder: Path, observer: Callable[[Any], None]) 
             make_spec=lambda _slot, _label: cast(Any, NoSpec()),
             devices=cast(Any, NoDevices()),
             meter=Meter({}, no_library(), Rapl()),
-            mark="bench",
+            owner_id="bench",
             clock=time.monotonic,
             jitter=random.random,
         )

@@ -1,4 +1,4 @@
-"""Engines that are none: one that notes what it is asked, for the crew's own tests."""
+"""Engines that are none: one that notes what it is asked, for the tests of node managers."""
 
 from __future__ import annotations
 

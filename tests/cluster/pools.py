@@ -70,7 +70,7 @@ def news(
 
 
 @dataclass
-class ToldDoor:
+class RecordedPool:
     """Answers with these, the last one for ever, and notes what it is told."""
 
     answers: list[PoolNews | BackendError]

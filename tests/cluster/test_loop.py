@@ -1,4 +1,4 @@
-"""The head's loop, between a pool, a crew and whoever stops the sweep; all of them made up but the ledger."""
+"""The head's loop, between a pool, nodes and stops; all made up but the ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.loop import ALONE_SAID_AFTER_S, AWAY_SAID_AFTER_S, ClusterLoop, ClusterTools
+from parallel_hpo.cluster.loop import AWAY_WARNING_S, NO_NODE_WARNING_S, ClusterLoop, ClusterTools
 from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
 from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
@@ -20,7 +20,7 @@ from parallel_hpo.core.pool_messages import NodeLost, PoolNews
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe, Control
-from tests.cluster.pools import ALL_DONE, ToldDoor, joined, news
+from tests.cluster.pools import ALL_DONE, RecordedPool, joined, news
 
 GRACE_S = 30.0
 STOP = SweepEnd("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.INTERRUPT)
@@ -28,10 +28,10 @@ STOP = SweepEnd("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.I
 
 @dataclass
 class Head:
-    """A head whose pool and crew are made up."""
+    """A head whose pool and nodes are made up."""
 
     folder: Path
-    door: ToldDoor = field(default_factory=lambda: ToldDoor([news()]))
+    pool: RecordedPool = field(default_factory=lambda: RecordedPool([news()]))
     now: float = 0.0
     told: list[Notice] = field(default_factory=list)
     stopped: list[float] = field(default_factory=list)
@@ -43,19 +43,19 @@ class Head:
         self.control = Control(clock=lambda: self.now)
 
     def run(self) -> SweepEnd:
-        with Ledger(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as mailbox:
-            mirror = EventCopier(ledger, self.told.append)
+        with Ledger(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as command_pipe:
+            copier = EventCopier(ledger, self.told.append)
             line = PoolWatcher(
-                self.door,
-                lambda: (mirror.last_event, mirror.last_notice),
+                self.pool,
+                lambda: (copier.last_event, copier.last_notice),
                 self._post,
                 ask_every_s=0.001,
             )
             tools = ClusterTools(
                 self.control,
-                mailbox,
+                command_pipe,
                 line,
-                mirror,
+                copier,
                 self.told.append,
                 lambda: self.stopped.append(self.now),
                 self.reports,
@@ -78,34 +78,34 @@ def head(tmp_path: Path) -> Iterator[Head]:
 
 
 def test_a_sweep_ends_when_its_pool_does_and_nobody_is_there_any_more(head: Head) -> None:
-    head.door.then(news(joined(1, 1, "gpu1")), news(ends=ALL_DONE, living=1), news(ends=ALL_DONE, living=0))
+    head.pool.then(news(joined(1, 1, "gpu1")), news(ends=ALL_DONE, living=1), news(ends=ALL_DONE, living=0))
     assert head.run() == SweepEnd("all 2 runs performed", 0, None)
-    assert head.door.asked[:2] == [(0, 0), (1, 0)]
-    assert (head.door.told, head.stopped) == ([], [])
+    assert head.pool.asked[:2] == [(0, 0), (1, 0)]
+    assert (head.pool.told, head.stopped) == ([], [])
 
 
 def test_an_interrupt_is_the_pools_and_its_answer_the_ending(head: Head) -> None:
     def stop_at(number: int) -> None:
         if number == 1:
             head.control.stop(StopKind.INTERRUPT)
-        if head.door.told:
-            head.door.then(news(ends=STOP, living=0))
+        if head.pool.told:
+            head.pool.then(news(ends=STOP, living=0))
 
     head.at_each_answer = stop_at
     assert head.run() == SweepEnd(STOP.reason, STOP.exit_code, StopKind.INTERRUPT)
-    assert head.door.told == [STOP]
+    assert head.pool.told == [STOP]
 
 
 def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(head: Head) -> None:
     def stop_at(number: int) -> None:
         if number <= 2:
             head.control.stop(StopKind.INTERRUPT)
-        if len(head.door.told) == 2:
-            head.door.then(news(ends=STOP, living=0))
+        if len(head.pool.told) == 2:
+            head.pool.then(news(ends=STOP, living=0))
 
     head.at_each_answer = stop_at
     head.run()
-    assert [told.stop for told in head.door.told if isinstance(told, SweepEnd)] == [
+    assert [told.stop for told in head.pool.told if isinstance(told, SweepEnd)] == [
         StopKind.INTERRUPT,
         StopKind.KILL,
     ]
@@ -127,7 +127,7 @@ def test_a_machine_that_does_not_answer_holds_no_sweep_up_that_is_complete(head:
     def pass_time(number: int) -> None:
         head.now += 1.0
 
-    head.door.then(news(ends=ALL_DONE, living=1))
+    head.pool.then(news(ends=ALL_DONE, living=1))
     head.at_each_answer = pass_time
     assert head.run() == SweepEnd("all 2 runs performed", 0, None)
     assert head.now <= 5 + 4
@@ -140,7 +140,7 @@ def test_a_drain_takes_as_long_as_it_takes(head: Head) -> None:
             head.control.stop(StopKind.DRAIN)
         head.now += 1000.0
         if number == 20:
-            head.door.then(news(ends=SweepEnd("drained", 75, StopKind.DRAIN), living=0))
+            head.pool.then(news(ends=SweepEnd("drained", 75, StopKind.DRAIN), living=0))
 
     head.at_each_answer = stop_at
     assert head.run() == SweepEnd("drained", 75, StopKind.DRAIN)
@@ -152,13 +152,13 @@ def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with(head: Hea
         if number == 1:
             head.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
             head.reports.put(NodeEnded("deadbeef", "gpu2", returned=True, reason="never joined"))
-        if head.door.told:
-            head.door.then(news(ends=ALL_DONE, living=0))
+        if head.pool.told:
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.door.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
+    head.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
     head.at_each_answer = end_at
     head.run()
-    assert head.door.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
+    assert head.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
 def test_the_end_of_a_node_that_the_head_has_not_heard_to_have_joined_is_told_once_it_has(head: Head) -> None:
@@ -166,25 +166,25 @@ def test_the_end_of_a_node_that_the_head_has_not_heard_to_have_joined_is_told_on
         if number == 1:
             head.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
         if number == 3:
-            head.door.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
-        if head.door.told:
-            head.door.then(news(ends=ALL_DONE, living=0))
+            head.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
+        if head.pool.told:
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.door.then(news(), news())
+    head.pool.then(news(), news())
     head.at_each_answer = end_at
     head.run()
-    assert head.door.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
+    assert head.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
 def test_a_sweep_that_no_machine_can_perform_ends(head: Head) -> None:
     def give_up(number: int) -> None:
         if number == 1:
             head.reports.put(NoMachinesLeft("gpu1: no torch"))
-        for told in head.door.told:
+        for told in head.pool.told:
             assert isinstance(told, SweepEnd)
-            head.door.then(news(ends=told, living=0))
+            head.pool.then(news(ends=told, living=0))
 
-    head.door.then(news(living=0))
+    head.pool.then(news(living=0))
     head.at_each_answer = give_up
     ending = head.run()
     assert (ending.exit_code, "gpu1: no torch" in ending.reason) == (ExitCode.FAILURE_POLICY, True)
@@ -195,11 +195,11 @@ def test_a_machine_that_came_by_itself_keeps_a_sweep_going_that_the_engine_can_n
         if number == 1:
             head.reports.put(NoMachinesLeft("gpu1: no torch"))
         if number == 5:
-            head.door.then(news(ends=ALL_DONE, living=0))
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
     head.at_each_answer = give_up
     assert head.run().exit_code == ExitCode.COMPLETE
-    assert head.door.told == []
+    assert head.pool.told == []
 
 
 def test_a_machine_that_the_engine_finds_later_is_waited_for_though_once_none_was_left(head: Head) -> None:
@@ -207,29 +207,29 @@ def test_a_machine_that_the_engine_finds_later_is_waited_for_though_once_none_wa
         if number == 1:
             head.reports.put(NoMachinesLeft("gpu1: no torch"))
             head.reports.put(NoMachinesLeft(""))
-            head.door.then(news(living=0))
+            head.pool.then(news(living=0))
         if number == 5:
-            head.door.then(news(ends=ALL_DONE, living=0))
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
     head.at_each_answer = give_up
     assert head.run().exit_code == ExitCode.COMPLETE
-    assert head.door.told == []
+    assert head.pool.told == []
 
 
 def test_where_no_machine_comes_that_is_said_once(head: Head) -> None:
     def wait(number: int) -> None:
-        head.now += ALONE_SAID_AFTER_S
+        head.now += NO_NODE_WARNING_S
         if number == 5:
-            head.door.then(news(ends=ALL_DONE, living=0))
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.door.then(news(living=0))
+    head.pool.then(news(living=0))
     head.at_each_answer = wait
     head.run()
     assert ["no machine has joined" in str(notice) for notice in head.told] == [True]
 
 
 def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(head: Head) -> None:
-    head.door.then(ServerRefusedError("no pool", status=404, answer={}))
+    head.pool.then(ServerRefusedError("no pool", status=404, answer={}))
     ending = head.run()
     assert (ending.exit_code, "no pool" in ending.reason) == (ExitCode.OUR_FAULT, True)
 
@@ -237,21 +237,21 @@ def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(head: Head) -> None:
 def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(head: Head) -> None:
     def wait(number: int) -> None:
         if number == 3:
-            head.door.then(news(ends=ALL_DONE, living=0))
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.door.then(ServerRefusedError("too many requests", status=429, answer={}))
+    head.pool.then(ServerRefusedError("too many requests", status=429, answer={}))
     head.at_each_answer = wait
     assert head.run().exit_code == ExitCode.COMPLETE
 
 
 def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(head: Head) -> None:
     def wait(number: int) -> None:
-        head.now += AWAY_SAID_AFTER_S / 2
+        head.now += AWAY_WARNING_S / 2
         if number == 6:
-            head.door.then(news(ends=ALL_DONE, living=0))
+            head.pool.then(news(ends=ALL_DONE, living=0))
 
     away: PoolNews | BackendError = BackendError("no answer")
-    head.door.then(away)
+    head.pool.then(away)
     head.at_each_answer = wait
     assert head.run().exit_code == ExitCode.COMPLETE
     words = [notice.text for notice in head.told if isinstance(notice, Message)]

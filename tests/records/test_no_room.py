@@ -137,9 +137,9 @@ class Counted:
         return [answer for answer in self.count.take() if isinstance(answer, StartGranted)]
 
     def flush(self, grace_s: float) -> None:
-        patience = StopAware(self.control, grace_s=grace_s)
-        patience.sweep_is_open()
-        self.count.flush(patience)
+        waits = StopAware(self.control, grace_s=grace_s)
+        waits.sweep_is_open()
+        self.count.flush(waits)
 
     def words(self) -> list[tuple[str, bool]]:
         return [(each.text, each.warning) for each in self.told if isinstance(each, Message)]

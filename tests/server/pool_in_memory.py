@@ -37,7 +37,7 @@ class PoolInMemory:
     def keep(self, draft: PoolDraft) -> None:
         self.pool, self.nodes, self.runs = draft.pool, draft.nodes, draft.runs
         self.told += draft.events
-        open_runs = [run for run in self.runs.values() if run.place is not RunStatus.ENDED]
+        open_runs = [run for run in self.runs.values() if run.status is not RunStatus.ENDED]
         assert (self.pool.started, self.pool.open_runs) == (len(self.runs), len(open_runs))
 
     def open(self, wanted: NewPool) -> None:

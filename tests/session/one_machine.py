@@ -195,7 +195,7 @@ class FakeWorker:
                 self.leaving = self.interrupted = True
 
 
-class Impatience(StopAware):
+class ShortWaits(StopAware):
     """Waits a few times for room on the disk, then no longer."""
 
     def __init__(self, control: Control, world: World) -> None:
@@ -254,7 +254,7 @@ class Session:
     def conclude(self) -> None:
         """End as a session does whose processes are gone."""
         assert self.view.ending is not None
-        self.count.flush(Impatience(self.control, self.world))
+        self.count.flush(ShortWaits(self.control, self.world))
         self.count.conclude(self.view.ending)
 
     def inside(self) -> list[Proceed]:

@@ -283,7 +283,7 @@ class OneMachine(RuleBasedStateMachine):
 
 def next_of(run: PoolRun) -> tuple[object, ...]:
     """Return what the next attempt of a run would be given."""
-    attempt = run.attempt + 1 if run.place is RunStatus.RUNNING else run.attempt
+    attempt = run.attempt + 1 if run.status is RunStatus.RUNNING else run.attempt
     return attempt, run.deaths, pytest.approx(run.spent_s), run.seed, run.parameters
 
 

@@ -58,7 +58,7 @@ _AT = select(pool_runs).where(pool_runs.c.sweep_id == bindparam("sweep"))
 _HELD = union_all(
     _AT.where(pool_runs.c.place == RunStatus.WAITING),
     _AT.where(
-        pool_runs.c.place == RunStatus.HANDED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
+        pool_runs.c.place == RunStatus.ASSIGNED, pool_runs.c.epoch.in_(bindparam("holders", expanding=True))
     ),
     _AT.where(
         pool_runs.c.place == RunStatus.RUNNING, pool_runs.c.epoch.in_(bindparam("dying", expanding=True))
@@ -258,7 +258,7 @@ def _pool_values(pool: Pool) -> dict[str, Any]:
 
 
 _RUN_FIELDS: Final = (
-    *("run_id", "place", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "seed", "slot"),
+    *("run_id", "epoch", "attempt", "since", "spent_s", "deaths", "preemptions", "seed", "slot"),
     "outcome",
 )
 
@@ -273,7 +273,7 @@ def _node_values(node: PoolNode) -> dict[str, Any]:
 
 def _run(row: Row[Any]) -> PoolRun:
     values = {name: getattr(row, name) for name in _RUN_FIELDS} | {
-        "place": RunStatus(row.place),
+        "status": RunStatus(row.place),
         "outcome": None if row.outcome is None else Outcome(row.outcome),
         "on": row.is_on,
         "parameters": json.loads(row.parameters),
@@ -282,7 +282,7 @@ def _run(row: Row[Any]) -> PoolRun:
 
 
 def _run_values(run: PoolRun) -> dict[str, Any]:
-    own = {"is_on": run.on, "parameters": json.dumps(run.parameters)}
+    own = {"place": run.status, "is_on": run.on, "parameters": json.dumps(run.parameters)}
     return {name: getattr(run, name) for name in _RUN_FIELDS} | own
 
 

@@ -143,11 +143,11 @@ def on_run_ended(draft: Draft, slot: SlotView, report: RunEnded) -> None:
     again = _may_be_run_again(draft, slot, slot.run, report)
     if not again:
         _end(draft, slot, slot.run, report)
-    if report.unsent or not report.told:
+    if report.unsent or not report.reported:
         # A later upload reopens the run; if that upload is cut short, the run stays open.
         draft.actions.append(ReportEnd(report.run_id, None if again else report.outcome, report.unsent))
-    if report.worn and draft.slot(slot.slot).state is SlotState.RUNNING:
-        draft.replace_worker(draft.slot(slot.slot), f"replaced: {report.worn}")
+    if report.reuse_problem and draft.slot(slot.slot).state is SlotState.RUNNING:
+        draft.replace_worker(draft.slot(slot.slot), f"replaced: {report.reuse_problem}")
 
 
 def _may_be_run_again(draft: Draft, slot: SlotView, run: OpenRun, report: RunEnded) -> bool:

@@ -11,7 +11,7 @@ import wandb
 from tests.contract.clients.quick_agent import run_agent
 
 CONFIG = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": [1, 2]}}}
-PATIENCE_S = 30.0
+LAST_OUTPUT_S = 30.0
 returned: list[int] = []
 
 
@@ -21,7 +21,7 @@ def main() -> None:
         if run.config["x"] == 1:
             api: Any = wandb.Api()
             api.run(run.path).stop()
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + LAST_OUTPUT_S
             while time.monotonic() < deadline:
                 time.sleep(0.05)
         returned.append(run.config["x"])

@@ -7,14 +7,14 @@ from typing import Any
 
 import wandb
 
-PATIENCE_S = 60.0
+LAST_OUTPUT_S = 60.0
 
 with wandb.init() as run:
     run.log({"loss": 1})
     if run.config["x"] == 1:
         api: Any = wandb.Api()
         api.run(run.path).stop()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + LAST_OUTPUT_S
         while time.monotonic() < deadline:
             time.sleep(0.05)
     print("returned", run.config["x"])

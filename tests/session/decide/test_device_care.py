@@ -125,10 +125,10 @@ def test_a_run_out_of_memory_has_its_worker_replaced_at_once() -> None:
 def test_a_worker_whose_process_can_not_go_on_as_a_fresh_one_is_replaced_at_once() -> None:
     play = Play("3", "5")
     run = play.begin(0)
-    worn = RunEnded(
-        run.run_id, 1, outcome=Outcome.FINISHED, value=1.0, worn="its run left processes: sleep (7)"
+    not_reusable = RunEnded(
+        run.run_id, 1, outcome=Outcome.FINISHED, value=1.0, reuse_problem="its run left processes: sleep (7)"
     )
-    play.event(Reported(Slot(0), worn))
+    play.event(Reported(Slot(0), not_reusable))
     assert play.did(Send(Slot(0), Drain()))
     assert play.view.slots[0].kill_at is not None
     play.die(0)

@@ -64,7 +64,7 @@ class Play(CountedPlay):
         slot: Slot,
         outcome: Outcome,
         *,
-        told: bool = True,
+        reported: bool = True,
         preempted: bool = False,
         unsent: tuple[str, ...] = (),
     ) -> None:
@@ -76,7 +76,7 @@ class Play(CountedPlay):
             outcome=outcome,
             reason="exit 1",
             preempted=preempted,
-            told=told,
+            reported=reported,
             unsent=unsent,
         )
         self.event(Reported(slot, report))
@@ -155,7 +155,7 @@ def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None
 def test_an_end_that_its_worker_could_not_tell_is_told_by_us() -> None:
     play = Play()
     play.start(S0)
-    play.end(S0, Outcome.FINISHED, told=False)
+    play.end(S0, Outcome.FINISHED, reported=False)
     assert play.did(ReportEnd(RUN, Outcome.FINISHED))
 
 
@@ -212,7 +212,7 @@ def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end
 def test_the_server_is_told_of_an_end_once_it_is_recorded() -> None:
     play = Play()
     play.start(S0)
-    play.end(S0, Outcome.FINISHED, told=False)
+    play.end(S0, Outcome.FINISHED, reported=False)
     kinds = [type(action) for action in play.actions]
     assert kinds.index(RecordEnd) < kinds.index(ReportEnd)
 

@@ -18,7 +18,7 @@ from typing import Any
 WORKS = "works"
 REFUSED = "clear error"
 ABSENT = "not in this client"
-PATIENCE_S = 20.0
+LAST_OUTPUT_S = 20.0
 AS_CLIENT = "tests.contract.as_client"
 
 Step = Callable[[], object]
@@ -57,7 +57,7 @@ class Part:
 
 def wait_for(there: Callable[[], Any]) -> Any:
     """Return what is there, waiting for it for a while."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LAST_OUTPUT_S
     while not (found := there()):
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.2)
@@ -99,7 +99,7 @@ def _refused(attempt: Step, words: tuple[str, ...], needs: Callable[[], bool] | 
     begin = time.monotonic()
     said = _error_of(attempt)
     assert any(some in said for some in words), said
-    assert time.monotonic() - begin < PATIENCE_S, "it took too long to say so"
+    assert time.monotonic() - begin < LAST_OUTPUT_S, "it took too long to say so"
     return REFUSED
 
 

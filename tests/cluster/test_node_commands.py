@@ -106,7 +106,7 @@ def test_machines_are_told_a_duration_as_the_moment_counted_from_the_launch(dead
             control=control,
             clock=lambda: 300.0,
             jitter=lambda: 0.0,
-            mark="m",
+            owner_id="m",
             began=100.0,
         )
         assert setting.deadline_for_machines(1000.0) == told

@@ -1,4 +1,4 @@
-"""The nodes on an engine's machines, as the crew's thread starts and loses them."""
+"""The nodes on an engine's machines, as their manager's thread starts and loses them."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def command_for(machine: ClusterMachine, token: str) -> NodeCommand:
 
 
 @contextmanager
-def crew_of(engine: ClusterEngine, told: Told) -> Iterator[NodeManager]:
+def manager_of(engine: ClusterEngine, told: Told) -> Iterator[NodeManager]:
     seconds = iter(range(1000))
-    crew = NodeManager(
+    nodes = NodeManager(
         lambda: engine, told.put, clock=lambda: float(next(seconds)), most=None, look_every_s=0.001
     )
-    crew.open().result(DEADLINE_S)
+    nodes.open().result(DEADLINE_S)
     try:
-        yield crew
+        yield nodes
     finally:
-        crew.stop_within(DEADLINE_S)
+        nodes.stop_within(DEADLINE_S)
 
 
 def test_a_node_that_has_ended_is_told_by_its_token_and_another_is_started() -> None:
     engine, told = NotedEngine([GPU1]), Told()
-    with crew_of(engine, told) as crew:
-        assert (crew.which, crew.own_address().result(DEADLINE_S)) == ("the machines of Noted", "10.0.0.1")
-        crew.begin(command_for)
+    with manager_of(engine, told) as nodes:
+        assert (nodes.which, nodes.own_address().result(DEADLINE_S)) == ("the machines of Noted", "10.0.0.1")
+        nodes.begin(command_for)
         while not engine.started:
-            crew.own_address().result(DEADLINE_S)
+            nodes.own_address().result(DEADLINE_S)
         engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=-9, error="killed"))
         ended = told.next()
         while len(engine.started) < 2:
-            crew.own_address().result(DEADLINE_S)
+            nodes.own_address().result(DEADLINE_S)
     (_, first), (_, second) = engine.started[:2]
     assert ended == NodeEnded(first.arguments[1], "gpu1", returned=True, reason="killed")
     assert first.arguments[1] != second.arguments[1]
@@ -60,10 +60,10 @@ def test_a_node_that_has_ended_is_told_by_its_token_and_another_is_started() -> 
 
 def test_a_machine_where_nothing_can_run_is_named_and_then_that_none_is_left() -> None:
     engine, told = NotedEngine([GPU1]), Told()
-    with crew_of(engine, told) as crew:
-        crew.begin(command_for)
+    with manager_of(engine, told) as nodes:
+        nodes.begin(command_for)
         while not engine.started:
-            crew.own_address().result(DEADLINE_S)
+            nodes.own_address().result(DEADLINE_S)
         engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=ExitCode.USAGE, error="no torch"))
         reports = [told.next() for _ in range(3)]
     assert reports[0] == Message("machine gpu1 gets no node any more: no torch", warning=True)
@@ -73,10 +73,10 @@ def test_a_machine_where_nothing_can_run_is_named_and_then_that_none_is_left() -
 
 def test_a_machine_that_comes_once_none_was_left_takes_that_word_back() -> None:
     engine, told = NotedEngine([GPU1]), Told()
-    with crew_of(engine, told) as crew:
-        crew.begin(command_for)
+    with manager_of(engine, told) as nodes:
+        nodes.begin(command_for)
         while not engine.started:
-            crew.own_address().result(DEADLINE_S)
+            nodes.own_address().result(DEADLINE_S)
         engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=ExitCode.USAGE, error="no torch"))
         while told.next() != NoMachinesLeft("gpu1: no torch"):
             pass
@@ -86,14 +86,14 @@ def test_a_machine_that_comes_once_none_was_left_takes_that_word_back() -> None:
 
 def test_an_engine_in_trouble_is_asked_again_and_that_is_said_once() -> None:
     engine, told = NotedEngine([GPU1], fails=True), Told()
-    with crew_of(engine, told) as crew:
-        crew.begin(command_for)
+    with manager_of(engine, told) as nodes:
+        nodes.begin(command_for)
         message = told.next()
         for _ in range(3):
-            crew.own_address().result(DEADLINE_S)
+            nodes.own_address().result(DEADLINE_S)
         engine.fails = False
         while not engine.started:
-            crew.own_address().result(DEADLINE_S)
+            nodes.own_address().result(DEADLINE_S)
     assert isinstance(message, Message)
     assert "its scheduler is away" in message.text
     assert told.empty()
@@ -103,10 +103,10 @@ def test_an_engine_that_can_not_be_reached_is_the_callers_error() -> None:
     def unreachable() -> ClusterEngine:
         raise BackendError("no scheduler")
 
-    crew = NodeManager(unreachable, lambda report: None, clock=lambda: 0.0, most=None)
+    nodes = NodeManager(unreachable, lambda report: None, clock=lambda: 0.0, most=None)
     with pytest.raises(BackendError, match="no scheduler"):
-        crew.open().result(DEADLINE_S)
-    crew.stop_within(DEADLINE_S)
+        nodes.open().result(DEADLINE_S)
+    nodes.stop_within(DEADLINE_S)
 
 
 def test_an_engine_that_never_answers_holds_nobody_up() -> None:
@@ -116,9 +116,9 @@ def test_an_engine_that_never_answers_holds_nobody_up() -> None:
         def stop(self) -> None:
             answers.wait(DEADLINE_S)
 
-    crew = NodeManager(lambda: Deaf([GPU1]), lambda report: None, clock=lambda: 0.0, most=None)
-    crew.open().result(DEADLINE_S)
-    crew.stop_within(0.01)
-    crew.stop_within(DEADLINE_S)
+    nodes = NodeManager(lambda: Deaf([GPU1]), lambda report: None, clock=lambda: 0.0, most=None)
+    nodes.open().result(DEADLINE_S)
+    nodes.stop_within(0.01)
+    nodes.stop_within(DEADLINE_S)
     assert not answers.is_set()
     answers.set()

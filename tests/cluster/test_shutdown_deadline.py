@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_hpo.cluster.loop import FAREWELL_S, ShutdownDeadline, is_empty, leaving
+from parallel_hpo.cluster.loop import LEAVE_TIMEOUT_S, ShutdownDeadline, is_empty, shutdown_deadline
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import AT_ONCE, PoolEvent, PoolNews
 from parallel_hpo.core.types import StopKind
@@ -20,7 +20,7 @@ def after(*stops: StopKind | None) -> ShutdownDeadline:
     """What is waited for after these ends, a second apart, the first at 100 s."""
     known: ShutdownDeadline | None = None
     for second, stop in enumerate(stops):
-        known = leaving(known, ends(stop), 100.0 + second, grace_s=GRACE_S)
+        known = shutdown_deadline(known, ends(stop), 100.0 + second, grace_s=GRACE_S)
     assert known is not None
     return known
 
@@ -28,11 +28,11 @@ def after(*stops: StopKind | None) -> ShutdownDeadline:
 @pytest.mark.parametrize(
     ("stop", "by"),
     [
-        (None, 100 + FAREWELL_S),
+        (None, 100 + LEAVE_TIMEOUT_S),
         (StopKind.DRAIN, None),
-        (StopKind.INTERRUPT, 100 + GRACE_S + FAREWELL_S),
-        (StopKind.PREEMPT, 100 + GRACE_S + FAREWELL_S),
-        (StopKind.KILL, 100 + FAREWELL_S),
+        (StopKind.INTERRUPT, 100 + GRACE_S + LEAVE_TIMEOUT_S),
+        (StopKind.PREEMPT, 100 + GRACE_S + LEAVE_TIMEOUT_S),
+        (StopKind.KILL, 100 + LEAVE_TIMEOUT_S),
     ],
 )
 def test_the_kind_of_a_stop_says_how_long(stop: StopKind | None, by: float | None) -> None:
@@ -40,15 +40,15 @@ def test_the_kind_of_a_stop_says_how_long(stop: StopKind | None, by: float | Non
 
 
 def test_what_is_known_already_moves_no_deadline() -> None:
-    assert after(None, None, None).by == 100 + FAREWELL_S
+    assert after(None, None, None).by == 100 + LEAVE_TIMEOUT_S
     assert after(StopKind.KILL, StopKind.INTERRUPT).ends.stop is StopKind.KILL
 
 
 def test_a_second_stop_can_only_shorten_the_wait() -> None:
-    assert after(StopKind.DRAIN, StopKind.INTERRUPT).by == 101 + GRACE_S + FAREWELL_S
-    assert after(StopKind.INTERRUPT, StopKind.KILL).by == 101 + FAREWELL_S
-    assert after(StopKind.INTERRUPT, None).by == 101 + FAREWELL_S
-    assert after(StopKind.KILL, None).by == 100 + FAREWELL_S
+    assert after(StopKind.DRAIN, StopKind.INTERRUPT).by == 101 + GRACE_S + LEAVE_TIMEOUT_S
+    assert after(StopKind.INTERRUPT, StopKind.KILL).by == 101 + LEAVE_TIMEOUT_S
+    assert after(StopKind.INTERRUPT, None).by == 101 + LEAVE_TIMEOUT_S
+    assert after(StopKind.KILL, None).by == 100 + LEAVE_TIMEOUT_S
 
 
 def news(ends: SweepEnd | None, living: int, events: int = 0) -> PoolNews:

@@ -13,7 +13,7 @@ import pytest
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.signals import Control
-from parallel_hpo.session.waiting import AT_ONCE_S, KILLED_S, LAST_WORDS_S, StopAware, StoppedError
+from parallel_hpo.session.waiting import AT_ONCE_S, KILLED_S, REPORT_S, StopAware, StoppedError
 
 STOP: Final = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
 DRAIN: Final = StopAsked(StopKind.DRAIN, "SIGUSR1", 75)
@@ -41,7 +41,7 @@ def control(clock: Clock) -> Iterator[Control]:
 
 
 @pytest.fixture
-def patience(control: Control) -> StopAware:
+def waits(control: Control) -> StopAware:
     return StopAware(control, grace_s=GRACE_S)
 
 
@@ -53,131 +53,131 @@ def never() -> Iterator[threading.Event]:
     event.set()
 
 
-def is_at_an_end(patience: StopAware) -> bool:
+def is_at_an_end(waits: StopAware) -> bool:
     try:
-        patience.sleep(0)
+        waits.sleep(0)
     except StoppedError:
         return True
     return False
 
 
-def test_what_is_called_returns_or_raises_as_ever(patience: StopAware) -> None:
-    assert patience.call(lambda: 42) == 42
+def test_what_is_called_returns_or_raises_as_ever(waits: StopAware) -> None:
+    assert waits.call(lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
-        patience.call(lambda: 1 // 0)
+        waits.call(lambda: 1 // 0)
 
 
 @pytest.mark.parametrize("stop", [STOP, DRAIN])
 def test_a_stop_before_the_sweep_is_open_ends_a_wait_at_once(
-    patience: StopAware, control: Control, never: threading.Event, stop: StopAsked
+    waits: StopAware, control: Control, never: threading.Event, stop: StopAsked
 ) -> None:
     timer = threading.Timer(0.05, control.put, [stop])
     timer.start()
     with pytest.raises(StoppedError):
-        patience.call(never.wait)
+        waits.call(never.wait)
     timer.join()
     assert control.take() == [stop]
 
 
-def test_after_a_stop_nothing_is_begun_any_more(patience: StopAware, control: Control) -> None:
+def test_after_a_stop_nothing_is_begun_any_more(waits: StopAware, control: Control) -> None:
     begun: list[int] = []
     control.put(STOP)
     with pytest.raises(StoppedError):
-        patience.call(lambda: begun.append(1))
+        waits.call(lambda: begun.append(1))
     assert begun == []
 
 
-def test_what_else_rings_ends_no_wait(patience: StopAware, control: Control, never: threading.Event) -> None:
+def test_what_else_rings_ends_no_wait(waits: StopAware, control: Control, never: threading.Event) -> None:
     """As each signal does that the host program handles itself."""
     timers = [threading.Timer(0.02 * number, control.ring) for number in range(5)]
     for timer in timers:
         timer.start()
     threading.Timer(0.2, never.set).start()
-    assert patience.call(lambda: never.wait(SOON_S))
+    assert waits.call(lambda: never.wait(SOON_S))
     assert control.take() == []
     for timer in timers:
         timer.join()
 
 
-def test_a_wait_leaves_what_rang_meanwhile_to_the_loop(patience: StopAware, control: Control) -> None:
-    patience.call(control.ring)
+def test_a_wait_leaves_what_rang_meanwhile_to_the_loop(waits: StopAware, control: Control) -> None:
+    waits.call(control.ring)
     control.wait(SOON_S)  # it rings
 
 
 def test_once_the_sweep_is_open_a_first_stop_leaves_its_grace_and_a_second_nothing(
-    patience: StopAware, control: Control, clock: Clock
+    waits: StopAware, control: Control, clock: Clock
 ) -> None:
-    patience.sweep_is_open()
+    waits.sweep_is_open()
     control.put(STOP)
     clock.now += GRACE_S - 1
-    assert not is_at_an_end(patience)
+    assert not is_at_an_end(waits)
     control.put(STOP)
-    assert is_at_an_end(patience)
+    assert is_at_an_end(waits)
 
 
-def test_a_first_stops_grace_has_an_end(patience: StopAware, control: Control, clock: Clock) -> None:
-    patience.sweep_is_open()
+def test_a_first_stops_grace_has_an_end(waits: StopAware, control: Control, clock: Clock) -> None:
+    waits.sweep_is_open()
     control.put(STOP)
     clock.now += GRACE_S
-    assert is_at_an_end(patience)
+    assert is_at_an_end(waits)
 
 
 @pytest.mark.parametrize(
     ("kind", "ran_on_s", "left_s"),
     [
         (StopKind.INTERRUPT, 1, GRACE_S - 1),
-        (StopKind.INTERRUPT, GRACE_S, LAST_WORDS_S),
+        (StopKind.INTERRUPT, GRACE_S, REPORT_S),
         (StopKind.PREEMPT, 10, GRACE_S - 10),
         (StopKind.DRAIN, 1000, GRACE_S),
         (StopKind.KILL, 1, AT_ONCE_S),
     ],
 )
 def test_after_the_runs_a_stop_leaves_what_they_have_not_used_up(
-    patience: StopAware, control: Control, clock: Clock, kind: StopKind, ran_on_s: float, left_s: float
+    waits: StopAware, control: Control, clock: Clock, kind: StopKind, ran_on_s: float, left_s: float
 ) -> None:
-    patience.sweep_is_open()
+    waits.sweep_is_open()
     control.put(StopAsked(kind, "", 0))
     control.take()
     clock.now += ran_on_s
-    patience.runs_are_over(kind)
+    waits.runs_have_ended(kind)
     clock.now += left_s - 0.5
-    assert not is_at_an_end(patience)
+    assert not is_at_an_end(waits)
     clock.now += 0.5
-    assert is_at_an_end(patience)
+    assert is_at_an_end(waits)
 
 
-def test_another_stop_after_the_runs_were_stopped_is_at_once(patience: StopAware, control: Control) -> None:
-    patience.sweep_is_open()
+def test_another_stop_after_the_runs_were_stopped_is_at_once(waits: StopAware, control: Control) -> None:
+    waits.sweep_is_open()
     control.put(STOP)
     control.take()
-    patience.runs_are_over(StopKind.INTERRUPT)
+    waits.runs_have_ended(StopKind.INTERRUPT)
     control.put(STOP)
-    assert is_at_an_end(patience)
+    assert is_at_an_end(waits)
 
 
 def test_after_a_whole_sweep_there_is_no_end_but_by_a_stop(
-    patience: StopAware, control: Control, clock: Clock
+    waits: StopAware, control: Control, clock: Clock
 ) -> None:
-    patience.sweep_is_open()
-    patience.runs_are_over(None)
+    waits.sweep_is_open()
+    waits.runs_have_ended(None)
     clock.now += 10_000
-    assert not is_at_an_end(patience)
+    assert not is_at_an_end(waits)
     control.put(STOP)
     clock.now += GRACE_S
-    assert is_at_an_end(patience)
+    assert is_at_an_end(waits)
 
 
 def test_after_a_stop_the_runs_processes_have_its_grace_and_a_moment_to_be_gone_in(
-    patience: StopAware, control: Control, clock: Clock
+    waits: StopAware, control: Control, clock: Clock
 ) -> None:
-    assert patience.expect_runs_to_end() is None
+    assert waits.time_for_runs_to_end() is None
     control.put(DRAIN)
-    assert patience.expect_runs_to_end() is None
+    assert waits.time_for_runs_to_end() is None
     control.put(STOP)
     clock.now += 1
-    assert patience.expect_runs_to_end() == GRACE_S - 1 + KILLED_S
+    assert waits.time_for_runs_to_end() == GRACE_S - 1 + KILLED_S
     control.put(STOP)
-    assert patience.expect_runs_to_end() == KILLED_S
+    assert waits.time_for_runs_to_end() == KILLED_S
     clock.now += KILLED_S
     with pytest.raises(StoppedError):
-        patience.expect_runs_to_end()
+        waits.time_for_runs_to_end()

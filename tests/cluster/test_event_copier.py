@@ -32,9 +32,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def taken(ledger: Ledger, *several: object) -> list[Notice]:
     """The notices that follow from these news."""
     told: list[Notice] = []
-    mirror = EventCopier(ledger, told.append)
+    copier = EventCopier(ledger, told.append)
     for each in several:
-        mirror.take(each)  # type: ignore[arg-type]
+        copier.take(each)  # type: ignore[arg-type]
     return told
 
 

@@ -15,12 +15,12 @@ from parallel_hpo.core.types import StopKind, Target
 from parallel_hpo.count.policy import Launch
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.signals import Control
-from tests.cluster.pools import ToldDoor, news
+from tests.cluster.pools import RecordedPool, news
 from tests.conftest import make_clean_env
 from tests.processes.conftest import MAINS, RANDOM
 
 
-class SilentDoor(ToldDoor):
+class SilentPool(RecordedPool):
     """A pool that does not answer, until whoever waits for it has been stopped twice."""
 
     def __init__(self, control: Control) -> None:
@@ -40,7 +40,7 @@ def test_two_stops_while_the_pool_does_not_answer_end_the_launch_with_their_word
         sweep_configuration=RANDOM, directory=tmp_path / "sweeps", backend=BackendChoice.LOCAL
     )
     with closing(Control()) as control:
-        door = SilentDoor(control)
+        pool = SilentPool(control)
         try:
             result = run_on_cluster(
                 section,
@@ -50,9 +50,9 @@ def test_two_stops_while_the_pool_does_not_answer_end_the_launch_with_their_word
                 launch=Launch(),
                 machines=Machines(),
                 make_engine=None,
-                make_pool_client=lambda url, key, sweep: door,
+                make_pool_client=lambda url, key, sweep: pool,
                 environment=make_clean_env(tmp_path / "home"),
             )
         finally:
-            door.over.set()
+            pool.over.set()
     assert (result.exit_code, result.stop_reason) == (ExitCode.RESUMABLE, "SIGINT before the sweep was open")
