@@ -61,7 +61,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"search"}),
         frozenset({"store"}),
         frozenset({"rules"}),
-        frozenset({"values", "notice_buffer"}),
+        frozenset({"values"}),
     ),
     "core": (
         frozenset({"notices", "server_files"}),

@@ -21,8 +21,7 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.folders import find_directory
 from parallel_hpo.core.messages import UNKNOWN, Consumption, total
 from parallel_hpo.core.types import OPEN, Outcome
-from parallel_hpo.core.values import dotted, strict
-from parallel_hpo.core.visible import visible, visible_on_one_line
+from parallel_hpo.core.values import dotted, strict, visible, visible_on_one_line
 from parallel_hpo.records.folders import KnownSweep, find_sweep
 from parallel_hpo.records.reader import MachineSummary, RunRow, WorkerSummary, best_of
 

@@ -17,7 +17,7 @@ from parallel_hpo.cli.options import Directory, Json, Sweep, directory_of, parse
 from parallel_hpo.cli.output import print_for_machines, print_for_people
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import sweep_id_of
-from parallel_hpo.core.visible import visible_output
+from parallel_hpo.core.values import visible_output
 
 if TYPE_CHECKING:
     from parallel_hpo.records.reader import MachineSummary

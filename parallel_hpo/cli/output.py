@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import typer
 
 from parallel_hpo.core.errors import ExitCode, ParallelHPOError, UsageError
-from parallel_hpo.core.visible import visible, visible_on_one_line
+from parallel_hpo.core.values import visible, visible_on_one_line
 
 if TYPE_CHECKING:
     from parallel_hpo.core.notices import Notice, Observer, SweepOver

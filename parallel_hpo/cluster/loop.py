@@ -73,28 +73,36 @@ STOP_NODES_BEFORE_S: Final = 3.0
 """Seconds before the shutdown deadline at which the engine is asked to end the remaining nodes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterTools:
-    """The objects that the loop works with."""
-
-    control: Control
-    command_pipe: CommandPipe
-    watcher: PoolWatcher
-    copier: EventCopier
-    observer: Observer
-    stop_nodes: Callable[[], None] | None
-    """None without an engine: machines join by themselves."""
-    reports: queue.SimpleQueue[NodeReport | Answer]
-    """Reports of the watcher and the nodes; each also rings the control's bell."""
-    grace_s: float
-
-
 class ClusterLoop:
     """The loop of one sweep's coordinator."""
 
-    def __init__(self, watched: ClusterTools) -> None:
-        self._it = watched
-        self._clock = watched.control.clock
+    def __init__(
+        self,
+        *,
+        control: Control,
+        command_pipe: CommandPipe,
+        watcher: PoolWatcher,
+        copier: EventCopier,
+        observer: Observer,
+        stop_nodes: Callable[[], None] | None,
+        reports: queue.SimpleQueue[NodeReport | Answer],
+        grace_s: float,
+    ) -> None:
+        """Keep the arguments; start nothing.
+
+        Args:
+            stop_nodes: None without an engine: machines join by themselves.
+            reports: those of the watcher and the nodes; each also rings the control's bell.
+        """
+        self._control = control
+        self._command_pipe = command_pipe
+        self._watcher = watcher
+        self._copier = copier
+        self._observer = observer
+        self._stop_nodes = stop_nodes
+        self._reports = reports
+        self._grace_s = grace_s
+        self._clock = control.clock
         self._news: PoolNews | None = None
         self._deadline: ShutdownDeadline | None = None
         self._ended: list[NodeEnded] = []
@@ -109,15 +117,15 @@ class ClusterLoop:
 
     def run(self) -> SweepEnd:
         """Run until all nodes have left or the shutdown deadline has passed; return the sweep's end."""
-        self._it.watcher.open()
+        self._watcher.open()
         while not self._is_over():
-            self._it.control.wait(self._wait_s())
+            self._control.wait(self._wait_s())
             self._take_asked()
-            while not self._it.reports.empty():
-                self._take(self._it.reports.get())
+            while not self._reports.empty():
+                self._take(self._reports.get())
             self._end_where_none_is_left()
             self._stop_nodes_in_time()
-        self._it.watcher.close()
+        self._watcher.close()
         return self._ending()
 
     def _is_over(self) -> bool:
@@ -141,16 +149,16 @@ class ClusterLoop:
     # --- what comes in -----------------------------------------------------------------
 
     def _take_asked(self) -> None:
-        for asked in self._it.control.take():
+        for asked in self._control.take():
             before = self._deadline
             if before is None:
                 self._end(SweepEnd(asked.reason, asked.exit_code, asked.kind))
             elif asked.kind is not StopKind.DRAIN:
                 kind = asked.kind if before.ends.stop is StopKind.DRAIN else StopKind.KILL
                 self._end(SweepEnd(asked.reason, asked.exit_code, kind))
-        for _ in self._it.command_pipe.take():
+        for _ in self._command_pipe.take():
             words = "workers of many machines can't be scaled or drained: stop a machine's node instead"
-            self._it.observer(Message(words, warning=True))
+            self._observer(Message(words, warning=True))
 
     def _take(self, report: NodeReport | Answer) -> None:
         match report:
@@ -158,31 +166,31 @@ class ClusterLoop:
                 self._take_news(report)
             case BackendError():
                 self._take_error(report)
-                self._it.watcher.handled()
+                self._watcher.handled()
             case NodeEnded():
                 self._ended.append(report)
             case NoMachinesLeft(reason):
                 self._none_left = reason
             case Message():
-                self._it.observer(report)
+                self._observer(report)
 
     def _take_news(self, news: PoolNews) -> None:
         if self._away_warned:
-            self._it.observer(Message("the sweep's pool answers again"))
+            self._observer(Message("the sweep's pool answers again"))
         self._away_since, self._away_warned = None, False
         try:
-            self._it.copier.take(news)
+            self._copier.take(news)
         except NoRoomError as error:
             if not self._no_room:
                 words = f"{error} What machines do is written once it can be"
-                self._it.observer(Message(words, warning=True))
+                self._observer(Message(words, warning=True))
             self._no_room = True
         else:
             self._news, self._no_room = news, False
             self._warn_without_nodes()
             if news.ends is not None:
                 self._leave(news.ends)
-        self._it.watcher.handled()
+        self._watcher.handled()
         self._pass_on_ended()
 
     def _take_error(self, error: BackendError) -> None:
@@ -194,7 +202,7 @@ class ClusterLoop:
         if now - self._away_since >= AWAY_WARNING_S and not self._away_warned:
             self._away_warned = True
             words = f"the sweep's pool can't be reached: {error}; retrying, and runs go on meanwhile"
-            self._it.observer(Message(words, warning=True))
+            self._observer(Message(words, warning=True))
 
     def _warn_without_nodes(self) -> None:
         if self._news is not None and (self._news.living or self._news.ends):
@@ -202,18 +210,18 @@ class ClusterLoop:
         if self._no_node_since is not None and self._clock() - self._no_node_since >= NO_NODE_WARNING_S:
             self._no_node_since = None
             words = "no machine has joined yet: the sweep waits for one, and ends by Ctrl-C"
-            self._it.observer(Message(words, warning=True))
+            self._observer(Message(words, warning=True))
 
     def _pass_on_ended(self) -> None:
         """Report ended nodes to the pool by their epochs, once the copier knows these."""
         unknown = []
         for ended in self._ended:
-            node = self._it.copier.node_of(ended.token)
+            node = self._copier.node_of(ended.token)
             if node is None:
                 unknown.append(ended)  # its join may be among news yet to come
             else:
                 epoch, name = node
-                self._it.watcher.lost(NodeLost(name, ended.returned, ended.reason, epoch))
+                self._watcher.lost(NodeLost(name, ended.returned, ended.reason, epoch))
         self._ended = unknown
 
     # --- what follows ------------------------------------------------------------------
@@ -224,17 +232,17 @@ class ClusterLoop:
             self._end(SweepEnd(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT))
 
     def _end(self, ends: SweepEnd) -> None:
-        self._it.watcher.stop(ends)
+        self._watcher.stop(ends)
         self._leave(ends)
 
     def _leave(self, ends: SweepEnd) -> None:
-        self._deadline = shutdown_deadline(self._deadline, ends, self._clock(), grace_s=self._it.grace_s)
+        self._deadline = shutdown_deadline(self._deadline, ends, self._clock(), grace_s=self._grace_s)
 
     def _stop_nodes_in_time(self) -> None:
         """Have the engine end the nodes shortly before the deadline, or at once for a kill."""
-        if self._it.stop_nodes is None or self._nodes_stopped or self._deadline is None:
+        if self._stop_nodes is None or self._nodes_stopped or self._deadline is None:
             return
         by, kind = self._deadline.by, self._deadline.ends.stop
         if kind is StopKind.KILL or (by is not None and self._clock() >= by - STOP_NODES_BEFORE_S):
-            self._it.stop_nodes()
+            self._stop_nodes()
             self._nodes_stopped = True

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from parallel_hpo.client.base import OpenedSweep
 from parallel_hpo.cluster.base import HEAD_STDERR, STDERR, ClusterMachine, NodeCommand, open_file
-from parallel_hpo.cluster.loop import ClusterLoop, ClusterTools
+from parallel_hpo.cluster.loop import ClusterLoop
 from parallel_hpo.cluster.nodes import NodeManager, NodeReport
 from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolSource, PoolWatcher
 from parallel_hpo.config.section import HpoSection
@@ -204,7 +204,7 @@ class ClusterSession(SweepSession):
         copier.name_workers()
         if nodes is not None:
             nodes.begin(self._command_for)
-        tools = ClusterTools(
+        loop = ClusterLoop(
             control=setting.control,
             command_pipe=command_pipe,
             watcher=watcher,
@@ -215,7 +215,7 @@ class ClusterSession(SweepSession):
             grace_s=setting.section.grace_period_s,
         )
         try:
-            ending = ClusterLoop(tools).run()
+            ending = loop.run()
         finally:
             watcher.close()
         self._waits.runs_have_ended(ending.stop)

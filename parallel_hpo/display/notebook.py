@@ -20,7 +20,7 @@ from uuid import uuid4
 from parallel_hpo.core.messages import MissingMetric
 from parallel_hpo.core.notices import Message, Notice, OutputLine, RunBegan, RunOver
 from parallel_hpo.core.types import Outcome, Parameters, Slot
-from parallel_hpo.core.visible import visible, visible_value
+from parallel_hpo.core.values import visible, visible_value
 from parallel_hpo.display.terminal import Writer
 from parallel_hpo.display.text import (
     RunCounts,

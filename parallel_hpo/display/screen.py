@@ -19,8 +19,7 @@ from rich.text import Text
 
 from parallel_hpo.core.notices import Notice, OutputLine, RunOver, SweepOpened, WorkerChanged
 from parallel_hpo.core.types import Slot
-from parallel_hpo.core.values import TRACEBACK
-from parallel_hpo.core.visible import visible, visible_output, visible_value
+from parallel_hpo.core.values import TRACEBACK, visible, visible_output, visible_value
 from parallel_hpo.display.rows import Workers, advance_workers, rows_of
 from parallel_hpo.display.text import (
     RunCounts,

@@ -92,6 +92,12 @@ class NodeSetup(SessionSetup):
         self.reason = "it is done"
         """Why the machine leaves."""
 
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the epoch was lost and the user asked for no stop, so that the machine joins again."""
+        is_lost = self.membership is not None and bool(self.membership.lost)
+        return is_lost and self.setting.control.second_at is None  # the first stop is the loss itself
+
     def take_part(self) -> SweepResult:
         """Run what the pool grants, until the pool releases the machine or the user stops it.
 
@@ -212,87 +218,42 @@ def take_part(
     *,
     observer: Observer,
     once: bool,
-    environment: Mapping[str, str] | None = None,
 ) -> SweepResult:
     """Run what the pool grants this machine; return the result of its last epoch.
 
     Args:
-        once: don't join again, and stop when standard input, a pipe, ends. For cluster engines, which
-        restart nodes
-            themselves.
+        once: don't join again, and stop when standard input, a pipe, ends. For cluster engines, which restart
+            nodes themselves.
 
     Raises:
         What `NodeSetup.take_part` raises.
     """
-    own = section_of_node(section, headed=part.pool.headed)
-    machine = _Machine(part, own, main, observer, once, time.monotonic(), environment)
-    epoch = machine.take_part(wait_s=max(AWAIT_SERVER_S, part.pool.node_timeout_s), previous=0)
-    while epoch.again:
-        observer(Message("this machine joins the sweep again"))
-        epoch = machine.take_part(wait_s=LEASES * part.pool.node_timeout_s, previous=epoch.number)
-    return epoch.result
-
-
-@dataclass(frozen=True, slots=True)
-class _Registration:
-    """The end of one epoch."""
-
-    number: int
-    result: SweepResult
-    again: bool
-    """The machine joins again."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """What all epochs of a machine share."""
-
-    part: NodeTask
-    section: HpoSection
-    main: PickledMain | Target | Program
-    observer: Observer
-    once: bool
-    began: float
-    """Start of the first epoch, in monotonic seconds."""
-    environment: Mapping[str, str] | None = field(repr=False)
-
-    def take_part(self, *, wait_s: float, previous: int) -> _Registration:
-        """Run the next epoch."""
+    began, previous, lease_s = time.monotonic(), 0, part.pool.node_timeout_s
+    wait_s = max(AWAIT_SERVER_S, lease_s)
+    while True:
         with closing(Control()) as control, ExitStack() as stack:
             stack.enter_context(SignalsTaken(control))
-            if self.once:
+            if once:
                 stack.enter_context(_StdinWatch(control))
-            setup = self._setup(control, stack, wait_s, previous)
+            relay = Relay(observer, part.pool.count)
+            setting = LaunchSettings(
+                section=section_of_node(section, headed=part.pool.headed),
+                main=main,
+                observer=relay,
+                control=control,
+                clock=time.monotonic,
+                jitter=random.random,
+                owner_id=new_owner_id(os.environ.get(NODE_TOKEN) if once else None),
+                began=began,
+                name=None if isinstance(main, PickledMain) else main,
+            )
+            setup = NodeSetup(setting, None, stack, part=part, relay=relay, wait_s=wait_s, previous=previous)
             result = setup.take_part()
             stack.close()
-            lost = setup.membership is not None and bool(setup.membership.lost)
-            asked = control.has_stopped and not (lost and control.second_at is None)
-            return _Registration(setup.epoch, result, again=lost and not asked and not self.once)
-
-    def _setup(self, control: Control, stack: ExitStack, wait_s: float, previous: int) -> NodeSetup:
-        variables = os.environ if self.environment is None else self.environment
-        token = variables.get(NODE_TOKEN) if self.once else None
-        relay = Relay(self.observer, self.part.pool.count)
-        setting = LaunchSettings(
-            section=self.section,
-            main=self.main,
-            observer=relay,
-            control=control,
-            clock=time.monotonic,
-            jitter=random.random,
-            owner_id=new_owner_id(token),
-            began=self.began,
-            name=None if isinstance(self.main, PickledMain) else self.main,
-        )
-        return NodeSetup(
-            setting,
-            self.environment,
-            stack,
-            part=self.part,
-            relay=relay,
-            wait_s=wait_s,
-            previous=previous,
-        )
+            if once or not setup.was_cut_off:
+                return result
+        observer(Message("this machine joins the sweep again"))
+        previous, wait_s = setup.epoch, LEASES * lease_s
 
 
 def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:

@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 from parallel_hpo.core.child_spec import RunAgain
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program
-from parallel_hpo.core.visible import visible
+from parallel_hpo.core.values import visible
 from parallel_hpo.worker import tree
 from parallel_hpo.worker.agent import seed_random, write_parameters
 from parallel_hpo.worker.entry import apply_setup

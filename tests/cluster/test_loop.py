@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.cluster.loop import AWAY_WARNING_S, NO_NODE_WARNING_S, ClusterLoop, ClusterTools
+from parallel_hpo.cluster.loop import AWAY_WARNING_S, NO_NODE_WARNING_S, ClusterLoop
 from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
 from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
@@ -45,23 +45,22 @@ class Head:
     def run(self) -> SweepEnd:
         with Ledger(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as command_pipe:
             copier = EventCopier(ledger, self.told.append)
-            line = PoolWatcher(
+            watcher = PoolWatcher(
                 self.pool,
                 lambda: (copier.last_event, copier.last_notice),
                 self._post,
                 ask_every_s=0.001,
             )
-            tools = ClusterTools(
-                self.control,
-                command_pipe,
-                line,
-                copier,
-                self.told.append,
-                lambda: self.stopped.append(self.now),
-                self.reports,
-                GRACE_S,
-            )
-            return ClusterLoop(tools).run()
+            return ClusterLoop(
+                control=self.control,
+                command_pipe=command_pipe,
+                watcher=watcher,
+                copier=copier,
+                observer=self.told.append,
+                stop_nodes=lambda: self.stopped.append(self.now),
+                reports=self.reports,
+                grace_s=GRACE_S,
+            ).run()
 
     def _post(self, answer: Answer) -> None:
         self.reports.put(answer)

@@ -13,7 +13,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import AT_ONCE, Granted, NewPool, NodeLost, as_json, read
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.server import removal
-from parallel_hpo.server.notice_buffer import (
+from parallel_hpo.server.context import (
     BURST_S,
     BYTES_PER_S,
     MAX_NOTICE_BYTES,
