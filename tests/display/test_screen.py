@@ -1,0 +1,181 @@
+"""Lines and live rows on a console, and in a terminal emulator."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pyte
+import pytest
+from rich.text import Text
+
+from parallel_hpo.core.notices import Message, Notice
+from parallel_hpo.core.types import Outcome, Slot
+from parallel_hpo.display.screen import OpenConsole, Screen, TracebackFilter
+from parallel_hpo.display.text import Verbosity
+from tests.display.conftest import HOSTILE, OPENED, SEEN, began, output, over
+
+ZERO, ONE = Slot(0), Slot(1)
+TRACEBACK = [
+    "Traceback (most recent call last):",
+    '  File "train.py", line 3, in main',
+    "    raise ValueError(1)",
+    "ValueError: 1",
+]
+AGAIN = "ValueError: 1  (the same traceback for the {} time)"
+
+
+class Shown:
+    """A screen of 40 columns, and what it has written since the last look."""
+
+    def __init__(self, *, live: bool = True, is_terminal: bool | None = None, width: int = 40) -> None:
+        is_terminal = live if is_terminal is None else is_terminal
+        self._file = io.StringIO()
+        self.console = OpenConsole(
+            file=self._file,
+            force_terminal=is_terminal,
+            color_system="standard" if is_terminal else None,
+            width=width,
+            height=10,
+            _environ={},
+        )
+        self.screen = Screen(
+            self.console, live=live, verbosity=Verbosity.NORMAL, varied=None, clock=lambda: 10.0
+        )
+
+    def written(self, *notices: Notice, closes: bool = False) -> str:
+        """Show notices; return what is written for them."""
+        for notice in notices:
+            self.screen.show(notice)
+        if closes:
+            self.screen.close()
+        else:
+            self.screen.refresh()
+        text = self._file.getvalue()
+        self._file.seek(0)
+        self._file.truncate()
+        return text
+
+
+class Emulated(Shown):
+    """A sweep of two workers with a run each, on a terminal of 80 columns."""
+
+    def __init__(self) -> None:
+        super().__init__(width=80)
+        self.terminal = pyte.Screen(80, 10)
+        self.terminal.set_mode(pyte.modes.LNM)  # as a terminal's line discipline has it
+        self._stream = pyte.Stream(self.terminal)
+        self.rows(OPENED, began(0, 0), began(1, 1))
+
+    def resize(self, columns: int, lines: int) -> None:
+        self.terminal.resize(lines, columns)
+        self.console.width, self.console.height = columns, lines
+
+    def rows(self, *notices: Notice, closes: bool = False) -> list[str]:
+        self._stream.feed(self.written(*notices, closes=closes))
+        return [line.rstrip() for line in self.terminal.display if line.strip()]
+
+
+def test_lines_go_on_above_the_rows_and_no_row_is_left_at_the_end() -> None:
+    shown = Emulated()
+    *lines, head, first, second = shown.rows(*(Message(f"line {number}") for number in range(20)))
+    assert lines[-6:] == [f"line {number}" for number in range(14, 20)]
+    assert head == "━━━━━━━──────── 0/4 runs · 2 running · 0 failed"
+    assert (first.split()[:2], second.split()[:2]) == (["w0", "r0"], ["w1", "r1"])
+    assert shown.rows(closes=True)[-1] == "line 19"
+    assert not shown.terminal.cursor.hidden
+
+
+def test_after_each_change_of_size_there_is_one_block_of_rows_below_the_last_lines() -> None:
+    shown = Emulated()
+    shown.rows(*(Message(f"line {number} " + "x" * 30) for number in range(30)))
+    for columns, lines in ((20, 20), (60, 8), (100, 30), (40, 20)):
+        shown.resize(columns, lines)
+        *above, head, first, second = shown.rows()
+        assert (first.split()[:2], second.split()[:2]) == (["w0", "r0"], ["w1", "r1"])
+        assert "".join(above).endswith("line 29 " + "x" * 30)
+        assert sum("0/4 runs" in row for row in (*above, head)) == 1
+
+
+def test_the_rows_fit_the_terminals_width() -> None:
+    text = Shown().written(OPENED, began(), over(value=0.5), began())
+    head, row = Text.from_ansi(text).plain.splitlines()[-2:]
+    assert (head[-1], len(head), row) == ("…", 39, "w0 r1 0.0 s")
+
+
+def test_the_sweeps_address_is_a_link_on_a_terminal_only() -> None:
+    assert re.search(
+        r"\x1b]8;[^;]*;http://x/s1\x1b\\http://x/s1\x1b]8;;\x1b\\", Shown(width=80).written(OPENED)
+    )
+    forced = Shown(live=False, is_terminal=True).written(OPENED)  # FORCE_COLOR in a file
+    assert "http://x/s1" in forced
+    assert "\x1b]8;" not in forced
+
+
+def test_a_long_line_is_not_wrapped() -> None:
+    assert Shown(live=False).written(output("x" * 500)) == f"[w0] {'x' * 500}\n"
+
+
+def test_a_worker_may_use_colours_but_cannot_move_the_cursor() -> None:
+    text = Shown().written(output("\x1b[31mred\x1b[0m 50%\r\x1b[31m100%\x1b[0m\x1b[2J\x1b[10A"))
+    assert "\x1b[31m100%\x1b[0m" in text
+    assert not any(code in text for code in ("50%", "\x1b[2J", "\x1b[10A"))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_control_characters_of_users_and_runs_are_visible(live: bool) -> None:
+    text = Shown(live=live).written(
+        replace(OPENED, folder=HOSTILE),
+        replace(began(), parameters={"lr": HOSTILE}),
+        output(f"\x1b[31mred\x1b[0m {HOSTILE}\x1b[K"),
+        over(outcome=Outcome.FAILED, reason=HOSTILE),
+        Message(HOSTILE, warning=True),
+    )
+    assert text.count(SEEN) == 5
+    assert "\x1b]0" not in text
+    assert not {"\x07", "\x9b"} & set(text)
+
+
+def fed(filter_: TracebackFilter, slot: Slot, lines: list[str]) -> list[str]:
+    return [shown for line in lines for shown in filter_.feed(slot, line)]
+
+
+def test_a_traceback_is_shown_once_and_repetitions_are_counted() -> None:
+    filter_ = TracebackFilter()
+    assert fed(filter_, ZERO, ["epoch 1", *TRACEBACK]) == ["epoch 1", *TRACEBACK]
+    assert fed(filter_, ONE, TRACEBACK) == [AGAIN.format("2nd")]
+    assert filter_.feed(ZERO, "  indented") == ["  indented"]
+    last = [fed(filter_, ZERO, TRACEBACK)[-1] for _ in range(21)]
+    for number, ordinal in ((3, "3rd"), (4, "4th"), (11, "11th"), (21, "21st"), (22, "22nd"), (23, "23rd")):
+        assert last[number - 3] == AGAIN.format(ordinal)
+    other = [*TRACEBACK[:-1], "ValueError: 2"]
+    assert fed(filter_, ZERO, other) == other
+
+
+def test_tracebacks_of_two_workers_do_not_mix() -> None:
+    filter_ = TracebackFilter()
+    for line in TRACEBACK[:-1]:
+        assert filter_.feed(ZERO, line) == []
+        assert filter_.feed(ONE, line) == []
+    assert filter_.feed(ZERO, TRACEBACK[-1]) == TRACEBACK
+    assert filter_.feed(ONE, TRACEBACK[-1]) == [AGAIN.format("2nd")]
+
+
+def test_an_incomplete_traceback_is_shown_at_the_runs_end() -> None:
+    filter_ = TracebackFilter()
+    fed(filter_, ZERO, TRACEBACK[:2])
+    assert filter_.feed(ZERO, TRACEBACK[0]) == TRACEBACK[:2]
+    shown = Shown(live=False)
+    shown.written(began(), output(TRACEBACK[0]))
+    assert f"[w0] {TRACEBACK[0]}\n" in shown.written(over(outcome=Outcome.CRASHED))
+
+
+def test_a_failure_printed_by_client_and_worker_is_shown_once() -> None:
+    filter_ = TracebackFilter()
+    further = [TRACEBACK[0], '  File "target.py", line 9, in call', "    main()", *TRACEBACK[1:]]
+    ended = "wandb: run ended"
+    assert fed(filter_, ZERO, [*TRACEBACK, ended, *further]) == [*TRACEBACK, ended]
+    assert fed(filter_, ZERO, [*TRACEBACK, *further]) == [AGAIN.format("2nd")]
+    other = [*further[:-1], "ValueError: 2"]
+    assert fed(filter_, ZERO, other) == other
