@@ -174,3 +174,22 @@ def test_runs_are_compared_by_another_logged_value(visit: Visit, site: Served) -
     page.get_by_label("Compare by").select_option("val/loss")
     expect(page.locator("#best-title")).to_have_text("best val/loss")
     expect(page.get_by_label("Which values are better")).to_be_disabled()
+
+
+def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served) -> None:
+    page = open_table(visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400))
+    page.fill("#filter-text", "accuracy > 0.8 and state = finished")
+    expect(page.locator("#shown")).to_have_text(re.compile(r"^1\d of 40 runs$"))
+    page.click("#columns summary")
+    page.check('#columns input[name="logged.train/accuracy"]')
+    place = '#runs th[data-column="logged.train/accuracy"]'
+    page.click(place)
+    expect(page.locator(place)).to_have_attribute("aria-sort", "ascending")
+    titles = page.locator("#runs thead th").all_inner_texts()
+    cells = page.locator(f"#runs tbody td:nth-child({titles.index('train/accuracy') + 2})").all_inner_texts()
+    assert all(0.8 < float(text) <= 1 for text in cells) and len(cells) > 9
+    page.reload()
+    expect(page.locator(place)).to_have_count(1)
+    with page.expect_download() as download:
+        page.click("#csv")
+    assert "summary.train/accuracy" in download.value.path().read_text().splitlines()[0]

@@ -21,7 +21,7 @@ from parallel_hpo.server.pages import answers
 from parallel_hpo.server.pages import timeline as timelines
 from parallel_hpo.server.pages.histories import MOST_RUNS, CurveQuery, Histories
 from parallel_hpo.server.pages.metric_series import Curve
-from parallel_hpo.server.pages.sweep_data import Sweeps
+from parallel_hpo.server.pages.sweep_data import SummaryChoice, Sweeps
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
 
@@ -57,7 +57,9 @@ def read(world: AppContext, sweep_id: str) -> Contents | None:
     if found is None:
         return None
     at = SweepAt(found.entity, found.project, found.id)
-    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))
+    logged = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))["logged"]
+    choice = SummaryChoice(logged=tuple(logged[:_MAX_KEYS]))
+    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, "", choice)) | {"logged": logged[:_MAX_KEYS]}
     return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
 
 

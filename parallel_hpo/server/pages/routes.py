@@ -27,11 +27,13 @@ from parallel_hpo.server.pages.answers import RecentAnswers
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.pages.run_data import IMAGE_TYPES, log_part, run_at, run_data
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
-from parallel_hpo.server.pages.sweep_data import FRESH_S, Sweeps, head_of, sweep_at
+from parallel_hpo.server.pages.sweep_data import FRESH_S, SummaryChoice, Sweeps, head_of, sweep_at
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 
+_MAX_LOGGED: Final = 50
+"""Maximum number of logged values that are columns of a table."""
 _MAX_TABLE_ROWS: Final = 1000
 _MAX_TABLE_BYTES: Final = 32 * 2**20
 
@@ -210,17 +212,13 @@ class PageRoutes:
         return answers.json(request, self._sweeps.project_json(world, project, sweeps, since))
 
     def _sweep_data(self, request: Request) -> Response:
-        given = request.query_params
-        goal = Goal.MAXIMIZE if given.get("goal") == "maximize" else Goal.MINIMIZE
-        compared = Metric(given["metric"], goal) if given.get("metric") else None
-        body = self._sweeps.sweep_json(
-            self._seen_by(request), _sweep_in(request), given.get("since", ""), compared
-        )
+        since, choice = request.query_params.get("since", ""), _choice_in(request)
+        body = self._sweeps.sweep_json(self._seen_by(request), _sweep_in(request), since, choice)
         return answers.json(request, body)
 
     def _sweep_csv(self, request: Request) -> Response:
         at = _sweep_in(request)
-        body = self._sweeps.sweep_csv(self._seen_by(request), at)
+        body = self._sweeps.sweep_csv(self._seen_by(request), at, _choice_in(request))
         headers = {"Content-Disposition": f'attachment; filename="{at.sweep}.csv"'}
         return answers.guarded(Response(body, media_type="text/csv", headers=headers))
 
@@ -277,6 +275,13 @@ class PageRoutes:
 def _sweep_in(request: Request) -> SweepAt:
     names = request.path_params
     return SweepAt(names["entity"], names["project"], names["sweep"])
+
+
+def _choice_in(request: Request) -> SummaryChoice:
+    given = request.query_params
+    goal = Goal.MAXIMIZE if given.get("goal") == "maximize" else Goal.MINIMIZE
+    compared = Metric(given["metric"], goal) if given.get("metric") else None
+    return SummaryChoice(compared, tuple(sorted(set(given.getlist("logged")))[:_MAX_LOGGED]))
 
 
 def _run_in(request: Request) -> RunPath:

@@ -144,6 +144,7 @@ class Row:
 
     facts: tuple[Any, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    logged: Mapping[str, Any] = field(default_factory=dict)
 
 
 def row_of(seen: TableRun, wanted: Metric | None, known: LedgerRun | None = None) -> Row:
@@ -167,7 +168,7 @@ def row_of(seen: TableRun, wanted: Metric | None, known: LedgerRun | None = None
         worker_of(seen.opened_by or seen.agent_label or "", seen.host),
         seen.sweep_id,
     )
-    return Row(facts, dict(dotted(plain_config(seen.given))))
+    return Row(facts, dict(dotted(plain_config(seen.given))), seen.logged)
 
 
 def _times_in(known: LedgerRun | None, *, is_open: bool) -> tuple[float | None, float | None]:

@@ -33,6 +33,7 @@ from parallel_hpo.config.sweep_types import (
     Parameter,
     Uniform,
 )
+from parallel_hpo.core.values import counting
 from parallel_hpo.records.reader import LedgerRun
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
@@ -74,8 +75,8 @@ class RunChanges:
     complete: bool
     best: str | None
     """Id of the run with the best value so far."""
-    keys: tuple[str, ...]
-    """The runs' history keys, as JSON."""
+    keys: tuple[tuple[str, str], ...]
+    """The history keys and summaries of some runs, as JSON."""
 
 
 class RunTable:
@@ -135,7 +136,7 @@ class RunTable:
         self._revision_read = -1
         """Newest revision in the database that was read."""
         self._updated_at = self._read_keys_at = float("-inf")
-        self._keys: tuple[str, ...] = ()
+        self._keys: tuple[tuple[str, str], ...] = ()
         self._best: str | None = None
 
     def _update(self, transaction: Transaction, ledger: Mapping[str, LedgerRun]) -> None:
@@ -155,7 +156,7 @@ class RunTable:
             self._take(run_table.all_of(transaction, self._which))
         if self._clock() - self._read_keys_at >= _KEYS_FRESH_S:
             self._read_keys_at = self._clock()
-            self._keys = tuple(run_table.history_keys(transaction, self._which, _RUNS_FOR_KEYS))
+            self._keys = tuple(run_table.logged_names(transaction, self._which, _RUNS_FOR_KEYS))
 
     def _take(self, found: Iterable[TableRun]) -> None:
         revision = self._revision + 1
@@ -250,7 +251,18 @@ _MAX_SWEEPS: Final = 16
 """Maximum number of cached sweeps; one with 10,000 runs takes 20 MB."""
 _LEDGERS_FRESH_S: Final = 2.0
 _HEAD: Final = "parameters."
+_SUMMARY: Final = "summary."
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryChoice:
+    """What a page shows of runs' summaries."""
+
+    compared: Metric | None = None
+    """The value by which runs are compared; None: the sweep's metric."""
+    logged: tuple[str, ...] = ()
+    """The values that are columns."""
 
 
 class Sweeps:
@@ -262,27 +274,27 @@ class Sweeps:
         self._ledgers = LedgerCache(fresh_s=_LEDGERS_FRESH_S)
         self._lock = Lock()
 
-    def sweep_json(self, world: AppContext, at: SweepAt, since: str, compared: Metric | None = None) -> bytes:
-        """Return a sweep and its runs changed since a revision; RefusedError (404) if it doesn't exist.
+    def sweep_json(
+        self, world: AppContext, at: SweepAt, since: str, choice: SummaryChoice = SummaryChoice()
+    ) -> bytes:
+        """Return a sweep and its runs changed since a revision; RefusedError (404) if it doesn't exist."""
+        sweep, totals, changes = self._changes_of(world, at, since, choice)
+        return _document(sweep, totals, changes, choice)
 
-        `compared`: the value of summaries by which runs are compared; None: the sweep's metric.
-        """
-        sweep, totals, changes = self._changes_of(world, at, since, compared)
-        return _document(sweep, totals, changes, compared)
-
-    def sweep_csv(self, world: AppContext, at: SweepAt) -> bytes:
+    def sweep_csv(self, world: AppContext, at: SweepAt, choice: SummaryChoice = SummaryChoice()) -> bytes:
         """Return a sweep's runs as CSV, one line each."""
-        sweep, _, changes = self._changes_of(world, at, "")
-        return _as_csv(changes.rows, _names_of(sweep, changes.rows))
+        sweep, _, changes = self._changes_of(world, at, "", choice)
+        return _as_csv(changes.rows, _names_of(sweep, changes.rows), choice.logged)
 
     def _changes_of(
-        self, world: AppContext, at: SweepAt, since: str, compared: Metric | None = None
+        self, world: AppContext, at: SweepAt, since: str, choice: SummaryChoice
     ) -> tuple[Sweep, SweepCount, RunChanges]:
+        compared = choice.compared
         totals = self._ledgers.count_of(world, at)
         with world.database.read() as transaction:
             sweep = sweep_at(transaction, at)
             by = None if compared is None else (compared.name, str(compared.goal))
-            table = self._of(transaction, RunScope(sweep.project_id, sweep.id, by))
+            table = self._of(transaction, RunScope(sweep.project_id, sweep.id, by, choice.logged))
             wanted = compared or engines.metric_of(sweep.config)
             return sweep, totals, table.changes_since(transaction, wanted, since, totals.runs)
 
@@ -340,17 +352,18 @@ def _named(metric: Metric | None) -> dict[str, str] | None:
     return None if metric is None else {"name": metric.name, "goal": str(metric.goal)}
 
 
-def _document(sweep: Sweep, totals: SweepCount, changes: RunChanges, compared: Metric | None) -> bytes:
+def _document(sweep: Sweep, totals: SweepCount, changes: RunChanges, choice: SummaryChoice) -> bytes:
     space = space_of(sweep.config)
     count = {"count": totals.count} if totals.is_known else {}
     head = head_of(sweep)
-    head |= {"objective": head["metric"], "metric": _named(compared) or head["metric"]}
+    head |= {"objective": head["metric"], "metric": _named(choice.compared) or head["metric"]}
     parts = {
         "sweep": dump(head | count | {"used": totals.used}),
         "parameters": dump(space),
-        "runs": _columns(changes.rows, _names_of(sweep, changes.rows)),
+        "runs": _columns(changes.rows, _names_of(sweep, changes.rows), choice.logged),
         "workers": dump(list(totals.workers)),
         "keys": dump(list(_drawable(changes.keys))),
+        "logged": dump(list(_logged(changes.keys))),
         "best": dump(changes.best),
         "revision": dump(changes.revision),
         "complete": dump(changes.complete),
@@ -364,20 +377,22 @@ def _names_of(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys([*known, *(name for row in rows for name in row.parameters)]))
 
 
-def _columns(rows: Sequence[Row], parameters: Iterable[str]) -> bytes:
+def _columns(rows: Sequence[Row], parameters: Iterable[str], logged: Iterable[str] = ()) -> bytes:
     """Encode rows as JSON column by column: other threads can run between two calls of the encoder."""
     facts = {name: dump([row.facts[place] for row in rows]) for place, name in enumerate(FACTS)}
     given = {name: dump([_plain(row.parameters.get(name)) for row in rows]) for name in parameters}
-    return object_of(facts | {"parameters": object_of(given)})
+    own = {name: dump([_plain(row.logged.get(name)) for row in rows]) for name in logged}
+    return object_of(facts | {"parameters": object_of(given), "logged": object_of(own)})
 
 
-def _as_csv(rows: Sequence[Row], parameters: Sequence[str]) -> bytes:
+def _as_csv(rows: Sequence[Row], parameters: Sequence[str], logged: Sequence[str]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*FACTS, *(_HEAD + name for name in parameters)])
+    writer.writerow([*FACTS, *(_HEAD + name for name in parameters), *(_SUMMARY + name for name in logged)])
     for row in rows:
         given = (row.parameters.get(name) for name in parameters)
-        writer.writerow([_cell(value) for value in (*row.facts, *given)])
+        own = (row.logged.get(name) for name in logged)
+        writer.writerow([_cell(value) for value in (*row.facts, *given, *own)])
     return text.getvalue().encode()
 
 
@@ -401,9 +416,17 @@ def expected_runs(configuration: str) -> int | None:
 
 
 @lru_cache(_MAX_SWEEPS)
-def _drawable(known: tuple[str, ...]) -> tuple[str, ...]:
+def _drawable(known: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     """Return the keys under which runs logged numbers."""
-    return tuple(dict.fromkeys(name for text in known for name in drawable(text)))
+    return tuple(dict.fromkeys(name for text, _ in known for name in drawable(text)))
+
+
+@lru_cache(_MAX_SWEEPS)
+def _logged(known: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """Return the names of texts and numbers in summaries, without the client's own."""
+    found = (item for _, text in known for item in json.loads(text).items() if not item[0].startswith("_"))
+    values = ((name, counting(value, "minimize")) for name, value in found)
+    return tuple(sorted({name for name, value in values if isinstance(value, str | int | float)}))
 
 
 def _plain(value: Any) -> Any:

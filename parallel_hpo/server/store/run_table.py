@@ -7,13 +7,13 @@ runs. No query reads more than the runs that it returns.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, null, select
 
-from parallel_hpo.core.values import find_value
+from parallel_hpo.core.values import counting, find_value, lookup
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.store.tables import agents, count, runs, seen
 
@@ -42,6 +42,8 @@ class TableRun:
     """JSON; only of an open run, which has no value yet."""
     stop_requested: bool
     sweep_id: str | None
+    logged: Mapping[str, Any] = field(default_factory=dict)
+    """The wanted texts and numbers of its summary."""
 
 
 _COLUMNS: Sequence[ColumnElement[Any]] = (
@@ -72,6 +74,8 @@ class RunScope:
     sweep_id: str | None = None
     compared: tuple[str, str] | None = None
     """Name and goal of the value of their summaries by which runs are compared; None: the sweep's metric."""
+    logged: tuple[str, ...] = ()
+    """Names of values of their summaries to read."""
 
     @property
     def theirs(self) -> ColumnElement[bool]:
@@ -106,20 +110,27 @@ def number_of(connection: Connection, which: RunScope) -> int:
     return count(connection, runs, which.theirs & seen(connection))
 
 
-def history_keys(connection: Connection, which: RunScope, number: int) -> list[str]:
-    """Return the history keys of the first and the last `number` runs, as JSON."""
-    query = select(runs.c.history_keys).where(which.theirs & seen(connection))
-    first = connection.scalars(query.order_by(runs.c.id).limit(number)).all()
-    last = connection.scalars(query.order_by(runs.c.id.desc()).limit(number)).all()
-    return [*first, *last]
+def logged_names(connection: Connection, which: RunScope, number: int) -> list[tuple[str, str]]:
+    """Return the history keys and the summary of the first and the last `number` runs, as JSON."""
+    query = select(runs.c.history_keys, runs.c.summary).where(which.theirs & seen(connection)).limit(number)
+    orders = (runs.c.id, runs.c.id.desc())
+    return [
+        (keys, summary) for order in orders for keys, summary in connection.execute(query.order_by(order))
+    ]
 
 
 def _those(connection: Connection, which: RunScope, condition: ColumnElement[bool]) -> Iterator[TableRun]:
     join = runs.outerjoin(agents, runs.c.agent_id == agents.c.id)
-    query = select(*_COLUMNS, runs.c.summary if which.compared else null())
-    for *row, summary in connection.execute(query.select_from(join).where(condition).order_by(runs.c.id)):
+    query = select(*_COLUMNS, runs.c.summary if which.compared or which.logged else null())
+    for *row, text in connection.execute(query.select_from(join).where(condition).order_by(runs.c.id)):
         run = TableRun(*row)
-        if which.compared is None:
-            yield run
-        else:
-            yield replace(run, value=find_value(json.loads(summary), *which.compared), summary=None)
+        summary = {} if text is None else json.loads(text)
+        if which.compared is not None:
+            run = replace(run, value=find_value(summary, *which.compared), summary=None)
+        yield replace(run, logged=_logged(summary, which)) if which.logged else run
+
+
+def _logged(summary: Mapping[str, Any], which: RunScope) -> dict[str, Any]:
+    goal = "minimize" if which.compared is None else which.compared[1]
+    found = {name: counting(lookup(summary, name), goal) for name in which.logged}
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}

@@ -26,7 +26,7 @@ export function columnsOf(store) {
     column("id", "id"),
   ];
   if (store.sweep === null) fixed.push(column("sweep", "sweep"));
-  return [...fixed, ...parametersOf(store), ...rest];
+  return [...fixed, ...parametersOf(store), ...loggedOf(store), ...rest];
 }
 
 function parametersOf(store) {
@@ -36,6 +36,15 @@ function parametersOf(store) {
   return names.map((name) => {
     const isNumber = store.runs.parameters[name].some((value) => typeof value === "number");
     return { ...column(`parameters.${name}`, name, anything, isNumber), constant: varied.get(name) === false };
+  });
+}
+
+/** Return columns of the values in summaries, hidden at first: the server sends those that are used. */
+function loggedOf(store) {
+  const taken = [store.sweep?.metric?.name, ...Object.keys(store.runs.parameters)];
+  return store.logged.filter((name) => name !== taken[0]).map((name) => {
+    const isNumber = store.runs.logged?.[name]?.some((value) => typeof value === "number") ?? true;
+    return { ...column(`logged.${name}`, taken.includes(name) ? `${name} (logged)` : name, anything, isNumber), constant: true };
   });
 }
 

@@ -57,6 +57,7 @@ export class Comparison {
       ["state", (row) => store.runs.state[row]],
       ["duration", (row) => duration(tookOf(store.times(row))) || "–"],
       ...parameters,
+      ...store.logged.filter((name) => name !== store.sweep?.metric?.name).map((name) => [name, (row) => anything(store.value(`logged.${name}`, row)) || "–"]),
     ];
   }
 

@@ -44,7 +44,7 @@ function refresh(store) {
 
 function search(store) {
   const problem = document.getElementById("filter-problem");
-  const reading = { columns: columnsOf(store), values: (name) => store.column(name), texts: (row) => textOf(store, row) };
+  const reading = { columns: columnsOf(store), value: (name, row) => store.value(name, row), texts: (row) => textOf(store, row) };
   try {
     store.setFilter("words", predicateOf(document.getElementById("filter-text").value, reading));
     say(problem, "");
@@ -125,14 +125,14 @@ function between(store, name, low, high) {
   const least = low.trim() === "" ? -Infinity : Number(low);
   const most = high.trim() === "" ? Infinity : Number(high);
   return (row) => {
-    const value = store.column(name)[row];
+    const value = store.value(name, row);
     return typeof value === "number" && least <= value && value <= most;
   };
 }
 
 function containing(store, name, typed) {
   const word = typed.toLowerCase();
-  return (row) => anything(store.column(name)[row]).toLowerCase().includes(word);
+  return (row) => anything(store.value(name, row)).toLowerCase().includes(word);
 }
 
 /** Show a filter as a chip; `removed` is called when the chip is removed. */

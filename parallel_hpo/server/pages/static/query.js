@@ -23,12 +23,12 @@ export class QueryError extends Error {}
 /**
  * Return a predicate of rows for a search; null for an empty one. QueryError if it can't be read.
  *
- * columns: {name, title} each; values(name): a column's values; texts(row): what a word is looked for in.
+ * columns: {name, title} each; value(name, row): a run's value in a column; texts(row): what a word is looked for in.
  */
-export function predicateOf(typed, { columns, values, texts }) {
+export function predicateOf(typed, { columns, value, texts }) {
   const tokens = tokensOf(typed);
   if (tokens.length === 0) return null;
-  const reader = { tokens, place: 0, columns, values, texts };
+  const reader = { tokens, place: 0, columns, value, texts };
   const found = readAny(reader);
   if (reader.place < tokens.length) throw new QueryError(`“${tokens[reader.place].text}” isn't expected here`);
   return found;
@@ -94,7 +94,7 @@ function readCondition(reader, { text }) {
   if (given?.kind !== "word") throw new QueryError(`a value is missing after “${text} ${operator}”`);
   if ("<>".includes(operator[0]) && !Number.isFinite(Number(given.text))) throw new QueryError(`“${given.text}” isn't a number; ${operator} compares numbers`);
   const name = columnNamed(text, reader.columns);
-  return (row) => OPERATORS[operator](reader.values(name)[row], given.text);
+  return (row) => OPERATORS[operator](reader.value(name, row), given.text);
 }
 
 /** Return the name of the column that a text means: its title, or the last part of one title alone. */

@@ -4,17 +4,25 @@
 import { tookOf } from "./format.js";
 
 const WORDS = ["id", "name", "state", "value", "started", "ended", "spent", "since", "attempts", "worker", "sweep"];
+/** Values of a run by name. */
+const NESTED = ["parameters", "logged"];
 const GOOD_LAST = Number.POSITIVE_INFINITY;
 
-/** Events: "data" (runs came or changed), "filter" (`shown` changed), "selection" (`selected` changed), "hover" (`hovered` changed). */
+/**
+ * Events: "data" (runs came or changed), "filter" (`shown` changed), "selection" (`selected` changed), "hover"
+ * (`hovered` changed), "want" (`wanted` changed: logged values that the server should send, as they were asked for).
+ */
 export class Store extends EventTarget {
   sweep = null;
   parameters = [];
   workers = [];
   keys = [];
+  /** Names of the values in summaries. */
+  logged = [];
+  wanted = new Set();
   best = null;
   revision = "";
-  runs = Object.fromEntries([...WORDS.map((word) => [word, []]), ["parameters", {}]]);
+  runs = Object.fromEntries([...WORDS.map((word) => [word, []]), ...NESTED.map((kind) => [kind, {}])]);
   count = 0;
   shown = new Uint8Array(0);
   /** Which runs pass the filters, hidden ones included. */
@@ -36,19 +44,33 @@ export class Store extends EventTarget {
     return { started: started[row], ended: ended[row], spent: spent?.[row] ?? null, since: since?.[row] ?? null };
   }
 
-  /** Return the values of all runs: "value", "duration", "parameters.lr", …; null for runs without one. */
+  /** Return the values of all runs: "value", "duration", "parameters.lr", "logged.val/loss", …; null for runs without one. */
   column(name) {
     if (name === "duration") return this.#durations();
-    if (name.startsWith("parameters.")) {
-      return this.runs.parameters[name.slice("parameters.".length)] ?? new Array(this.count).fill(null);
+    return this.#known(name) ?? new Array(this.count).fill(null);
+  }
+
+  /** Return one run's value in a column. */
+  value(name, row) {
+    return name === "duration" ? tookOf(this.times(row)) : (this.#known(name)?.[row] ?? null);
+  }
+
+  #known(name) {
+    const kind = NESTED.find((each) => name.startsWith(`${each}.`));
+    if (kind === undefined) return this.runs[name];
+    const own = name.slice(kind.length + 1);
+    const values = this.runs[kind]?.[own];
+    if (kind === "logged" && values === undefined && !this.wanted.has(own)) {
+      this.wanted.add(own);
+      this.dispatchEvent(new Event("want"));
     }
-    return this.runs[name] ?? new Array(this.count).fill(null);
+    return values;
   }
 
   /** Apply an answer of the server: all runs, or the changed ones. */
   merge(json) {
     const before = this.count;
-    for (const word of ["sweep", "parameters", "workers", "keys", "best", "revision"]) {
+    for (const word of ["sweep", "parameters", "workers", "keys", "logged", "best", "revision"]) {
       if (json[word] !== undefined) this[word] = json[word];
     }
     if (json.complete) this.#replace(json.runs);
@@ -110,15 +132,15 @@ export class Store extends EventTarget {
   }
 
   #change(runs) {
-    for (const name of Object.keys(runs.parameters)) {
-      this.runs.parameters[name] ??= new Array(this.count).fill(null);
+    for (const kind of NESTED) {
+      for (const name of Object.keys(runs[kind])) this.runs[kind][name] ??= new Array(this.count).fill(null);
     }
     runs.id.forEach((id, place) => {
       if (!this.#places.has(id)) this.#places.set(id, this.count++);
       const row = this.#places.get(id);
       for (const word of WORDS) this.runs[word][row] = runs[word][place];
-      for (const [name, column] of Object.entries(this.runs.parameters)) {
-        column[row] = runs.parameters[name]?.[place] ?? null;
+      for (const kind of NESTED) {
+        for (const [name, column] of Object.entries(this.runs[kind])) column[row] = runs[kind][name]?.[place] ?? null;
       }
     });
   }

@@ -1,6 +1,7 @@
 // The live page of a sweep: its head, and its runs.
 
 import { makeActions } from "./act.js";
+import { oncePerFrame } from "./charts/elements.js";
 import { duration, element, number, say } from "./format.js";
 import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
 import { countsOf, drawBar, endedOf, listCounts, progressWords } from "./progress.js";
@@ -72,7 +73,7 @@ function compareBy(metric, goal) {
   compared = new URLSearchParams(isOwn ? {} : { metric, goal });
   history.replaceState(null, "", `${location.pathname}${isOwn ? "" : `?${compared}`}${location.hash}`);
   store.revision = "";
-  ask().catch(() => {}); // the next poll says what is wrong
+  askSoon();
 }
 
 /** Return the seconds from the first start to the last end, or to now while the sweep goes on. */
@@ -96,11 +97,20 @@ function leftWords(over) {
 /** The value of summaries that runs are compared by, and its goal, as in the address; empty: the sweep's metric. */
 let compared = new URLSearchParams([...new URLSearchParams(location.search)].filter(([name]) => ["metric", "goal"].includes(name)));
 
+function choice() {
+  return String(new URLSearchParams([...compared, ...[...store.wanted].sort().map((name) => ["logged", name])]));
+}
+
+/** Request logged values that are used for the first time. */
+const askSoon = oncePerFrame(() => {
+  find("csv").href = `${base}.csv?${choice()}`;
+  ask().catch(() => {}); // the next poll says what is wrong
+});
+
 async function ask() {
-  const [asked, wanted] = [new URLSearchParams(compared), compared];
-  if (store.revision) asked.set("since", store.revision);
-  const news = await fetchJson(`${base}?${asked}`);
-  if (wanted !== compared) return 0;
+  const wanted = choice();
+  const news = await fetchJson(`${base}?${wanted}&since=${encodeURIComponent(store.revision)}`);
+  if (wanted !== choice()) return 0;
   store.merge(news);
   showHead();
   (await actions)([...(ACTS[store.sweep.state] ?? []), "edit"], store.workers);
@@ -127,6 +137,7 @@ function gone() {
   return `the sweep's server has ended; ${again} shows the sweep's current state`;
 }
 
+store.addEventListener("want", askSoon);
 find("metric").addEventListener("change", ({ target }) => compareBy(target.value, HIGHER.test(target.value) ? "maximize" : "minimize"));
 find("goal").addEventListener("change", ({ target }) => compareBy(find("metric").value, target.value));
 keepUp(ask, gone, () => !ENDS.includes(store.sweep.state));

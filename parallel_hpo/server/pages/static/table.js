@@ -3,7 +3,7 @@
 import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { ColumnChoice, columnsOf, fillMenu, formatOf } from "./columns.js";
-import { element, fullValue, say, tookOf, tookWords } from "./format.js";
+import { element, fullValue, say, tookWords } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
 
 export class RunTable {
@@ -193,7 +193,7 @@ export class RunTable {
       const cell = line.children[place + 1];
       if (column.name === "name") return this.#name(cell, id, this.#store.runs.name[row]);
       const isDuration = column.name === "duration";
-      const value = isDuration ? tookOf(this.#store.times(row)) : this.#store.column(column.name)[row];
+      const value = this.#store.value(column.name, row);
       const text = this.#formats[place](value);
       say(cell, text);
       const title = isDuration ? tookWords(this.#store.times(row)) : fullValue(value, text) || (text.length > 40 ? text : "");
