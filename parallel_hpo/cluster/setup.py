@@ -9,8 +9,6 @@ parallel-hpo run CONFIG TARGET --create ─▶ sweep, pool ◀─ parallel-hpo j
 from __future__ import annotations
 
 import queue
-import random
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import ExitStack, closing, suppress
@@ -39,7 +37,7 @@ from parallel_hpo.devices.library import no_library, opened
 from parallel_hpo.devices.placing import SlotAssignment, SweepDevices
 from parallel_hpo.pickling.main import name_of, pack_main
 from parallel_hpo.processes.pool import ChildCalls
-from parallel_hpo.processes.reaper import MARK, new_owner_id
+from parallel_hpo.processes.reaper import MARK
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import LEDGER
 from parallel_hpo.session.resume import count_or_cap, facts_of, find_folder
@@ -111,7 +109,7 @@ class ClusterSetup(SessionSetup):
         if self._make_engine is None:
             return None
         most = None if self._machines.count == "auto" else self._machines.count
-        nodes = NodeManager(self._make_engine, self._post, clock=self.setting.clock, most=most)
+        nodes = NodeManager(self._make_engine, self._post, clock=self.setting.control.clock, most=most)
         opening = nodes.open()
         self.stack.callback(nodes.stop_within, NODES_STOP_IN_S)
         self.waits.call(opening.result)
@@ -185,7 +183,6 @@ def run_on_cluster(
     make_engine: Callable[[], ClusterEngine] | None,
     make_pool_client: MakePoolClient = PoolClient,
     environment: Mapping[str, str] | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> SweepResult:
     """Run a sweep on many machines and return its result; raises what `supervise` raises.
 
@@ -200,10 +197,6 @@ def run_on_cluster(
             main=packed,
             observer=observer,
             control=control,
-            clock=clock,
-            jitter=random.random,
-            owner_id=new_owner_id(),
-            began=clock(),
             resumes=launch.resume is not None,
             keep_configuration=launch.keep_configuration,
             name=name_of(main),
@@ -237,10 +230,6 @@ def create_sweep(
             main=NOTHING,
             observer=observer,
             control=control,
-            clock=time.monotonic,
-            jitter=random.random,
-            owner_id=new_owner_id(),
-            began=time.monotonic(),
         )
         there = SessionSetup(setting, environment, stack).open({})
         if isinstance(there.backend, RemoteBackend):

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol
+from typing import Any, Final
 
 from parallel_hpo.core.errors import LedgerError, NoRoomError
 from parallel_hpo.core.messages import SweepEnd
@@ -34,65 +35,81 @@ RETRY_S: Final = 1.0
 """Retry interval in seconds while the ledger can't be written; a person has to free the disk."""
 
 
-class Count(Protocol):
+class Count(ABC):
     """The count of a sweep, as a session's loop uses it; all methods are called in the loop's thread."""
 
-    @property
-    def has_others(self) -> bool:
-        """Whether other machines may run what this one leaves."""
+    has_others = False
+    """Whether other machines may run what this one leaves."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """`ledger` has what this machine has done."""
+        self.ledger = ledger
 
     @property
     def due_at(self) -> float | None:
         """When `tick` is due, in monotonic seconds; None: only the loop's messages matter."""
+        return None
+
+    def tick(self) -> None:  # noqa: B027 - not all counts have limits of time
+        """Let limits of time act, and try again what could not be written."""
 
     def known(self, run_id: RunId) -> RunRow | None:
         """Return the record of a run, None if it has never started here."""
+        return self.ledger.run(run_id)
 
     def begun_with(self, parameters: Parameters) -> int:
         """Return how many runs with these parameters have begun here."""
+        return self.ledger.begun_with(parameters)
 
     def spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
         """Record that a process starts in a slot; `again`: it replaces one."""
+        self.note("spawned", {"slot": int(slot), "device": device, "again": again})
 
     def quarantine(self, device: str, reason: str) -> None:
         """Record that a device gets no runs for a while."""
+        self.note("quarantined", {"device": device, "reason": reason})
 
+    @abstractmethod
+    def note(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Log an event of this machine that changes no count."""
+
+    @abstractmethod
     def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
         """Ask whether an attempt may start: StartGranted or StartRefused follows.
 
         `needs` is the demand with the attempt started.
         """
 
+    @abstractmethod
     def withdraw(self, end: PooledEnd) -> None:
         """Withdraw a start, which may have been counted already."""
 
+    @abstractmethod
     def end(self, end: PooledEnd) -> None:
         """Report the end of an attempt, or of a run that waited for another one."""
 
+    @abstractmethod
     def publish(self, needs: PoolNeeds) -> None:
         """Publish this machine's demand."""
 
-    def tick(self) -> None:
-        """Let limits of time act, and try again what could not be written."""
-
+    @abstractmethod
     def take(self) -> list[CountEvent]:
         """Return the answers since the last call."""
 
+    @abstractmethod
     def flush(self, waits: StopAware) -> None:
         """Wait until all ends are recorded, as long as a stop allows; raises StoppedError."""
 
-    def conclude(self, ending: SweepEnd) -> None:
+    def conclude(self, ending: SweepEnd) -> None:  # noqa: B027 - a machine leaves after its last process
         """Record the end of this launch's part."""
 
 
-class LocalCount:
+class LocalCount(Count):
     """The count of a sweep on this machine, logged in its ledger.
 
     Raises:
         LedgerError: the ledger can't be written, and waiting does not help.
     """
-
-    has_others = False
 
     def __init__(
         self,
@@ -116,7 +133,7 @@ class LocalCount:
         Raises:
             NoRoomError: the ledger can't be written now.
         """
-        self._ledger = ledger
+        super().__init__(ledger)
         self._now = now
         self._control = control
         self._observer = observer
@@ -141,11 +158,8 @@ class LocalCount:
 
     def known(self, run_id: RunId) -> RunRow | None:
         if self._known is None or self._known[0] != run_id:
-            self._known = run_id, self._ledger.run(run_id)
+            self._known = run_id, self.ledger.run(run_id)
         return self._known[1]
-
-    def begun_with(self, parameters: Parameters) -> int:
-        return self._ledger.begun_with(parameters)
 
     @property
     def due_at(self) -> float | None:
@@ -157,11 +171,8 @@ class LocalCount:
 
     # --- what happens ------------------------------------------------------------------
 
-    def spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
-        self._notes.append(("spawned", {"slot": int(slot), "device": device, "again": again}))
-
-    def quarantine(self, device: str, reason: str) -> None:
-        self._notes.append(("quarantined", {"device": device, "reason": reason}))
+    def note(self, kind: str, body: Mapping[str, Any]) -> None:
+        self._notes.append((kind, body))
 
     def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
         self._outbox.ask(start, needs)
@@ -261,7 +272,7 @@ class LocalCount:
         """Log a draft's events, then make it the state; return False if the ledger has no room."""
         try:
             if draft.events:
-                self._ledger.append(draft.events, durable=durable)
+                self.ledger.append(draft.events, durable=durable)
         except LedgerError as error:
             if not isinstance(error, NoRoomError) and not self._control.has_stopped:
                 raise

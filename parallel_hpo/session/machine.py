@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -104,7 +105,8 @@ class MachineSession(SweepSession):
     def _count_here(self) -> LocalCount:
         """Return the count of a sweep on this machine, with what earlier launches have done."""
         setting, earlier = self._setting, self._earlier
-        wall = time.time() - setting.clock()
+        clock = setting.control.clock
+        wall = time.time() - clock()
         pool = counted_before(
             self._ledger,
             earlier,
@@ -119,7 +121,7 @@ class MachineSession(SweepSession):
             pool,
             map(waiting_run, earlier.reruns),
             workers=self._workers,
-            now=lambda: wall + setting.clock(),
+            now=lambda: wall + clock(),
             control=setting.control,
             observer=setting.observer,
         )
@@ -142,7 +144,7 @@ class MachineSession(SweepSession):
             control=setting.control,
             command_pipe=command_pipe,
             waits=self._waits,
-            stall_detector=StallDetector(setting.clock, setting.observer, self._folder),
+            stall_detector=StallDetector(setting.control.clock, setting.observer, self._folder),
             failure_handler=FailureHandler(
                 self._sweep_folder,
                 words_of(setting.section.on_failure or ()),
@@ -154,8 +156,8 @@ class MachineSession(SweepSession):
             devices=self._equipment.watch,
             meter=self._equipment.meter,
             owner_id=setting.owner_id,
-            clock=setting.clock,
-            jitter=setting.jitter,
+            clock=setting.control.clock,
+            jitter=random.random,
         )
 
     def _conduct(self, loop: Loop, tools: LoopContext) -> SweepEnd:

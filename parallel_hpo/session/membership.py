@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from parallel_hpo.core.errors import ExitCode, ServerAwayError, ServerRefusedError
-from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Notice, Observer, SweepOpened
 from parallel_hpo.core.pool_messages import (
     FENCE,
@@ -34,11 +33,10 @@ from parallel_hpo.core.pool_messages import (
     end_as_json,
     start_as_json,
 )
-from parallel_hpo.core.types import Parameters, RunId, Slot, StopKind
+from parallel_hpo.core.types import RunId, StopKind
 from parallel_hpo.core.version import __version__, installed_client
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.records.reader import RunRow
-from parallel_hpo.session.count import CountEvent, content_of
+from parallel_hpo.session.count import Count, CountEvent, content_of
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StopAsked
 from parallel_hpo.session.outbox import Outbox
@@ -81,12 +79,10 @@ def elapsed_s() -> float:
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
-class RemoteCount:
+class RemoteCount(Count):
     """The count of a sweep, asked from its pool during one epoch of a machine; `open` starts its threads."""
 
     has_others = True
-    due_at = None
-    """The pool applies limits of time."""
 
     def __init__(
         self,
@@ -100,6 +96,7 @@ class RemoteCount:
         clock: Callable[[], float] = elapsed_s,
     ) -> None:
         """`joined_at` is when the machine asked to join, by `clock`: the lease can't be older."""
+        super().__init__(Ledger(None))  # a copy of what this machine has reported
         self.lost = ""
         """Why this epoch ended against our will; '' if it has not."""
         self._connection = connection
@@ -112,7 +109,6 @@ class RemoteCount:
         self._answered_at = joined_at
         self._outbox = Outbox(epoch)
         self._answer: Granted | None = None
-        self._ledger = Ledger(None)
         self._events = 0
         self._asked: dict[RunId, PooledStart] = {}
         """Starts that wait for an answer, for the loop's thread."""
@@ -132,26 +128,6 @@ class RemoteCount:
 
     # --- for the loop ------------------------------------------------------------------
 
-    @property
-    def ledger(self) -> Ledger:
-        """The copy of what this machine has reported."""
-        return self._ledger
-
-    def known(self, run_id: RunId) -> RunRow | None:
-        return self._ledger.run(run_id)
-
-    def begun_with(self, parameters: Parameters) -> int:
-        return self._ledger.begun_with(parameters)
-
-    def spawn(self, slot: Slot, device: str | None, *, again: bool) -> None:
-        self._copy("spawned", {"slot": int(slot), "device": device, "again": again})
-
-    def quarantine(self, device: str, reason: str) -> None:
-        self._copy("quarantined", {"device": device, "reason": reason})
-
-    def tick(self) -> None:
-        pass
-
     def take(self) -> list[CountEvent]:
         taken = []
         while not self._answers.empty():
@@ -161,11 +137,8 @@ class RemoteCount:
                 continue
             start = self._asked.pop(answer.run_id, None)
             if isinstance(answer, StartGranted) and start is not None:
-                self._copy("started", start_as_json(start))
+                self.note("started", start_as_json(start))
         return taken
-
-    def conclude(self, ending: SweepEnd) -> None:
-        pass  # the machine leaves once its last process has ended: `close`
 
     def publish(self, needs: PoolNeeds) -> None:
         """Publish this machine's demand."""
@@ -193,13 +166,13 @@ class RemoteCount:
 
     def end(self, end: PooledEnd) -> None:
         """Send an attempt's end, as soon as possible."""
-        self._copy(end.kind, end_as_json(end))
+        self.note(end.kind, end_as_json(end))
         reason, traceback = end.reason[:REASON_CHARS], end.traceback[-TRACEBACK_CHARS:]
         with self._turn:
             self._outbox.end(replace(end, reason=reason, traceback=traceback))
             self._exchange_within(SOON_S)
 
-    def note(self, notice: Notice) -> None:
+    def notify(self, notice: Notice) -> None:
         """Send a notice to the coordinator."""
         with self._turn:
             self._outbox.note(notice)
@@ -221,9 +194,9 @@ class RemoteCount:
         if not self.lost:
             self._leave(reason)
 
-    def _copy(self, kind: str, body: Mapping[str, Any]) -> None:
+    def note(self, kind: str, body: Mapping[str, Any]) -> None:
         self._events += 1
-        self._ledger.append([PoolEvent(self._events, time.time(), None, kind, body)], durable=False)
+        self.ledger.append([PoolEvent(self._events, time.time(), None, kind, body)], durable=False)
 
     # --- the threads -------------------------------------------------------------------
 
@@ -338,4 +311,4 @@ class Relay:
             self._observer(notice)
         membership = self.membership
         if membership is not None:
-            membership.note(notice)
+            membership.notify(notice)

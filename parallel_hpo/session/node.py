@@ -10,7 +10,6 @@ machine joins again without its former runs.
 from __future__ import annotations
 
 import os
-import random
 import stat
 import threading
 import time
@@ -241,8 +240,6 @@ def take_part(
                 main=main,
                 observer=relay,
                 control=control,
-                clock=time.monotonic,
-                jitter=random.random,
                 owner_id=new_owner_id(os.environ.get(NODE_TOKEN) if once else None),
                 began=began,
                 name=None if isinstance(main, PickledMain) else main,

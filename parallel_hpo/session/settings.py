@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.core.values import deadline_at, is_duration
 from parallel_hpo.count.policy import Share
+from parallel_hpo.processes.reaper import new_owner_id
 from parallel_hpo.session.resume import LaunchCount, ResumeState, launch_count
 from parallel_hpo.session.signals import Control
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
     """The arguments of one launch, and its owner id; times are monotonic seconds."""
 
@@ -28,10 +30,8 @@ class LaunchSettings:
     main: PickledMain | Target | Program
     observer: Observer
     control: Control
-    clock: Callable[[], float]
-    jitter: Callable[[], float]
-    owner_id: str
-    began: float
+    owner_id: str = field(default_factory=new_owner_id)
+    began: float = field(default_factory=time.monotonic)
     share: Share | None = None
     """This launch's share of the count; None: all of it."""
     resumes: bool = False
@@ -115,7 +115,7 @@ class LaunchSettings:
         deadline = self.section.deadline
         if deadline is None or not is_duration(deadline):
             return deadline
-        at = deadline_at(deadline, began_at=wall - (self.clock() - self.began))
+        at = deadline_at(deadline, began_at=wall - (self.control.clock() - self.began))
         return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="milliseconds")
 
     def deadline_left_s(self, wall: float) -> float | None:
@@ -125,7 +125,7 @@ class LaunchSettings:
         """
         if self.section.deadline is None:
             return None
-        return deadline_at(self.section.deadline, began_at=wall - (self.clock() - self.began)) - wall
+        return deadline_at(self.section.deadline, began_at=wall - (self.control.clock() - self.began)) - wall
 
     def folder_of(self, sweep_id: str) -> Path:
         """Return the folder of a sweep, or of this launch's or machine's part of it."""

@@ -9,7 +9,6 @@ All processes started here have ended when `supervise` returns or raises.
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,12 +28,12 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.count.policy import Launch
-from parallel_hpo.devices.library import OpenLibrary, no_library, opened
+from parallel_hpo.devices.library import no_library, opened
 from parallel_hpo.devices.placing import SlotAssignment, SweepDevices, open_driver
 from parallel_hpo.pickling.main import name_of, pack_main, weight_problem
 from parallel_hpo.processes.environment import CLIENT_HIDDEN, base_environment, make_room_for
 from parallel_hpo.processes.pool import ChildCalls, ChildPool
-from parallel_hpo.processes.reaper import MARK, new_owner_id, reap_leftovers
+from parallel_hpo.processes.reaper import MARK, reap_leftovers
 from parallel_hpo.records.folders import file_system_problem, prepare_directory, working_folder
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import LEDGER
@@ -64,10 +63,6 @@ def supervise(
     observer: Observer,
     control: Control,
     launch: Launch,
-    environment: Mapping[str, str] | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    jitter: Callable[[], float] = random.random,
-    open_library: OpenLibrary = open_driver,
 ) -> SweepResult:
     """Run a sweep, or the part of it that `launch` names.
 
@@ -85,10 +80,6 @@ def supervise(
             main=packed,
             observer=observer,
             control=control,
-            clock=clock,
-            jitter=jitter,
-            owner_id=new_owner_id(),
-            began=clock(),
             share=launch.share,
             resumes=resumes,
             keep_configuration=launch.keep_configuration,
@@ -97,7 +88,7 @@ def supervise(
         if heavy := weight_problem(main, packed):
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
-        return SessionSetup(setting, environment, stack, open_library).perform(launch.resume)
+        return SessionSetup(setting, None, stack).perform(launch.resume)
 
 
 DIVIDED: Final = "its count is divided into shares: start the missing ones with --share"
@@ -112,7 +103,6 @@ class SessionSetup:
         setting: LaunchSettings,
         environment: Mapping[str, str] | None,
         stack: ExitStack,
-        open_library: OpenLibrary = open_driver,
     ) -> None:
         self.setting = setting
         self.section = setting.section
@@ -120,13 +110,12 @@ class SessionSetup:
         self.environment = self.users_environment | {MARK: setting.owner_id}
         self.stack = stack
         self.waits = StopAware(setting.control, grace_s=self.section.grace_period_s)
-        self.open_library = open_library
         self.host = LOOPBACK
         """Address of the embedded server."""
         self.folder = working_folder()
         check_addresses(self.section.notify)
         now = time.time()
-        expect_ahead(self.section, now=now, began_at=now - (setting.clock() - setting.began))
+        expect_ahead(self.section, now=now, began_at=now - (setting.control.clock() - setting.began))
         prepare_directory(self.section.directory)
         if problem := file_system_problem(self.section.directory):
             setting.observer(Message(f"{problem}: a folder on a local disk is safer", warning=True))
@@ -241,7 +230,7 @@ class SessionSetup:
 
     def _equip(self) -> SweepDevices:
         idle = self.setting.main is NOTHING
-        open_library = no_library if idle else library_for(self.section, self.open_library)
+        open_library = no_library if idle else library_for(self.section, open_driver)
         library = self.stack.enter_context(opened(open_library))
         placement = SlotAssignment(1) if idle else place_workers(self.section, self.environment, library)
         for note in placement.notes:
@@ -323,6 +312,6 @@ class SessionSetup:
             count=self.setting.count,
             stop_reason=f"{asked.reason} before the sweep was open",
             exit_code=asked.exit_code,
-            duration_s=self.setting.clock() - self.setting.began,
+            duration_s=self.setting.control.clock() - self.setting.began,
         )
         return summarise((), (), nothing)

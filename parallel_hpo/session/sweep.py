@@ -193,7 +193,7 @@ class SweepSession(ABC):
             count=self._count.total,
             stop_reason=ending.reason,
             exit_code=exit_code,
-            duration_s=self._setting.clock() - self._setting.began,
+            duration_s=self._setting.control.clock() - self._setting.began,
             phantoms=self._phantoms,
             metric=self._sweep.metric,
             goal=self._sweep.goal,

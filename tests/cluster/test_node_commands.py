@@ -98,14 +98,12 @@ def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None
 def test_machines_are_told_a_duration_as_the_moment_counted_from_the_launch(deadline: str, told: str) -> None:
     """The launch began 200 s before second 1000, at which the pool is made."""
     section = parse_section({"sweep_id": "abc", "deadline": deadline}, origin=lambda key: "test")
-    with closing(Control()) as control:
+    with closing(Control(lambda: 300.0)) as control:
         setting = LaunchSettings(
             section=section,
             main=Target("train", "main"),
             observer=lambda notice: None,
             control=control,
-            clock=lambda: 300.0,
-            jitter=lambda: 0.0,
             owner_id="m",
             began=100.0,
         )
