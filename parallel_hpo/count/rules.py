@@ -102,9 +102,7 @@ def _take_end(draft: PoolDraft, epoch: int, end: PooledEnd) -> None:
 
 
 def _is_new(run: PoolRun, end: PooledEnd) -> bool:
-    """Return whether an end is of the current attempt, and not a repetition."""
-    if run.status not in (RunStatus.ASSIGNED, RunStatus.RUNNING):
-        return False
+    """Return whether an end of a node's run is of the current attempt, and not a repetition."""
     if end.attempt is None:
         return not run.on and end.final
     return run.status is RunStatus.RUNNING and end.attempt == run.attempt and (run.on or end.final)

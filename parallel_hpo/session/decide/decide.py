@@ -307,10 +307,17 @@ class _Decider(Draft):
             self.actions.append(AskSweep())
 
     def _on_sweep_seen(self, over: str) -> None:
-        """Note whether the sweep goes on; show the agent's agent_error only if it does."""
+        """Note whether the sweep goes on; then show the agent's error, and replace agents that got no run.
+
+        The server returns a run that such an agent was issued and could not begin (no room for its
+        parameters, say) once its process has ended.
+        """
         if not over and self.view.agent_error:
             self.notify(Message(self.view.agent_error, warning=True))
         self.view = changed(self.view, asking=False, agent_error="", exhausted=over or self.view.exhausted)
+        for slot in self.view.slots:
+            if not over and slot.idle_returns and slot.state is SlotState.RUNNING and not slot.busy:
+                self.replace_worker(slot, "replaced: its agent returned though the sweep goes on")
 
     def _on_pool(self, event: PoolAnswered | StartGranted | StartRefused) -> None:
         match event:

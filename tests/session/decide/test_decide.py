@@ -353,13 +353,15 @@ def test_a_late_report_about_an_ended_run_changes_nothing() -> None:
     assert play.view == before
 
 
-def test_an_agent_that_returns_early_from_a_living_sweep_is_asked_again_later() -> None:
+def test_an_agent_that_returns_early_from_a_living_sweep_is_replaced_and_asked_again_later() -> None:
     play = Play(count=10, workers=1, grid=1000)
     play.turn(Slot(0))
     play.alive[Slot(0)].lease = 0
     play.event(Reported(Slot(0), LeaseEnded(short=True)))
-    assert play.alive[Slot(0)].lease == 0
+    play.die(Slot(0), "exit 0")
+    assert not play.alive
     play.time()
+    play.turn(Slot(0))
     assert play.alive[Slot(0)].lease > 0
 
 

@@ -31,6 +31,7 @@ from parallel_hpo.session.decide.events import (
     RecordEnd,
     Reported,
     ReportEnd,
+    ReturnRuns,
     Send,
     Spawn,
     StopAsked,
@@ -178,6 +179,16 @@ def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_
     assert play.did(Spawn(S0))
     play.event(Reported(S0, Ready()))
     assert [type(order) for order in play.orders(0)] == [Lease]
+
+
+def test_an_issued_run_that_an_agent_could_not_begin_goes_back_to_the_server() -> None:
+    play = Play()
+    play.event(Reported(S0, LeaseEnded(short=True)))
+    assert not play.did(Send(S0, Drain()))  # the sweep may be over, and all leave
+    play.event(SweepSeen(""))
+    assert play.did(Send(S0, Drain()))
+    play.event(Died(S0, "exit 0"))
+    assert play.did(ReturnRuns(S0))
 
 
 def test_a_worker_that_has_work_and_says_nothing_is_replaced_with_its_stacks_in_the_log() -> None:
