@@ -18,8 +18,8 @@ from parallel_hpo.devices.health import (
 
 A, B = "3", "5"
 FINISHED, FAILED, CRASHED, STOPPED = Outcome.FINISHED, Outcome.FAILED, Outcome.CRASHED, Outcome.STOPPED
-
 KEEP, RECYCLE, QUARANTINE = FaultAction.KEEP, FaultAction.RECYCLE, FaultAction.QUARANTINE
+MANY = FAILURES_IN_A_ROW
 
 
 def after(*runs: tuple[str, Outcome], now: float = 0.0, health: Health | None = None) -> Health:
@@ -30,72 +30,44 @@ def after(*runs: tuple[str, Outcome], now: float = 0.0, health: Health | None = 
     return health
 
 
-def test_a_device_on_which_runs_keep_failing_is_quarantined() -> None:
-    health = after(*[(B, FINISHED), (A, FAILED)] * FAILURES_IN_A_ROW)
-    assert health.is_quarantined(A, QUARANTINE_S - 1)
+@pytest.mark.parametrize(
+    ("runs", "is_quarantined"),
+    [
+        ([(B, FINISHED), (A, FAILED)] * MANY, True),
+        ([(A, CRASHED)] * MANY, True),
+        ([*[(A, FAILED)] * (MANY - 1), (A, FINISHED), *[(A, FAILED)] * (MANY - 1)], False),
+        ([(A, STOPPED)] * 10, False),
+        ([(A, FAILED), (B, FAILED)] * 10, False),
+    ],
+)
+def test_a_device_on_which_runs_keep_failing_is_quarantined_unless_they_fail_everywhere(
+    runs: list[tuple[str, Outcome]], is_quarantined: bool
+) -> None:
+    health = after(*runs)
+    assert health.is_quarantined(A, QUARANTINE_S - 1) is is_quarantined
     assert not health.is_quarantined(B, 0.0)
 
 
-def test_deaths_count_as_failures() -> None:
-    assert after(*[(A, CRASHED)] * FAILURES_IN_A_ROW).is_quarantined(A, 0.0)
-
-
-def test_a_finished_run_resets_the_failures() -> None:
-    health = after((A, FAILED), (A, FAILED), (A, FINISHED), (A, FAILED), (A, FAILED))
-    assert not health.is_quarantined(A, 0.0)
-
-
-def test_stopped_runs_are_ignored() -> None:
-    assert not after(*[(A, STOPPED)] * 10).is_quarantined(A, 0.0)
-
-
-def test_no_device_is_quarantined_if_runs_fail_everywhere() -> None:
-    health = after(*[(A, FAILED), (B, FAILED)] * 10)
-    assert not health.is_quarantined(A, 0.0)
-    assert not health.is_quarantined(B, 0.0)
-
-
-def test_a_sole_device_is_never_quarantined() -> None:
-    health = Health()
-    for _ in range(10):
-        health = note_run(health, A, FAILED, others=frozenset(), now=0.0, faulty=True)
-    assert not health.is_quarantined(A, 0.0)
-
-
-def test_a_device_fault_quarantines_at_once() -> None:
+def test_a_fault_of_a_device_quarantines_at_once_but_never_the_last_in_use() -> None:
     health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
     assert health.is_quarantined(A, 0.0)
-
-
-def test_the_last_device_in_use_is_never_quarantined() -> None:
-    health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
     health = note_run(health, B, FAILED, others=frozenset({A}), now=1.0, faulty=True)
     assert not health.is_quarantined(B, 1.0)
-
-
-HELD = after(*[(A, FAILED)] * FAILURES_IN_A_ROW)
+    sole = note_run(Health(), A, FAILED, others=frozenset(), now=0.0, faulty=True)
+    assert not sole.is_quarantined(A, 0.0)
 
 
 def test_after_its_quarantine_a_device_is_on_probation() -> None:
-    assert not HELD.is_on_probation(A, QUARANTINE_S - 1)
-    assert HELD.is_on_probation(A, QUARANTINE_S)
-    assert not HELD.is_quarantined(A, QUARANTINE_S)
-
-
-def test_a_good_probation_run_ends_the_quarantine() -> None:
-    health = after((A, FINISHED), now=QUARANTINE_S, health=HELD)
-    assert not health.is_on_probation(A, QUARANTINE_S)
-    assert health.of(A).quarantines == 0
-
-
-def test_a_bad_probation_run_doubles_the_quarantine() -> None:
-    health = after((A, FAILED), now=QUARANTINE_S, health=HELD)
-    assert health.is_quarantined(A, QUARANTINE_S + 2 * QUARANTINE_S - 1)
-    assert health.is_on_probation(A, QUARANTINE_S + 2 * QUARANTINE_S)
-
-
-def test_a_stopped_probation_run_is_repeated() -> None:
-    assert after((A, STOPPED), now=QUARANTINE_S, health=HELD).is_on_probation(A, QUARANTINE_S)
+    held = after(*[(A, FAILED)] * MANY)
+    assert not held.is_on_probation(A, QUARANTINE_S - 1)
+    assert held.is_on_probation(A, QUARANTINE_S)
+    good = after((A, FINISHED), now=QUARANTINE_S, health=held)
+    assert (good.is_on_probation(A, QUARANTINE_S), good.of(A).quarantines) == (False, 0)
+    bad = after((A, FAILED), now=QUARANTINE_S, health=held)
+    assert bad.is_quarantined(A, QUARANTINE_S + 2 * QUARANTINE_S - 1)
+    assert bad.is_on_probation(A, QUARANTINE_S + 2 * QUARANTINE_S)
+    stopped = after((A, STOPPED), now=QUARANTINE_S, health=held)
+    assert stopped.is_on_probation(A, QUARANTINE_S)
 
 
 RUNS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(Outcome), st.floats(0, 2000)), max_size=60)
@@ -120,10 +92,7 @@ def test_some_device_is_always_in_use_and_every_quarantine_ends(
         ("OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB (GPU 0; …)", RECYCLE),
         ("OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB", RECYCLE),
         ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", RECYCLE),
-        (
-            "ResourceExhaustedError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes",
-            RECYCLE,
-        ),
+        ("ResourceExhaustedError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 b", RECYCLE),
         ("RuntimeError: CUDA error: device-side assert triggered", RECYCLE),
         ("AcceleratorError: CUDA error: an illegal memory access was encountered", RECYCLE),
         ("RuntimeError: CUDA error: uncorrectable ECC error encountered", QUARANTINE),

@@ -15,37 +15,10 @@ import pytest
 
 from parallel_hpo.devices.library import DeviceProcess
 from parallel_hpo.devices.placing import is_stranger
-from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen, note_free, note_users
+from parallel_hpo.devices.sharing import OtherUsersSeen
 from parallel_hpo.devices.users import IDLE_S, DeviceUsers, UserWatch, ask_logind, at_a_terminal, who_is_there
 
 WHO = {"0": "process 7 computes on it"}
-
-
-# --- presence ---------------------------------------------------------------------------
-
-
-def test_a_device_is_away_at_once_and_back_after_a_time() -> None:
-    away = note_users(DevicePresence(), WHO, 100.0)
-    assert "0" in away.away
-    left = note_users(away, {}, 200.0)
-    assert left.back_at == {"0": 200.0 + FREE_AFTER_S}
-    assert note_free(left, 199.9 + FREE_AFTER_S) == left
-    assert note_free(left, 200.0 + FREE_AFTER_S) == DevicePresence()
-
-
-def test_a_brief_absence_keeps_the_device_away() -> None:
-    left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
-    again = note_users(left, WHO, 102.0)
-    assert (dict(again.away), dict(again.back_at)) == (WHO, {})
-    assert note_free(again, 1000.0) == again
-
-
-def test_repeated_absence_does_not_delay_the_return() -> None:
-    left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
-    assert note_users(left, {"1": "x"}, 105.0).back_at["0"] == 101.0 + FREE_AFTER_S
-
-
-# --- who computes -------------------------------------------------------------------------
 
 
 def owners(
@@ -113,8 +86,6 @@ def test_only_changes_are_reported() -> None:
         watch.join()
     assert told.empty()
 
-
-# --- who sits here -------------------------------------------------------------------------
 
 AT_SEAT: Final[dict[str, str]] = {
     "Name": "ada",

@@ -1,10 +1,13 @@
-"""The doctor on many machines, each a folder here with a real process."""
+"""The doctor's checks of a target, and of many machines, each a folder here with a real process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -12,12 +15,80 @@ from parallel_hpo.cli.doctor import check_machines
 from parallel_hpo.cluster.base import ClusterMachine
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.types import Target
-from parallel_hpo.doctor import DoctorSubject, Finding, Level
+from parallel_hpo.devices.library import NoDriver
+from parallel_hpo.doctor import DoctorSubject, Finding, Level, examine
 from parallel_hpo.doctor.examine import examine_machines
 from parallel_hpo.doctor.findings import MachineCheck
 from parallel_hpo.session.membership import versions_here
 from tests.cluster.engines import NotedEngine
+from tests.commanding import CommandLine
 from tests.processes.heading import FolderEngine
+
+Examine = Callable[..., Finding]
+EXAMINE: Final = """
+import json, os, sys
+from dataclasses import asdict
+from parallel_hpo.config.section import HpoSection
+from parallel_hpo.core.types import Target
+from parallel_hpo.doctor.examine import examine_target
+section = HpoSection.model_validate_json(sys.argv[2])
+*_, last = examine_target(section, Target(sys.argv[1], "main"), os.environ)
+print(json.dumps(asdict(last)))
+"""
+
+
+@pytest.fixture
+def on_target(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Examine:
+    """Returns the findings on a file's `main`."""
+
+    def examined(source: str, **keys: Any) -> Finding:
+        (tmp_path / "train.py").write_text(source)
+        section = json.dumps({"sweep_id": "x", **keys})
+        words = ("-c", EXAMINE, str(tmp_path / "train.py"), section)
+        stdout, stderr = commands.python(*words, folder=tmp_path, environment=clean_env).communicate()
+        assert stdout, stderr
+        found = json.loads(stdout)
+        return Finding(**found | {"level": Level(found["level"])})
+
+    return examined
+
+
+@pytest.mark.parametrize(
+    ("source", "keys", "level", "words"),
+    [
+        ("def main(): pass\n", {}, Level.GOOD, "can be loaded, called and pickled"),
+        ("import nonsuch_module\n", {}, Level.BAD, "nonsuch_module"),
+        ("def main(x): pass\n", {}, Level.BAD, "without arguments"),
+        ("import os\nos._exit(3)\n", {}, Level.BAD, "died"),
+        ("import threading\nmain = threading.Lock().acquire\n", {}, Level.WARNING, "can't be sent"),
+        (
+            "def main(): pass\n",
+            {"preload": ["nonsuch_module"]},
+            Level.BAD,
+            "hpo.preload: importing nonsuch_module failed",
+        ),
+    ],
+)
+def test_a_target_is_tried_in_a_child(
+    on_target: Examine, source: str, keys: dict[str, Any], level: Level, words: str
+) -> None:
+    finding = on_target(source, **keys)
+    assert finding.level is level, finding
+    assert words in finding.text
+
+
+@pytest.mark.parametrize(("keys", "level"), [({}, Level.GOOD), ({"workers": 3}, Level.BAD)])
+def test_the_number_of_workers_is_shown_or_impossible(
+    tmp_path: Path, keys: dict[str, Any], level: Level
+) -> None:
+    section = HpoSection.model_validate(
+        {"sweep_id": "x", "backend": "local", "directory": str(tmp_path)} | keys
+    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "3,5"}
+    findings = examine(DoctorSubject(section), environment, open_library=lambda: NoDriver("none"))
+    (workers,) = [finding for finding in findings if finding.subject == "workers"]
+    assert workers.level is level
+    assert (workers.text == "2 on 3, 5") is (level is Level.GOOD)
 
 
 @pytest.fixture
@@ -31,9 +102,7 @@ def engine(tmp_path: Path) -> Iterator[FolderEngine]:
     made.stop()
 
 
-def question(**other: object) -> MachineCheck:
-    asked = MachineCheck(name="", versions=versions_here(), servers=(), section={"devices": "cpu"})
-    return replace(asked, **other)  # type: ignore[arg-type]
+QUESTION: Final = MachineCheck(name="", versions=versions_here(), servers=(), section={"devices": "cpu"})
 
 
 def by_subject(findings: tuple[Finding, ...]) -> Mapping[str, Finding]:
@@ -67,7 +136,7 @@ def test_missing_things_are_named_as_bad(engine: FolderEngine, tmp_path: Path) -
 
 def test_other_versions_and_a_wrong_section_are_bad(engine: FolderEngine) -> None:
     other = replace(versions_here(), python="2.7")
-    asked = question(versions=other, section={"workers": "many"})
+    asked = replace(QUESTION, versions=other, section={"workers": "many"})
     (machine,) = examine_machines(engine, asked, most=1)
     found = by_subject(machine.findings)
     assert found["versions"].level is Level.BAD
@@ -80,18 +149,15 @@ def test_a_silent_machine_is_given_up_after_a_timeout() -> None:
     seconds = iter(range(100))
     silent = NotedEngine([ClusterMachine("gpu1", "")])
     (machine,) = examine_machines(
-        silent, question(), most=None, limit_s=5.0, clock=lambda: float(next(seconds)), pause=lambda _: None
+        silent, QUESTION, most=None, limit_s=5.0, clock=lambda: float(next(seconds)), pause=lambda _: None
     )
     assert machine.findings[0].text.startswith("no answer within 5 s")
     assert next(seconds) < 10
 
 
-def test_a_cluster_without_a_machine_is_bad() -> None:
-    (nobody,) = examine_machines(NotedEngine([]), question(), most=None)
+def test_a_cluster_without_a_machine_or_an_engine_is_bad() -> None:
+    (nobody,) = examine_machines(NotedEngine([]), QUESTION, most=None)
     assert (nobody.name, nobody.findings[0].level) == ("Noted", Level.BAD)
-
-
-def test_a_hint_says_how_to_examine_machines_without_an_engine() -> None:
     subject = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))
     (nobody,) = check_machines(subject, {}, open_engine=lambda _: None)
     assert nobody.findings[0].level is Level.BAD

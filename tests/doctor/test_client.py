@@ -1,17 +1,72 @@
-"""The doctor's checks of a server's address and clock."""
+"""The doctor's checks of wandb's client, and of a server's address and clock."""
 
 from __future__ import annotations
 
 import socket
 import time
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.doctor import Finding, Level
-from parallel_hpo.doctor.client import clock_difference, examine_reach, servers_to_reach
+from parallel_hpo.doctor.client import (
+    OLDEST,
+    clock_difference,
+    examine_client,
+    examine_reach,
+    is_too_old,
+    servers_to_reach,
+)
 from parallel_hpo.doctor.findings import ServerToReach
+from tests.contract.moves import LookedAt
+
+ROOT = Path(__file__).parents[2]
+
+
+def levels(findings: list[Finding]) -> dict[str, Level]:
+    return {finding.subject: finding.level for finding in findings}
+
+
+@pytest.mark.parametrize("name", ["WANDB_AGENT_DISABLE_FLAPPING", "WANDB_RUN_ID", "WANDB_SERVICE", "RANK"])
+def test_a_misleading_variable_is_named(name: str) -> None:
+    findings = list(examine_client({name: "true"}, BackendChoice.LOCAL))
+    (found,) = [finding for finding in findings if finding.subject == "environment"]
+    assert found.level is Level.WARNING
+    assert found.advice == f"unset {name}"
+
+
+def test_wandbs_version_is_shown_and_an_impossible_backend_is_bad(tmp_path: Path) -> None:
+    nobody = {"HOME": str(tmp_path), "NETRC": str(tmp_path / ".netrc")}
+    assert levels(list(examine_client(nobody, BackendChoice.WANDB)))["backend"] is Level.BAD
+    assert levels(list(examine_client(nobody, BackendChoice.LOCAL))) == {
+        "wandb": Level.GOOD,
+        "backend": Level.GOOD,
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "old"),
+    [
+        ("0.28.1", True),
+        ("0.9.7", True),
+        ("0.28.2", False),
+        ("0.31.0", False),
+        ("0.32.0rc1", False),
+        ("1.0", False),
+    ],
+)
+def test_an_unsupported_release_of_wandb_is_too_old(version: str, old: bool) -> None:
+    assert is_too_old(version) is old
+
+
+def test_the_oldest_release_is_that_of_pyproject() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"wandb>={'.'.join(map(str, OLDEST))}" in asked
+    assert LookedAt.read().releases[0] == ".".join(map(str, OLDEST))
+
 
 HOST = "127.0.0.1"
 
