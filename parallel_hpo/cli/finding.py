@@ -2,7 +2,7 @@
 
     the folder's ledger ─▶ the pool in the directory's server.db ─▶ the pool on the server in the environment
 
-A sweep that machines have joined has no ledger here, unless a head performed it. The events of its pool
+A sweep that machines have joined has no ledger here, unless a coordinator ran it. The events of its pool
 contain the same.
 """
 
@@ -133,7 +133,7 @@ def known_by_pool(source: PoolReader, folder: Path) -> KnownSweep | None:
 
 
 def _facts(pool: NewPool, news: PoolNews, began_at: float | None) -> dict[str, Any]:
-    """Return the facts of the sweep that a head's ledger would contain."""
+    """Return the facts of the sweep that a coordinator's ledger would contain."""
     from parallel_hpo.session.rerun import POOL_MAIN
     from parallel_hpo.session.sweep import VERSIONS
 

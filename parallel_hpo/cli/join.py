@@ -88,7 +88,7 @@ def _find_task(sweep_id: str, name: str | None, environment: Mapping[str, str]) 
     if not key:
         raise BackendError(
             f"there is no key for {url}: set WANDB_BASE_URL and WANDB_API_KEY to the address and the key of"
-            " the sweep's server, as `parallel-hpo server` or the sweep's head has printed them"
+            " the sweep's server, as `parallel-hpo server` or the sweep's coordinator has printed them"
         )
     if sends_key_in_clear(url):
         print_for_people(

@@ -44,7 +44,7 @@ class NodeCommand:
     """Seconds between SIGTERM and the SIGKILL of all that is left."""
 
 
-HEAD_STDERR: Final = "PARALLEL_HPO_HEAD_STDERR"
+COORDINATOR_STDERR: Final = "PARALLEL_HPO_HEAD_STDERR"
 """Variable with the id of the coordinator's stderr: a guard with the same stderr need not print there."""
 STDERR: Final = 2
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from parallel_hpo.cluster.base import HEAD_STDERR, STDERR, NodeCommand, OutputTail, open_file, to_line
+from parallel_hpo.cluster.base import COORDINATOR_STDERR, STDERR, NodeCommand, OutputTail, open_file, to_line
 from parallel_hpo.worker import tree
 
 NOT_ITS_OWN: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -49,7 +49,7 @@ def main() -> None:
     node = start(command)
     assert node.stdout is not None
     # The coordinator shows the node's notices: on the same terminal every line would appear twice.
-    is_heads_own = command.variables.get(HEAD_STDERR) == open_file(STDERR)
+    is_heads_own = command.variables.get(COORDINATOR_STDERR) == open_file(STDERR)
     output = OutputTail(node.stdout, passed_on_to=None if is_heads_own else STDERR)
     threading.Thread(target=end_with_stdin, args=(node, command.grace_s), daemon=True).start()
     code = node.wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parallel_hpo.client.base import OpenedSweep
-from parallel_hpo.cluster.base import HEAD_STDERR, STDERR, ClusterMachine, NodeCommand, open_file
+from parallel_hpo.cluster.base import COORDINATOR_STDERR, STDERR, ClusterMachine, NodeCommand, open_file
 from parallel_hpo.cluster.loop import ClusterLoop
 from parallel_hpo.cluster.nodes import NodeManager, NodeReport
 from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolSource, PoolWatcher
@@ -32,7 +32,7 @@ from parallel_hpo.session.signals import CommandPipe
 from parallel_hpo.session.sweep import PreparedSweep, SweepSession
 from parallel_hpo.session.waiting import StoppedError
 
-OF_THE_HEAD: Final = (
+COORDINATOR_KEYS: Final = (
     *("apply", "kind", "count", "machines", "sweep_configuration", "sweep_id", "project", "entity"),
     *("backend", "engine", "on_end", "notify"),
 )
@@ -95,7 +95,7 @@ def _section(setting: LaunchSettings, *, headed: bool) -> dict[str, Any]:
 def section_of_nodes(section: HpoSection) -> dict[str, Any]:
     """Return the keys that were set and that concern a node, as in a configuration file."""
     given = section.model_dump(mode="json", exclude_unset=True)
-    return {key: value for key, value in given.items() if key not in OF_THE_HEAD}
+    return {key: value for key, value in given.items() if key not in COORDINATOR_KEYS}
 
 
 def node_command(
@@ -104,7 +104,7 @@ def node_command(
     """Return the command of a node on a machine."""
     return NodeCommand(
         arguments=("-m", "parallel_hpo", "join", sweep_id, "--name", machine.name, "--once"),
-        variables={**address.variables, NODE_TOKEN: token, HEAD_STDERR: open_file(STDERR)},
+        variables={**address.variables, NODE_TOKEN: token, COORDINATOR_STDERR: open_file(STDERR)},
         grace_s=grace_s,
     )
 
@@ -241,7 +241,7 @@ class ClusterSession(SweepSession):
 
     def _abandon(self, reason: str) -> None:
         """Make all machines leave, as far as possible."""
-        ends = SweepEnd(f"a fault at the head: {reason}", ExitCode.OUR_FAULT, StopKind.INTERRUPT)
+        ends = SweepEnd(f"a fault at the coordinator: {reason}", ExitCode.OUR_FAULT, StopKind.INTERRUPT)
         with suppress(ParallelHPOError):
             self._pool.stop(ends)
         if self._nodes is not None:

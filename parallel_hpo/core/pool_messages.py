@@ -1,14 +1,14 @@
 """Messages between the machines of a sweep and its pool, as JSON over HTTP.
 
-    head ─ create, stop, lost, news ─▶ pool ◀─ join, exchange, leave ─ node, one on each machine
+    coordinator ─ create, stop, lost, news ─▶ pool ◀─ join, exchange, leave ─ node, one on each machine
 
 The pool is in the database of a parallel_hpo server, and does the counting: a run has started once the pool
 has confirmed it, and ended once its node has told the pool. A node may repeat a message whose answer was
 lost; repetitions change nothing.
 
-Words: the *head* is the coordinator, a *node* the session of one machine. A node gets a new number, its
-*epoch*, each time it joins. Its *lease* lasts for `node_timeout_s` after each exchange; without a lease the
-node is *gone*, and its started runs are requeued.
+A *node* is the session of one machine. It gets a new number, its *epoch*, each time it joins. Its *lease*
+lasts for `node_timeout_s` after each exchange; without a lease the node is *gone*, and its started runs are
+requeued.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def machine_folder(name: str, epoch: int) -> str:
 def version_problem(head: Versions, node: Versions, name: str) -> str | None:
     """Return how a machine's software differs from the coordinator's, or None."""
     unlike = [
-        f"{what} {theirs} there and {ours} at the head"
+        f"{what} {theirs} there and {ours} at the coordinator"
         for what, ours, theirs in _differences(asdict(head), asdict(node))
     ]
     return f"machine {name} can't join: {', '.join(unlike)}" if unlike else None

@@ -42,7 +42,7 @@ def end_if_late(draft: PoolDraft) -> None:
     elif draft.left_s <= 0:
         draft.end(SweepEnd(f"deadline {pool.deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
     elif pool.headed and draft.moment.silent_s(pool.head_heard_at) >= pool.node_timeout_s:
-        draft.end(SweepEnd("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
+        draft.end(SweepEnd("the sweep's coordinator is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
 
 
 def time_left(pool: Pool, now: float) -> float | None:

@@ -144,7 +144,7 @@ def servers_to_reach(
         yield (ServerToReach("the sweep's server", url),)
         return
     with _listening(host) as here:
-        head = ServerToReach("the head", here)
+        head = ServerToReach("the coordinator", here)
         yield (head,) if chosen.name == "local" else (head, ServerToReach("W&B", url))
 
 

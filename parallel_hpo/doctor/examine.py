@@ -166,7 +166,9 @@ def _examine_subject(
     except ConfigError as error:
         yield bad("configuration", str(error), "correct it, in the file or in this machine's environment")
     except Exception as error:  # noqa: BLE001 - whatever unpickling raises
-        yield bad("target", f"what runs call can't be read here: {error}", "have the head's versions there")
+        yield bad(
+            "target", f"what runs call can't be read here: {error}", "have the coordinator's versions there"
+        )
     else:
         yield from examine_place(subject, environment, open_library=open_library)
 
@@ -174,13 +176,13 @@ def _examine_subject(
 def _on_versions(question: MachineCheck, here: Versions) -> Finding:
     unlike = version_problem(question.versions, here, question.name)
     if unlike:
-        return bad("versions", unlike, "install the head's versions there")
+        return bad("versions", unlike, "install the coordinator's versions there")
     return good("versions", f"Python {here.python}, wandb {here.wandb}, parallel_hpo {here.parallel_hpo}")
 
 
 def _subject_of(question: MachineCheck, environment: Mapping[str, str], folder: Path) -> DoctorSubject:
     document = {**question.section, "sweep_id": "none"}
-    section = load_section_of_machine(document, Path("the head's section"), environment)
+    section = load_section_of_machine(document, Path("the coordinator's section"), environment)
     assert section is not None
     main = install_main(from_text(question.main), folder) if question.main else None
     assert not isinstance(main, PickledMain)  # the command line has names only

@@ -66,7 +66,7 @@ class ServerToReach:
     """A server that a node must reach."""
 
     what: str
-    """Displayed name: the head, W&B."""
+    """Displayed name: the coordinator, W&B."""
     url: str
 
 

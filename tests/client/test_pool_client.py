@@ -74,7 +74,7 @@ def test_a_machine_that_joins_too_late_gets_the_sweeps_exit_code(url: str, sweep
 
 def test_a_machine_with_other_software_is_refused_with_both_versions(url: str, sweep: str) -> None:
     wants = replace(machine(), versions=replace(VERSIONS, parallel_hpo="9.9"))
-    with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the head") as caught:
+    with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the coordinator") as caught:
         client_of(url, sweep).join(wants)
     assert caught.value.exit_code is ExitCode.USAGE
 

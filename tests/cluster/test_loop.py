@@ -1,4 +1,4 @@
-"""The head's loop, between a pool, nodes and stops; all made up but the ledger."""
+"""The coordinator's loop, between a pool, nodes and stops; all made up but the ledger."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STOP = SweepEnd("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.I
 
 @dataclass
 class Head:
-    """A head whose pool and nodes are made up."""
+    """A coordinator whose pool and nodes are made up."""
 
     folder: Path
     pool: RecordedPool = field(default_factory=lambda: RecordedPool([news()]))

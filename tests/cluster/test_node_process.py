@@ -16,7 +16,7 @@ from typing import Final
 import psutil
 import pytest
 
-from parallel_hpo.cluster.base import HEAD_STDERR, NodeCommand, open_file
+from parallel_hpo.cluster.base import COORDINATOR_STDERR, NodeCommand, open_file
 from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, NodeStateUnknownError
 
 DEADLINE_S: Final = 30.0
@@ -81,7 +81,7 @@ def test_what_a_node_prints_is_not_passed_on_to_the_stderr_that_its_head_writes_
 ) -> None:
     with (tmp_path / "terminal").open("w+") as terminal:
         for head, printed in ((open_file(terminal.fileno()), ""), ("elsewhere:1:2", "hello\n")):
-            command = replace(python("print('hello')"), variables={HEAD_STDERR: head})
+            command = replace(python("print('hello')"), variables={COORDINATOR_STDERR: head})
             node = NodeProcess(command, stderr=terminal)
             assert node.wait().exit_code == 0
             assert (tmp_path / "terminal").read_text() == printed

@@ -1,4 +1,4 @@
-"""A head that is stopped while it opens its sweep's pool."""
+"""A coordinator that is stopped while it opens its sweep's pool."""
 
 from __future__ import annotations
 

@@ -80,11 +80,13 @@ def on_the_head(clock: Callable[[], float]) -> list[Finding]:
 def test_a_listening_coordinator_is_reached_and_clocks_agree() -> None:
     reach, clock = on_the_head(time.time)
     assert (reach.subject, reach.level) == ("reach", Level.GOOD)
-    assert "the head at http://127.0.0.1:" in reach.text
-    assert (clock.subject, clock.level, clock.text) == ("clock", Level.GOOD, "within 2 s of the head")
+    assert "the coordinator at http://127.0.0.1:" in reach.text
+    assert (clock.subject, clock.level, clock.text) == ("clock", Level.GOOD, "within 2 s of the coordinator")
 
 
-@pytest.mark.parametrize(("ahead_s", "way"), [(3600.0, "ahead of the head"), (-3600.0, "behind the head")])
+@pytest.mark.parametrize(
+    ("ahead_s", "way"), [(3600.0, "ahead of the coordinator"), (-3600.0, "behind the coordinator")]
+)
 def test_a_wrong_clock_is_a_warning_with_the_direction(ahead_s: float, way: str) -> None:
     _, clock = on_the_head(lambda: time.time() + ahead_s)
     assert clock.level is Level.WARNING
@@ -94,9 +96,9 @@ def test_a_wrong_clock_is_a_warning_with_the_direction(ahead_s: float, way: str)
 def test_a_port_where_nobody_listens_is_bad() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-    (finding,) = examine_reach(ServerToReach("the head", f"http://{HOST}:{port}"))
+    (finding,) = examine_reach(ServerToReach("the coordinator", f"http://{HOST}:{port}"))
     assert (finding.subject, finding.level) == ("reach", Level.BAD)
-    assert f"the head at http://{HOST}:{port} can't be reached from here" in finding.text
+    assert f"the coordinator at http://{HOST}:{port} can't be reached from here" in finding.text
 
 
 @pytest.mark.parametrize(

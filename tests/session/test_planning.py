@@ -58,7 +58,7 @@ def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(headed: b
     section = HpoSection.model_validate({"sweep_id": "x", "seed": 7, **keys})
     node = section_of_node(section, headed=headed)
     assert (node.count, node.sweep_timeout_s, node.failures.max_total) == (None,) * 3
-    assert node.deadline == (None if headed else "1h"), "without a head it is each machine's own hour"
+    assert node.deadline == (None if headed else "1h"), "without a coordinator it is each machine's own hour"
     assert node.seed == 7, "each run's own follows from it, wherever it is"
 
 

@@ -61,7 +61,7 @@ class _PoolHandlers:
         self._wait_for_disk = wait_for_disk
 
     async def open_pool(self, request: Request) -> Response:
-        sweep = _for_head(request)
+        sweep = _for_coordinator(request)
         new_pool = await _message(NewPool, request)
         return await self._lasting(pool.open_pool, sweep, new_pool)
 
@@ -71,7 +71,7 @@ class _PoolHandlers:
         return Response(text, media_type="application/json")
 
     async def join(self, request: Request) -> Response:
-        sweep = _for_head(request)
+        sweep = _for_coordinator(request)
         join = await _message(Join, request)
         try:
             return await self._lasting(pool.join, sweep, join)
@@ -97,19 +97,19 @@ class _PoolHandlers:
         return await self._lasting(pool.leave, sweep, epoch, reason)
 
     async def stop(self, request: Request) -> Response:
-        sweep = _for_head(request)
+        sweep = _for_coordinator(request)
         return await self._lasting(pool.stop, sweep, await _message(SweepEnd, request))
 
     async def divide(self, request: Request) -> Response:
-        sweep = _for_head(request)
+        sweep = _for_coordinator(request)
         return await self._lasting(pool.divide, sweep, await _message(SweepEnd, request))
 
     async def lost(self, request: Request) -> Response:
-        sweep = _for_head(request)
+        sweep = _for_coordinator(request)
         return await self._lasting(pool.lose, sweep, await _message(NodeLost, request))
 
     async def news(self, request: Request) -> Response:
-        sweep = _for_head(request)
+        sweep = _for_coordinator(request)
         event, notice = (_number(request, name) for name in ("event", "notice"))
         return JSONResponse(as_json(await self._in_thread(pool.news, self._app, sweep, event, notice)))
 
@@ -132,7 +132,7 @@ def _for_sweep(request: Request) -> str:
     return sweep
 
 
-def _for_head(request: Request) -> str:
+def _for_coordinator(request: Request) -> str:
     """Return the sweep of a request that no node may send."""
     sweep = _for_sweep(request)
     if caller_of(request).node is not None:

@@ -117,13 +117,15 @@ def leave(app: AppContext, sweep_id: str, epoch: int, reason: str) -> None:
 
 def lose(app: AppContext, sweep_id: str, lost: NodeLost) -> None:
     """Apply an engine's report that a node's task was lost."""
-    with _pool_draft(app, sweep_id, by_head=True, dying=lambda node: rules.concerns(lost, node)) as draft:
+    with _pool_draft(
+        app, sweep_id, by_coordinator=True, dying=lambda node: rules.concerns(lost, node)
+    ) as draft:
         rules.lose(draft, lost)
 
 
 def stop(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
     """End a pool at the coordinator's request: all nodes leave."""
-    with _pool_draft(app, sweep_id, by_head=True) as draft:
+    with _pool_draft(app, sweep_id, by_coordinator=True) as draft:
         endings.stop(draft, ends)
 
 
@@ -138,7 +140,7 @@ def divide(app: AppContext, sweep_id: str, ends: SweepEnd) -> None:
 
 def news(app: AppContext, sweep_id: str, event: int, notice: int) -> PoolNews:
     """Return events and notices that are new to the coordinator, and renew its last contact."""
-    with _pool_draft(app, sweep_id, by_head=True) as draft:
+    with _pool_draft(app, sweep_id, by_coordinator=True) as draft:
         ends, living = draft.pool.ends, len(draft.living())
     with app.database.read() as transaction:
         events = store.events_after(transaction, sweep_id, event, AT_ONCE)
@@ -228,7 +230,7 @@ def _pool_draft(
     epoch: int | None = None,
     named: Collection[RunId] = (),
     dying: Callable[[PoolNode], bool] = lambda node: False,
-    by_head: bool = False,
+    by_coordinator: bool = False,
 ) -> Iterator[PoolDraft]:
     """Yield a draft of a pool, after silent nodes have timed out, and write its changes.
 
@@ -244,7 +246,7 @@ def _pool_draft(
         lost = [node.epoch for node in nodes if dying(node) or rules.is_silent(node, pool, moment)]
         runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
         draft = PoolDraft(pool, nodes, runs, moment)
-        if by_head:
+        if by_coordinator:
             draft.change_pool(head_heard_at=draft.now)
         rules.apply_timeouts(draft)
         yield draft

@@ -106,7 +106,7 @@ def test_a_machine_with_other_software_is_refused_naming_both(site: Site) -> Non
     other = Versions(python="3.13", wandb="0.30", parallel_hpo="1.0")
     answer = site.post(site.master, "/join", as_json(machine()) | {"versions": as_json(other)})
     assert answer.status_code == 409
-    assert "3.13 there and 3.12 at the head" in answer.json()["error"]
+    assert "3.13 there and 3.12 at the coordinator" in answer.json()["error"]
 
 
 def test_a_machine_that_comes_too_late_hears_how_the_sweep_has_ended(site: Site) -> None:

@@ -164,7 +164,7 @@ def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:
     assert talk.tell(talk.a).ends is None
     talk.wait(1, heard=talk.a)
     ends = talk.tell(talk.a).ends
-    assert ends == SweepEnd("the sweep's head is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT)
+    assert ends == SweepEnd("the sweep's coordinator is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT)
 
 
 def test_a_stop_gives_way_to_a_stronger_one_only() -> None:
