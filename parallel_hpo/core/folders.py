@@ -119,6 +119,11 @@ def drain(slot: Slot) -> Mapping[str, int]:
     return {"drain": int(slot)}
 
 
+def scale(workers: int) -> Mapping[str, int]:
+    """Return the command that changes the number of workers."""
+    return {"scale": workers}
+
+
 @contextmanager
 def _open(folder: Path) -> Iterator[int]:
     """Open a sweep's pipe for writing; OSError if nobody reads it."""

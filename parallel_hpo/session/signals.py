@@ -236,7 +236,7 @@ def _write(command: PipeCommand) -> Mapping[str, int]:
         case DrainAsked(slot):
             return folders.drain(slot)
         case ScaleAsked(workers):
-            return {"scale": workers}
+            return folders.scale(workers)
 
 
 def _read(line: bytes) -> PipeCommand | None:

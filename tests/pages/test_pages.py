@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.lines import Stream
-from parallel_hpo.session.decide.events import DrainAsked
+from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked
 from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
 from tests.ledgers import record_end, record_spawn, record_start
@@ -195,10 +196,12 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     page.goto(f"{site.url}/local/p/sweeps/{sweep}")
     confirm(page, "Cancel")
     expect(page.locator("#state")).to_have_text("canceled")
-    expect(page.locator("#actions button")).to_have_text(["Edit"])
+    expect(page.locator("#actions button")).to_have_text(["Edit", "Delete"])
 
 
-def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, site: Served) -> None:
+def test_workers_of_this_machine_are_drained_and_scaled_from_their_sweeps_page(
+    visit: Visit, site: Served
+) -> None:
     sweep, _ = running(site)
     folder = site.stage.folder / sweep
     with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
@@ -210,6 +213,12 @@ def test_a_worker_of_this_machine_is_drained_from_its_sweeps_page(visit: Visit, 
         confirm(page, "Drain")
         expect(page.locator("#actions")).to_contain_text("drain: requested")
         assert mailbox.take() == [DrainAsked(Slot(1))]
+        page.locator("#actions").get_by_role("button", name="Scale").click()
+        expect(page.locator("dialog").get_by_label("workers")).to_have_value("2")
+        page.locator("dialog").get_by_label("workers").fill("3")
+        page.locator("dialog").get_by_role("button", name="Scale").click()
+        expect(page.locator("#actions")).to_contain_text("scale: requested")
+        assert mailbox.take() == [ScaleAsked(3)]
 
 
 def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, site: Served) -> None:
@@ -276,10 +285,51 @@ def test_names_tags_and_notes_are_edited_on_their_page(visit: Visit, site: Serve
     expect(page.locator("#name")).to_have_text("warm-up")
 
 
-def test_a_run_is_deleted_from_its_page(visit: Visit, site: Served) -> None:
+def test_neighbours_are_visited_and_a_run_and_its_sweep_deleted(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     site.stage.finish(sweep, name)
+    after = site.stage.perform(sweep, site.stage.agent(sweep))
     page = visit(f"/local/p/runs/{name}")
+    expect(page.get_by_role("link", name="Previous run")).to_have_count(0)
+    page.get_by_role("link", name="Next run").click()
+    page.wait_for_url(f"**/runs/{after}")
+    expect(page.get_by_role("link", name="Previous run")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(f"**/runs/{name}")
     confirm(page, "Delete")
     page.wait_for_url(f"**/sweeps/{sweep}")
-    expect(page.locator("#rail-list")).to_have_text("No run has started yet.")
+    expect(page.locator("#rail-count")).to_have_text("1 run")
+    confirm(page, "Cancel")
+    confirm(page, "Delete")
+    page.wait_for_url(site.url + "/")
+    expect(page.locator("main")).to_contain_text("There are no projects yet")
+
+
+def test_a_page_goes_on_after_moments_without_a_server(visit: Visit, site: Served) -> None:
+    sweep, _ = running(site)
+    broken: list[str] = []
+
+    def once(route: Route) -> None:
+        """Break the first request of each kind: no answer, or a proxy's page instead of JSON."""
+        kind = route.request.url.split("?")[0].removeprefix(site.url)
+        if kind in broken:
+            route.fallback()
+        elif len(broken) % 2:
+            broken.append(kind)
+            route.fulfill(status=200, body="<html>the service is starting</html>")
+        else:
+            broken.append(kind)
+            route.abort()
+
+    site_context = visit(f"/local/p/sweeps/{sweep}").context
+    site_context.route("**/pages/data/**", once)
+    site_context.route("**/pages/act/**", once)
+    site_context.route("**/pages/token", once)
+    page = visit(f"/local/p/sweeps/{sweep}")
+    expect(page.locator("#live")).to_have_text("live")
+    expect(page.locator("[data-chart=timeline] .chart-words")).to_have_text(re.compile("^1 worker"))
+    page.locator("#actions").get_by_role("button", name="Pause").click()
+    expect(page.locator("#actions")).to_contain_text("pause: trying again")
+    expect(page.locator("#state")).to_have_text("paused")
+    assert len(broken) >= 4
+    site_context.unroute_all()

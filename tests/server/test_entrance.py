@@ -255,7 +255,7 @@ def test_the_page_that_a_ticket_led_to_may_act(stage: SessionSetup, browser: Web
     ):
         assert act(browser, sweep, do, X_Parallel_Hpo_Token=token) == 200
         assert stage.progress(sweep).state == state
-    assert act(browser, sweep, "delete", X_Parallel_Hpo_Token=token) == 400
+    assert act(browser, sweep, "rename", X_Parallel_Hpo_Token=token) == 400
     assert act(browser, "none", "stop", X_Parallel_Hpo_Token=token) == 404
 
 
@@ -304,11 +304,20 @@ def test_a_page_may_delete_an_ended_run(stage: SessionSetup, browser: Web, sweep
 
 
 @pytest.mark.parametrize(
-    ("path", "worker", "status"),
-    [("local/p/{}", 1, 200), ("local/p/{}", 2, 409), ("local/p/{}", "1", 400), ("local/other/{}", 1, 409)],
+    ("path", "asked", "status"),
+    [
+        ("local/p/{}", {"do": "drain", "worker": 1}, 200),
+        ("local/p/{}", {"do": "drain", "worker": 2}, 409),
+        ("local/p/{}", {"do": "drain", "worker": "1"}, 400),
+        ("local/other/{}", {"do": "drain", "worker": 1}, 409),
+        ("local/p/{}", {"do": "scale", "workers": "3"}, 200),
+        ("local/p/{}", {"do": "scale", "workers": 0}, 400),
+        ("local/other/{}", {"do": "scale", "workers": 3}, 409),
+        ("local/p/{}", {"do": "delete"}, 409),
+    ],
 )
-def test_a_page_may_drain_the_workers_of_its_own_sweep(
-    stage: SessionSetup, sweep: str, tmp_path: Path, path: str, worker: int, status: int
+def test_a_page_may_drain_and_scale_the_workers_of_its_own_sweep(
+    stage: SessionSetup, sweep: str, tmp_path: Path, path: str, asked: dict[str, Any], status: int
 ) -> None:
     folder = tmp_path / "sweeps" / sweep
     stage.world = replace(stage.world, sweeps_in=folder.parent)
@@ -321,7 +330,6 @@ def test_a_page_may_drain_the_workers_of_its_own_sweep(
         record_spawn(ledger, Slot(1), None, again=False)
         token = let_in_to_act(stage, browser) or ""
         headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": token}
-        asked = {"do": "drain", "worker": worker}
         answer = browser.post(f"/pages/act/local/p/sweeps/{sweep}", json=asked, headers=headers)
         assert (answer.status_code, len(mailbox.take())) == (status, int(status == 200))
 

@@ -28,9 +28,12 @@ from parallel_hpo.server import removal
 from parallel_hpo.server.context import VIEWER, AppContext
 from parallel_hpo.server.pages import answers, run_data
 from parallel_hpo.server.pages.run_data import run_at
+from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.rules.runs import OPEN
+from parallel_hpo.server.rules.sweeps import SweepState
 from parallel_hpo.server.services import runs, supervision
 from parallel_hpo.server.services.supervision import SweepAt
+from parallel_hpo.server.store import projects, sweeps
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 
@@ -46,12 +49,14 @@ Change = Callable[..., Awaitable[Any]]
 
 STATES: Final = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
 DRAIN: Final = "drain"
+SCALE: Final = "scale"
 EDIT: Final = "edit"
 DELETE: Final = "delete"
 _MAX_LENGTHS: Final = {"name": 128, "notes": 10_000, "tags": 1000}
 """Maximum numbers of characters of the texts that a page may edit."""
 _MAX_BODY_BYTES: Final = 50_000
 _NO_WORKER: Final = -1
+_ENDED: Final = (SweepState.FINISHED, SweepState.CANCELED)
 
 
 class ActionTokens:
@@ -126,12 +131,18 @@ class Actions:
         self._change = change
 
     async def on_sweep(self, request: Request) -> Response:
-        """Set a sweep's state or name, or drain a worker; RefusedError if that is impossible now."""
-        names, act = request.path_params, await _act_in(request, (*STATES, DRAIN, EDIT))
+        """Change a sweep, its workers or its name, or delete it; RefusedError if that is impossible now."""
+        names, act = request.path_params, await _act_in(request, (*STATES, DRAIN, SCALE, EDIT, DELETE))
         at = SweepAt(names["entity"], names["project"], names["sweep"])
         if act.do == DRAIN:
             await asyncio.to_thread(run_data.drain, self._world, at, act.worker)
             return answers.guarded(JSONResponse({"drain": "told"}))
+        if act.do == SCALE:
+            await asyncio.to_thread(run_data.scale, self._world, at, act.workers)
+            return answers.guarded(JSONResponse({"scale": "told"}))
+        if act.do == DELETE:
+            then = await self._change(_delete_sweep, at)
+            return answers.guarded(JSONResponse({"delete": "done", "then": then}))
         if act.do == EDIT:
             await self._change(supervision.set_name, at, act.texts.get("name", ""))
             return answers.guarded(JSONResponse({"edit": "done"}))
@@ -147,8 +158,8 @@ class Actions:
             await self._change(runs.describe, path, _columns_of(act.texts))
             return answers.guarded(JSONResponse({"edit": "done"}))
         if act.do == DELETE:
-            await self._change(_delete, path)
-            return answers.guarded(JSONResponse({"delete": "done"}))
+            then = await self._change(_delete_run, path)
+            return answers.guarded(JSONResponse({"delete": "done", "then": then}))
         await self._change(_stop, path)
         return answers.guarded(JSONResponse({"stop": "asked"}))
 
@@ -166,12 +177,28 @@ def _stop(world: AppContext, path: RunPath) -> None:
     runs.request_stop(world, run.id)
 
 
-def _delete(world: AppContext, path: RunPath) -> None:
+def _delete_run(world: AppContext, path: RunPath) -> str:
+    """Delete a run; return the address of its sweep or project."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
     if run.state in OPEN:
         raise RefusedError(f"run {run.name} is {run.state}: delete it after its end", status=409)
     removal.delete_run(world, run.id, with_artifacts=False)
+    return answers.address(run.entity, run.project, *(("sweeps", run.sweep_id) if run.sweep_id else ()))
+
+
+def _delete_sweep(world: AppContext, at: SweepAt) -> str:
+    """Delete an ended sweep; return the address of its project, or of the list if that is gone too."""
+    with world.database.read() as transaction:
+        sweep = sweep_at(transaction, at)
+        counts = sweeps.counts(transaction, sweep.id)
+    going_on = sweep.state not in _ENDED or any(counts.get(state, 0) for state in OPEN)
+    if going_on or run_data.is_performed_here(world, at):
+        raise RefusedError(f"sweep {at.sweep} goes on: delete it after its end", status=409)
+    removal.remove_sweep(world, sweep.id)
+    with world.database.read() as transaction:
+        is_there = projects.find(transaction, at.entity, at.project) is not None
+    return answers.address(at.entity, at.project) if is_there else "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +206,8 @@ class _Act:
     do: str
     worker: int
     """The worker to drain."""
+    workers: int
+    """The number of workers to scale to."""
     texts: Mapping[str, str]
     """The edited texts by name."""
 
@@ -194,10 +223,10 @@ async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
             raise RefusedError(f"the body is larger than {_MAX_BODY_BYTES} bytes", status=413)
     try:
         asked = json.loads(body)
-        do, worker = asked["do"], asked.get("worker", _NO_WORKER)
+        do, worker, workers = asked["do"], asked.get("worker", _NO_WORKER), int(asked.get("workers", 0))
         texts = {name: str(asked[name]).strip() for name in _MAX_LENGTHS if name in asked}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        do, worker, texts = None, None, {}
+        do, worker, workers, texts = None, None, 0, {}
     if do not in allowed or not isinstance(worker, int):
         raise RefusedError(
             f'the body must be an object whose "do" is one of {", ".join(allowed)}', status=400
@@ -207,4 +236,4 @@ async def _act_in(request: Request, allowed: Collection[str]) -> _Act:
             raise RefusedError(f"{name}: at most {_MAX_LENGTHS[name]} characters", status=400)
     if do == EDIT and (not texts or texts.get("name") == ""):
         raise RefusedError("the name must not be empty", status=400)
-    return _Act(do, worker, texts)
+    return _Act(do, worker, workers, texts)

@@ -23,6 +23,7 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any, Final
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -199,6 +200,11 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MIN_COMPRESSED_BYTES: Final = 1000
 
 _MAX_ANSWERS: Final = 32
+
+
+def address(*parts: str) -> str:
+    """Return the path of a page: an entity, a project, and what is below."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
 def guarded(response: Response) -> Response:

@@ -169,13 +169,13 @@ class PageRoutes:
         with self._seen_by(request).database.read() as transaction:
             project = projects.project_at(transaction, names["entity"], names["project"])
         return answers.html(
-            "project.html", project=project, base=_DATA + _home_of(project.entity, project.name)
+            "project.html", project=project, base=_DATA + answers.address(project.entity, project.name)
         )
 
     def _to_project(self, request: Request) -> Response:
         """Redirect a W&B address that has no page here to the project's page."""
         names = request.path_params
-        return answers.guarded(RedirectResponse(_home_of(names["entity"], names["project"]), 303))
+        return answers.guarded(RedirectResponse(answers.address(names["entity"], names["project"]), 303))
 
     def _sweep(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
@@ -183,7 +183,7 @@ class PageRoutes:
         if head["metric"] is not None:
             name = head["metric"]["name"]
             self._soon(self._curves.expect_sweep, self._seen_by(request), _sweep_in(request), name)
-        home = _home_of(head["entity"], head["project"])
+        home = answers.address(head["entity"], head["project"])
         base = f"{_DATA}{home}/sweeps/{head['id']}"
         return answers.html("sweep.html", sweep=head, home=home, base=base, csv=f"{base}.csv")
 
@@ -191,14 +191,14 @@ class PageRoutes:
         with self._seen_by(request).database.read() as transaction:
             run = head_of_run(run_at(transaction, _run_in(request)))
         self._soon(self._curves.expect_run, self._seen_by(request), _run_in(request))
-        home = _home_of(run["entity"], run["project"])
+        home = answers.address(run["entity"], run["project"])
         base = f"{_DATA}{home}/runs/{quote(run['id'], safe='')}"
         return answers.html("run.html", run=run, home=home, base=base)
 
     def _to_run(self, request: Request) -> Response:
         """Redirect one of W&B's tabs of a run (`/overview`, `/logs`) to the run's page."""
         at = _run_in(request)
-        address = f"{_home_of(at.entity, at.project)}/runs/{quote(at.name, safe='')}"
+        address = answers.address(at.entity, at.project, "runs", at.name)
         return answers.guarded(RedirectResponse(address, 303))
 
     # --- their data --------------------------------------------------------------------
@@ -287,7 +287,3 @@ def _choice_in(request: Request) -> SummaryChoice:
 def _run_in(request: Request) -> RunPath:
     names = request.path_params
     return RunPath(names["entity"], names["project"], names["run"])
-
-
-def _home_of(entity: str, project: str) -> str:
-    return f"/{quote(entity, safe='')}/{quote(project, safe='')}"

@@ -22,6 +22,7 @@ from parallel_hpo.core.folders import is_supervised
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Slot
 from parallel_hpo.core.values import dotted, strict
+from parallel_hpo.count.policy import MAX_WORKERS
 from parallel_hpo.records.reader import LedgerRun, PerformedRuns, ledger_counts, performed
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import OPEN
@@ -58,6 +59,8 @@ class SweepCount:
     runs: Mapping[str, LedgerRun] = field(default_factory=dict)
     workers: Sequence[Slot] = ()
     """Slots of the supervisor that runs the sweep here; empty if several do, as each has its own slots."""
+    is_supervised: bool = False
+    """Whether any supervisor runs it here."""
     supervised: Path | None = None
     """That supervisor's folder."""
     used: str = ""
@@ -97,6 +100,7 @@ def _read_count(world: AppContext, at: SweepAt) -> SweepCount:
         count=None if None in counts else sum(each or 0 for each in counts),
         runs={name: run for tally in own for name, run in tally.runs.items()},
         workers=on[0][0].slots if len(on) == 1 else (),
+        is_supervised=bool(on),
         supervised=on[0][1] if len(on) == 1 else None,
         used=in_words(total(tally.consumption for tally in own)),
     )
@@ -105,11 +109,27 @@ def _read_count(world: AppContext, at: SweepAt) -> SweepCount:
 def drain(world: AppContext, at: SweepAt, worker: int) -> None:
     """Drain a worker of this machine: it finishes its run and isn't replaced; RefusedError if impossible."""
     asked = _read_count(world, at)
-    if worker not in asked.workers or asked.supervised is None:
+    if worker not in asked.workers:
         slots = ", ".join(map(str, asked.workers)) or "none that this server can see"
         raise RefusedError(f"sweep {at.sweep} has no worker {worker} to drain; it has {slots}", status=409)
-    if not folders.send(asked.supervised, folders.drain(Slot(worker))):
-        raise RefusedError(f"sweep {at.sweep} is not running any more", status=409)
+    _send(asked, at, folders.drain(Slot(worker)))
+
+
+def scale(world: AppContext, at: SweepAt, workers: int) -> None:
+    """Change the number of workers of this machine; RefusedError if impossible."""
+    if not 0 < workers <= MAX_WORKERS:
+        raise RefusedError(f"workers: a whole number from 1 to {MAX_WORKERS}", status=400)
+    _send(_read_count(world, at), at, folders.scale(workers))
+
+
+def is_performed_here(world: AppContext, at: SweepAt) -> bool:
+    """Return whether a supervisor of this machine performs the sweep."""
+    return _read_count(world, at).is_supervised
+
+
+def _send(count: SweepCount, at: SweepAt, command: Mapping[str, int]) -> None:
+    if count.supervised is None or not folders.send(count.supervised, command):
+        raise RefusedError(f"sweep {at.sweep} isn't running under one supervisor here", status=409)
 
 
 def attempts_of(world: AppContext, at: SweepAt, run_id: str) -> list[dict[str, Any]]:
@@ -236,6 +256,7 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
     """Return the data of a run's page, except curves and log."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
+        neighbours = runs.neighbours(transaction, run)
         sent = files.of_run(transaction, run.id)
     in_ledger = _read_count(world, SweepAt(path.entity, path.project, run.sweep_id or "")).runs.get(run.name)
     spent, since = _times_in(in_ledger, is_open=run.state in OPEN)
@@ -244,6 +265,7 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
     known = dict(sorted(known.items(), key=lambda item: (item[0].startswith("_"), item[0])))
     return {
         "run": head_of(run) | {"spent": spent, "since": since},
+        "neighbours": neighbours,
         "keys": drawable(run.history_keys),
         "system_keys": [
             name for name, value in json.loads(run.system_metrics).items() if _is_system(name, value)

@@ -138,6 +138,14 @@ def is_there(connection: Connection, run_id: int) -> bool:
     return count(connection, runs, runs.c.id == run_id) > 0
 
 
+def neighbours(connection: Connection, run: Run) -> tuple[str | None, str | None]:
+    """Return the names of the runs before and after a run, in its sweep or else in its project."""
+    same = runs.c.project_id == run.project_id if run.sweep_id is None else runs.c.sweep_id == run.sweep_id
+    others = select(runs.c.name).where(same, seen(connection)).limit(1)
+    before = others.where(runs.c.id < run.id).order_by(runs.c.id.desc())
+    return connection.scalar(before), connection.scalar(others.where(runs.c.id > run.id).order_by(runs.c.id))
+
+
 def with_ids(connection: Connection, ids: Sequence[int]) -> list[Run | None]:
     """Return the runs with these ids, in their order; None for a missing one."""
     found = _all(connection, runs.c.id.in_(ids))

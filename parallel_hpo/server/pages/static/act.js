@@ -1,6 +1,7 @@
 // Buttons for changes. They need a token, which only a page that was opened by a login link has.
 
 import { element } from "./format.js";
+import { fetchPatiently } from "./live.js";
 import { ask } from "./menus.js";
 
 const KEPT = "parallel_hpo.token";
@@ -10,6 +11,7 @@ const EFFECTS = {
   resume: "Starts new runs again.",
   stop: "A sweep finishes its current runs and starts no new ones; a run is ended.",
   drain: "The worker finishes its run and starts no other.",
+  scale: "The sweep goes on with this number of workers: missing ones start now, the last ones leave after their run.",
   edit: "Changes what is shown here; the configuration and the logged values stay.",
   delete: "Deletes the run with its history, log and files from this server, for good. Its artifacts stay.",
   cancel: "Ends the current runs now, and starts no new ones.",
@@ -21,18 +23,17 @@ const DANGEROUS = ["cancel", "delete"];
 async function findToken() {
   const known = sessionStorage.getItem(KEPT);
   if (known !== null) return known;
-  const answer = await fetch("/pages/token", { method: "POST" });
-  if (answer.status !== 200) return null;
-  const { token } = await answer.json();
-  sessionStorage.setItem(KEPT, token);
+  const { token = null } = await fetchPatiently("/pages/token", { method: "POST" }).catch(() => ({}));
+  if (token !== null) sessionStorage.setItem(KEPT, token);
   return token;
 }
 
 /**
- * Return buttons for the possible actions; `show(["pause", …], [0, 1])` sets these and the workers to drain.
- * `fields`: returns the texts that "edit" may change.
+ * Return buttons for the possible actions; `show(["pause", …], [0, 1])` sets these and the workers to drain or scale.
+ * `fields`: returns the texts that "edit" may change. `effects`: what actions do here.
  */
-export async function makeActions(fields = () => ({})) {
+export async function makeActions(fields, effects = {}) {
+  Object.assign(EFFECTS, effects);
   const place = document.getElementById("actions");
   const said = element("span", { role: "status", class: "small quiet" });
   const token = await findToken();
@@ -41,22 +42,20 @@ export async function makeActions(fields = () => ({})) {
     const wanted = `${acts.join()} ${workers.join()}`;
     if (token === null || wanted === shown) return;
     shown = wanted;
-    const buttons = acts.map((act) => button(act, said, (texts) => perform({ do: act, ...texts }, token), act === "edit" && fields));
-    place.replaceChildren(...buttons, ...(workers.length ? drains(workers, said, token) : []), said);
+    const made = (act, texts) => button(act, said, (asked) => perform({ do: act, ...asked }, token, said), texts);
+    const options = workers.map((worker) => element("option", { value: worker }, `worker ${worker}`));
+    const choice = element("select", { "aria-label": "Worker to drain" }, ...options);
+    const drain = button("drain", said, () => perform({ do: "drain", worker: Number(choice.value) }, token, said));
+    const scale = made("scale", () => ({ workers: workers.length }));
+    place.replaceChildren(...acts.map((act) => made(act, act === "edit" && fields)), ...(workers.length ? [choice, drain, scale] : []), said);
   };
-}
-
-function drains(workers, said, token) {
-  const options = workers.map((worker) => element("option", { value: worker }, `worker ${worker}`));
-  const choice = element("select", { "aria-label": "Worker to drain" }, ...options);
-  return [choice, button("drain", said, () => perform({ do: "drain", worker: Number(choice.value) }, token))];
 }
 
 function button(act, said, perform, fields = null) {
   const words = act[0].toUpperCase() + act.slice(1);
   const made = element("button", { type: "button", title: EFFECTS[act], class: DANGEROUS.includes(act) ? "danger" : false }, words);
   made.addEventListener("click", async () => {
-    const asked = fields ? await ask(words, EFFECTS[act], "Save", { fields: fields() }) : !ASKED_BACK.includes(act) || (await ask(`${words}?`, EFFECTS[act], words, { dangerous: DANGEROUS.includes(act) }));
+    const asked = fields ? await ask(words, EFFECTS[act], act === "edit" ? "Save" : words, { fields: fields() }) : !ASKED_BACK.includes(act) || (await ask(`${words}?`, EFFECTS[act], words, { dangerous: DANGEROUS.includes(act) }));
     if (!asked) return;
     made.disabled = true;
     said.textContent = await perform(asked === true ? {} : asked);
@@ -65,16 +64,17 @@ function button(act, said, perform, fields = null) {
   return made;
 }
 
-async function perform(asked, token) {
+/** Perform an action, again while the server can't be read; returns what happened. */
+async function perform(asked, token, said) {
   const headers = { "Content-Type": "application/json", [HEADER]: token };
-  const address = `/pages/act${location.pathname}`;
+  const wait = (problem) => (said.textContent = `${problem}; ${asked.do}: trying again`);
   try {
-    const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(asked) });
-    if (answer.ok && asked.do === "delete") location.assign(document.querySelector(".crumbs li:nth-last-child(2) a").href);
-    if (answer.ok) return asked.do === "edit" ? "saved" : `${asked.do}: requested`;
-    if (answer.status === 401) sessionStorage.removeItem(KEPT);
-    return answer.status === 401 ? "this page can't change anything any more; log in again: parallel-hpo open" : (await answer.json()).error;
-  } catch {
-    return "the server doesn't respond";
+    const { then } = await fetchPatiently(`/pages/act${location.pathname}`, { method: "POST", headers, body: JSON.stringify(asked) }, wait);
+    if (then) location.assign(then);
+    return asked.do === "edit" ? "saved" : `${asked.do}: requested`;
+  } catch (error) {
+    if (error.status !== 401) return error.message;
+    sessionStorage.removeItem(KEPT);
+    return "this page can't change anything any more; log in again: parallel-hpo open";
   }
 }

@@ -13,11 +13,44 @@ const GONE = "the server has ended: parallel-hpo open shows more";
 /** Failed polls after which a server counts as ended; after a crash it is restarted sooner. */
 const GONE_AFTER = 2;
 
-/** Fetch JSON; throws an error with the response's `status`, or undefined if the server doesn't respond. */
-export async function fetchJson(address) {
-  const response = await fetch(address, { headers: { Accept: "application/json" }, cache: "no-store" });
-  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
-  return response.json();
+/** Errors after which asking again is useless: not logged in, or gone. */
+const FINAL = [401, 403, 404, 410];
+
+/** A moment in which the server can't be read: it restarts, the network fails, a proxy answers. `status`: that of an answer. */
+class UnreadableError extends Error {
+  constructor(words, status = null) {
+    super(words);
+    this.isFinal = FINAL.includes(status);
+    this.status = status;
+  }
+}
+
+/** Fetch JSON; UnreadableError if that fails now or for good (`isFinal`). */
+export async function fetchJson(address, asked = { headers: { Accept: "application/json" }, cache: "no-store" }) {
+  let status = null;
+  try {
+    const response = await fetch(address, asked);
+    status = response.ok ? null : response.status;
+    const body = response.status === 204 ? {} : await response.json();
+    if (response.ok) return body;
+    throw new UnreadableError(body.error ?? `the server answered ${status}`, status);
+  } catch (error) {
+    if (error instanceof UnreadableError) throw error;
+    throw new UnreadableError(status === null ? AWAY : `the server answered ${status}`, status);
+  }
+}
+
+/** Fetch JSON, again and again while the server can't be read; `said` is called with what is wrong, before each pause. */
+export async function fetchPatiently(address, asked, said = () => {}) {
+  for (let failures = 0; ; failures++) {
+    try {
+      return await fetchJson(address, asked);
+    } catch (error) {
+      if (error.isFinal || (error.status !== null && error.status < 500)) throw error;
+      said(error.message);
+      await pause(AWAY_MS[Math.min(failures, AWAY_MS.length - 1)]);
+    }
+  }
 }
 
 /**
@@ -35,8 +68,8 @@ export async function keepUp(ask, gone = () => GONE, lives = () => true) {
       show(status, lives() ? "live" : "", true);
     } catch (error) {
       if (error.status === 401) return show(status, CLOSED);
-      if (error.status === 404) return show(status, "this doesn't exist any more");
-      if (!(error instanceof TypeError) && error.status === undefined) throw error;
+      if (error.isFinal) return show(status, "this doesn't exist any more");
+      if (!(error instanceof UnreadableError)) throw error;
       failures++;
       if (failures < GONE_AFTER) show(status, AWAY);
       else if (failures === GONE_AFTER) show(status, gone());

@@ -29,7 +29,7 @@ export async function followLog(base, failed) {
       if (part.over && part.lines.length === 0 && next !== null) wait = AWAY_MS;
       next = part.next;
     } catch (error) {
-      if (error.status !== undefined && error.status !== 503) return;
+      if (error.isFinal ?? true) return;
       wait = AWAY_MS;
     }
     await new Promise((resolve) => setTimeout(resolve, wait));

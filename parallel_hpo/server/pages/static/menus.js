@@ -25,7 +25,7 @@ export function iconButton(icon, label, pressed) {
 export function ask(title, words, verb, { dangerous = false, fields = {} } = {}) {
   const dialog = element("dialog", { "aria-labelledby": "question-title" });
   const inputs = Object.entries(fields).map(([name, text]) => {
-    const input = name === "notes" ? element("textarea", { name }) : element("input", { name, required: name === "name", maxlength: 128 });
+    const input = name === "notes" ? element("textarea", { name }) : element("input", { name, required: name !== "tags", maxlength: 128, ...(name === "workers" && { type: "number", min: 1, max: 4096 }) });
     input.value = text;
     return input;
   });

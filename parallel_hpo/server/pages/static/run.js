@@ -78,8 +78,18 @@ function show(data) {
   showRows("files", data.files.map((file) => [fileLink(file), size(file.size), time(file.updated)]));
   showRows("attempts", data.attempts.map(attemptCells));
   for (const name of ["files", "attempts"]) document.getElementById(`${name}-section`).hidden = data[name].length === 0;
+  showNeighbours(data.neighbours);
   showFailure(data);
   showMedia(data.media, base);
+}
+
+/** Link to the runs before and after this one; arrow keys lead there too. */
+function showNeighbours(names) {
+  names.forEach((name, place) => {
+    const link = document.getElementById(["before", "after"][place]);
+    link.hidden = name === null;
+    if (name !== null) link.href = `${main.dataset.home}/runs/${encodeURIComponent(name)}`;
+  });
 }
 
 function fileLink(file) {
@@ -117,5 +127,10 @@ function gone() {
   return `${over}; ${again}`;
 }
 
+document.addEventListener("keydown", ({ key, target, altKey, ctrlKey, metaKey, shiftKey }) => {
+  const id = { ArrowLeft: "before", ArrowRight: "after" }[key];
+  const isFree = (target === document.body || target === main) && !(altKey || ctrlKey || metaKey || shiftKey);
+  if (id && isFree && !document.getElementById(id).hidden) document.getElementById(id).click();
+});
 keepUp(ask, gone, () => !seen.over);
 followLog(base, showErrors);

@@ -15,7 +15,7 @@ const HIGHER = /acc|auc|score|reward|return|f1|iou|precision|recall|throughput|p
 const find = (id) => document.getElementById(id);
 const { base, home } = find("main").dataset;
 const store = new Store();
-const actions = makeActions(() => ({ name: store.sweep.name }));
+const actions = makeActions(() => ({ name: store.sweep.name }), { delete: "Deletes the sweep with all its runs, their histories, logs and files from this server, for good. Its folder on the disk stays." });
 const drawCharts = mountWorkspace(store, home);
 let mounted = false;
 
@@ -113,7 +113,7 @@ async function ask() {
   if (wanted !== choice()) return 0;
   store.merge(news);
   showHead();
-  (await actions)([...(ACTS[store.sweep.state] ?? []), "edit"], store.workers);
+  (await actions)([...(ACTS[store.sweep.state] ?? []), "edit", ...(ENDS.includes(store.sweep.state) ? ["delete"] : [])], store.workers);
   if (!mounted) {
     mounted = true;
     await drawCharts(base);

@@ -1,5 +1,7 @@
 /** The source of data that the store doesn't contain: the server, or an object with all data. */
 
+import { fetchPatiently } from "../live.js";
+
 /**
  * Return {histories, timeline, history} of a base: a URL, or an object with these functions (a report's).
  * The answer to a request with `seen`, a revision, is at least as new, and shared by all pages with it.
@@ -7,18 +9,12 @@
 export function sourceOf(base) {
   if (typeof base !== "string") return base;
   return {
-    histories: (asked) => json(`${base}/histories?${query(asked)}`),
-    timeline: (asked) => json(`${base}/timeline?${query(asked)}`),
-    history: (asked) => json(`${base}/history?${query(asked)}`),
+    histories: (asked) => fetchPatiently(`${base}/histories?${query(asked)}`),
+    timeline: (asked) => fetchPatiently(`${base}/timeline?${query(asked)}`),
+    history: (asked) => fetchPatiently(`${base}/history?${query(asked)}`),
   };
 }
 
 function query(asked) {
   return new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== null)).toString();
-}
-
-async function json(address) {
-  const answer = await fetch(address, { credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-  return answer.json();
 }
