@@ -103,20 +103,6 @@ def test_another_goal_is_not_ranked_but_has_a_cost(changes: dict[str, str | None
     ]
 
 
-def test_concurrent_runs_share_wall_hours() -> None:
-    attempts = [attempt(0, 0, 4), attempt(1, 1, 3), attempt(2, 6, 7)]
-    assert alone(sweep(3.0, 2.0, 1.0, attempts=attempts)).cost == Cost(3, run_hours=7.0, wall_hours=5.0)
-
-
-def test_running_attempts_count_up_to_the_target() -> None:
-    attempts = [attempt(0, 0, 4), attempt(1, 1, 3), attempt(2, 6, 7)]
-    contender = sweep(3.0, 2.0, 1.0, attempts=attempts)
-    found = compare([contender], 2.0).standings[0].reached
-    assert found is not None
-    assert (found.run_id, found.value) == ("run1", 2.0)
-    assert found.cost == Cost(1, run_hours=5.0, wall_hours=3.0)
-
-
 def test_a_retried_run_counts_once_with_all_its_hours() -> None:
     attempts = [attempt(0, 0, 1), attempt(0, 10, 12, number=2), attempt(1, 1, 2)]
     contender = sweep(3.0, 2.0, attempts=attempts)
@@ -136,3 +122,11 @@ def test_a_value_counts_after_its_run() -> None:
     assert reached(sweep(3.0, 2.0, attempts=attempts), reach=2.0) == [None]
     early = [attempt(0, 5, 6), attempt(1, 0, 1)]
     assert reached(sweep(2.0, 2.0, attempts=early), reach=2.0) == [("run1", 1)]
+
+
+def test_concurrent_runs_share_wall_hours_and_count_up_to_the_target() -> None:
+    contender = sweep(3.0, 2.0, 1.0, attempts=[attempt(0, 0, 4), attempt(1, 1, 3), attempt(2, 6, 7)])
+    assert alone(contender).cost == Cost(3, run_hours=7.0, wall_hours=5.0)
+    found = compare([contender], 2.0).standings[0].reached
+    assert found is not None
+    assert (found.run_id, found.value, found.cost) == ("run1", 2.0, Cost(1, run_hours=5.0, wall_hours=3.0))

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
-from parallel_hpo.analysis.table import FIXED, as_csv, kind_of, order_by, table_of
+from parallel_hpo.analysis.table import FIXED, as_csv, as_parquet, order_by, table_of
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.messages import Consumption
 from parallel_hpo.core.types import Outcome
-from tests.analysis.sweeps import keep_summary, result_of, row
+from tests.analysis.sweeps import keep_summary, odd_sweep, result_of, row
 
 
 def order(column: str, *parameters: dict[str, Any]) -> list[int]:
@@ -55,46 +57,123 @@ def test_csv_without_runs_is_a_header() -> None:
     )
 
 
-def test_a_lone_surrogate_is_replaced() -> None:
-    written = as_csv(table_of(result_of([row(0, {"name": "a\ud800b"})])))
-    assert written.endswith(b",a?b\n")
-
-
-def test_runs_are_sorted_by_value_and_those_without_one_come_last() -> None:
-    table = table_of(result_of([row(0, {}, None), row(1, {}, 10.0), row(2, {}, 9.0)]))
-    assert order_by("value", table) == [2, 1, 0]
-
-
-def test_runs_are_sorted_by_a_parameter_of_mixed_kinds() -> None:
-    assert order("parameters.x", {"x": "auto"}, {"x": 10}, {"x": 9.5}, {}, {"x": float("nan")}) == [
-        *(2, 1, 0),
-        *(3, 4),
-    ]
-
-
-def test_equal_runs_keep_their_order() -> None:
-    assert order("outcome", {}, {}, {}) == [0, 1, 2]
-
-
 def test_an_unknown_column_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"--sort values: .*did you mean 'value'.*parameters.lr"):
         order("values", {"lr": 0.1})
 
 
 @pytest.mark.parametrize(
-    ("values", "kind"),
+    ("column", "parameters", "wanted"),
     [
-        ([True, None], bool),
-        ([1, None, 2], int),
-        ([1, 0.5], float),
-        (["a"], str),
-        ([True, 1], None),
-        ([1, "a"], None),
-        ([[1]], None),
-        ([2**63 - 1], int),
-        ([2**63, 0.5], None),
-        ([None], None),
+        ("parameters.x", [{"x": "auto"}, {"x": 10}, {"x": 9.5}, {}, {"x": float("nan")}], [2, 1, 0, 3, 4]),
+        ("outcome", [{}, {}, {}], [0, 1, 2]),
     ],
 )
-def test_a_column_has_the_type_of_its_values(values: list[Any], kind: type | None) -> None:
-    assert kind_of(values) is kind
+def test_runs_are_sorted_by_a_column_of_mixed_kinds_and_those_without_a_value_come_last(
+    column: str, parameters: list[dict[str, Any]], wanted: list[int]
+) -> None:
+    assert order(column, *parameters) == wanted
+
+
+def test_each_run_is_a_row_of_a_frame_and_each_parameter_a_column_by_its_dotted_name() -> None:
+    import pandas
+
+    rows = [
+        row(0, {"opt": {"lr": 0.1, "kind": "sgd"}}, 0.5),
+        row(1, {"opt": {"lr": 0.2}}, None, Outcome.FAILED),
+        row(2, {}, None, None),
+    ]
+    frame = result_of(rows).to_dataframe()
+    assert list(frame.columns[:4]) == ["run_id", "outcome", "value", "duration_s"]
+    assert {name: column(frame, name) for name in ("run_id", "outcome", "value", "duration_s")} == {
+        "run_id": ["run0", "run1", "run2"],
+        "outcome": ["finished", "failed", "open"],
+        "value": [0.5, None, None],
+        "duration_s": [2.5, 2.5, None],
+    }
+    assert "device_kwh" not in frame.columns
+    assert column(frame, "parameters.opt.lr") == [0.1, 0.2, None]
+    assert column(frame, "parameters.opt.kind") == ["sgd", None, None]
+    assert frame["started_at"][1] == pandas.Timestamp(1_700_000_001, unit="s", tz="UTC")
+    assert list(result_of([]).to_dataframe().columns[:4]) == list(frame.columns[:4])
+
+
+def test_the_summary_of_a_runs_last_attempt_is_in_columns(tmp_path: Path) -> None:
+    keep_summary(tmp_path, "run0", {"loss": 0.5, "time": {"gpu": 3}, "_wandb": {"runtime": 1}})
+    keep_summary(tmp_path / "share-1-of-2", "run0", {"loss": 9.5}, made="20250101_000000")
+    keep_summary(tmp_path / "share-1-of-2", "run1", {"image": {"_type": "image-file", "path": "a.png"}})
+    for run_id, broken in (("run2", ""), ("run3", "[1]"), ("run4", "{")):
+        keep_summary(tmp_path, run_id, broken)
+    frame = result_of([row(number, {}) for number in range(5)], folder=tmp_path).to_dataframe()
+    summary = [name for name in frame.columns if name.startswith("summary.")]
+    assert summary == ["summary.loss", "summary.time.gpu", "summary.image"]
+    assert column(frame, "summary.loss") == [0.5, None, None, None, None]
+    assert column(frame, "summary.time.gpu") == [3, None, None, None, None]
+    assert frame["summary.image"][1] == {"_type": "image-file", "path": "a.png"}
+
+
+def column(frame: Any, name: str) -> list[Any]:
+    import pandas  # takes longer than the tests here, in each process that collects them
+
+    return [None if pandas.isna(value) else value for value in frame[name]]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2], "int64"),
+        ([1, None], "Int64"),
+        ([True, False], "bool"),
+        ([True, None], "boolean"),
+        ([1, 0.5], "float64"),
+        ([0.5, None], "float64"),
+        ([True, 1], "object"),
+        ([10**30, 1], "object"),
+        ([[1, 2], "a"], "object"),
+        ([None, None], "object"),
+    ],
+)
+def test_a_column_keeps_the_type_of_its_values(values: list[Any], dtype: str) -> None:
+    import pandas
+
+    frame = result_of([row(number, {"x": value}) for number, value in enumerate(values)]).to_dataframe()
+    assert str(frame["parameters.x"].dtype) == dtype
+    assert [
+        None if value is pandas.NA or value != value else value for value in frame["parameters.x"]
+    ] == values
+
+
+def read(*parameters: dict[str, Any]) -> Any:
+    runs = [row(place, each, None, Outcome.FAILED) for place, each in enumerate(parameters)]
+    return parquet.read_table(io.BytesIO(as_parquet(table_of(result_of(runs)))))
+
+
+def test_columns_keep_their_types() -> None:
+    table = read(
+        {"lr": 0.1, "depth": 3, "on": True, "name": "adam", "layers": [64, 32], "mixed": "auto"},
+        {"lr": 1, "name": "\ud800", "mixed": 3},
+    )
+    types = {name: str(table.schema.field(f"parameters.{name}").type) for name in ("lr", "depth", "on")}
+    assert types == {"lr": "double", "depth": "int64", "on": "bool"}
+    assert {name: table[f"parameters.{name}"].to_pylist() for name in ("lr", "depth", "on", "name")} == {
+        "lr": [0.1, 1.0],
+        "depth": [3, None],
+        "on": [True, None],
+        "name": ["adam", "?"],
+    }
+    assert table["parameters.layers"].to_pylist() == ["[64, 32]", None]
+    assert table["parameters.mixed"].to_pylist() == ["auto", "3"]
+
+
+def test_odd_values_have_a_row_per_run() -> None:
+    sweep = odd_sweep()
+    table = parquet.read_table(io.BytesIO(as_parquet(table_of(sweep))))
+    assert table["run_id"].to_pylist() == [run.run_id for run in sweep.runs]
+    assert [json.loads(text) for text in table["parameters.layers"].to_pylist()] == [
+        run.parameters["layers"] for run in sweep.runs
+    ]
+
+
+@pytest.mark.parametrize("value", [2**63, -(10**400)])
+def test_a_huge_number_is_kept(value: int) -> None:
+    assert [int(text) for text in read({"seed": value})["parameters.seed"].to_pylist()] == [value]

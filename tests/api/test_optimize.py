@@ -5,19 +5,24 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import replace
-from types import FrameType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from parallel_hpo.analysis.result import SweepResult
-from parallel_hpo.api.hpo import Platform
+from parallel_hpo.api.hpo import ALL, Main, Platform
 from parallel_hpo.api.wandb_sweeps import WandbSweeps
+from parallel_hpo.cluster.base import ClusterEngine
+from parallel_hpo.cluster.hosted import ClusterChoice
+from parallel_hpo.config.section import HpoSection, parse_section
+from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.errors import UsageError
+from parallel_hpo.core.notices import Observer
 from parallel_hpo.core.types import StopKind, Target
 from parallel_hpo.count.policy import Launch
-from tests.api.supervision import FakeSupervisor, hpo, ignore, main
+from parallel_hpo.session.signals import Control
+from tests.api.supervision import CLEAN, FakeSupervisor, hpo, ignore, main
 from tests.results import RESULT
 
 
@@ -34,10 +39,13 @@ def ended_by(number: signal.Signals) -> WandbSweeps:
     return hpo(FakeSupervisor(replace(RESULT, exit_code=128 + number)))
 
 
-def test_optimize_supervises_main_and_returns_the_result() -> None:
+def test_optimize_supervises_main_and_shows_and_returns_the_result() -> None:
     fake = FakeSupervisor()
-    assert hpo(fake).optimize(main) is RESULT
+    with redirect_stderr(io.StringIO()) as stderr:
+        assert hpo(fake).optimize(main) is RESULT
     assert fake.mains == [main]
+    assert "supervised\n" in stderr.getvalue()
+    assert "ended: count reached\n" in stderr.getvalue()
 
 
 def test_optimize_passes_on_the_sweep_to_resume() -> None:
@@ -46,23 +54,15 @@ def test_optimize_passes_on_the_sweep_to_resume() -> None:
     assert fake.launch == Launch(resume="s1")
     hpo(fake).optimize(main, resume="s1", keep_configuration=True)
     assert fake.launch == Launch(resume="s1", keep_configuration=True)
-
-
-def test_keeping_the_configuration_needs_a_resumed_sweep() -> None:
     with pytest.raises(UsageError, match="is only for a resumed sweep"):
         hpo(FakeSupervisor()).optimize(main, keep_configuration=True)
 
 
-def test_optimize_shows_the_sweep_and_its_result_on_stderr() -> None:
-    with redirect_stderr(io.StringIO()) as stderr:
-        hpo().optimize(main)
-    assert "supervised\n" in stderr.getvalue()
-    assert "ended: count reached\n" in stderr.getvalue()
-
-
-def test_perform_takes_a_target_by_name_and_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    fake, target = FakeSupervisor(), Target("train.py", "main")
-    hpo(fake).perform(target, observer=ignore)
+def test_perform_takes_a_target_by_name_shows_nothing_and_raises_no_signal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake, target = FakeSupervisor(replace(RESULT, exit_code=130)), Target("train.py", "main")
+    assert hpo(fake).perform(target, observer=ignore).exit_code == 130
     assert fake.mains == [target]
     assert capsys.readouterr() == ("", "")
 
@@ -100,26 +100,17 @@ def test_a_stop_without_a_sweep_has_no_effect_on_the_next_one() -> None:
     assert asked == []
 
 
-def test_inside_a_worker_optimize_is_refused() -> None:
-    with pytest.raises(UsageError, match="inside a worker of a sweep"):
-        hpo(host=Platform({"PARALLEL_HPO_WORKER": "1"})).optimize(main)
-
-
-def test_on_windows_optimize_is_refused() -> None:
-    with pytest.raises(UsageError, match="Windows is not supported"):
-        hpo(host=Platform({}, platform="win32")).optimize(main)
-
-
-def test_a_second_optimize_while_one_runs_is_refused() -> None:
-    refusals: list[UsageError] = []
-
-    def again() -> None:
-        with pytest.raises(UsageError, match="already running in this process") as caught:
-            hpo().optimize(main)
-        refusals.append(caught.value)
-
-    hpo(FakeSupervisor(during=again)).optimize(main)
-    assert len(refusals) == 1
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        (Platform({"PARALLEL_HPO_WORKER": "1"}), "inside a worker of a sweep"),
+        (Platform({}, platform="win32"), "Windows is not supported"),
+    ],
+)
+def test_a_sweep_inside_a_worker_or_on_windows_is_refused(host: Platform, words: str) -> None:
+    for begin in (hpo(host=host).optimize, hpo(host=host).start):
+        with pytest.raises(UsageError, match=words):
+            begin(main)
 
 
 def test_a_sweep_may_follow_a_failed_one() -> None:
@@ -131,39 +122,89 @@ def test_a_sweep_may_follow_a_failed_one() -> None:
     assert hpo().optimize(main) is RESULT
 
 
-def test_a_sweep_ended_by_sigint_raises_keyboard_interrupt() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        ended_by(signal.SIGINT).optimize(main)
-
-
-def test_a_sweep_ended_by_sigint_ends_a_script_that_ignores_sigint_too() -> None:
-    with handler(signal.SIGINT, signal.SIG_IGN), pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize("action", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_sweep_ended_by_sigint_ends_its_script_too(action: Any) -> None:
+    with handler(signal.SIGINT, action), pytest.raises(KeyboardInterrupt):
         ended_by(signal.SIGINT).optimize(main)
 
 
 def test_the_callers_own_handler_gets_the_signal_again() -> None:
     got: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        got.append(number)
-
-    with handler(signal.SIGTERM, note):
+    with handler(signal.SIGTERM, lambda number, frame: got.append(number)):
         ended_by(signal.SIGTERM).optimize(main)
     assert got == [signal.SIGTERM]
 
 
-def test_perform_raises_no_signal() -> None:
-    assert ended_by(signal.SIGINT).perform(main, observer=ignore).exit_code == 130
-
-
-def test_off_the_main_thread_no_signal_is_raised() -> None:
-    results: list[SweepResult] = []
-    thread = threading.Thread(target=lambda: results.append(ended_by(signal.SIGINT).optimize(main)))
-    thread.start()
-    thread.join()
-    assert results[0].exit_code == 130
-
-
 @pytest.mark.parametrize("exit_code", [0, 5, 75, 124, 128])
-def test_other_ends_raise_nothing(exit_code: int) -> None:
+def test_other_ends_raise_no_signal(exit_code: int) -> None:
     assert hpo(FakeSupervisor(replace(RESULT, exit_code=exit_code))).optimize(main).exit_code == exit_code
+
+
+SWEEP = {"sweep_configuration": {"method": "random", "parameters": {"lr": {"value": 0.1}}}}
+
+
+@dataclass
+class Calls:
+    """Records calls instead of performing them."""
+
+    supervised: int = 0
+    led: list[tuple[Machines, bool]] = field(default_factory=list)
+    """Machines, and whether an engine was chosen."""
+
+    def supervise(
+        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
+    ) -> SweepResult:
+        self.supervised += 1
+        return RESULT
+
+    def run_on_cluster(
+        self,
+        section: HpoSection,
+        main: Main,
+        *,
+        observer: Observer,
+        control: Control,
+        launch: Launch,
+        machines: Machines,
+        make_engine: Callable[[], ClusterEngine] | None,
+    ) -> SweepResult:
+        self.led.append((machines, make_engine is not None))
+        return RESULT
+
+
+def performed(choice: ClusterChoice | None, **section: object) -> Calls:
+    """Return the calls of `optimize` with a section and this choice."""
+    calls = Calls()
+    checked = parse_section({**SWEEP, **section}, origin=lambda key: "c")
+    sweeps = WandbSweeps(
+        checked,
+        supervise=calls.supervise,
+        run_on_cluster=calls.run_on_cluster,
+        choose=lambda machines: choice,
+        host=CLEAN,
+    )
+    sweeps.perform(main, observer=ignore, launch=ALL)
+    return calls
+
+
+DASK, RAY = ClusterChoice(MachineEngine.DASK), ClusterChoice(MachineEngine.RAY)
+
+
+@pytest.mark.parametrize(
+    ("choice", "keys", "led"),
+    [
+        (None, None, None),  # this machine
+        (
+            DASK,
+            {"engine": "dask", "node_timeout_s": 60},
+            (Machines(engine=MachineEngine.DASK, node_timeout_s=60), True),
+        ),
+        (None, {"node_timeout_s": 60}, (Machines(node_timeout_s=60), False)),  # machines that join
+        (RAY, None, (Machines(), True)),  # joblib's cluster needs no key
+    ],
+)
+def test_a_sweep_runs_here_or_on_the_machines_of_its_section_or_of_joblib(
+    choice: ClusterChoice | None, keys: dict[str, object] | None, led: tuple[Machines, bool] | None
+) -> None:
+    calls = performed(choice, **({} if keys is None else {"machines": keys}))
+    assert calls == (Calls(supervised=1) if led is None else Calls(led=[led]))

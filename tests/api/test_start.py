@@ -15,12 +15,9 @@ from typing import Final
 import pytest
 
 from parallel_hpo import Handle, SweepResult, TargetError, UsageError
-from parallel_hpo.api.hpo import Main, Platform
+from parallel_hpo.api.hpo import Main
 from parallel_hpo.config.section import HpoSection
-from parallel_hpo.core.notices import Observer
 from parallel_hpo.core.types import StopKind
-from parallel_hpo.count.policy import Launch
-from parallel_hpo.session.signals import Control
 from tests.api.supervision import FakeSupervisor, hpo, main
 from tests.results import RESULT
 
@@ -64,12 +61,6 @@ def test_start_returns_while_the_sweep_runs_and_its_handle_has_the_result(gate: 
     assert handle.result() is RESULT
 
 
-def test_start_passes_on_the_sweep_to_resume() -> None:
-    fake = FakeSupervisor()
-    hpo(fake).start(main, resume="s1").result(DEADLINE_S)
-    assert fake.launch.resume == "s1"
-
-
 def test_a_late_result_is_a_timeout(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
     with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s, and continues"):
@@ -78,16 +69,12 @@ def test_a_late_result_is_a_timeout(gate: Gate) -> None:
     assert handle.result(DEADLINE_S) is RESULT
 
 
-def wait_and_be_interrupted(handle: Handle) -> None:
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
-    handle.result(DEADLINE_S)
-
-
 def test_an_interrupted_wait_leaves_the_sweep_running(gate: Gate) -> None:
     fake = FakeSupervisor(during=gate)
     handle = hpo(fake).start(main)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        wait_and_be_interrupted(handle)
+        handle.result(DEADLINE_S)
     assert not handle.done()
     assert fake.controls[0].take() == []
     gate.open()
@@ -121,18 +108,10 @@ def test_no_other_sweep_may_start_while_a_handle_runs(gate: Gate) -> None:
             another(main)
 
 
-def test_the_next_sweep_may_start_after_a_result() -> None:
-    for _ in range(50):
-        assert hpo().start(main).result(DEADLINE_S) is RESULT
-
-
-def refuse(
-    section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
-) -> SweepResult:
-    raise TargetError("main can't travel")
-
-
 def test_start_raises_errors_of_main() -> None:
+    def refuse(section: HpoSection, main: Main, **others: object) -> SweepResult:
+        raise TargetError("main can't travel")
+
     with pytest.raises(TargetError, match="can't travel"):
         hpo(refuse).start(main)
     assert hpo().start(main).result(DEADLINE_S) is RESULT
@@ -154,29 +133,18 @@ def test_result_raises_later_errors(gate: Gate) -> None:
     assert "the sweep ended with an error: no" in stderr.getvalue()
 
 
-def test_a_timeout_error_of_the_sweep_is_passed_on() -> None:
+def test_a_started_sweep_ends_with_its_own_timeout_error_and_no_signal() -> None:
     def fail() -> None:
         raise TimeoutError("a disk")
 
+    with redirect_stderr(io.StringIO()) as stderr:
+        assert (
+            hpo(FakeSupervisor(replace(RESULT, exit_code=130))).start(main).result(DEADLINE_S).exit_code
+            == 130
+        )
+    assert "supervised\n" in stderr.getvalue()
     with pytest.raises(TimeoutError, match="a disk"):
         hpo(FakeSupervisor(during=fail)).start(main).result(DEADLINE_S)
-
-
-def test_a_started_sweep_that_a_signal_ended_raises_none() -> None:
-    handle = hpo(FakeSupervisor(replace(RESULT, exit_code=130))).start(main)
-    assert handle.result(DEADLINE_S).exit_code == 130
-
-
-def test_start_is_refused_like_optimize() -> None:
-    with pytest.raises(UsageError, match="inside a worker of a sweep"):
-        hpo(host=Platform({"PARALLEL_HPO_WORKER": "1"})).start(main)
-
-
-def test_the_sweep_is_shown_on_stderr_outside_a_notebook() -> None:
-    with redirect_stderr(io.StringIO()) as stderr:
-        hpo().start(main).result(DEADLINE_S)
-    assert "supervised\n" in stderr.getvalue()
-    assert "ended: count reached\n" in stderr.getvalue()
 
 
 def test_at_a_prompt_only_the_end_is_shown() -> None:
@@ -187,15 +155,10 @@ def test_at_a_prompt_only_the_end_is_shown() -> None:
     assert "0 runs in 1.0 s" in ended.stderr
 
 
-def test_a_handle_in_main_becomes_none_in_a_worker() -> None:
-    handle = hpo().start(main)
-    handle.result(DEADLINE_S)
-    assert pickle.loads(pickle.dumps(handle)) is None
-
-
-def test_a_handle_shows_its_sweep_and_state(gate: Gate) -> None:
+def test_a_handle_shows_its_sweep_and_state_and_becomes_none_in_a_worker(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
     assert repr(handle) == "<Handle of sweep that is starting, running>"
     gate.open()
     handle.result(DEADLINE_S)
     assert repr(handle).endswith(", over>")
+    assert pickle.loads(pickle.dumps(handle)) is None

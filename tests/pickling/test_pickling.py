@@ -1,20 +1,26 @@
+"""A `main` on its way to workers and machines: what can travel, and the one file that goes along."""
+
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import sys
 import threading
 import types
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
 from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import TargetError
-from parallel_hpo.core.types import Target
-from parallel_hpo.pickling.main import pack_main
+from parallel_hpo.core.types import Program, Target
+from parallel_hpo.pickling.main import FILE, kept_in, pack_main
+from parallel_hpo.pickling.payload import MOST_FILE_BYTES, from_text, install_main, to_text
 
 FACTOR = 2
 
@@ -47,29 +53,20 @@ class Trainer:
         return self.resource
 
 
-def test_a_function_of_a_module_can_travel() -> None:
-    assert travelled(returns_its_factor)() == 2
-
-
-def test_a_lambda_can_travel() -> None:
-    assert travelled(lambda: FACTOR + 1)() == 3
-
-
-def test_a_nested_function_takes_its_closure_along() -> None:
+def test_a_callable_travels_with_all_that_it_uses() -> None:
     rate = {"lr": 0.1}
 
-    def main() -> dict[str, float]:
+    def nested() -> dict[str, float]:
         return rate
 
-    assert travelled(main)() == {"lr": 0.1}
-
-
-def test_a_method_takes_its_object_along() -> None:
-    assert travelled(Trainer("data").train)() == "data"
-
-
-def test_a_callable_object_can_travel() -> None:
-    assert travelled(Trainer("data"))() == "data"
+    mains: list[Callable[[], object]] = [
+        returns_its_factor,
+        lambda: FACTOR + 1,
+        nested,
+        Trainer("data").train,
+        Trainer("data"),
+    ]
+    assert [travelled(main)() for main in mains] == [2, 3, rate, "data", "data"]
 
 
 class Config(types.ModuleType):
@@ -96,52 +93,77 @@ def test_a_target_goes_by_its_name() -> None:
     assert packed_main(target) is target
 
 
-def test_an_enclosed_lock_is_named() -> None:
-    lock = threading.Lock()
-
-    def main() -> None:
-        with lock:
-            pass
-
-    with pytest.raises(TargetError, match=r"main can't be sent .* its enclosed variable 'lock' is a lock"):
-        packed_main(main)
-
-
-def test_the_error_says_what_to_do() -> None:
-    lock = threading.Lock()
-    with pytest.raises(TargetError, match="create it inside the function, so that each worker has its own"):
-        packed_main(lambda: lock.locked())
-
-
-def test_a_global_that_cannot_be_pickled_is_named() -> None:
+def main_of(source: str) -> Any:
+    """Return the `main` of a script that has a lock `pool`."""
     scope: dict[str, Any] = {"__name__": "__main__", "pool": threading.Lock(), "fine": 1}
-    exec("def main():\n    return pool, fine", scope)
-    with pytest.raises(TargetError) as refused:
-        packed_main(scope["main"])
-    assert "its global 'pool' is a lock" in str(refused.value)
-    assert "fine" not in str(refused.value)
+    exec(source, scope)
+    return scope["main"]
 
 
-def test_a_culprit_is_named_where_it_is_used_and_not_where_that_is_called() -> None:
-    scope: dict[str, Any] = {"__name__": "__main__", "pool": threading.Lock()}
-    source = """
+def main_with_enclosed_locks() -> Callable[[], object]:
+    one, two = threading.Lock(), threading.Event()
+
+    later = 1
+
+    def main() -> object:
+        return one, two, later  # noqa: F821 - a variable that has no value yet
+
+    del later
+    return main
+
+
+def main_with_a_default() -> Callable[[], object]:
+    def main(lock: Any = threading.Lock()) -> None:  # noqa: B008 - that is the point
+        pass
+
+    return main
+
+
+class Stubborn:
+    def __reduce__(self) -> str:
+        raise RuntimeError("I stay here")
+
+    def __call__(self) -> None: ...
+
+
+NESTED: Final = """
 class Trainer:
     guard = pool
     def fit(self): return pool
 def helper(): return Trainer().fit()
 def main(): return helper()
 """
-    exec(source, scope)
-    with pytest.raises(TargetError) as refused:
-        packed_main(scope["main"])
-    assert "Trainer's attribute 'guard' is a lock; Trainer.fit's global 'pool' is a lock, which" in str(
-        refused.value
-    )
 
 
-def test_an_argument_that_cannot_be_pickled_is_named() -> None:
-    with pytest.raises(TargetError, match="its argument number 1 is a lock; its argument 'data' is a lock"):
-        packed_main(functools.partial(print, threading.Lock(), data=threading.Lock()))
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (
+            main_with_enclosed_locks(),
+            r"main can't be sent .* its enclosed variable 'one' is a lock; .*'two' is a Event",
+        ),
+        (main_with_enclosed_locks(), "create it inside the function, so that each worker has its own"),
+        (main_of("def main(): return pool, fine"), "its global 'pool' is a lock, which"),
+        (
+            main_of(NESTED),
+            "Trainer's attribute 'guard' is a lock; Trainer.fit's global 'pool' is a lock, which",
+        ),
+        (
+            functools.partial(print, threading.Lock(), data=threading.Lock()),
+            "its argument number 1 is a lock; its argument 'data' is a lock",
+        ),
+        (main_with_a_default(), "its default number 1 is a lock"),
+        (
+            Trainer(threading.Lock()).train,
+            r"train can't be sent .*: the object that it is a method of is a Trai",
+        ),
+        (Stubborn(), "can't be sent to the workers: I stay here"),
+        (42, "main is a int, not a function: give one without arguments"),
+    ],
+)
+def test_what_cannot_travel_is_named_with_what_to_do(main: Any, words: str) -> None:
+    with pytest.raises(TargetError, match=words):
+        packed_main(main)
 
 
 def test_a_module_that_is_imported_by_name_may_hold_what_it_likes() -> None:
@@ -150,54 +172,73 @@ def test_a_module_that_is_imported_by_name_may_hold_what_it_likes() -> None:
     assert isinstance(packed_main(tempfile.gettempdir), PickledMain)
 
 
-def test_a_default_that_cannot_be_pickled_is_named() -> None:
-    def main(lock: Any = threading.Lock()) -> None:  # noqa: B008 - that is the point
-        pass
-
-    with pytest.raises(TargetError, match="its default number 1 is a lock"):
-        packed_main(main)
+MAIN = "def main(): ..."
+NAMES = [Target("code/train.py", "main", ("--fast",)), Program("code/train.py", ("${program}", "${args}"))]
 
 
-def test_an_object_whose_method_cannot_travel_is_named() -> None:
-    with pytest.raises(
-        TargetError, match=r"train can't be sent .*: the object that it is a method of is a Trai"
-    ):
-        packed_main(Trainer(threading.Lock()).train)
+@pytest.fixture
+def text(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name as the pool has it, created where its file was; then this is an empty folder."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text(MAIN)
+    monkeypatch.chdir(tmp_path)
+    packed = to_text(request.param)
+    (tmp_path / "machine").mkdir()
+    monkeypatch.chdir(tmp_path / "machine")
+    return packed
 
 
-def test_all_culprits_are_named_at_once() -> None:
-    one, two = threading.Lock(), threading.Event()
-
-    def main() -> object:
-        return one, two
-
-    with pytest.raises(TargetError, match=r"'one' is a lock; .*'two' is a Event"):
-        packed_main(main)
-
-
-def test_a_culprit_is_named_beside_a_variable_that_has_no_value_yet() -> None:
-    lock = threading.Lock()
-
-    def main() -> object:
-        return lock, later
-
-    with pytest.raises(TargetError, match="'lock' is a lock"):
-        packed_main(main)
-    later = 1
+@pytest.mark.parametrize("text", NAMES, indirect=True)
+def test_a_machine_without_the_file_gets_it_into_its_own_folder(text: str, tmp_path: Path) -> None:
+    for _ in range(2):  # as a second machine with the same folder does
+        found = install_main(from_text(text), Path("sweeps/abc"))
+    assert isinstance(found, Target | Program)
+    place = tmp_path / "machine/sweeps/abc/main/train.py"
+    assert found.file == str(place)
+    assert place.read_text() == MAIN
+    assert os.access(place, os.X_OK)
+    assert list(place.parent.iterdir()) == [place]
 
 
-def test_what_refuses_to_be_pickled_says_why_itself() -> None:
-    class Stubborn:
-        def __reduce__(self) -> str:
-            raise RuntimeError("I stay here")
-
-        def __call__(self) -> None: ...
-
-    with pytest.raises(TargetError, match="can't be sent to the workers: I stay here"):
-        packed_main(Stubborn())
+@pytest.mark.parametrize("text", NAMES, indirect=True)
+def test_a_machine_with_a_file_of_that_name_uses_its_own(text: str) -> None:
+    Path("code").mkdir()
+    Path("code/train.py").write_text("def main(): return 1")
+    assert install_main(from_text(text), Path("sweeps")) in NAMES
+    assert not Path("sweeps").exists()
 
 
-def test_what_cannot_be_called_is_no_main() -> None:
-    not_a_function: Any = 42
-    with pytest.raises(TargetError, match="main is a int, not a function: give one without arguments"):
-        packed_main(not_a_function)
+@pytest.mark.parametrize(
+    "main", [Target("train", "main"), Target("no.py", "main"), Program(""), Program("big")]
+)
+def test_what_is_no_source_here_goes_by_its_name_alone(
+    main: Target | Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "big").write_bytes(bytes(MOST_FILE_BYTES + 1))
+    (tmp_path / "train").touch()
+    monkeypatch.chdir(tmp_path)
+    assert from_text(to_text(main)) == main
+
+
+TARGET = (
+    "gASVQwAAAAAAAACMEnBhcmFsbGVsX2hwby53b3Jkc5SMBlRhcmdldJSTlCmBlF2UKIwFdHJhaW6UjARtYWlulIwGLS1mYXN0lIWUZWIu"
+)
+PROGRAM = (
+    "gASVQQAAAAAAAACMEnBhcmFsbGVsX2hwby53b3Jkc5SMB1Byb2dyYW2Uk5QpgZRdlCiMCHRyYWluLnB5lIwHJHthcmdzfZSFlGViLg=="
+)
+PICKLED = (
+    "gASVcwAAAAAAAACMGnBhcmFsbGVsX2hwby5wcm90b2NvbC5zcGVjlIwLUGlja2xlZE1haW6Uk5QpgZRdlChDAXiUaACMBlNjcmlw"
+    "dJSTlCmBlF2UKCl9lIwAlGgAjARSZXN0lJOUKYGUXZQoKJGUQwCUiX2UZWJlYksAZWIu"
+)
+"""Made by the version before the packages were renamed."""
+
+
+def test_a_named_main_in_a_pool_is_read() -> None:
+    assert from_text(TARGET) == Target("train", "main", ("--fast",))
+    assert from_text(PROGRAM) == Program("train.py", ("${args}",))
+
+
+def test_a_pickled_main_in_a_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / FILE).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / FILE).write_bytes(b64decode(PICKLED))
+    assert kept_in(tmp_path) == PickledMain(b"x")
