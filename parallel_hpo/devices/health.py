@@ -170,14 +170,14 @@ class DeviceClear:
 
 
 def still_held(
-    processes: Iterable[DeviceProcess], *, strangers: frozenset[int], is_alive: Callable[[int], bool]
+    processes: Iterable[DeviceProcess], *, foreign: frozenset[int], is_alive: Callable[[int], bool]
 ) -> tuple[DeviceProcess, ...]:
     """Return the dead processes whose memory is not free yet.
 
     `strangers` were there before the sweep, or exceeded an earlier timeout: within a container, the driver
     may use ids of another pid namespace.
     """
-    return tuple(each for each in processes if each.pid not in strangers and not is_alive(each.pid))
+    return tuple(each for each in processes if each.pid not in foreign and not is_alive(each.pid))
 
 
 def holders_in_words(processes: Iterable[DeviceProcess]) -> str:

@@ -76,7 +76,7 @@ class Machine:
     library: DeviceLibrary | NoDriver
     count_cores: Callable[[], int]
     """Returns the number of workers without devices: the usable physical cores."""
-    is_stranger: Callable[[int], bool]
+    is_foreign: Callable[[int], bool]
     """Returns whether a process on a device belongs to another user."""
 
 
@@ -116,7 +116,7 @@ def assign_slots(section: HpoSection, machine: Machine) -> SlotAssignment:
     return SlotAssignment(workers, grants, mask.variable, notes=notes)
 
 
-def is_stranger(pid: int) -> bool:
+def is_foreign(pid: int) -> bool:
     """Return whether a process is neither ours (an ancestor, a descendant) nor the server of MPS."""
     own = psutil.Process()
     try:
@@ -165,9 +165,9 @@ def _split_busy(
     """Return the devices without other users, and a note on each of the others."""
     usable, notes = [], []
     for each in visible:
-        strangers = [p for p in _processes(each, machine.library) if machine.is_stranger(p.pid)]
-        if strangers:
-            pids = ", ".join(str(process.pid) for process in strangers)
+        foreign = [p for p in _processes(each, machine.library) if machine.is_foreign(p.pid)]
+        if foreign:
+            pids = ", ".join(str(process.pid) for process in foreign)
             text = f"device {each.token} is left out: process {pids} computes on it"
             notes.append(Message(f"{text} (name it in hpo.devices to use it)", warning=True))
         else:
@@ -228,7 +228,7 @@ class SweepDevices:
         return DeviceUsers(
             self._grants,
             lambda name: processes_on(self._grants.get(name, WorkerDevices()), self._library),
-            is_stranger=is_stranger,
+            is_foreign=is_foreign,
             who_is_there=who_is_there,
         )
 

@@ -6,9 +6,9 @@ memory beside others lowers the number by one.
 
 Other users (a device has the slots' name for it; the empty name is the CPU):
 
-    ours ──another user is seen──▶ away ──none is seen──▶ waiting ──FREE_AFTER_S──▶ ours
-                                    ▲                        │
-                                    └──── another user ──────┘
+    ours ──another user is seen──▶ in use ──none is seen──▶ waiting ──FREE_AFTER_S──▶ ours
+                                    ▲                          │
+                                    └───── another user ───────┘
 
 Energy: counters are read at an attempt's start and end, and sometimes between. The difference of two
 readings is shared equally by the attempts that used the counter in between.
@@ -111,9 +111,9 @@ notebook holds its device between cells, and a desktop becomes idle late."""
 
 @dataclass(frozen=True, slots=True)
 class DevicePresence:
-    """The devices that are away; all others are ours."""
+    """The devices in use by others; all others are ours."""
 
-    away: Mapping[str, str] = field(default_factory=dict)
+    in_use: Mapping[str, str] = field(default_factory=dict)
     """The last user of each, in words."""
     back_at: Mapping[str, float] = field(default_factory=dict)
     """When devices without other users become ours again, in monotonic seconds."""
@@ -128,15 +128,15 @@ class OtherUsersSeen:
 
 def note_users(before: DevicePresence, seen: Mapping[str, str], now: float) -> DevicePresence:
     """Return the presence after other users were `seen` on some devices."""
-    left = before.away.keys() - seen.keys()
+    left = before.in_use.keys() - seen.keys()
     back_at = {device: before.back_at.get(device, now + FREE_AFTER_S) for device in left}
-    return DevicePresence({**before.away, **seen}, back_at)
+    return DevicePresence({**before.in_use, **seen}, back_at)
 
 
 def note_free(before: DevicePresence, now: float) -> DevicePresence:
     """Return the presence without the devices that were free for long enough."""
     back = {device for device, at in before.back_at.items() if at <= now}
-    return DevicePresence(_without(back, before.away), _without(back, before.back_at))
+    return DevicePresence(_without(back, before.in_use), _without(back, before.back_at))
 
 
 def _without(back: set[str], known: Mapping[str, T]) -> dict[str, T]:

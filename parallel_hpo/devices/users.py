@@ -39,13 +39,13 @@ class DeviceUsers:
         names: Iterable[str],
         processes: Callable[[str], Iterable[DeviceProcess]],
         *,
-        is_stranger: Callable[[int], bool],
+        is_foreign: Callable[[int], bool],
         who_is_there: Callable[[], str],
     ) -> None:
         """`processes` returns the processes on a device; the present ones are not ours."""
         self._names = tuple(names) or ("",)
         self._processes = processes
-        self._is_stranger = is_stranger
+        self._is_foreign = is_foreign
         self._who_is_there = who_is_there
         self._before_us = {each.pid for name in self._names for each in processes(name)}
 
@@ -61,7 +61,7 @@ class DeviceUsers:
 
     def _is_others(self, pid: int) -> bool:
         if psutil.pid_exists(pid):
-            return self._is_stranger(pid)
+            return self._is_foreign(pid)
         # Within a container the driver may use ids of another pid namespace, also for our processes.
         return pid in self._before_us
 

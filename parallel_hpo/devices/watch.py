@@ -42,7 +42,7 @@ class DeviceWatch:
         self._grants = dict(grants)
         self._library = library
         self._waits: dict[Slot, _Wait] = {}
-        self._strangers = {process.pid for device in self._grants for process in self._processes(device)}
+        self._foreign = {process.pid for device in self._grants for process in self._processes(device)}
         self.look_at: float | None = None
         """When to call `look` next; None: no slot waits."""
 
@@ -74,14 +74,14 @@ class DeviceWatch:
         processes = self._processes(wait.device)
         held = still_held(
             processes,
-            strangers=frozenset(self._strangers),
+            foreign=frozenset(self._foreign),
             is_alive=lambda pid: start_of(pid) is not None,
         )
         if not held:
             return DeviceClear(slot)
         if now - wait.since < HANDOVER_LIMIT_S:
             return None
-        self._strangers.update(process.pid for process in held)
+        self._foreign.update(process.pid for process in held)
         return DeviceClear(slot, held_by=holders_in_words(held))
 
     def _processes(self, device: str) -> list[DeviceProcess]:

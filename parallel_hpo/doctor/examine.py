@@ -22,7 +22,7 @@ from parallel_hpo.core.errors import ConfigError, ParallelHPOError, TargetError
 from parallel_hpo.core.pool_messages import Versions, version_problem
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
-from parallel_hpo.devices.placing import is_stranger, open_driver
+from parallel_hpo.devices.placing import is_foreign, open_driver
 from parallel_hpo.doctor.client import examine_client, examine_reach
 from parallel_hpo.doctor.findings import (
     QUESTION,
@@ -124,7 +124,7 @@ def examine_place(
     """Check everything that workers depend on, apart from their server."""
     section = subject.section
     with opened(open_library) as library:
-        yield from examine_devices(environment, library, is_stranger=is_stranger, mps_runs=mps_runs())
+        yield from examine_devices(environment, library, is_foreign=is_foreign, mps_runs=mps_runs())
         workers, placement = _place(section, environment, library)
     yield placement
     yield examine_cores(count_cores(), count_physical_cores())

@@ -103,7 +103,7 @@ def examine_devices(
     environment: Mapping[str, str],
     library: DeviceLibrary | NoDriver,
     *,
-    is_stranger: Callable[[int], bool],
+    is_foreign: Callable[[int], bool],
     mps_runs: bool,
 ) -> Iterator[Finding]:
     """Check the driver, the mask, each device, MIG and MPS."""
@@ -123,7 +123,7 @@ def examine_devices(
         words = f"{ORDER}={environment[ORDER]}, but workers get PCI_BUS_ID: an index may mean another device"
         yield warning("mask", words, f"unset {ORDER}, or name devices by their UUIDs")
     for device in listed or ():
-        yield from _on_device(device, visible, library, is_stranger)
+        yield from _on_device(device, visible, library, is_foreign)
     yield _on_mps(visible) if mps_runs else good("MPS", "off")
 
 
@@ -153,7 +153,7 @@ def _on_device(
     device: Device,
     visible: Sequence[VisibleDevice],
     library: DeviceLibrary,
-    is_stranger: Callable[[int], bool],
+    is_foreign: Callable[[int], bool],
 ) -> Iterator[Finding]:
     subject = f"device {device.index}"
     tokens = ", ".join(each.token for each in visible if each.device == device)
@@ -163,9 +163,9 @@ def _on_device(
         yield bad(subject, f"{device.name} {device.uuid} does not answer", "see `nvidia-smi` and `dmesg`")
         return
     words = f"{device.name} {device.uuid}, {usage.used_mb:.0f} of {usage.total_mb:.0f} MB used, {shown}"
-    strangers = [str(process.pid) for process in usage.processes if is_stranger(process.pid)]
-    if strangers and tokens:
-        words += f"; process {', '.join(strangers)} computes on it"
+    foreign = [str(process.pid) for process in usage.processes if is_foreign(process.pid)]
+    if foreign and tokens:
+        words += f"; process {', '.join(foreign)} computes on it"
         yield warning(subject, words, 'devices "auto" leaves it out; name it in hpo.devices to use it')
     else:
         yield good(subject, words)

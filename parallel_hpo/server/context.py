@@ -19,7 +19,7 @@ DEFAULT_ENTITY: Final = "local"
 DEFAULT_PROJECT: Final = "uncategorized"
 """W&B's own name for the project of runs that name none."""
 
-STRANGER: Final = ""
+UNLABELLED: Final = ""
 """The label of a caller with the master key."""
 VIEWER: Final = "viewer"
 """The label of a browser, which may only read pages."""

@@ -58,7 +58,7 @@ class StallDetector:
             return None  # the count's answer to a start may take long, but comes
         if (view.has_others or view.grant.held) and not any(slot.busy for slot in view.slots):
             return None  # other machines have the runs, or none may start
-        if view.presence.away and not any(slot.busy for slot in view.slots):
+        if view.presence.in_use and not any(slot.busy for slot in view.slots):
             return None  # other users may keep the devices for any time
         return max(0.0, self._moved_at + STILL_S - self._clock())
 

@@ -23,7 +23,7 @@ from parallel_hpo.devices.placing import (
     SlotAssignment,
     SweepDevices,
     assign_slots,
-    is_stranger,
+    is_foreign,
     open_driver,
 )
 from parallel_hpo.processes.environment import base_environment, worker_environment
@@ -157,7 +157,7 @@ def place_workers(
     section: HpoSection, environment: Mapping[str, str], library: DeviceLibrary | NoDriver
 ) -> SlotAssignment:
     """Return the sweep's slots with their devices; raises ConfigError if the configuration can't be met."""
-    return assign_slots(section, Machine(environment, library, count_physical_cores, is_stranger))
+    return assign_slots(section, Machine(environment, library, count_physical_cores, is_foreign))
 
 
 def count_physical_cores() -> int:

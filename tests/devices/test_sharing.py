@@ -156,7 +156,7 @@ WHO = {"0": "process 7 computes on it"}
 
 def test_a_device_is_away_at_once_and_back_after_a_time() -> None:
     away = note_users(DevicePresence(), WHO, 100.0)
-    assert "0" in away.away
+    assert "0" in away.in_use
     left = note_users(away, {}, 200.0)
     assert left.back_at == {"0": 200.0 + FREE_AFTER_S}
     assert note_free(left, 199.9 + FREE_AFTER_S) == left
@@ -166,7 +166,7 @@ def test_a_device_is_away_at_once_and_back_after_a_time() -> None:
 def test_a_brief_absence_keeps_the_device_away() -> None:
     left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
     again = note_users(left, WHO, 102.0)
-    assert (dict(again.away), dict(again.back_at)) == (WHO, {})
+    assert (dict(again.in_use), dict(again.back_at)) == (WHO, {})
     assert note_free(again, 1000.0) == again
 
 

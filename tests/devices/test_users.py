@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from parallel_hpo.devices.library import DeviceProcess
-from parallel_hpo.devices.placing import is_stranger
+from parallel_hpo.devices.placing import is_foreign
 from parallel_hpo.devices.sharing import OtherUsersSeen
 from parallel_hpo.devices.users import IDLE_S, DeviceUsers, UserWatch, ask_logind, at_a_terminal, who_is_there
 
@@ -22,20 +22,20 @@ WHO = {"0": "process 7 computes on it"}
 
 
 def owners(
-    pids: Mapping[str, list[int]], *, there: str = "", strange: Callable[[int], bool] = is_stranger
+    pids: Mapping[str, list[int]], *, there: str = "", strange: Callable[[int], bool] = is_foreign
 ) -> DeviceUsers:
     return DeviceUsers(
         pids,
         lambda name: [DeviceProcess(pid, 1.0) for pid in pids.get(name, [])],
-        is_stranger=strange,
+        is_foreign=strange,
         who_is_there=lambda: there,
     )
 
 
 LOOK: Final = """
 import os, sys
-from parallel_hpo.devices.placing import is_stranger
-print([is_stranger(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))])
+from parallel_hpo.devices.placing import is_foreign
+print([is_foreign(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))])
 """
 
 
@@ -45,7 +45,7 @@ def test_only_other_processes_belong_to_other_users() -> None:
         command = [sys.executable, "-c", LOOK, str(other.pid)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout == "[False, False, True]\n"
-        assert not is_stranger(other.pid), "to this process it is a child"
+        assert not is_foreign(other.pid), "to this process it is a child"
         other.communicate(b"\n")
 
 

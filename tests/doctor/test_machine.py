@@ -25,7 +25,7 @@ def examined(
     mask: str | None, library: FakeLibrary | NoDriver, *, mps_runs: bool = False, **variables: str
 ) -> list[Finding]:
     environment = variables if mask is None else {"CUDA_VISIBLE_DEVICES": mask}
-    found = examine_devices(environment, library, is_stranger=lambda pid: pid == STRANGER, mps_runs=mps_runs)
+    found = examine_devices(environment, library, is_foreign=lambda pid: pid == STRANGER, mps_runs=mps_runs)
     return list(found)
 
 

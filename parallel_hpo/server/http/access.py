@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from parallel_hpo.core.errors import BackendError, UsageError
 from parallel_hpo.core.keys import SUPERVISOR, holder_of, is_master_key, new_master_key
-from parallel_hpo.server.context import STRANGER, VIEWER, Caller
+from parallel_hpo.server.context import UNLABELLED, VIEWER, Caller
 from parallel_hpo.server.pages import answers, browser_auth
 from parallel_hpo.server.pages.browser_auth import BrowserAuth, wants_html
 from parallel_hpo.server.store.database import ReportTrouble, UnavailableError
@@ -128,7 +128,7 @@ class Gate:
         if key is None:
             return None
         if is_master_key(self._master_key, key):
-            return Caller(STRANGER, is_master=True, base_url=base_url)
+            return Caller(UNLABELLED, is_master=True, base_url=base_url)
         holder = holder_of(self._master_key, key)
         if holder is None:
             return None

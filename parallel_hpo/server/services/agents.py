@@ -7,7 +7,7 @@ from typing import Any
 
 from parallel_hpo.core.messages import INDEX_KEY
 from parallel_hpo.server import engines
-from parallel_hpo.server.context import STRANGER, AppContext
+from parallel_hpo.server.context import UNLABELLED, AppContext
 from parallel_hpo.server.engines import expect_our_engine
 from parallel_hpo.server.rules import heartbeat
 from parallel_hpo.server.rules import runs as run_states
@@ -136,8 +136,8 @@ class _Heartbeat:
             waiting=pending_runs.waiting(transaction, sweep.id),
             may_requeue=pending_runs.has_requeuable(transaction, sweep.id, agent.id),
             cap_reached=self._cap_reached(),
-            supervised=agent.label != STRANGER,
-            programs=agent.label == STRANGER and engines.program_of(sweep.config) is not None,
+            supervised=agent.label != UNLABELLED,
+            programs=agent.label == UNLABELLED and engines.program_of(sweep.config) is not None,
             scheduled=engines.is_scheduled(sweep.config),
             clock_set_at=self._app.clock_set_at(),
         )
@@ -206,7 +206,7 @@ class _Heartbeat:
 
     def _command_for(self, kind: str, run: Run) -> dict[str, Any]:
         arguments = wrap_values(json.loads(run.assigned or "{}"))
-        if self._agent.label != STRANGER and run.sweep_index is not None:
+        if self._agent.label != UNLABELLED and run.sweep_index is not None:
             # wandb client: the agent reads only the value of each argument, and stores the whole in a file.
             arguments = {name: entry | {INDEX_KEY: run.sweep_index} for name, entry in arguments.items()}
         program = engines.program_of(self._sweep.config)

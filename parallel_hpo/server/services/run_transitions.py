@@ -152,7 +152,7 @@ def apply_timeouts(app: AppContext, *, up_since: float) -> list[str]:
         silent = pending_runs.silent(transaction, before)
         for run in silent:
             apply_event(transaction, run, silence(stop_requested=run.stop_requested))
-        stranded = pending_runs.never_started_by_silent_strangers(transaction, before)
+        stranded = pending_runs.never_started_by_silent_agents(transaction, before)
         for run in stranded:
             requeue(transaction, run)
     return [run.name for run in (*silent, *stranded)]

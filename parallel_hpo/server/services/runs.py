@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from parallel_hpo.core.keys import SUPERVISOR
-from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, STRANGER, AppContext
+from parallel_hpo.server.context import DEFAULT_ENTITY, DEFAULT_PROJECT, UNLABELLED, AppContext
 from parallel_hpo.server.rules.runs import (
     METRIC,
     OPEN,
@@ -37,7 +37,7 @@ from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError, read_object
 
 
-def rewind(app: AppContext, path: RunPath, metric: str, value: float, *, opener: str = STRANGER) -> Run:
+def rewind(app: AppContext, path: RunPath, metric: str, value: float, *, opener: str = UNLABELLED) -> Run:
     """Delete a run's history after a step, and restart the run there; RefusedError for an invalid request.
 
     `opener` is the label of the request's key. A supervisor uploads the rest of an attempt that had rewound
@@ -56,7 +56,7 @@ def rewind(app: AppContext, path: RunPath, metric: str, value: float, *, opener:
             lines.cut_history(transaction, run.id, point.end)
             lines.clear(transaction, run.id, (Stream.EVENTS, Stream.CONSOLE))
             changes |= _branch_changes(transaction, run, run, point)
-        if opener not in (STRANGER, SUPERVISOR):
+        if opener not in (UNLABELLED, SUPERVISOR):
             changes["opened_by"] = opener  # so that its first upsert doesn't reset its losses
         apply_event(transaction, run, RunEvent.STARTED, changes)
         return runs.find(transaction, run.id) or run
@@ -135,7 +135,7 @@ def describe(app: AppContext, path: RunPath, columns: Mapping[str, Any]) -> None
         runs.change(transaction, run.id, changes)
 
 
-def upsert(app: AppContext, request: RunUpsert, *, opener: str = STRANGER) -> Upserted:
+def upsert(app: AppContext, request: RunUpsert, *, opener: str = UNLABELLED) -> Upserted:
     """Start, resume or change a run; RefusedError if what it refers to doesn't exist.
 
     `opener` is the label of the request's key.
@@ -261,7 +261,7 @@ def _opener_changes(transaction: Transaction, run: Run, opener: str, now: float)
     """
     if opener == SUPERVISOR and run.started_at is not None:
         return {}
-    is_another = opener not in (STRANGER, SUPERVISOR, run.opened_by)
+    is_another = opener not in (UNLABELLED, SUPERVISOR, run.opened_by)
     begins = is_another or run.started_at is None or run.state not in _UNDER_WAY
     changes: dict[str, Any] = {"started_at": now} if begins else {}
     if is_another:

@@ -109,7 +109,7 @@ def unassigned(connection: Connection, sweep_id: str) -> list[Run]:
     return _load(connection, list(connection.scalars(select(runs.c.id).where(*pending))))
 
 
-def never_started_by_silent_strangers(connection: Connection, before: float) -> list[Run]:
+def never_started_by_silent_agents(connection: Connection, before: float) -> list[Run]:
     """Return never-started runs of unsupervised agents whose last heartbeat was before a time."""
     join = runs.join(agents, runs.c.agent_id == agents.c.id)
     query = (

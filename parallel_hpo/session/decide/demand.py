@@ -91,7 +91,7 @@ def needs(view: SweepView) -> PoolNeeds:
     """
     if view.ending is not None:
         return PoolNeeds(over=view.exhausted)
-    kept = {*view.presence.away, *_exclusive_devices(view)}
+    kept = {*view.presence.in_use, *_exclusive_devices(view)}
     free = leased = workers = 0
     assigned = []
     for slot in view.slots:
@@ -130,7 +130,7 @@ def give_work(draft: Draft, slot: SlotView) -> None:
     """Give an idle worker a waiting run or a lease, or replace it if it must leave its device."""
     if devices.is_quarantined(draft, slot):
         draft.replace_worker(slot, "its device is in quarantine")
-    elif devices.is_away(draft, slot):
+    elif devices.is_in_use(draft, slot):
         draft.replace_worker(slot, "its device is left to its owner")
     elif devices.must_make_room(draft, slot):
         draft.replace_worker(slot, "a run is run again alone on its device")
@@ -167,7 +167,7 @@ def runs_left_in_process(draft: Draft, slot: SlotView) -> int | None:
 
 def wants_worker(draft: Draft, slot: SlotView) -> bool:
     """Return whether a slot without a process gets one now: its wait has passed and there is work."""
-    if slot.spawn_at is not None or slot.pending is not None or devices.is_away(draft, slot):
+    if slot.spawn_at is not None or slot.pending is not None or devices.is_in_use(draft, slot):
         return False
     if draft.view.grant.held:
         return False

@@ -81,7 +81,7 @@ def longest_lease(draft: Draft, slot: SlotView) -> int | None:
 
 def _note_run(draft: Draft, device: str, outcome: Outcome, reason: str, *, faulty: bool) -> None:
     before = draft.view.health
-    here = [slot for slot in draft.view.slots if not slot.is_terminal and not is_away(draft, slot)]
+    here = [slot for slot in draft.view.slots if not slot.is_terminal and not is_in_use(draft, slot)]
     others = {slot.device for slot in here if slot.device != device}
     after = note_run(before, device, outcome, others=frozenset(others), now=draft.now, faulty=faulty)
     draft.view = replace(draft.view, health=after)
@@ -115,13 +115,13 @@ def on_other_users_seen(draft: Draft, event: OtherUsersSeen) -> None:
     before = draft.view.presence
     draft.view = replace(draft.view, presence=note_users(before, event.seen, draft.now))
     for device, who in event.seen.items():
-        if device not in before.away:
+        if device not in before.in_use:
             _leave(draft, device, who)
 
 
 def announce_other_users(draft: Draft) -> None:
     """Notify the user which devices are not used at the start."""
-    for device, who in draft.view.presence.away.items():
+    for device, who in draft.view.presence.in_use.items():
         draft.notify(Message(f"{_called(device)} gets no run while {who}"))
 
 
@@ -129,13 +129,13 @@ def use_free_devices(draft: Draft) -> None:
     """Use devices again on which no other user was seen for long enough."""
     before = draft.view.presence
     draft.view = replace(draft.view, presence=note_free(before, draft.now))
-    for device in before.away.keys() - draft.view.presence.away.keys():
+    for device in before.in_use.keys() - draft.view.presence.in_use.keys():
         draft.notify(Message(f"{_called(device)} is free again, and gets runs"))
 
 
-def is_away(draft: Draft, slot: SlotView) -> bool:
+def is_in_use(draft: Draft, slot: SlotView) -> bool:
     """Return whether another user has the slot's device."""
-    return slot.device in draft.view.presence.away
+    return slot.device in draft.view.presence.in_use
 
 
 def _leave(draft: Draft, device: str, who: str) -> None:
@@ -365,4 +365,4 @@ def _is_stranded(draft: Draft, device: str) -> bool:
 
 def _takes_no_runs(draft: Draft, device: str) -> bool:
     """Return whether a device gets no runs: it is in quarantine, or another user has it."""
-    return draft.view.health.is_quarantined(device, draft.now) or device in draft.view.presence.away
+    return draft.view.health.is_quarantined(device, draft.now) or device in draft.view.presence.in_use

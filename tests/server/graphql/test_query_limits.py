@@ -6,12 +6,12 @@ from uuid import uuid4
 import pytest
 from graphql import parse
 
-from parallel_hpo.server.context import STRANGER, Caller
+from parallel_hpo.server.context import UNLABELLED, Caller
 from parallel_hpo.server.graphql.execute import Executor, check_size
 from parallel_hpo.server.values import GraphQLRequest, RefusedError
 from tests.server.acting import SessionSetup, grid
 
-CALLER = Caller(STRANGER, is_master=True, base_url="http://127.0.0.1:1234")
+CALLER = Caller(UNLABELLED, is_master=True, base_url="http://127.0.0.1:1234")
 LINES = 30
 DOUBLING = " ".join(f"fragment f{line} on User {{ ...f{line + 1} ...f{line + 1} }}" for line in range(LINES))
 """Each line doubles what the one after it asks for: 2**30 fields in 1,200 characters."""
