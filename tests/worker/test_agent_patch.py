@@ -49,12 +49,19 @@ def comes_soon(beat: Future[float]) -> bool:
     return came.wait(SOON_S)
 
 
-def test_the_class_itself_still_shows_the_stock_pace() -> None:
+@pytest.mark.parametrize(
+    ("agent", "pace_s"),
+    [
+        (FakeAgent(), 0.0),
+        (FakeAgent(_count=2, _run_status={"run": "DONE"}), 0.0),  # has more runs to do
+        (object(), STOCK_BEAT_S),  # other internals
+    ],
+)
+def test_an_agent_that_may_get_a_run_sends_a_heartbeat_at_once(
+    beating: Beating, agent: object, pace_s: float
+) -> None:
+    assert beating.ask(agent).result(DEADLINE_S) == pace_s
     assert HeartbeatTimer().__get__(None, FakeAgent) == STOCK_BEAT_S
-
-
-def test_an_idle_agent_sends_a_heartbeat_at_once(beating: Beating) -> None:
-    assert beating.ask(FakeAgent()).result(STOCK_BEAT_S / 2) == 0.0
 
 
 def test_heartbeats_of_an_idle_agent_slow_down(beating: Beating) -> None:
@@ -92,15 +99,6 @@ def test_an_agent_with_all_its_runs_done_sends_no_heartbeat(beating: Beating) ->
     assert beat.result(DEADLINE_S) == 0.0
 
 
-def test_an_agent_with_more_runs_sends_heartbeats(beating: Beating) -> None:
-    agent = FakeAgent(_count=2, _run_status={"run": "DONE"})
-    assert beating.ask(agent).result(STOCK_BEAT_S / 2) == 0.0
-
-
-def test_an_agent_with_other_internals_keeps_the_stock_pace(beating: Beating) -> None:
-    assert beating.ask(object()).result(DEADLINE_S) == STOCK_BEAT_S
-
-
 def test_an_answered_heartbeat_reports_the_agent_as_alive(beating: Beating) -> None:
     beats: list[str] = []
     beating.pace.on_idle_beat = lambda: beats.append("alive")
@@ -109,27 +107,19 @@ def test_an_answered_heartbeat_reports_the_agent_as_alive(beating: Beating) -> N
 
 
 def test_an_agent_whose_heartbeats_keep_failing_is_reported_lost_once(beating: Beating) -> None:
-    agent = FakeAgent()
+    agent, error = FakeAgent(), OSError("no descriptor")
     lost: list[BaseException] = []
-    beating.pace.on_idle_beat = lambda: pytest.fail("a failed beat is no sign of life")
     beating.pace.on_lost = lost.append
-    agent.__dict__["idle_beats"] = 0
-    error = OSError("no descriptor")
-    for _ in range(FAILED_BEATS + 1):
-        assert lost in ([], [error])
-        beating.pace.note_failure(error)
+
+    def beat(*, fails: bool = True) -> None:
+        if fails:
+            beating.pace.note_failure(error)
         agent.__dict__["idle_beats"] = 0  # or this would take long
         beating.ask(agent).result(DEADLINE_S)
+
+    for fails in (*[True] * (FAILED_BEATS - 1), False, *[True] * (FAILED_BEATS - 1)):
+        beat(fails=fails)  # an answered one resets the failures
+    assert lost == []
+    beat()
+    beat()
     assert lost == [error]
-
-
-def test_an_answered_heartbeat_resets_the_failures(beating: Beating) -> None:
-    agent = FakeAgent()
-    lost: list[BaseException] = []
-    beating.pace.on_lost = lost.append
-    for number in range(2 * FAILED_BEATS):
-        if number != FAILED_BEATS - 1:
-            beating.pace.note_failure(OSError("away"))
-        agent.__dict__["idle_beats"] = 0
-        beating.ask(agent).result(DEADLINE_S)
-    assert len(lost) == 1

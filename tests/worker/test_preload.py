@@ -1,6 +1,10 @@
+"""The modules of a worker's process before any user code."""
+
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -8,7 +12,6 @@ from typing import Final
 import pytest
 
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.processes.fork_server import COMMAND
 from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.processes.reaper import MARK
 from parallel_hpo.worker.preload import Imports, find_runtime
@@ -43,14 +46,14 @@ def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], fou
     assert find_runtime(files) == found
 
 
-def warning_after(preload: str, folder: Path, command: tuple[str, ...] = BARE) -> str:
+def warning_after(preload: str, folder: Path) -> str:
     """Return the warning of a pool that preloads this module of the folder."""
     pool = ChildPool(
         environment={**os.environ, MARK: "test", "PYTHONPATH": str(ROOT)},
         fresh=False,
         preload=(preload,),
         sys_path=(str(folder), *sys.path),
-        command=command,
+        command=BARE,
     )
     pool.open()
     try:
@@ -60,30 +63,27 @@ def warning_after(preload: str, folder: Path, command: tuple[str, ...] = BARE) -
         pool.close()
 
 
-def test_a_module_that_only_imports_is_preloaded(tmp_path: Path) -> None:
-    (tmp_path / "harmless.py").write_text("import json\n")
-    assert warning_after("harmless", tmp_path, COMMAND) == ""
-
-
 @pytest.mark.parametrize(
-    ("source", "threads"), [(THREAD, "idler"), (NATIVE_THREAD, "1 of native code")], ids=["python", "native"]
+    ("source", "threads"),
+    [
+        ("import json\n", None),
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=[0.05]).start()\n", None),
+        ("import numpy, scipy.linalg\n", None),  # OpenBLAS has threads of its own
+        (THREAD, "idler"),
+        (NATIVE_THREAD, "1 of native code"),
+    ],
+    ids=["harmless", "brief", "openblas", "python", "native"],
 )
-def test_a_module_that_starts_threads_is_left_out(tmp_path: Path, source: str, threads: str) -> None:
-    (tmp_path / "busy.py").write_text(source)
-    warning = warning_after("busy", tmp_path)
-    assert f"hpo.preload: importing busy has started threads ({threads})" in warning
-    assert "workers start without it" in warning
-
-
-def test_a_module_whose_thread_has_ended_is_preloaded(tmp_path: Path) -> None:
-    source = "import threading, time\nthreading.Thread(target=time.sleep, args=[0.05]).start()\n"
-    (tmp_path / "brief.py").write_text(source)
-    assert warning_after("brief", tmp_path) == ""
-
-
-def test_threads_of_openblas_are_ignored(tmp_path: Path) -> None:
-    (tmp_path / "counting.py").write_text("import numpy, scipy.linalg\n")
-    assert warning_after("counting", tmp_path) == ""
+def test_a_module_is_preloaded_unless_it_leaves_threads(
+    tmp_path: Path, source: str, threads: str | None
+) -> None:
+    (tmp_path / "loaded.py").write_text(source)
+    warning = warning_after("loaded", tmp_path)
+    if threads is None:
+        assert warning == ""
+    else:
+        assert f"hpo.preload: importing loaded has started threads ({threads})" in warning
+        assert "workers start without it" in warning
 
 
 @pytest.mark.parametrize("source", ["import nonsuch_module\n", "raise ValueError('no good')\n"])
@@ -93,3 +93,33 @@ def test_a_module_that_can_not_be_imported_is_an_error_with_its_traceback(
     (tmp_path / "broken.py").write_text(source)
     with pytest.raises(ConfigError, match=r"hpo\.preload: importing broken failed:(.|\n)*broken\.py"):
         warning_after("broken", tmp_path)
+
+
+PREPARE: Final = """
+import json, sys
+from parallel_hpo.worker.preload import Imports, preload
+answer = preload(Imports(ours=("wandb", "parallel_hpo.worker.worker")))
+import wandb
+from parallel_hpo.worker.worker import prepare
+print(json.dumps({
+    "error": answer.error,
+    "modules": sorted(sys.modules),
+    "again": prepare() is prepare(),
+    "watched": hasattr(wandb.init, "__wrapped__") and not hasattr(wandb.init.__wrapped__, "__wrapped__"),
+}))
+"""
+OURS_ONLY: Final = {"typer", "rich", "sqlalchemy", "starlette", "optuna", "alembic", "graphql", "joblib"}
+"""Libraries of other packages that wandb does not import itself."""
+
+
+def test_a_worker_is_prepared_once_and_imports_only_core(clean_env: dict[str, str]) -> None:
+    environment = clean_env | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", PREPARE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    modules = set(found["modules"])
+    assert (found["error"], found["again"], found["watched"]) == ("", True, True)
+    assert {"wandb.agents.pyagent", "requests"} <= modules
+    assert not OURS_ONLY & modules
+    rooms = {name.split(".")[1] for name in modules if name.startswith("parallel_hpo.")}
+    assert rooms <= {"core", "worker"}
