@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -109,3 +109,17 @@ def is_gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def wait_until(condition: Callable[[], bool], within_s: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def exit_code_of_next(pool: ChildPool) -> tuple[int, int]:
+    """Return the process id and exit code of the next child that ends; minus the signal that killed it."""
+    ((reaped, child),) = collect_ends(pool, 1)
+    close_all(child)
+    return reaped.pid, os.waitstatus_to_exitcode(reaped.status)

@@ -19,6 +19,7 @@ from tests.process_pool.pooling import (
     marked,
     opened_pool,
     surroundings,
+    wait_until,
 )
 
 Run = Callable[..., Any]
@@ -42,97 +43,69 @@ def calls(pool: ChildPool, clean_env: dict[str, str]) -> ChildCalls:
 @pytest.fixture
 def evaluate(calls: ChildCalls) -> Run:
     """Evaluate an expression in a call."""
-
-    def call(expression: str, **variables: str) -> Any:
-        return calls.run("builtins:eval", (expression,), variables, DEADLINE_S)
-
-    return call
+    return lambda expression, **variables: calls.run("builtins:eval", (expression,), variables, DEADLINE_S)
 
 
 @pytest.fixture
 def execute(calls: ChildCalls) -> Run:
     """Execute statements in a call."""
-
-    def call(source: str, limit_s: float = DEADLINE_S) -> Any:
-        return calls.run("builtins:exec", (source,), {}, limit_s)
-
-    return call
+    return lambda source, limit_s=DEADLINE_S: calls.run("builtins:exec", (source,), {}, limit_s)
 
 
-def test_a_call_returns_what_its_function_returned(calls: ChildCalls) -> None:
+def test_a_call_returns_what_its_function_returned_whatever_it_prints(
+    calls: ChildCalls, evaluate: Run
+) -> None:
     assert calls.run("operator:add", (["a"], ["b"]), {}, DEADLINE_S) == ["a", "b"]
+    assert evaluate("print('x' * 1_000_000) or 42") == 42  # more than a pipe holds
 
 
-def test_a_call_runs_in_a_process_of_its_own(evaluate: Run) -> None:
-    first, second = (evaluate("__import__('os').getpid()") for _ in range(2))
-    assert len({first, second, os.getpid()}) == 3
-
-
-def test_a_call_has_its_variables_and_no_others(evaluate: Run, clean_env: dict[str, str]) -> None:
+def test_a_call_has_a_process_a_session_a_folder_and_variables_of_its_own(
+    evaluate: Run, clean_env: dict[str, str]
+) -> None:
     seen = evaluate("dict(__import__('os').environ)", WANDB_API_KEY="its own")
     assert seen == marked(clean_env) | {"WANDB_API_KEY": "its own"}
-
-
-def test_a_call_works_in_the_callers_folder(evaluate: Run) -> None:
     assert evaluate("__import__('os').getcwd()") == str(Path.cwd())
-
-
-def test_a_call_has_nothing_to_read_and_a_session_of_its_own(evaluate: Run) -> None:
     assert evaluate("__import__('sys').stdin.read()") == ""
-    assert evaluate("__import__('os').getsid(0) == __import__('os').getpid()")
+    first, second = (evaluate("[__import__('os').getpid(), __import__('os').getsid(0)]") for _ in range(2))
+    assert first[0] == first[1]
+    assert len({first[0], second[0], os.getpid()}) == 3
+    assert evaluate("__import__('signal').getsignal(2).__name__") == "default_int_handler"
 
 
-def test_a_call_can_be_interrupted_by_sigint_whoever_started_us(evaluate: Run) -> None:
-    handler = "__import__('signal').getsignal(2).__name__"
-    assert evaluate(handler) == "default_int_handler"
+@pytest.mark.parametrize(
+    ("function", "argument", "words"),
+    [
+        ("builtins:int", "x", r"^ValueError: invalid literal for int"),
+        ("no_such_module:call", "", r"^ModuleNotFoundError: No module named 'no_such_module'"),
+        ("builtins:exec", "raise SystemExit(3)", r"^SystemExit: 3"),
+        (
+            "builtins:exec",
+            "import os; print('out of memory,\\n  sorry', flush=True); os._exit(9)",
+            "died before its answer; its output: out of memory, sorry",
+        ),
+        ("builtins:exec", "import os; os._exit(9)", "died before its answer; its output: nothing"),
+        ("builtins:eval", "lambda: 1", r"died before its answer; its output: .*pickle"),
+    ],
+)
+def test_a_call_that_fails_or_dies_is_an_error_with_its_words(
+    calls: ChildCalls, function: str, argument: str, words: str
+) -> None:
+    with pytest.raises(BackendError, match=words):
+        calls.run(function, (argument,), {}, DEADLINE_S)
 
 
-def test_a_call_that_raises_is_told_in_its_words(calls: ChildCalls) -> None:
-    with pytest.raises(BackendError, match=r"^ValueError: invalid literal for int"):
-        calls.run("builtins:int", ("x",), {}, DEADLINE_S)
-
-
-def test_a_call_without_its_module_is_told_so(calls: ChildCalls) -> None:
-    with pytest.raises(BackendError, match=r"^ModuleNotFoundError: No module named 'no_such_module'"):
-        calls.run("no_such_module:call", (), {}, DEADLINE_S)
-
-
-def test_a_call_that_leaves_is_told_so(execute: Run) -> None:
-    with pytest.raises(BackendError, match=r"^SystemExit: 3"):
-        execute("raise SystemExit(3)")
-
-
-def test_a_call_that_dies_is_told_with_what_it_printed(execute: Run) -> None:
-    with pytest.raises(BackendError, match="died before its answer; its output: out of memory, sorry"):
-        execute("import os; print('out of memory,\\n  sorry', flush=True); os._exit(9)")
-
-
-def test_a_call_that_dies_silently_is_told_too(execute: Run) -> None:
-    with pytest.raises(BackendError, match="died before its answer; its output: nothing"):
-        execute("import os; os._exit(9)")
-
-
-def test_a_call_may_print_more_than_a_pipe_holds(evaluate: Run) -> None:
-    assert evaluate("print('x' * 1_000_000) or 42") == 42
-
-
-def test_an_answer_that_cannot_travel_is_told_as_such(evaluate: Run) -> None:
-    with pytest.raises(BackendError, match=r"died before its answer; its output: .*pickle"):
-        evaluate("lambda: 1")
-
-
-def test_a_call_that_takes_too_long_is_killed_and_told_with_its_words(execute: Run) -> None:
-    with pytest.raises(
-        BackendError, match=rf"^no answer within {SHORT_S:g} s; its output: still here \d+"
-    ) as late:
+def test_a_call_that_takes_too_long_is_killed_and_shown_with_its_words(execute: Run) -> None:
+    words = rf"^no answer within {SHORT_S:g} s; its output: still here \d+"
+    with pytest.raises(BackendError, match=words) as late:
         execute("import os, time; print('still here', os.getpid(), flush=True); time.sleep(600)", SHORT_S)
-    expect_gone(int(str(late.value).split()[-1]))
+    pid = int(str(late.value).split()[-1])
+    wait_until(lambda: is_gone(pid))
 
 
 def test_what_a_call_starts_does_not_outlive_it(execute: Run, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     execute(WITH_STRAY.replace("print(", f"open({str(note)!r}, 'w').write(").replace(", flush=True", ""))
-    expect_gone(int(note.read_text()))
+    wait_until(lambda: is_gone(int(note.read_text())))
 
 
 def test_a_call_that_closes_its_streams_is_waited_for_without_a_busy_loop(execute: Run) -> None:
@@ -142,18 +115,9 @@ def test_a_call_that_closes_its_streams_is_waited_for_without_a_busy_loop(execut
     assert time.thread_time() - before_s < SHORT_S / 2
 
 
-def test_closing_the_pool_ends_a_call_that_nobody_waits_for_any_more(
-    clean_env: dict[str, str],
-) -> None:
+def test_closing_the_pool_ends_a_call_that_is_still_running(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env) as pool:
         calls = ChildCalls(pool, surroundings(clean_env))
         lost = in_thread(lambda: calls.run("builtins:exec", (SLEEP,), {}, DEADLINE_S))
     with pytest.raises((BackendError, WorkerStartError)):
         lost.result(DEADLINE_S)
-
-
-def expect_gone(pid: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_gone(pid):
-        assert time.monotonic() < deadline, f"process {pid} is still there"
-        time.sleep(0.01)

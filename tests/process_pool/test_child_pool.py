@@ -6,24 +6,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import psutil
 import pytest
 
-from parallel_hpo.core.errors import ConfigError, WorkerStartError
 from parallel_hpo.processes.fork_server import COMMAND
 from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.worker import tree
 from tests.process_pool.pooling import (
     BARE,
     DEADLINE_S,
-    ROOT,
     SLEEP,
     WITH_STRAY,
     close_all,
     collect_ends,
+    exit_code_of_next,
     is_fork_server,
     is_gone,
     marked,
@@ -65,22 +63,16 @@ def fork_server_of(pid: int) -> psutil.Process:
     return parent
 
 
-def exit_code_of_next(pool: ChildPool) -> tuple[int, int]:
-    """The process id and the exit code of the next child that ends; minus the signal that killed it."""
-    ((reaped, child),) = collect_ends(pool, 1)
-    close_all(child)
-    return reaped.pid, os.waitstatus_to_exitcode(reaped.status)
-
-
-def test_the_end_of_a_child_is_told_with_its_exit_code(pool: ChildPool, clean_env: dict[str, str]) -> None:
-    child = spawn(pool, "import os; os._exit(3)", clean_env)
-    assert exit_code_of_next(pool) == (child.pid, 3)
-
-
-def test_a_child_that_is_killed_is_told_with_the_signal(pool: ChildPool, clean_env: dict[str, str]) -> None:
-    child = spawn(pool, SLEEP, clean_env)
-    child.kill()
-    assert exit_code_of_next(pool) == (child.pid, -signal.SIGKILL)
+@pytest.mark.parametrize(
+    ("source", "signals", "code"), [("import os; os._exit(3)", False, 3), (SLEEP, True, -signal.SIGKILL)]
+)
+def test_the_end_of_a_child_has_its_exit_code_or_signal(
+    pool: ChildPool, clean_env: dict[str, str], source: str, signals: bool, code: int
+) -> None:
+    child = spawn(pool, source, clean_env)
+    if signals:
+        child.kill()
+    assert exit_code_of_next(pool) == (child.pid, code)
 
 
 def test_killing_a_child_that_is_gone_does_nothing(pool: ChildPool, clean_env: dict[str, str]) -> None:
@@ -103,22 +95,15 @@ def test_children_live_side_by_side(pool: ChildPool, clean_env: dict[str, str]) 
     assert {reaped.pid for reaped, _ in ended} == {child.pid for child in children}
 
 
-def test_what_a_child_leaves_is_gone_by_the_time_its_end_is_told(
-    pool: ChildPool, clean_env: dict[str, str]
+@pytest.mark.parametrize("ends_itself", [True, False])
+def test_what_a_child_leaves_is_gone_by_the_time_its_end_is_known(
+    pool: ChildPool, clean_env: dict[str, str], ends_itself: bool
 ) -> None:
-    child = spawn(pool, WITH_STRAY + "os._exit(0)", clean_env)
+    child = spawn(pool, WITH_STRAY + ("os._exit(0)" if ends_itself else "time.sleep(600)"), clean_env)
     stray = int(read_line(child))
-    assert exit_code_of_next(pool) == (child.pid, 0)
-    assert not psutil.pid_exists(stray)
-
-
-def test_what_a_killed_child_leaves_is_gone_by_the_time_its_end_is_told(
-    pool: ChildPool, clean_env: dict[str, str]
-) -> None:
-    child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
-    stray = int(read_line(child))
-    child.kill()
-    exit_code_of_next(pool)
+    if not ends_itself:
+        child.kill()
+    assert exit_code_of_next(pool) == (child.pid, 0 if ends_itself else -signal.SIGKILL)
     assert not psutil.pid_exists(stray)
 
 
@@ -132,7 +117,7 @@ def test_a_living_childs_own_processes_are_left_alone(pool: ChildPool, clean_env
     exit_code_of_next(pool)
 
 
-def test_what_a_terminal_sends_to_everyone_does_not_end_the_fork_server(
+def test_what_a_terminal_sends_to_all_processes_does_not_end_the_fork_server(
     pool: ChildPool, clean_env: dict[str, str]
 ) -> None:
     child = spawn(pool, SLEEP, clean_env)
@@ -150,29 +135,6 @@ def test_what_a_terminal_sends_to_everyone_does_not_end_the_fork_server(
 def test_an_idle_pool_wakes_nobody(pool: ChildPool) -> None:
     assert select.select([pool.line, *pool.orphan_fds], [], [], 0.0)[0] == []
     assert pool.collect() == []
-
-
-def test_a_preload_that_fails_shows_its_traceback(tmp_path: Path, clean_env: dict[str, str]) -> None:
-    (tmp_path / "broken_preload.py").write_text("\n\nraise ValueError('no licence')\n")
-    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    preload = ("broken_preload",)
-    with opened_pool(environment, preload=preload) as pool, pytest.raises(ConfigError) as failed:
-        pool.wait_until_ready()
-    words = str(failed.value)
-    assert words.startswith("hpo.preload: importing broken_preload failed:\nTraceback")
-    assert 'broken_preload.py", line 3' in words
-    assert "ValueError: no licence" in words
-
-
-def test_a_fork_server_that_dies_at_its_start_is_told_with_its_exit_code(
-    tmp_path: Path, clean_env: dict[str, str]
-) -> None:
-    (tmp_path / "leaving_preload.py").write_text("import os; os._exit(7)")
-    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
-    preload = ("leaving_preload",)
-    with opened_pool(environment, preload=preload) as pool, pytest.raises(WorkerStartError) as failed:
-        pool.wait_until_ready()
-    assert "ended at its start (exit code 7)" in str(failed.value)
 
 
 def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_told(
@@ -225,45 +187,34 @@ def test_the_process_is_a_subreaper_only_while_a_pool_is_open(clean_env: dict[st
         tree.become_subreaper(before)
 
 
-def test_a_fresh_child_is_an_interpreter_of_its_own(clean_env: dict[str, str]) -> None:
+def test_a_fresh_child_is_an_interpreter_of_its_own_and_is_killed_with_all_that_is_its(
+    clean_env: dict[str, str],
+) -> None:
     with opened_pool(clean_env, fresh=True) as pool:
-        source = "import sys, time; print('wandb' in sys.modules, flush=True); time.sleep(600)"
-        child = spawn(pool, source, clean_env)
-        assert read_line(child) == "False"
-        assert "parallel_hpo.worker.entry" in psutil.Process(child.pid).cmdline()
-        child.kill()
-        exit_code_of_next(pool)
-
-
-def test_a_fresh_child_is_killed_with_all_that_is_its(clean_env: dict[str, str]) -> None:
-    with opened_pool(clean_env, fresh=True) as pool:
-        child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+        child = spawn(
+            pool, f"import sys\nassert 'wandb' not in sys.modules\n{WITH_STRAY}time.sleep(600)", clean_env
+        )
         stray = int(read_line(child))
+        assert "parallel_hpo.worker.entry" in psutil.Process(child.pid).cmdline()
         child.kill()
         assert exit_code_of_next(pool) == (child.pid, -signal.SIGKILL)
         assert not psutil.pid_exists(stray)
 
 
-def test_a_users_own_child_is_not_touched(clean_env: dict[str, str]) -> None:
+def test_a_users_own_children_are_neither_touched_nor_waited_for(clean_env: dict[str, str]) -> None:
     own = subprocess.Popen(["sleep", "600"], env=clean_env)
     try:
         with opened_pool(clean_env) as pool:
+            ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"], env=clean_env)
             child = spawn(pool, SLEEP, clean_env)
             fork_server_of(child.pid).kill()
             child.kill()
             exit_code_of_next(pool)
+            assert ended.wait(DEADLINE_S) == 5
         assert own.poll() is None
     finally:
         own.kill()
         own.wait()
-
-
-def test_a_users_own_child_that_ends_is_still_the_users_to_wait_for(clean_env: dict[str, str]) -> None:
-    with opened_pool(clean_env) as pool:
-        own = subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"], env=clean_env)
-        spawn(pool, "import os; os._exit(0)", clean_env)
-        exit_code_of_next(pool)
-        assert own.wait(DEADLINE_S) == 5
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(clean_env: dict[str, str]) -> None:

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.types import Slot, SweepId
-from parallel_hpo.processes.environment import LEAKED, THREAD_CAPS, base_environment, worker_environment
-
-CAPS = set(THREAD_CAPS)
+from parallel_hpo.processes.environment import (
+    LEAKED,
+    PER_WORKER,
+    SPARE,
+    THREAD_CAPS,
+    base_environment,
+    count_open,
+    soft_limit_for,
+    worker_environment,
+)
 
 
 def own_environment(base: Mapping[str, str], client: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -23,28 +35,20 @@ def own_environment(base: Mapping[str, str], client: Mapping[str, str] | None = 
     )
 
 
-@pytest.mark.parametrize("name", LEAKED)
-def test_a_parents_own_run_or_job_does_not_leak(name: str) -> None:
+@pytest.mark.parametrize("name", [*LEAKED, "PARALLEL_HPO_SEED"])
+def test_a_parents_own_run_job_or_seed_does_not_leak(name: str) -> None:
     base = base_environment({name: "parent's", "PATH": "/bin"}, cores=4, workers=2)
-    assert name not in base
-    assert base["PATH"] == "/bin"
-
-
-def test_the_seed_of_a_sweep_is_not_taken_for_a_runs_own() -> None:
-    assert base_environment({"PARALLEL_HPO_SEED": "7"}, cores=4, workers=2).keys() == set(THREAD_CAPS)
+    assert base == dict.fromkeys(THREAD_CAPS, "2") | {"PATH": "/bin"}
 
 
 @pytest.mark.parametrize(("cores", "workers", "cap"), [(8, 2, "4"), (7, 2, "3"), (2, 8, "1"), (4, 4, "1")])
-def test_threads_are_capped_at_the_cores_of_one_worker(cores: int, workers: int, cap: str) -> None:
-    base = base_environment({}, cores=cores, workers=workers)
-    assert base == dict.fromkeys(THREAD_CAPS, cap)
-
-
-@pytest.mark.parametrize("name", THREAD_CAPS)
-def test_a_cap_that_the_user_set_stays(name: str) -> None:
-    base = base_environment({name: "16"}, cores=8, workers=2)
-    assert base[name] == "16"
-    assert {base[other] for other in CAPS - {name}} == {"4"}
+def test_threads_are_capped_at_the_cores_of_one_worker_unless_the_user_sets_a_cap(
+    cores: int, workers: int, cap: str
+) -> None:
+    caps = dict.fromkeys(THREAD_CAPS, cap)
+    assert base_environment({}, cores=cores, workers=workers) == caps
+    for name in THREAD_CAPS:
+        assert base_environment({name: "16"}, cores=cores, workers=workers) == caps | {name: "16"}
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()))
@@ -66,17 +70,52 @@ def test_a_worker_finds_its_facts() -> None:
     }
 
 
-def test_a_client_waits_for_a_server_that_is_away_as_long_as_the_user_says() -> None:
-    assert float(own_environment({})["WANDB_INIT_TIMEOUT"]) >= 3600
-    assert own_environment({"WANDB_INIT_TIMEOUT": "5"})["WANDB_INIT_TIMEOUT"] == "5"
-
-
-def test_what_its_client_needs_takes_the_place_of_the_users() -> None:
-    own = own_environment({"WANDB_BASE_URL": "https://elsewhere"}, {"WANDB_BASE_URL": "http://here"})
-    assert own["WANDB_BASE_URL"] == "http://here"
-
-
-def test_its_facts_take_the_place_of_what_the_user_set() -> None:
-    own = own_environment({"WANDB_DIR": "/home/user", "PARALLEL_HPO_WORKER": "9"})
+def test_its_facts_and_its_clients_take_the_place_of_the_users_but_for_the_timeout() -> None:
+    users = {"WANDB_DIR": "/home/user", "PARALLEL_HPO_WORKER": "9", "WANDB_BASE_URL": "https://elsewhere"}
+    own = own_environment(users | {"WANDB_INIT_TIMEOUT": "5"}, {"WANDB_BASE_URL": "http://here"})
     assert own["WANDB_DIR"] == "/data/abc/worker-2"
     assert own["PARALLEL_HPO_WORKER"] == "2"
+    assert own["WANDB_BASE_URL"] == "http://here"
+    assert own["WANDB_INIT_TIMEOUT"] == "5"
+
+
+INFINITY = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "limit"),
+    [
+        (1024, INFINITY, 1024),
+        (INFINITY, INFINITY, INFINITY),
+        (256, 4096, 10 + SPARE + 64 * PER_WORKER),
+        (256, INFINITY, 10 + SPARE + 64 * PER_WORKER),
+    ],
+)
+def test_a_limit_of_open_files_is_raised_to_what_is_needed(soft: int, hard: int, limit: int) -> None:
+    assert soft_limit_for(64, already_open=10, soft=soft, hard=hard) == limit
+
+
+def test_a_hard_limit_that_is_too_low_is_an_error_that_names_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"64 workers need \d+ open files, .* 256 .*lower hpo\.workers"):
+        soft_limit_for(64, already_open=10, soft=128, hard=256)
+
+
+def test_open_files_are_counted() -> None:
+    before = count_open()
+    reader, writer = os.pipe()
+    assert count_open() == before + 2
+    os.close(reader)
+    os.close(writer)
+
+
+def test_the_limit_of_the_process_is_raised() -> None:
+    program = (
+        "import resource\n"
+        "from parallel_hpo.processes.environment import make_room_for\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))\n"
+        "make_room_for(20)\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 100

@@ -43,14 +43,6 @@ def test_a_line_is_not_told_before_its_end() -> None:
     assert cutter.feed(b"ne\nand") == ["half a line"]
 
 
-def test_the_last_line_needs_no_end() -> None:
-    assert cut(b"one\ntwo") == ["one", "two"]
-
-
-def test_an_empty_stream_has_no_line() -> None:
-    assert cut() == []
-
-
 @pytest.mark.parametrize(
     ("data", "seen"),
     [
@@ -169,12 +161,6 @@ def test_each_slots_lines_are_told_whole_and_in_order(pumped: Pumped) -> None:
     pumped.finish()
     assert pumped.of(0) == ["a1", "a2"]
     assert pumped.of(1) == ["b1", "b2", "b3"]
-
-
-def test_a_stream_that_ends_within_a_line_has_it_told(pumped: Pumped) -> None:
-    pumped.connect(0)(b"whole\nhalf")
-    pumped.finish()
-    assert pumped.of(0) == ["whole", "half"]
 
 
 def test_the_log_has_every_byte_as_it_came(pumped: Pumped) -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallel_hpo.processes.reaper import MARK, OwnerId, new_owner_id, reap_leftovers
-from tests.process_pool.pooling import DEADLINE_S, is_gone
+from parallel_hpo.core.types import Slot
+from parallel_hpo.processes.reaper import MARK, MemoryWatch, OwnerId, new_owner_id, reap_leftovers
+from tests.process_pool.pooling import DEADLINE_S, is_gone, wait_until
 
 SUPERVISOR = """
 from parallel_hpo.processes.reaper import new_owner_id
@@ -75,81 +76,66 @@ def expect_killed(process: subprocess.Popen[str]) -> None:
     process.wait(DEADLINE_S)
 
 
-def test_a_mark_is_of_letters_digits_and_underscores_and_never_the_same() -> None:
+def test_an_owner_id_is_new_each_time_and_counts_from_the_boot() -> None:
     first, second = new_owner_id(), new_owner_id()
     assert first != second
     assert first.replace("_", "").isalnum()
-    assert first.startswith(f"{os.getpid()}_")
+    mark = OwnerId.read(first)
+    assert mark is not None
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    assert (mark.pid, mark.started) == (os.getpid(), ticks)
+    made = OwnerId(12, 3456, 789, "c0ffee")
+    assert str(made) == "12_t3456_789_c0ffee"
+    assert OwnerId.read(f"{made}_1a2b_server") == made
 
 
-def test_what_a_living_supervisor_has_is_left_alone(pair: Pair) -> None:
+def of_another_boot(mark: str) -> str:
+    pid, started, namespace, boot, rest = mark.split("_")
+    return "_".join((pid, started, namespace, "0" * len(boot), rest))
+
+
+def of_another_namespace(mark: str) -> str:
+    pid, started, namespace, rest = mark.split("_", 3)
+    return f"{pid}_{started}_{namespace}1_{rest}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [of_another_boot, of_another_namespace]
+    + [lambda _, mark=mark: mark for mark in ("", "test", "1_2", "x_1_2_3", "1_2_3_4", "1_t2_3", "1_t2_3_")],
+)
+def test_processes_without_an_owner_id_of_this_boot_and_namespace_are_left_alone(
+    pair: Pair, change: Callable[[str], str]
+) -> None:
+    with pair.child(change(pair.mark)) as child:
+        pair.kill_supervisor()
+        assert reap(child) == 0
+        assert child.poll() is None
+
+
+def test_the_processes_of_a_living_supervisor_are_left_alone(pair: Pair) -> None:
     with pair.child(pair.mark) as child:
         assert reap(child) == 0
         assert child.poll() is None
 
 
 @pytest.mark.parametrize("suffix", ["", "_server"])
-def test_what_a_dead_supervisor_had_is_killed_with_all_below_it(pair: Pair, suffix: str) -> None:
+def test_the_processes_of_a_dead_supervisor_are_killed_with_all_below_them(pair: Pair, suffix: str) -> None:
     with pair.child(pair.mark + suffix) as child:
         (below,) = psutil.Process(child.pid).children()
-        pair.kill_supervisor()
-        expect_killed(child)
-        wait_until_gone(below.pid)
-
-
-def test_a_dead_supervisor_that_nobody_has_waited_for_is_dead(pair: Pair) -> None:
-    with pair.child(pair.mark) as child:
         pair.supervisor.kill()
-        wait_until_gone(pair.supervisor.pid)
+        wait_until(lambda: is_gone(pair.supervisor.pid))  # a zombie: nobody has waited for it
         expect_killed(child)
+        wait_until(lambda: is_gone(below.pid))
 
 
-def test_a_supervisor_whose_pid_is_anothers_now_is_dead(pair: Pair) -> None:
+def test_a_supervisor_whose_pid_another_process_has_now_is_dead(pair: Pair) -> None:
     pid, started, rest = pair.mark.split("_", 2)
     with pair.child(f"{pid}_t{int(started[1:]) - 1}_{rest}") as child:
         expect_killed(child)
 
 
-def test_a_mark_is_reckoned_from_the_boot_and_not_by_a_clock_that_can_be_set() -> None:
-    mark = OwnerId.read(new_owner_id())
-    assert mark is not None
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    assert (mark.pid, mark.started) == (os.getpid(), ticks)
-
-
-def test_a_mark_of_another_boot_says_nothing_of_a_process_of_this_one(pair: Pair) -> None:
-    pid, started, namespace, boot, rest = pair.mark.split("_")
-    other = "0" * len(boot)
-    with pair.child("_".join((pid, started, namespace, other, rest))) as child:
-        pair.kill_supervisor()
-        assert reap(child) == 0
-        assert child.poll() is None
-
-
-def test_what_is_made_of_a_mark_is_the_mark() -> None:
-    mark = OwnerId(12, 3456, 789, "c0ffee")
-    assert str(mark) == "12_t3456_789_c0ffee"
-    assert OwnerId.read(f"{mark}_1a2b_server") == mark
-
-
-def test_another_pid_namespaces_processes_are_left_alone(pair: Pair) -> None:
-    pid, started, namespace, rest = pair.mark.split("_", 3)
-    with pair.child(f"{pid}_{started}_{namespace}1_{rest}") as child:
-        pair.kill_supervisor()
-        assert reap(child) == 0
-        assert child.poll() is None
-
-
-@pytest.mark.parametrize("mark", ["", "test", "1_2", "x_1_2_3", "1_2_3_4", "1_t2_3", "1_t2_3_"])
-def test_what_bears_no_mark_of_ours_is_left_alone(pair: Pair, mark: str) -> None:
-    with pair.child(mark) as child:
-        assert reap(child) == 0
-        assert child.poll() is None
-
-
-def test_what_a_dead_supervisor_had_leaves_no_folder_where_its_temporary_ones_are(
-    pair: Pair, tmp_path: Path
-) -> None:
+def test_a_dead_supervisors_processes_leave_no_temporary_folder(pair: Pair, tmp_path: Path) -> None:
     """Which need not be where ours are; killed, it can't remove them itself."""
     left, kept = tmp_path / f"parallel_hpo-{pair.mark}-x", tmp_path / f"parallel_hpo-{new_owner_id()}-y"
     with pair.child(pair.mark, TMPDIR=str(tmp_path)) as child:
@@ -157,9 +143,7 @@ def test_what_a_dead_supervisor_had_leaves_no_folder_where_its_temporary_ones_ar
         kept.mkdir()
         pair.kill_supervisor()
         expect_killed(child)
-    deadline = time.monotonic() + DEADLINE_S
-    while left.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: not left.exists())
     assert list(tmp_path.iterdir()) == [kept]
 
 
@@ -170,8 +154,19 @@ def test_without_a_choice_all_processes_are_looked_at(pair: Pair) -> None:
         child.wait(DEADLINE_S)
 
 
-def wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_gone(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def test_each_worker_is_looked_at_in_turn_until_it_is_gone() -> None:
+    told: queue.Queue[tuple[Slot, float]] = queue.Queue()
+    used = {10: 1.5, 11: 2.5, 12: 0.0}
+    watch = MemoryWatch(lambda *seen: told.put(seen), used_mb=used.__getitem__, every_s=0.001)
+    watch.add(Slot(0), 10)
+    watch.add(Slot(1), 11)
+    watch.add(Slot(2), 12)  # it has just ended: nothing is known of it
+    watch.start()
+    assert {told.get(timeout=10) for _ in range(4)} == {(Slot(0), 1.5), (Slot(1), 2.5)}
+    watch.remove(Slot(0))
+    del used[10]
+    while told.get(timeout=10)[0] != 1 or not told.empty():
+        pass
+    watch.close()
+    watch.join(10)
+    assert not watch.is_alive()

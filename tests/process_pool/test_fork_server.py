@@ -1,0 +1,231 @@
+"""A fork server that dies at an awkward moment, or that lacks processes or descriptors for a while."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+
+from parallel_hpo.core.errors import WorkerStartError
+from parallel_hpo.processes.fork_server import ResourcesExhaustedError
+from parallel_hpo.processes.pool import ChildPool
+from tests.process_pool.pooling import (
+    BARE,
+    DEADLINE_S,
+    ROOT,
+    SLEEP,
+    close_all,
+    collect_ends,
+    exit_code_of_next,
+    is_fork_server,
+    is_gone,
+    opened_pool,
+    read_line,
+    spawn,
+    wait_until,
+)
+
+GONE_WITHIN_S: Final = 5.0
+
+OWNER: Final = """
+import os, sys
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.processes.reaper import MARK
+environment = {**os.environ, MARK: "test"}
+pool = ChildPool(environment=environment, fresh=False, preload=("slow",), command=tuple(sys.argv[1:]))
+pool.open()
+pool.wait_until_ready()
+"""
+SLOW: Final = """
+import os, pathlib, time
+draft = pathlib.Path(os.environ["PID_FILE"] + ".new")
+draft.write_text(str(os.getpid()))
+draft.rename(os.environ["PID_FILE"])
+time.sleep(600)
+"""
+
+
+def fork_server() -> psutil.Process:
+    """This process's only one that lives; one that was just started may not have its command line yet."""
+    wait_until(lambda: len(fork_servers()) == 1)
+    return fork_servers()[0]
+
+
+def fork_servers() -> list[psutil.Process]:
+    living = [child for child in psutil.Process().children() if not is_gone(child.pid)]
+    return [child for child in living if is_fork_server(child)]
+
+
+def kill(process: psutil.Process) -> None:
+    process.kill()
+    wait_until(lambda: is_gone(process.pid))
+
+
+def expect_children(pool: ChildPool, clean_env: dict[str, str]) -> None:
+    """Expect that a child can be made, and that its end is heard of."""
+    child = spawn(pool, "", clean_env)
+    assert exit_code_of_next(pool) == (child.pid, 0)
+
+
+def test_a_fork_server_that_is_killed_as_it_starts_is_replaced(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env) as pool:
+        kill(fork_server())
+        pool.wait_until_ready()
+        expect_children(pool, clean_env)
+
+
+def test_a_replacement_that_is_killed_as_it_starts_is_replaced_too(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env) as pool:
+        pool.wait_until_ready()
+        kill(fork_server())
+        wait([pool.line], DEADLINE_S)
+        pool.collect()
+        kill(fork_server())
+        expect_children(pool, clean_env)
+
+
+def test_an_end_that_a_fork_server_reported_before_its_own_is_counted_once(
+    clean_env: dict[str, str],
+) -> None:
+    with opened_pool(clean_env) as pool:
+        ended, other = spawn(pool, "", clean_env), spawn(pool, SLEEP, clean_env)
+        assert read_line(other) == "asleep"
+        wait_until(lambda: is_gone(ended.pid) and not psutil.pid_exists(ended.pid))
+        server = fork_server()
+        wait_until(lambda: server.status() == psutil.STATUS_SLEEPING)
+        kill(server)
+        assert [child for _, child in collect_ends(pool, 1)] == [ended]
+        other.kill()
+        assert exit_code_of_next(pool) == (other.pid, -signal.SIGKILL)
+        close_all(ended)
+
+
+def test_a_pool_may_be_closed_twice_also_after_its_fork_servers_death(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env) as pool:
+        child = spawn(pool, SLEEP, clean_env)
+        kill(fork_server())
+        wait([pool.line], DEADLINE_S)
+        pool.collect()
+        pool.close()
+        assert is_gone(child.pid)
+        os.close(child.output)
+
+
+def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_at_once(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    pid_file = tmp_path / "pid"
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, *BARE], env=clean_env | {"PYTHONPATH": path, "PID_FILE": str(pid_file)}
+    )
+    wait_until(pid_file.exists)
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: is_gone(int(pid_file.read_text())), GONE_WITHIN_S)
+
+
+def test_a_fork_server_that_dies_at_its_start_is_an_error_with_its_exit_code(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    (tmp_path / "leaving_preload.py").write_text("import os; os._exit(7)")
+    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    with (
+        opened_pool(environment, preload=("leaving_preload",)) as pool,
+        pytest.raises(WorkerStartError, match=r"ended at its start \(exit code 7\)"),
+    ):
+        pool.wait_until_ready()
+
+
+SPARING: Final = """
+import errno, os, socket, sys
+from parallel_hpo.worker.forkserver import ForkServer
+from parallel_hpo.worker.preload import Imports
+answers = [True, False, False]
+def fork():
+    if answers and not answers.pop(0):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return os.fork()
+line = socket.socket(fileno=int(sys.argv[1]))
+os.set_inheritable(line.fileno(), False)
+ForkServer(line, fork=fork).serve(Imports())
+"""
+"""A fork server whose second and third fork fail."""
+
+
+def test_a_fork_that_fails_is_an_error_and_ends_no_process(clean_env: dict[str, str]) -> None:
+    with opened_pool(clean_env, command=(sys.executable, "-c", SPARING)) as pool:
+        first = spawn(pool, SLEEP, clean_env)
+        assert read_line(first) == "asleep"
+        for _ in range(2):
+            with pytest.raises(
+                ResourcesExhaustedError, match="fork failed: Resource temporarily unavailable"
+            ):
+                spawn(pool, SLEEP, clean_env)
+        second = spawn(pool, SLEEP, clean_env)
+        assert read_line(second) == "asleep"
+        assert psutil.Process(first.pid).ppid() == psutil.Process(second.pid).ppid()
+        for child in (first, second):
+            child.kill()
+        for _, child in collect_ends(pool, 2):
+            close_all(child)
+
+
+@contextmanager
+def without_descriptors(pid: int) -> Iterator[None]:
+    """Let a process open no more files: only the three standard streams would be allowed."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be set on Linux alone")
+@pytest.mark.parametrize("where", ["the fork server", "the supervisor"])
+def test_a_lack_of_descriptors_is_an_error_and_ends_no_process(clean_env: dict[str, str], where: str) -> None:
+    with opened_pool(clean_env) as pool:
+        first = spawn(pool, SLEEP, clean_env)
+        assert read_line(first) == "asleep"
+        server = psutil.Process(psutil.Process(first.pid).ppid())
+        pid = os.getpid() if where == "the supervisor" else server.pid
+        with (
+            without_descriptors(pid),
+            pytest.raises(ResourcesExhaustedError, match=f"Too many open files in {where}"),
+        ):
+            spawn(pool, SLEEP, clean_env)
+        second = spawn(pool, SLEEP, clean_env)
+        assert psutil.Process(second.pid).ppid() == server.pid
+        assert not is_gone(first.pid)
+        for child in (first, second):
+            os.close(child.output)
+
+
+def test_without_pidfds_the_ends_of_a_dead_fork_servers_children_are_looked_for(
+    clean_env: dict[str, str],
+) -> None:
+    """As on macOS."""
+    with opened_pool(clean_env, open_pidfd=lambda pid: None) as pool:
+        child = spawn(pool, SLEEP, clean_env)
+        assert read_line(child) == "asleep"
+        assert pool.look_after_s is None
+        psutil.Process(psutil.Process(child.pid).ppid()).kill()
+        assert select.select([pool.line], [], [], DEADLINE_S)[0]
+        assert pool.collect() == []
+        assert pool.look_after_s is not None
+        child.kill()
+        assert exit_code_of_next(pool) == (child.pid, -signal.SIGKILL)
+        assert pool.look_after_s is None
