@@ -71,7 +71,7 @@ def news(
 
 @dataclass
 class RecordedPool:
-    """Answers with these, the last one for ever, and notes what it is told."""
+    """Answers with these, the last one for ever, and records what it gets."""
 
     answers: list[PoolNews | BackendError]
     told: list[SweepEnd | NodeLost] = field(default_factory=list)

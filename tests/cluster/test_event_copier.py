@@ -73,7 +73,7 @@ def test_a_run_that_is_handed_on_can_be_resumed_until_it_starts_elsewhere(ledger
     assert [machine.departure for machine in ledger.machines()] == ["not heard for 300 s", ""]
 
 
-def test_each_event_is_heeded_once_whoever_asks_again(ledger: Ledger) -> None:
+def test_each_event_is_copied_once_even_if_it_comes_twice(ledger: Ledger) -> None:
     events = [joined(1, 1, "gpu1"), started(2, 1, "a")]
     taken(ledger, news(*events), news(*events))
     assert taken(ledger, news(*events)) == []
@@ -105,7 +105,7 @@ def test_an_attempt_took_what_it_took_itself_and_its_run_what_all_did(ledger: Le
     assert [attempt.duration_s for attempt in share.attempts] == [1.0, 2.0, 4.0]
 
 
-def test_workers_of_machines_are_told_of_by_slots_of_their_own(ledger: Ledger) -> None:
+def test_workers_of_machines_have_slots_of_their_own_in_notices(ledger: Ledger) -> None:
     events = news(joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a"))
     lines = {2: OutputLine(Slot(0), "hello"), 1: OutputLine(Slot(0), "there")}
     told = taken(ledger, events, news(notices=lines))
@@ -116,7 +116,7 @@ def test_workers_of_machines_are_told_of_by_slots_of_their_own(ledger: Ledger) -
     ]
 
 
-def test_what_a_machine_says_in_words_bears_its_name(ledger: Ledger) -> None:
+def test_a_message_of_a_machine_has_its_name(ledger: Ledger) -> None:
     told = taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: Message("low disk", warning=True)}))
     assert told[-1] == Message("gpu1: low disk", warning=True)
 
@@ -132,7 +132,7 @@ def test_a_worker_that_died_counts_as_a_restart(ledger: Ledger) -> None:
     assert [worker.restarts for worker in ledger.workers()] == [1]
 
 
-def test_names_of_an_earlier_launch_are_told_again(ledger: Ledger) -> None:
+def test_names_of_an_earlier_launch_are_sent_again(ledger: Ledger) -> None:
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a")))
     told: list[Notice] = []
     EventCopier(ledger, told.append).name_workers()

@@ -27,7 +27,7 @@ STOP = SweepEnd("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.I
 
 
 @dataclass
-class Head:
+class Coordinator:
     """A coordinator whose pool and nodes are made up."""
 
     folder: Path
@@ -70,188 +70,196 @@ class Head:
 
 
 @pytest.fixture
-def head(tmp_path: Path) -> Iterator[Head]:
-    made = Head(tmp_path)
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    made = Coordinator(tmp_path)
     with closing(made.control):
         yield made
 
 
-def test_a_sweep_ends_when_its_pool_does_and_nobody_is_there_any_more(head: Head) -> None:
-    head.pool.then(news(joined(1, 1, "gpu1")), news(ends=ALL_DONE, living=1), news(ends=ALL_DONE, living=0))
-    assert head.run() == SweepEnd("all 2 runs performed", 0, None)
-    assert head.pool.asked[:2] == [(0, 0), (1, 0)]
-    assert (head.pool.told, head.stopped) == ([], [])
+def test_a_sweep_ends_when_its_pool_ends_and_all_nodes_have_left(coordinator: Coordinator) -> None:
+    coordinator.pool.then(
+        news(joined(1, 1, "gpu1")), news(ends=ALL_DONE, living=1), news(ends=ALL_DONE, living=0)
+    )
+    assert coordinator.run() == SweepEnd("all 2 runs performed", 0, None)
+    assert coordinator.pool.asked[:2] == [(0, 0), (1, 0)]
+    assert (coordinator.pool.told, coordinator.stopped) == ([], [])
 
 
-def test_an_interrupt_is_the_pools_and_its_answer_the_ending(head: Head) -> None:
+def test_an_interrupt_is_the_pools_and_its_answer_the_ending(coordinator: Coordinator) -> None:
     def stop_at(number: int) -> None:
         if number == 1:
-            head.control.stop(StopKind.INTERRUPT)
-        if head.pool.told:
-            head.pool.then(news(ends=STOP, living=0))
+            coordinator.control.stop(StopKind.INTERRUPT)
+        if coordinator.pool.told:
+            coordinator.pool.then(news(ends=STOP, living=0))
 
-    head.at_each_answer = stop_at
-    assert head.run() == SweepEnd(STOP.reason, STOP.exit_code, StopKind.INTERRUPT)
-    assert head.pool.told == [STOP]
+    coordinator.at_each_answer = stop_at
+    assert coordinator.run() == SweepEnd(STOP.reason, STOP.exit_code, StopKind.INTERRUPT)
+    assert coordinator.pool.told == [STOP]
 
 
-def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(head: Head) -> None:
+def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(coordinator: Coordinator) -> None:
     def stop_at(number: int) -> None:
         if number <= 2:
-            head.control.stop(StopKind.INTERRUPT)
-        if len(head.pool.told) == 2:
-            head.pool.then(news(ends=STOP, living=0))
+            coordinator.control.stop(StopKind.INTERRUPT)
+        if len(coordinator.pool.told) == 2:
+            coordinator.pool.then(news(ends=STOP, living=0))
 
-    head.at_each_answer = stop_at
-    head.run()
-    assert [told.stop for told in head.pool.told if isinstance(told, SweepEnd)] == [
+    coordinator.at_each_answer = stop_at
+    coordinator.run()
+    assert [told.stop for told in coordinator.pool.told if isinstance(told, SweepEnd)] == [
         StopKind.INTERRUPT,
         StopKind.KILL,
     ]
-    assert head.stopped == [0.0]
+    assert coordinator.stopped == [0.0]
 
 
-def test_machines_that_do_not_leave_are_ended_by_the_engine_and_not_waited_for(head: Head) -> None:
+def test_machines_that_do_not_leave_are_ended_by_the_engine(
+    coordinator: Coordinator,
+) -> None:
     def stop_at(number: int) -> None:
         if number == 1:
-            head.control.stop(StopKind.INTERRUPT)
-        head.now += 1.0
+            coordinator.control.stop(StopKind.INTERRUPT)
+        coordinator.now += 1.0
 
-    head.at_each_answer = stop_at
-    assert head.run().stop is StopKind.INTERRUPT
-    assert GRACE_S <= head.stopped[0] < head.now <= GRACE_S + 5 + 4
+    coordinator.at_each_answer = stop_at
+    assert coordinator.run().stop is StopKind.INTERRUPT
+    assert GRACE_S <= coordinator.stopped[0] < coordinator.now <= GRACE_S + 5 + 4
 
 
-def test_a_machine_that_does_not_answer_holds_no_sweep_up_that_is_complete(head: Head) -> None:
+def test_a_machine_that_does_not_answer_holds_no_sweep_up_that_is_complete(coordinator: Coordinator) -> None:
     def pass_time(number: int) -> None:
-        head.now += 1.0
+        coordinator.now += 1.0
 
-    head.pool.then(news(ends=ALL_DONE, living=1))
-    head.at_each_answer = pass_time
-    assert head.run() == SweepEnd("all 2 runs performed", 0, None)
-    assert head.now <= 5 + 4
-    assert len(head.stopped) == 1
+    coordinator.pool.then(news(ends=ALL_DONE, living=1))
+    coordinator.at_each_answer = pass_time
+    assert coordinator.run() == SweepEnd("all 2 runs performed", 0, None)
+    assert coordinator.now <= 5 + 4
+    assert len(coordinator.stopped) == 1
 
 
-def test_a_drain_takes_as_long_as_it_takes(head: Head) -> None:
+def test_a_drain_takes_as_long_as_it_takes(coordinator: Coordinator) -> None:
     def stop_at(number: int) -> None:
         if number == 1:
-            head.control.stop(StopKind.DRAIN)
-        head.now += 1000.0
+            coordinator.control.stop(StopKind.DRAIN)
+        coordinator.now += 1000.0
         if number == 20:
-            head.pool.then(news(ends=SweepEnd("drained", 75, StopKind.DRAIN), living=0))
+            coordinator.pool.then(news(ends=SweepEnd("drained", 75, StopKind.DRAIN), living=0))
 
-    head.at_each_answer = stop_at
-    assert head.run() == SweepEnd("drained", 75, StopKind.DRAIN)
-    assert head.stopped == []
+    coordinator.at_each_answer = stop_at
+    assert coordinator.run() == SweepEnd("drained", 75, StopKind.DRAIN)
+    assert coordinator.stopped == []
 
 
-def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with(head: Head) -> None:
+def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with(coordinator: Coordinator) -> None:
     def end_at(number: int) -> None:
         if number == 1:
-            head.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
-            head.reports.put(NodeEnded("deadbeef", "gpu2", returned=True, reason="never joined"))
-        if head.pool.told:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
+            coordinator.reports.put(NodeEnded("deadbeef", "gpu2", returned=True, reason="never joined"))
+        if coordinator.pool.told:
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
-    head.at_each_answer = end_at
-    head.run()
-    assert head.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
+    coordinator.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
+    coordinator.at_each_answer = end_at
+    coordinator.run()
+    assert coordinator.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
-def test_the_end_of_a_node_that_the_head_has_not_heard_to_have_joined_is_told_once_it_has(head: Head) -> None:
+def test_the_end_of_a_node_is_reported_once_its_join_is_known(coordinator: Coordinator) -> None:
     def end_at(number: int) -> None:
         if number == 1:
-            head.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
+            coordinator.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
         if number == 3:
-            head.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
-        if head.pool.told:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
+        if coordinator.pool.told:
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.pool.then(news(), news())
-    head.at_each_answer = end_at
-    head.run()
-    assert head.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
+    coordinator.pool.then(news(), news())
+    coordinator.at_each_answer = end_at
+    coordinator.run()
+    assert coordinator.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
-def test_a_sweep_that_no_machine_can_perform_ends(head: Head) -> None:
+def test_a_sweep_that_no_machine_can_perform_ends(coordinator: Coordinator) -> None:
     def give_up(number: int) -> None:
         if number == 1:
-            head.reports.put(NoMachinesLeft("gpu1: no torch"))
-        for told in head.pool.told:
+            coordinator.reports.put(NoMachinesLeft("gpu1: no torch"))
+        for told in coordinator.pool.told:
             assert isinstance(told, SweepEnd)
-            head.pool.then(news(ends=told, living=0))
+            coordinator.pool.then(news(ends=told, living=0))
 
-    head.pool.then(news(living=0))
-    head.at_each_answer = give_up
-    ending = head.run()
+    coordinator.pool.then(news(living=0))
+    coordinator.at_each_answer = give_up
+    ending = coordinator.run()
     assert (ending.exit_code, "gpu1: no torch" in ending.reason) == (ExitCode.FAILURE_POLICY, True)
 
 
-def test_a_machine_that_came_by_itself_keeps_a_sweep_going_that_the_engine_can_not_serve(head: Head) -> None:
+def test_a_machine_that_joined_by_itself_keeps_a_sweep_going_without_an_engine(
+    coordinator: Coordinator,
+) -> None:
     def give_up(number: int) -> None:
         if number == 1:
-            head.reports.put(NoMachinesLeft("gpu1: no torch"))
+            coordinator.reports.put(NoMachinesLeft("gpu1: no torch"))
         if number == 5:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.at_each_answer = give_up
-    assert head.run().exit_code == ExitCode.COMPLETE
-    assert head.pool.told == []
+    coordinator.at_each_answer = give_up
+    assert coordinator.run().exit_code == ExitCode.COMPLETE
+    assert coordinator.pool.told == []
 
 
-def test_a_machine_that_the_engine_finds_later_is_waited_for_though_once_none_was_left(head: Head) -> None:
+def test_a_machine_that_the_engine_finds_later_is_waited_for(
+    coordinator: Coordinator,
+) -> None:
     def give_up(number: int) -> None:
         if number == 1:
-            head.reports.put(NoMachinesLeft("gpu1: no torch"))
-            head.reports.put(NoMachinesLeft(""))
-            head.pool.then(news(living=0))
+            coordinator.reports.put(NoMachinesLeft("gpu1: no torch"))
+            coordinator.reports.put(NoMachinesLeft(""))
+            coordinator.pool.then(news(living=0))
         if number == 5:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.at_each_answer = give_up
-    assert head.run().exit_code == ExitCode.COMPLETE
-    assert head.pool.told == []
+    coordinator.at_each_answer = give_up
+    assert coordinator.run().exit_code == ExitCode.COMPLETE
+    assert coordinator.pool.told == []
 
 
-def test_where_no_machine_comes_that_is_said_once(head: Head) -> None:
+def test_where_no_machine_comes_that_is_said_once(coordinator: Coordinator) -> None:
     def wait(number: int) -> None:
-        head.now += NO_NODE_WARNING_S
+        coordinator.now += NO_NODE_WARNING_S
         if number == 5:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.pool.then(news(living=0))
-    head.at_each_answer = wait
-    head.run()
-    assert ["no machine has joined" in str(notice) for notice in head.told] == [True]
+    coordinator.pool.then(news(living=0))
+    coordinator.at_each_answer = wait
+    coordinator.run()
+    assert ["no machine has joined" in str(notice) for notice in coordinator.told] == [True]
 
 
-def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(head: Head) -> None:
-    head.pool.then(ServerRefusedError("no pool", status=404, answer={}))
-    ending = head.run()
+def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(coordinator: Coordinator) -> None:
+    coordinator.pool.then(ServerRefusedError("no pool", status=404, answer={}))
+    ending = coordinator.run()
     assert (ending.exit_code, "no pool" in ending.reason) == (ExitCode.OUR_FAULT, True)
 
 
-def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(head: Head) -> None:
+def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(coordinator: Coordinator) -> None:
     def wait(number: int) -> None:
         if number == 3:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
-    head.pool.then(ServerRefusedError("too many requests", status=429, answer={}))
-    head.at_each_answer = wait
-    assert head.run().exit_code == ExitCode.COMPLETE
+    coordinator.pool.then(ServerRefusedError("too many requests", status=429, answer={}))
+    coordinator.at_each_answer = wait
+    assert coordinator.run().exit_code == ExitCode.COMPLETE
 
 
-def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(head: Head) -> None:
+def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(coordinator: Coordinator) -> None:
     def wait(number: int) -> None:
-        head.now += AWAY_WARNING_S / 2
+        coordinator.now += AWAY_WARNING_S / 2
         if number == 6:
-            head.pool.then(news(ends=ALL_DONE, living=0))
+            coordinator.pool.then(news(ends=ALL_DONE, living=0))
 
     away: PoolNews | BackendError = BackendError("no answer")
-    head.pool.then(away)
-    head.at_each_answer = wait
-    assert head.run().exit_code == ExitCode.COMPLETE
-    words = [notice.text for notice in head.told if isinstance(notice, Message)]
+    coordinator.pool.then(away)
+    coordinator.at_each_answer = wait
+    assert coordinator.run().exit_code == ExitCode.COMPLETE
+    words = [notice.text for notice in coordinator.told if isinstance(notice, Message)]
     assert ["no answer" in text for text in words] == [True, False]

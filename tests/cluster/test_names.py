@@ -5,7 +5,7 @@ from __future__ import annotations
 from parallel_hpo.cluster.base import ClusterMachine, MachineNames
 
 
-def test_machines_of_one_host_are_told_apart_and_keep_their_names() -> None:
+def test_machines_of_one_host_have_different_names_and_keep_them() -> None:
     names = MachineNames()
     first, second, other = (
         ClusterMachine("gpu", "a"),

@@ -95,7 +95,7 @@ def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None
     ("deadline", "told"),
     [("1h", "1970-01-01 01:13:20.000+00:00"), ("2026-12-24 18:00+00:00", "2026-12-24T18:00:00+00:00")],
 )
-def test_machines_are_told_a_duration_as_the_moment_counted_from_the_launch(deadline: str, told: str) -> None:
+def test_machines_get_a_duration_as_the_moment_counted_from_the_launch(deadline: str, told: str) -> None:
     """The launch began 200 s before second 1000, at which the pool is made."""
     section = parse_section({"sweep_id": "abc", "deadline": deadline}, origin=lambda key: "test")
     with closing(Control(lambda: 300.0)) as control:

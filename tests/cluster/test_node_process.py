@@ -1,4 +1,4 @@
-"""A node, its guard, and whoever started them: each of them may end first."""
+"""A node, its guard, and their starter: each of them may end first."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_node_that_fails_leaves_its_code_and_the_last_of_what_it_said() -> Non
     assert len(said.last_words) <= 2000
 
 
-def test_what_a_node_prints_is_not_passed_on_to_the_stderr_that_its_head_writes_itself(
+def test_output_of_a_node_is_not_copied_to_the_stderr_of_its_coordinator(
     tmp_path: Path,
 ) -> None:
     with (tmp_path / "terminal").open("w+") as terminal:
@@ -98,7 +98,7 @@ def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
     assert NodeProcess(python(code)).wait() == NodeExit(0)
 
 
-def test_a_node_that_is_told_to_stop_may_say_good_bye(file: Path) -> None:
+def test_a_node_that_must_stop_may_write_last_words(file: Path) -> None:
     code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
     node = NodeProcess(python(code + SLEEPS.format(file=str(file))))
     has_begun(file)

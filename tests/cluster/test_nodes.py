@@ -41,7 +41,7 @@ def manager_of(engine: ClusterEngine, told: Told) -> Iterator[NodeManager]:
         nodes.stop_within(DEADLINE_S)
 
 
-def test_a_node_that_has_ended_is_told_by_its_token_and_another_is_started() -> None:
+def test_an_ended_node_is_reported_by_its_token_and_another_is_started() -> None:
     engine, told = NotedEngine([GPU1]), Told()
     with manager_of(engine, told) as nodes:
         assert (nodes.which, nodes.own_address().result(DEADLINE_S)) == ("the machines of Noted", "10.0.0.1")
@@ -109,7 +109,7 @@ def test_an_engine_that_can_not_be_reached_is_the_callers_error() -> None:
     nodes.stop_within(DEADLINE_S)
 
 
-def test_an_engine_that_never_answers_holds_nobody_up() -> None:
+def test_an_engine_that_never_answers_blocks_no_caller() -> None:
     answers = threading.Event()
 
     class Deaf(NotedEngine):

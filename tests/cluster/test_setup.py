@@ -21,7 +21,7 @@ from tests.processes.conftest import MAINS, RANDOM
 
 
 class SilentPool(RecordedPool):
-    """A pool that does not answer, until whoever waits for it has been stopped twice."""
+    """A pool that does not answer, until its waiter has been stopped twice."""
 
     def __init__(self, control: Control) -> None:
         super().__init__([news()])

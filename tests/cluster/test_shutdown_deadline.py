@@ -56,7 +56,7 @@ def news(ends: SweepEnd | None, living: int, events: int = 0) -> PoolNews:
     return PoolNews((event,) * events, (), 0, ends, living, 0)
 
 
-def test_a_pool_is_empty_once_it_ends_and_nobody_is_there_and_all_was_heard() -> None:
+def test_a_pool_is_empty_once_it_ends_without_nodes_and_all_events_were_received() -> None:
     assert is_empty(news(ends(None), 0, events=AT_ONCE - 1))
     assert not is_empty(news(None, 0))
     assert not is_empty(news(ends(None), 1))

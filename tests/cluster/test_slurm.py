@@ -143,7 +143,7 @@ sleep 600 & wait
 
 
 @pytest.mark.parametrize("hears", ["yes", "no"])
-def test_a_task_of_the_arrays_script_that_is_told_to_leave_joins_again(
+def test_a_task_of_the_arrays_script_that_must_leave_joins_again(
     slurm: Slurm, env: dict[str, str], tmp_path: Path, hears: str
 ) -> None:
     """Its job is put back into the queue."""

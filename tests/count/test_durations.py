@@ -37,7 +37,7 @@ def test_what_failed_or_crashed_says_nothing_of_how_long_a_run_takes(outcome: Ou
     assert note_duration((3.0,), 0.1, outcome) == (3.0,)
 
 
-def test_the_latest_runs_are_remembered_and_no_more_however_long_a_sweep_is() -> None:
+def test_only_the_latest_durations_are_kept_in_a_long_sweep() -> None:
     took: tuple[float, ...] = ()
     for number in range(3 * RECENT):
         took = note_duration(took, float(number), Outcome.FINISHED)

@@ -34,14 +34,14 @@ def test_a_count_that_is_reached_is_complete_though_no_more_runs_would_end_in_ti
     assert talk.pool.look() == SweepEnd("all 1 runs performed", ExitCode.COMPLETE)
 
 
-def test_while_the_last_runs_of_a_count_are_on_nobody_is_told_that_no_more_would_end_in_time() -> None:
+def test_no_deadline_message_comes_while_the_last_runs_of_a_count_run() -> None:
     talk = before_a_deadline(count=2)
     talk.begin(talk.b, "long")
     perform(talk, "r", 60)
     assert (talk.tell(talk.a, wants=1).held, talk.pool.look()) == ("", None)
 
 
-def test_after_a_count_was_lowered_below_what_has_started_nobody_is_told_so_either() -> None:
+def test_no_deadline_message_comes_after_the_count_was_lowered_below_the_started_runs() -> None:
     talk = before_a_deadline(count=3)
     talk.begin(talk.b, "long")
     perform(talk, "r", 60)

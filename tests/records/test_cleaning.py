@@ -44,13 +44,13 @@ def seen(directory: Path) -> CleanCandidate:
 
 
 @pytest.mark.parametrize("code", [ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED, ExitCode.FAILURE_POLICY])
-def test_nothing_is_lost_with_a_sweep_that_is_over(tmp_path: Path, code: ExitCode) -> None:
+def test_nothing_is_lost_with_an_ended_sweep(tmp_path: Path, code: ExitCode) -> None:
     made(tmp_path, code=code)
     assert seen(tmp_path).losses == ()
 
 
 @pytest.mark.parametrize("code", [ExitCode.RESUMABLE, 130, 143, ExitCode.SWEEP_TIMEOUT, None])
-def test_a_sweep_that_can_be_resumed_is_told(tmp_path: Path, code: int | None) -> None:
+def test_a_sweep_that_can_be_resumed_is_named(tmp_path: Path, code: int | None) -> None:
     made(tmp_path, code=code)
     assert seen(tmp_path).losses == ("it can be resumed",)
 
@@ -62,7 +62,7 @@ def test_a_share_that_is_not_over_keeps_the_sweep_resumable(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("outcome", [Outcome.CRASHED, None])
-def test_a_run_that_was_cut_short_is_told_unless_its_rest_was_sent(
+def test_an_interrupted_run_is_named_unless_its_rest_was_sent(
     tmp_path: Path, outcome: Outcome | None
 ) -> None:
     folder = made(tmp_path, outcome=outcome)
@@ -83,7 +83,7 @@ def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_la
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_offline_runs_are_told_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
+def test_offline_runs_are_named_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
     client_folder(made(tmp_path), "offline-run", synced=synced)
     assert seen(tmp_path).losses == (() if synced else ("1 offline runs are not synced",))
 

@@ -28,7 +28,7 @@ def test_a_traceback_is_found_with_what_it_was_raised_from() -> None:
     assert find_traceback(PRINTED.splitlines()).splitlines() == PRINTED.splitlines()[2:-1]
 
 
-def test_an_earlier_traceback_that_was_survived_is_none_of_it() -> None:
+def test_an_earlier_traceback_that_was_handled_is_not_part_of_it() -> None:
     printed = ["Traceback (most recent call last):", "KeyError: 'a'", "went on", *PRINTED.splitlines()]
     assert find_traceback(printed) == find_traceback(PRINTED.splitlines())
 

@@ -158,7 +158,7 @@ def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_h
     assert [run.consumption for run in result.runs] == [both, UNKNOWN]
 
 
-def test_runs_are_told_in_the_order_of_their_first_start(tmp_path: Path) -> None:
+def test_runs_are_in_the_order_of_their_first_start(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         for run_id in ("z", "a", "m"):
             start(ledger, RunId(run_id))
@@ -248,7 +248,7 @@ def test_all_survives_reopening(tmp_path: Path) -> None:
         assert [worker.restarts for worker in ledger.workers()] == [1]
 
 
-def test_a_ledger_of_a_newer_version_is_owned_by_nobody(tmp_path: Path) -> None:
+def test_a_ledger_of_a_newer_version_stays_without_an_owner(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with Ledger(path):
         pass
@@ -264,7 +264,7 @@ def test_another_schema_has_another_format() -> None:
     assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (4, "7ce4d9ea")
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_other_users_may_not_read_it(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db"):
         modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
     assert set(modes.values()) == {0}, modes
@@ -310,7 +310,7 @@ def test_a_torn_ledger_is_refused(tmp_path: Path) -> None:
         Ledger(path)
 
 
-def test_a_refused_file_is_owned_by_nobody(tmp_path: Path) -> None:
+def test_a_refused_file_stays_without_an_owner(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.write_text("garbage" * 100)
     for _ in range(2):

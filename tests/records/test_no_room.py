@@ -153,7 +153,7 @@ def counted(ledger: Ledger, control: Control) -> Counted:
     return Counted(ledger, control)
 
 
-def test_a_start_waits_for_room_and_the_user_is_told_so_once(counted: Counted, tmp_path: Path) -> None:
+def test_a_start_waits_for_room_with_one_message(counted: Counted, tmp_path: Path) -> None:
     with held(counted.ledger, tmp_path):
         counted.count.spawn(Slot(0), None, again=False)
         assert counted.ask("a") == []

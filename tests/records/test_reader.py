@@ -22,7 +22,7 @@ def start(ledger: Ledger, attempt: int = 1) -> None:
     record_start(ledger, RUN, parameters={}, attempt=attempt, slot=Slot(0), device="3")
 
 
-def test_attempts_are_told_with_their_ends_while_the_ledger_is_written(tmp_path: Path) -> None:
+def test_attempts_are_read_with_their_ends_while_the_ledger_is_written(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_facts({"path": "local/p/sweep"})
         start(ledger)
@@ -51,7 +51,7 @@ def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> N
     assert ([attempt.duration_s for attempt in share.attempts], row.duration_s) == ([2.0, 3.0], 5.0)
 
 
-def test_what_befell_workers_and_devices_is_told_in_its_order(tmp_path: Path) -> None:
+def test_incidents_of_workers_and_devices_are_in_order(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         record_spawn(ledger, Slot(0), "3", again=False)
         record_spawn(ledger, Slot(0), "3", again=True)
@@ -64,7 +64,7 @@ def test_what_befell_workers_and_devices_is_told_in_its_order(tmp_path: Path) ->
     assert share.assigned == {0: "3"}
 
 
-def test_shares_are_told_one_by_one(tmp_path: Path) -> None:
+def test_shares_are_read_one_by_one(tmp_path: Path) -> None:
     for name in ("share-2-of-2", "share-1-of-2"):
         with Ledger(tmp_path / name / "ledger.db") as ledger:
             start(ledger)

@@ -164,7 +164,7 @@ def make_offline_run(folder: Path, run_id: str, *, synced: bool = False) -> Path
     return made
 
 
-def test_what_ended_runs_wrote_offline_and_nobody_has_sent_is_found(tmp_path: Path) -> None:
+def test_unsent_offline_data_of_ended_runs_is_found(tmp_path: Path) -> None:
     unsent = make_offline_run(tmp_path, "unsent")
     make_offline_run(tmp_path, "sent", synced=True)
     make_offline_run(tmp_path, "open")

@@ -15,7 +15,7 @@ def commands(folder: Path, limit_s: float = 30.0) -> Commands:
     return Commands(os.environ, str(folder), limit_s=limit_s)
 
 
-def test_a_command_reads_what_it_is_told_in_the_launchs_folder(tmp_path: Path) -> None:
+def test_a_command_reads_its_input_in_the_launchs_folder(tmp_path: Path) -> None:
     told = json.dumps({"a": "x" * 1_000_000})
     assert commands(tmp_path).run(("sh", "-c", "cat > told"), told) == ""
     assert (tmp_path / "told").read_text() == told
@@ -32,7 +32,7 @@ def test_a_failure_says_its_last_words(tmp_path: Path) -> None:
     assert commands(tmp_path).run(("sh", "-c", "kill -TERM $$"), "") == "SIGTERM"
 
 
-def test_a_command_is_killed_with_all_of_its_own_when_its_time_is_over(tmp_path: Path) -> None:
+def test_a_command_is_killed_with_its_children_after_its_timeout(tmp_path: Path) -> None:
     """A child of its own holds its output open: that is not waited for either."""
     why = commands(tmp_path, limit_s=0.5).run(("sh", "-c", "sleep 1000 & echo $! > child; wait"), "")
     assert why == "killed after 0.5 s"

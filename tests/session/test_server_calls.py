@@ -110,7 +110,7 @@ def make_run_folder(sweep_folder: Path, slot: int, stamp: str) -> Path:
     return folder
 
 
-def test_what_a_dead_run_left_is_sent_before_its_end_is_told(tmp_path: Path) -> None:
+def test_the_rest_of_a_dead_run_is_sent_before_its_end(tmp_path: Path) -> None:
     folder = make_run_folder(tmp_path, 0, "20260101_000000")
     line = Line(tmp_path)
     line.server_calls.end_run(RUN, "crashed", send_rest=True)
@@ -147,7 +147,7 @@ def test_what_could_not_be_sent_is_named_with_its_folder_and_the_command(tmp_pat
     assert second == Message("the sweep server did not answer: no network", warning=True)
 
 
-def test_ends_that_an_earlier_launch_could_not_tell_are_told_and_no_others(tmp_path: Path) -> None:
+def test_only_ends_that_an_earlier_launch_could_not_report_are_reported(tmp_path: Path) -> None:
     states = {"lost": "running", "known": "crashed", "again": "running", "strange": "crashed"}
     backend = RecordingBackend(open_runs={RunId(name): state for name, state in states.items()})
     line = Line(tmp_path, backend)
@@ -160,7 +160,7 @@ def test_ends_that_an_earlier_launch_could_not_tell_are_told_and_no_others(tmp_p
     ]
 
 
-def test_what_a_run_wrote_offline_is_sent_and_an_end_that_it_could_not_tell_is_told(tmp_path: Path) -> None:
+def test_offline_data_is_sent_and_then_an_end_that_the_run_could_not_report(tmp_path: Path) -> None:
     line = Line(tmp_path)
     line.server_calls.report_end(RUN, None, [tmp_path / "offline-run-1"])
     line.server_calls.report_end(RUN, Outcome.FINISHED, [])

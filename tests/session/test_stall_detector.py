@@ -29,16 +29,16 @@ class Scene:
     told: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.standstill = StallDetector(self.clock, self.told.append, self.folder)
+        self.detector = StallDetector(self.clock, self.told.append, self.folder)
 
 
 def test_it_is_said_once_in_a_while_with_the_stacks_of_the_supervisor(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
-    assert scene.standstill.due_in_s(WAITING) == STILL_S
-    assert not scene.standstill.look(WAITING)
+    assert scene.detector.due_in_s(WAITING) == STILL_S
+    assert not scene.detector.look(WAITING)
     scene.clock.now = STILL_S
-    assert scene.standstill.look(WAITING)
-    assert not scene.standstill.look(WAITING)
+    assert scene.detector.look(WAITING)
+    assert not scene.detector.look(WAITING)
     (message,) = scene.told
     assert isinstance(message, Message) and message.warning
     assert "test_it_is_said_once" in (tmp_path / STACKS).read_text()
@@ -47,8 +47,8 @@ def test_it_is_said_once_in_a_while_with_the_stacks_of_the_supervisor(tmp_path: 
 def test_whatever_happens_begins_the_wait_anew(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.clock.now = STILL_S - 1
-    scene.standstill.moved()
-    assert scene.standstill.due_in_s(WAITING) == STILL_S
+    scene.detector.moved()
+    assert scene.detector.due_in_s(WAITING) == STILL_S
 
 
 def test_a_run_may_take_any_time_and_a_deadline_will_come(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_run_may_take_any_time_and_a_deadline_will_come(tmp_path: Path) -> Non
     (slot,) = WAITING.slots
     scene.clock.now = STILL_S
     for busy in (replace(slot, run=run), replace(slot, spawn_at=1000.0)):
-        assert scene.standstill.due_in_s(replace(WAITING, slots=(busy,))) is None
+        assert scene.detector.due_in_s(replace(WAITING, slots=(busy,))) is None
 
 
 def test_a_start_may_wait_for_the_pool_until_the_fence(tmp_path: Path) -> None:
@@ -65,17 +65,17 @@ def test_a_start_may_wait_for_the_pool_until_the_fence(tmp_path: Path) -> None:
     pending = PendingStart(OpenRun(RunId("r"), {}, attempt=1, since=0.0), new=True, leased=True)
     slot = replace(WAITING.slots[0], state=SlotState.RUNNING, busy=True, pending=pending)
     scene.clock.now = STILL_S
-    assert scene.standstill.due_in_s(replace(WAITING, slots=(slot,))) is None
+    assert scene.detector.due_in_s(replace(WAITING, slots=(slot,))) is None
 
 
 def test_a_sweep_in_which_none_may_start_before_its_deadline_may_wait_for_it(tmp_path: Path) -> None:
     held = replace(WAITING, grant=PoolGrant(held="deadline 1h: no run starts that would not end in time"))
-    assert Scene(tmp_path).standstill.due_in_s(held) is None
+    assert Scene(tmp_path).detector.due_in_s(held) is None
 
 
 def test_owners_may_have_their_devices_for_any_time(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     away = replace(WAITING, presence=DevicePresence({"": "the session of ada is active"}))
-    assert scene.standstill.due_in_s(away) is None
+    assert scene.detector.due_in_s(away) is None
     (slot,) = WAITING.slots
-    assert scene.standstill.due_in_s(replace(away, slots=(replace(slot, busy=True),))) == STILL_S
+    assert scene.detector.due_in_s(replace(away, slots=(replace(slot, busy=True),))) == STILL_S

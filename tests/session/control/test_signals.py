@@ -83,7 +83,7 @@ def test_stops_from_other_threads_ring_and_none_is_lost(control: Control) -> Non
     assert len(control.take()) == 20
 
 
-def test_what_was_taken_is_told_once_and_in_order(control: Control) -> None:
+def test_stops_are_taken_once_and_in_order(control: Control) -> None:
     control.stop(StopKind.DRAIN)
     control.stop(StopKind.KILL)
     assert [asked.kind for asked in control.take()] == [StopKind.DRAIN, StopKind.KILL]
@@ -98,7 +98,7 @@ def test_ringing_alone_asks_for_nothing(control: Control) -> None:
     assert not rings(control)
 
 
-def test_a_bell_that_nobody_hears_never_blocks_whoever_rings(control: Control) -> None:
+def test_a_bell_that_is_not_read_never_blocks_a_ring(control: Control) -> None:
     for _ in range(100_000):
         control.ring()
     assert control.take() == []

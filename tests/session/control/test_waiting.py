@@ -18,7 +18,7 @@ def test_what_can_be_read_is_there_at_once_however_long_one_would_wait(seconds: 
     os.close(reader)
 
 
-def test_nothing_comes_of_what_can_not_be_read_once_the_time_is_over() -> None:
+def test_unreadable_sources_yield_nothing_after_the_timeout() -> None:
     reader, writer = os.pipe()
     assert wait([reader], 0.0) == []
     os.close(writer)

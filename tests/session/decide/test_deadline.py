@@ -79,7 +79,7 @@ def test_a_sweep_ends_resumable_once_nothing_is_on_and_no_more_would_end_in_time
     assert (story.view.ending.exit_code, story.view.ending.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
 
 
-def test_the_user_is_told_once_that_no_more_runs_start_and_the_last_one_may_finish() -> None:
+def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() -> None:
     story = Story(workers=2, took=(50.0,))
     story.begin(0.0, "a", S0)
     story.begin(1.0, "b", S1)

@@ -60,7 +60,7 @@ def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed() -> None:
     assert (recorded(actions).end.outcome, recorded(actions).final) == (Outcome.CRASHED, True)
 
 
-def test_the_last_attempts_end_is_told_with_the_time_of_all_as_it_is_recorded() -> None:
+def test_the_last_attempts_end_has_the_time_of_all_attempts() -> None:
     _, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1, spent_s=3.0)))
     (told,) = (a.notice for a in actions if isinstance(a, Notify) and isinstance(a.notice, RunOver))
     assert told.duration_s == recorded(actions).end.duration_s == 10.0

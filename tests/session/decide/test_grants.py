@@ -186,7 +186,7 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
     assert play.view.started == 0
 
 
-def test_a_handed_run_that_is_told_twice_is_run_once() -> None:
+def test_an_assigned_run_that_comes_twice_is_run_once() -> None:
     play = Play()
     play.grant(0, again=(RUN,))
     play.grant(0, again=(RUN,))
@@ -364,7 +364,7 @@ def test_a_run_that_waits_for_its_next_attempt_when_a_stop_comes_is_dropped_resu
     assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
 
 
-def test_a_handed_run_that_is_handed_no_more_is_forgotten_without_a_word() -> None:
+def test_a_run_that_is_no_longer_assigned_is_forgotten_silently() -> None:
     """The pool has it again already."""
     play = Play()
     play.grant(0, again=(RUN,))
@@ -392,7 +392,7 @@ def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back(
     assert needs(play.view) == PoolNeeds(wants=1, wants_again=0, workers=1)
 
 
-def test_where_the_sweep_gives_no_more_an_idle_worker_still_runs_again_what_others_had_to_leave() -> None:
+def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() -> None:
     play = leased(Play(), granted=9, each=1)
     play.event(Reported(S0, LeaseEnded(short=True)))
     play.event(SweepSeen("the sweep is finished"))
@@ -440,7 +440,7 @@ def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
     assert is_finished(play.view)
 
 
-def test_where_no_run_may_start_now_waiting_ones_go_back_and_the_user_is_told_so_once() -> None:
+def test_waiting_runs_are_returned_with_one_message_if_none_may_start_now() -> None:
     play = between_attempts()
     play.grant(0, held=HELD)
     assert dropped(play) == ("a", 2, Outcome.STOPPED, True)

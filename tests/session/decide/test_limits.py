@@ -67,7 +67,7 @@ def test_a_run_that_was_cut_is_not_cut_again() -> None:
 
 
 @given(moments, st.floats(100.0, 1000.0))
-def test_a_run_has_stalled_when_it_was_silent_for_so_long(now: float, active_at: float) -> None:
+def test_a_run_has_stalled_after_the_timeout_without_activity(now: float, active_at: float) -> None:
     view = inside_main(stall_timeout_s=10)
     view = replace(view, slots=(replace(view.slots[0], active_at=active_at),))
     assert (pass_time(view, now)[1] == [DumpStacks(S0)]) == (now >= active_at + 10)

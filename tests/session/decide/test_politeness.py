@@ -93,7 +93,7 @@ def test_a_worker_that_becomes_ready_after_its_owner_came_back_is_given_nothing(
     assert play.state(0) is SlotState.STOPPING
 
 
-def test_a_sweep_that_begins_while_somebody_is_there_waits_from_the_beginning() -> None:
+def test_a_sweep_that_begins_while_another_user_is_there_waits() -> None:
     there = DevicePresence({"1": "the session of ada is active"})
     play = CountedPlay(open_view(Limits(), 2, devices=("0", "1"), presence=there), count=5)
     play.event(Opened())

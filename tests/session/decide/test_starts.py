@@ -84,7 +84,7 @@ class Play(CountedPlay):
 
 
 @pytest.mark.parametrize(("outcome", "exit_code"), [(Outcome.FINISHED, 0), (Outcome.FAILED, 1)])
-def test_a_run_that_was_performed_is_not_performed_again_and_its_server_is_told(
+def test_a_completed_run_is_not_run_again_and_its_server_gets_its_end(
     outcome: Outcome, exit_code: int
 ) -> None:
     play = Play()
@@ -153,14 +153,14 @@ def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None
     assert record.final and record.end.outcome is Outcome.FAILED
 
 
-def test_an_end_that_its_worker_could_not_tell_is_told_by_us() -> None:
+def test_an_end_that_its_worker_could_not_report_is_reported_by_the_session() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FINISHED, reported=False)
     assert play.did(ReportEnd(RUN, Outcome.FINISHED))
 
 
-def test_an_end_is_told_again_after_what_was_written_offline_is_sent() -> None:
+def test_an_end_is_reported_again_after_offline_data_is_sent() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FINISHED, unsent=("folder",))
@@ -220,7 +220,7 @@ def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end
     assert play.did(Kill(S0))
 
 
-def test_the_server_is_told_of_an_end_once_it_is_recorded() -> None:
+def test_an_end_is_reported_to_the_server_once_it_is_recorded() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FINISHED, reported=False)

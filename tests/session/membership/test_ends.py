@@ -8,7 +8,7 @@ from parallel_hpo.session.decide.events import RecordEnd
 from parallel_hpo.session.decide.state import OpenRun
 
 
-def test_a_pool_is_told_what_an_attempt_has_used_also_of_one_that_is_handed_on() -> None:
+def test_a_pool_gets_the_consumption_of_an_attempt_and_of_a_requeued_one() -> None:
     run, used = OpenRun(RunId("a"), {}, 2, since=5.0, spent_s=3.0), Consumption(1.5, None, 0.25)
     end = AttemptEnd(outcome=Outcome.STOPPED, duration_s=4.0, resumable=True, consumption=used)
     told = end_of(RecordEnd(Slot(0), run, end, final=True, died=False))

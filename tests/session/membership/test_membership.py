@@ -57,7 +57,7 @@ class FakeLine:
         self.left.append(reason)
 
 
-class SessionSetup:
+class FakeNode:
     """A count on a server, with a clock that a test sets, and what becomes of it."""
 
     def __init__(self, control: Control) -> None:
@@ -88,68 +88,68 @@ class SessionSetup:
 
 
 @pytest.fixture
-def stage() -> Iterator[SessionSetup]:
+def node() -> Iterator[FakeNode]:
     with closing(Control()) as control:
-        yield SessionSetup(control)
+        yield FakeNode(control)
 
 
-def test_the_fence_is_counted_from_the_sending_of_what_was_answered(stage: SessionSetup) -> None:
-    stage.now = 40.0
-    assert stage.exchange(Granted()) == [True]
-    assert stage.count.check_fence() == 90.0
-    stage.now = 130.0
-    assert stage.count.check_fence() == 0.0
-    assert stage.count.lost == "no answer from the sweep's pool for 90 s"
-    (asked,) = stage.control.take()
+def test_the_fence_is_counted_from_the_sending_of_what_was_answered(node: FakeNode) -> None:
+    node.now = 40.0
+    assert node.exchange(Granted()) == [True]
+    assert node.count.check_fence() == 90.0
+    node.now = 130.0
+    assert node.count.check_fence() == 0.0
+    assert node.count.lost == "no answer from the sweep's pool for 90 s"
+    (asked,) = node.control.take()
     assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
 
 
-def test_what_is_not_answered_keeps_no_lease(stage: SessionSetup) -> None:
-    stage.now = 50.0
-    assert stage.exchange(AWAY) == [False]
-    assert stage.count.check_fence() == 40.0
+def test_what_is_not_answered_keeps_no_lease(node: FakeNode) -> None:
+    node.now = 50.0
+    assert node.exchange(AWAY) == [False]
+    assert node.count.check_fence() == 40.0
 
 
 @pytest.mark.parametrize(
     "answer", [Granted(gone=True), ServerRefusedError("no such key", status=403, answer={})]
 )
-def test_a_machine_that_is_gone_kills_all_once(stage: SessionSetup, answer: Answer) -> None:
-    stage.exchange(answer)
-    assert stage.count.lost
-    stage.now = 200.0
-    stage.count.check_fence()
-    assert [asked.kind for asked in stage.control.take()] == [StopKind.KILL]
-    assert (len(stage.notices), stage.count.take()) == (1, [])
+def test_a_machine_that_is_gone_kills_all_once(node: FakeNode, answer: Answer) -> None:
+    node.exchange(answer)
+    assert node.count.lost
+    node.now = 200.0
+    node.count.check_fence()
+    assert [asked.kind for asked in node.control.take()] == [StopKind.KILL]
+    assert (len(node.notices), node.count.take()) == (1, [])
 
 
-def test_only_what_is_new_is_passed_on(stage: SessionSetup) -> None:
+def test_only_what_is_new_is_passed_on(node: FakeNode) -> None:
     ends = SweepEnd("done", 0)
-    stage.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
-    answers = [event for event in stage.count.take() if isinstance(event, PoolAnswered)]
+    node.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
+    answers = [event for event in node.count.take() if isinstance(event, PoolAnswered)]
     assert [each.answer.ends for each in answers] == [None, ends]
 
 
-def test_a_start_is_asked_for_until_the_pool_has_it(stage: SessionSetup) -> None:
-    stage.ask(AWAY, Granted(), Granted(started=(RUN,)))
-    assert [told.starts for told in stage.line.told if told.starts] == [(START,)] * 3
-    assert StartGranted(Slot(3), RUN) in stage.count.take()
+def test_a_start_is_asked_for_until_the_pool_has_it(node: FakeNode) -> None:
+    node.ask(AWAY, Granted(), Granted(started=(RUN,)))
+    assert [told.starts for told in node.line.told if told.starts] == [(START,)] * 3
+    assert StartGranted(Slot(3), RUN) in node.count.take()
 
 
-def test_a_refused_start_says_why_and_needs_no_taking_back(stage: SessionSetup) -> None:
-    stage.ask(Granted(refused={RUN: "on elsewhere"}))
-    assert StartRefused(Slot(3), RUN, "on elsewhere") in stage.count.take()
-    stage.exchange(Granted())
-    assert stage.line.told[-1].ends == ()
+def test_a_refused_start_says_why_and_needs_no_taking_back(node: FakeNode) -> None:
+    node.ask(Granted(refused={RUN: "on elsewhere"}))
+    assert StartRefused(Slot(3), RUN, "on elsewhere") in node.count.take()
+    node.exchange(Granted())
+    assert node.line.told[-1].ends == ()
 
 
-def test_a_start_that_nobody_answered_is_withdrawn(stage: SessionSetup) -> None:
-    stage.ask(AWAY)
-    stage.count.withdraw(WITHDRAWN)
-    stage.exchange(Granted())
-    assert (stage.line.told[-1].starts, stage.line.told[-1].ends) == ((), (WITHDRAWN,))
+def test_a_start_without_an_answer_is_withdrawn(node: FakeNode) -> None:
+    node.ask(AWAY)
+    node.count.withdraw(WITHDRAWN)
+    node.exchange(Granted())
+    assert (node.line.told[-1].starts, node.line.told[-1].ends) == ((), (WITHDRAWN,))
 
 
-def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
+def test_pending_ends_are_sent_before_the_machine_leaves() -> None:
     """With its threads, and a clock that goes."""
     with closing(Control()) as control:
         line = FakeLine([AWAY])
@@ -170,7 +170,7 @@ def test_what_is_owed_is_told_before_the_machine_leaves() -> None:
     assert line.left == ["all 9 runs performed"]
 
 
-def test_what_is_needed_more_is_told_at_once_and_what_is_needed_less_with_the_next_exchange() -> None:
+def test_a_higher_demand_is_sent_at_once_and_a_lower_one_with_the_next_exchange() -> None:
     """With its threads, and a clock that stands still: no exchange is ever due by itself."""
     with closing(Control()) as control:
         told: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
@@ -208,39 +208,39 @@ def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
     assert line.left == []
 
 
-def test_a_refusal_that_is_none_of_its_key_is_tried_again(stage: SessionSetup) -> None:
+def test_a_refusal_for_another_reason_than_the_key_is_tried_again(node: FakeNode) -> None:
     refused = ServerRefusedError("the body is not valid JSON", status=400, answer={})
-    assert stage.exchange(refused, Granted()) == [False, True]
-    assert stage.count.lost == ""
+    assert node.exchange(refused, Granted()) == [False, True]
+    assert node.count.lost == ""
 
 
-def test_a_machines_own_record_has_a_start_once_it_is_granted_and_its_end(stage: SessionSetup) -> None:
-    stage.ask(Granted(started=(RUN,)))
-    assert stage.count.known(RUN) is None
-    assert stage.count.take()
-    started = stage.count.known(RUN)
+def test_a_machines_own_record_has_a_start_once_it_is_granted_and_its_end(node: FakeNode) -> None:
+    node.ask(Granted(started=(RUN,)))
+    assert node.count.known(RUN) is None
+    assert node.count.take()
+    started = node.count.known(RUN)
     assert started is not None and (started.attempts, started.outcome) == (1, None)
-    assert stage.count.begun_with({}) == 1
-    stage.count.end(END)
-    ended = stage.count.known(RUN)
+    assert node.count.begun_with({}) == 1
+    node.count.end(END)
+    ended = node.count.known(RUN)
     assert ended is not None and ended.outcome is Outcome.FINISHED
 
 
-def test_a_refused_or_withdrawn_start_is_in_no_record(stage: SessionSetup) -> None:
-    stage.ask(Granted(refused={RUN: "on elsewhere"}))
-    stage.count.take()
-    stage.ask(AWAY)
-    stage.count.withdraw(WITHDRAWN)
-    stage.exchange(Granted(started=(RUN,)))
-    stage.count.take()
-    assert stage.count.known(RUN) is None
+def test_a_refused_or_withdrawn_start_is_in_no_record(node: FakeNode) -> None:
+    node.ask(Granted(refused={RUN: "on elsewhere"}))
+    node.count.take()
+    node.ask(AWAY)
+    node.count.withdraw(WITHDRAWN)
+    node.exchange(Granted(started=(RUN,)))
+    node.count.take()
+    assert node.count.known(RUN) is None
 
 
 def test_only_the_first_part_of_a_long_reason_and_the_last_of_a_traceback_go_over_the_network(
-    stage: SessionSetup,
+    node: FakeNode,
 ) -> None:
     reason, traceback = "r" * REASON_CHARS, "t" * TRACEBACK_CHARS
-    stage.count.end(replace(END, reason=f"{reason} more", traceback=f"before {traceback}"))
-    stage.exchange(Granted())
-    ((end,),) = [told.ends for told in stage.line.told]
+    node.count.end(replace(END, reason=f"{reason} more", traceback=f"before {traceback}"))
+    node.exchange(Granted())
+    ((end,),) = [told.ends for told in node.line.told]
     assert (end.reason, end.traceback) == (reason, traceback)

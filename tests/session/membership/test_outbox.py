@@ -15,7 +15,7 @@ END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
 WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
 
 
-def test_starts_and_ends_are_told_until_they_are_settled() -> None:
+def test_starts_and_ends_are_sent_until_they_are_acknowledged() -> None:
     outbox = Outbox(7)
     outbox.end(END)
     outbox.ask(START, PoolNeeds())
@@ -27,7 +27,7 @@ def test_starts_and_ends_are_told_until_they_are_settled() -> None:
     assert not outbox.has_pending
 
 
-def test_with_a_start_is_told_what_is_needed_beside_it() -> None:
+def test_a_start_is_sent_with_the_demand_beside_it() -> None:
     outbox = Outbox(1)
     outbox.needs = PoolNeeds(wants=3, wants_again=2)
     outbox.ask(START, PoolNeeds(wants=2, wants_again=1, over="used up"))
@@ -35,7 +35,7 @@ def test_with_a_start_is_told_what_is_needed_beside_it() -> None:
     assert (told.wants, told.wants_again, told.over) == (2, 1, "used up")
 
 
-def test_an_end_that_came_while_another_was_told_is_told_next() -> None:
+def test_an_end_that_came_during_an_exchange_is_sent_in_the_next() -> None:
     outbox = Outbox(1)
     outbox.end(END)
     told = outbox.compose()
@@ -74,7 +74,7 @@ def test_the_answer_to_a_start_that_was_withdrawn_meanwhile_is_ignored() -> None
     assert outbox.compose().ends == (WITHDRAWN,)
 
 
-def test_a_start_that_was_granted_and_is_withdrawn_is_told() -> None:
+def test_a_granted_start_that_is_withdrawn_is_sent_as_an_end() -> None:
     outbox = Outbox(1)
     outbox.ask(START, PoolNeeds())
     outbox.acknowledge(outbox.compose(), Granted(started=(RUN,)))
@@ -99,7 +99,7 @@ def test_a_start_that_was_never_told_needs_no_taking_back() -> None:
     assert outbox.compose().ends == ()
 
 
-def test_notices_are_told_once_and_a_flood_is_counted() -> None:
+def test_notices_are_sent_once_and_a_flood_is_counted() -> None:
     outbox = Outbox(1)
     for number in range(NOTICES + 5):
         outbox.note(OutputLine(Slot(0), f"line {number}"))
