@@ -32,7 +32,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    event,
     func,
     insert,
     or_,
@@ -50,28 +49,6 @@ HEAD: Final = REVISIONS[-1]
 """The newest revision; a database at it opens without Alembic, which is slow to import."""
 
 metadata = MetaData()
-
-# For each name: [value], or 0 if it is missing; null for invalid JSON, which PostgreSQL before 16 can't test.
-_JSON_ENTRIES: Final = """
-CREATE FUNCTION hpo_json_entries(document text, names text) RETURNS text LANGUAGE plpgsql STABLE AS $$
-DECLARE parsed json;
-BEGIN
-    parsed := document::json;
-    RETURN (
-        SELECT '[' || string_agg(coalesce('[' || (parsed -> name)::text || ']', '0'), ',' ORDER BY at) || ']'
-        FROM json_array_elements_text(names::json) WITH ORDINALITY AS wanted (name, at)
-    );
-EXCEPTION WHEN others THEN
-    RETURN NULL;
-END $$
-"""
-
-
-@event.listens_for(metadata, "after_create")
-def _add_functions(_metadata: MetaData, connection: Connection, **_options: object) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(_JSON_ENTRIES)
-
 
 # The same as Alembic's own table, so that either may write it.
 alembic_version = Table(

@@ -4,6 +4,7 @@ import itertools
 import json
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.server.rules.runs import RunState
-from parallel_hpo.server.store.filters import LoadedRun, matches, read_filters, read_order, sort_by, sort_keys
+from parallel_hpo.server.store.filters import RunFacts, matches, read_filters, read_order, sort_by, sort_keys
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import RefusedError
 
@@ -151,7 +152,7 @@ def test_any_filter_is_answered_or_refused(filters: dict[str, Any]) -> None:
 
 def sorted_runs(runs: list[Run], order: str | None) -> list[Run]:
     keys = read_order(order)
-    return sort_by([(run, sort_keys(LoadedRun(run), keys)) for run in runs], keys)
+    return sort_by([(run, sort_keys(RunFacts(partial(getattr, run)), keys)) for run in runs], keys)
 
 
 def with_losses(losses: list[Any]) -> list[Run]:

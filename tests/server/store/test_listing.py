@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import select
 
 from parallel_hpo.server.store import listing, runs
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.filters import LoadedRun, matches, read_order, sort_by, sort_keys
+from parallel_hpo.server.store.filters import RunFacts, matches, read_order, sort_by, sort_keys
 from parallel_hpo.server.store.listing import RunQuery
 from parallel_hpo.server.store.tables import insert_one, projects
 from parallel_hpo.server.store.tables import runs as table
@@ -106,7 +107,12 @@ class Inventory:
         found = [run for run in runs.with_ids(self._transaction, ids) if run is not None]
         keys = read_order(order)
         return sort_by(
-            [(run.id, sort_keys(LoadedRun(run), keys)) for run in found if matches(run, filters)], keys
+            [
+                (run.id, sort_keys(RunFacts(partial(getattr, run)), keys))
+                for run in found
+                if matches(run, filters)
+            ],
+            keys,
         )
 
     def listed(self, filters: dict[str, Any], order: str) -> list[int]:
@@ -119,56 +125,6 @@ class Inventory:
         if filters:
             assert listing.count_in_sql(self._transaction, query) == len(found)
         return found
-
-
-def text_picked(stage: SessionSetup, summary: str, keys: list[str]) -> str:
-    """Return what the database makes of a summary for some of its keys."""
-    with suppress(TakenBackError), stage.world.database.write() as transaction:
-        Inventory(
-            transaction, [{"state": "running", "created_at": START, "heard_at": START, "summary": summary}]
-        )
-        found = transaction.scalar(select(listing.picked(transaction, table.c.summary, keys)))
-        raise TakenBackError
-    return str(found)
-
-
-@pytest.mark.parametrize(
-    "summary",
-    [
-        '{"loss": 0.1, "more": "\\"\\n\\\\ü"}',
-        '{"loss":NaN,"other":-Infinity,"more":[1]}',
-        '{"loss": {"min": NaN, "max": Infinity}}',
-        '{"other": 12345678901234567890.5}',
-        "{}",
-    ],
-)
-def test_of_a_usual_summary_the_database_hands_out_only_what_is_asked_for(
-    stage: SessionSetup, summary: str
-) -> None:
-    keys = ["loss", "other"]
-    text = text_picked(stage, summary, keys)
-    assert text.startswith("[")
-    known = json.loads(summary)
-    wanted = {key: known[key] for key in keys if key in known}
-    assert json.dumps(listing.read(text, keys)) == json.dumps(wanted)
-
-
-@pytest.mark.parametrize(
-    ("summary", "key"),
-    [
-        ('{"\\u006coss": 1}', "loss"),
-        ('{"train\\/loss": 1}', "train/loss"),
-        ('{"loss": 1, "text": "a:NaN", "bad": NaN}', "loss"),
-        ('{"loss": [NaN]}', "loss"),
-        ('{"loss": "\\u0001NaN"}', "loss"),
-        ('{"q\\"": 1}', 'q"'),
-    ],
-)
-def test_of_any_other_it_hands_out_what_leads_to_the_same(
-    stage: SessionSetup, summary: str, key: str
-) -> None:
-    found = listing.read(text_picked(stage, summary, [key]), [key])
-    assert json.dumps(found[key]) == json.dumps(json.loads(summary)[key])
 
 
 @pytest.mark.parametrize("filters", [{}, {"sweep": "s"}])
@@ -207,6 +163,24 @@ NESTED = [
 ]
 
 
+ODD = [
+    {"state": "running", "created_at": START, "heard_at": START, "summary": summary}
+    for summary in (
+        '{"loss": 0.1, "more": "\\"\\n\\\\ü"}',
+        '{"loss":NaN,"other":-Infinity,"more":[1]}',
+        '{"loss": {"min": 3, "max": Infinity}}',
+        '{"\\u006coss": 1, "train\\/loss": 1}',
+        '{"loss": 2, "text": "a:NaN", "bad": NaN}',
+        '{"loss": 12345678901234567890.5, "q\\"": 1}',
+        "{}",
+    )
+]
+
+
+@example(ODD, {"summary_metrics.loss": {"$gte": 1}}, "+summary_metrics.loss")
+@example(
+    ODD, {"$or": [{"summary_metrics.train/loss": 1}, {'summary_metrics.q"': 1}]}, "-summary_metrics.loss"
+)
 @example(NESTED, {"config.opt.value.m": 2}, "")
 @example(NESTED, {"config.opt.m": {"$gte": 2}}, "-config.a.b")
 @example(NESTED, {"summary_metrics.val.acc": {"$lt": 0}}, "+summary_metrics.val.acc")

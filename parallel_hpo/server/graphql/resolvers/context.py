@@ -17,6 +17,7 @@ from graphql import GraphQLResolveInfo
 from parallel_hpo.server.context import AppContext, Caller
 from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store.database import Transaction
+from parallel_hpo.server.store.listing import CachedListing
 from parallel_hpo.server.values import RefusedError
 
 Resolver = Callable[..., Any]
@@ -54,6 +55,8 @@ class Context:
     variables: Mapping[str, Any]
     """The variables of the request."""
     begun: Transaction | None = None
+    listing: CachedListing | None = None
+    """The listing that was made for this request."""
     must_last: bool = False
     """Whether the request's changes must be on the disk before the answer is sent."""
 

@@ -143,22 +143,31 @@ def count_in_project(project: Project, info: Info, filters: str | None = None) -
     found = listing.count_in_sql(transaction, query)
     if found is not None:
         return found
-    cached = _requested_listing(info, _scope(project, info, filters))
-    if cached is not None:
-        return len(cached.ids)
-    return len(listing.all_ids(transaction, query, (), context(info).deadline.check))
+    scope = _scope(project, info, filters)
+    cached = _requested_listing(info, scope)
+    if cached is None:
+        order = context(info).variables.get("order")  # the page's (wandb client: always beside it)
+        cached = _new_listing(info, scope, query, order if isinstance(order, str) else None)
+    return len(cached.ids)
 
 
 def _cached_listing(
     info: Info, scope: ListingScope, span: Span, query: RunQuery, order: str | None
 ) -> CachedListing:
-    """Return the cached listing that a cursor points into, or a new one."""
-    listings = context(info).app.listings
-    known = None if span.listing is None else listings.find(span.listing, scope)
-    if known is not None and known.order == order:
-        return known
+    """Return the cached listing that a cursor points into, or this request's, or a new one."""
+    pointed = None if span.listing is None else context(info).app.listings.find(span.listing, scope)
+    for known in (pointed, context(info).listing):
+        if known is not None and known.scope == scope and known.order == order:
+            return known
+    return _new_listing(info, scope, query, order)
+
+
+def _new_listing(info: Info, scope: ListingScope, query: RunQuery, order: str | None) -> CachedListing:
     check = context(info).deadline.check
-    return listings.add(scope, order, listing.all_ids(reading(info), query, read_order(order), check))
+    ids = listing.all_ids(reading(info), query, read_order(order), check)
+    made = context(info).app.listings.add(scope, order, ids)
+    context(info).listing = made
+    return made
 
 
 def _requested_listing(info: Info, scope: ListingScope) -> CachedListing | None:
