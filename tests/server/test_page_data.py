@@ -19,6 +19,7 @@ from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import files, lines
 from parallel_hpo.server.store.files import File
 from parallel_hpo.server.store.lines import Stream
+from parallel_hpo.server.store.runs import RunPath
 from tests.server.acting import START, SessionSetup, grid
 from tests.server.web import Web
 
@@ -367,6 +368,27 @@ def test_a_project_lists_its_sweeps_and_all_its_runs(stage: SessionSetup, web: W
         (sweep, 1.0, {"finished": 1})
     ]
     assert (told["runs"]["id"], told["runs"]["sweep"]) == ([name], [sweep])
+
+
+@pytest.mark.parametrize("is_of_sweep", [True, False])
+@pytest.mark.parametrize("is_of_api", [True, False])
+def test_an_ended_run_that_is_renamed_has_its_new_name_in_the_projects_table(
+    stage: SessionSetup, web: Web, *, is_of_sweep: bool, is_of_api: bool
+) -> None:
+    if is_of_sweep:
+        sweep = stage.sweep(grid(2))
+        name = stage.issued(stage.agent(sweep))
+        stage.finish(sweep, name)
+    else:
+        run_service.upsert(stage.world, RunUpsert(name=(name := "alone"), project="p"))
+        stage.stream(name, Chunk(exitcode=0))
+    run_service.upsert(stage.world, RunUpsert(name="other", project="p"))
+    assert seen(web, "")["runs"]["name"] == [name, "other"]
+    if is_of_api:
+        run_service.upsert(stage.world, RunUpsert(id=stage.run(name).id, display_name="better"))
+    else:
+        run_service.describe(stage.world, RunPath("local", "p", name), {"display_name": "better"})
+    assert seen(web, "")["runs"]["name"] == ["better", "other"]
 
 
 def test_a_run_of_no_sweep_is_followed_to_its_end(stage: SessionSetup, web: Web) -> None:

@@ -133,8 +133,8 @@ class RunTable:
         self._changes: list[tuple[int, int]] = []
         """(Table revision, run) of changes, newest last; contains at least the last change of each run."""
         self._revision = 0
-        self._revision_read = -1
-        """Newest revision in the database that was read."""
+        self._revisions_read: dict[str | None, int] = {}
+        """Newest revision in the database that was read, of each sweep and of the runs without one."""
         self._updated_at = self._read_keys_at = float("-inf")
         self._keys: tuple[tuple[str, str], ...] = ()
         self._best: str | None = None
@@ -144,7 +144,9 @@ class RunTable:
         before, self._ledger = self._ledger, ledger
         if self._runs:
             newest = next(reversed(self._runs))
-            found = run_table.maybe_changed(transaction, self._which, self._revision_read, newest, self._open)
+            found = run_table.maybe_changed(
+                transaction, self._which, self._revisions_read, newest, self._open
+            )
             self._take(list(found))
             if ledger is not before:
                 kept = list(self._runs.values())
@@ -161,7 +163,8 @@ class RunTable:
     def _take(self, found: Iterable[TableRun]) -> None:
         revision = self._revision + 1
         for seen in found:
-            self._revision_read = max(self._revision_read, seen.revision)
+            read = self._revisions_read
+            read[seen.sweep_id] = max(read.get(seen.sweep_id, 0), seen.revision)
             (self._open.add if seen.state in _OPEN else self._open.discard)(seen.id)
             kept = self._runs.get(seen.id)
             known = self._ledger.get(seen.name)

@@ -129,10 +129,14 @@ def describe(app: AppContext, path: RunPath, columns: Mapping[str, Any]) -> None
         run = _existing(runs.at(transaction, path), path.name)
         if run.state in OPEN:
             raise RefusedError(f"run {run.name} is {run.state}: edit it after its end", status=409)
-        changes = dict(columns)
-        if run.sweep_id is not None:
-            changes["sweep_revision"] = sweeps.next_revision(transaction, run.sweep_id)
-        runs.change(transaction, run.id, changes)
+        runs.change(transaction, run.id, {**columns, **_new_revision(transaction, run)})
+
+
+def _new_revision(transaction: Transaction, run: Run) -> dict[str, int]:
+    """Return the change by which pages notice that an ended run has changed."""
+    if run.sweep_id is None:
+        return {"sweep_revision": runs.next_revision_outside_sweeps(transaction)}
+    return {"sweep_revision": sweeps.next_revision(transaction, run.sweep_id)}
 
 
 def upsert(app: AppContext, request: RunUpsert, *, opener: str = UNLABELLED) -> Upserted:
@@ -190,6 +194,8 @@ def alert(app: AppContext, path: RunPath, title: str, text: str, severity: str) 
 
 def _edit(transaction: Transaction, run: Run, changes: dict[str, Any]) -> Upserted:
     """Change a run that a client names by id alone (wandb.Api): that doesn't count as a sign of life."""
+    if run.state not in OPEN:
+        changes = changes | _new_revision(transaction, run)
     if run.state in (RunState.PENDING, RunState.CRASHED):
         runs.change(transaction, run.id, changes)
     else:

@@ -1,7 +1,8 @@
 """Runs for the pages' tables: the shown columns only, and only runs that may have changed since.
 
 An open run may change at any moment. A change of another one has a revision, or shows in the number of
-runs. No query reads more than the runs that it returns.
+runs. Each sweep numbers its revisions; the runs without a sweep share one numbering. No query reads more than
+the runs that it returns, and the revisions of sweeps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, null, select
 
 from parallel_hpo.core.values import counting, find_value, lookup
 from parallel_hpo.server.rules.runs import OPEN
-from parallel_hpo.server.store.tables import agents, count, runs, seen
+from parallel_hpo.server.store.tables import agents, count, runs, seen, sweeps
 
 _OPEN = [str(state) for state in OPEN]
 
@@ -91,18 +92,37 @@ def all_of(connection: Connection, which: RunScope) -> Iterator[TableRun]:
 
 
 def maybe_changed(
-    connection: Connection, which: RunScope, revision: int, newest: int, known_open: Iterable[int]
+    connection: Connection,
+    which: RunScope,
+    known: Mapping[str | None, int],
+    newest: int,
+    known_open: Iterable[int],
 ) -> Iterator[TableRun]:
-    """Yield the runs that are open, were open at the last call, are new, or have changed since a revision.
+    """Yield the runs that are open, were open at the last call, are new, or have changed since.
 
-    Only sweeps have revisions; an ended run of a project counts as unchanged.
+    `known` is the newest revision read of each sweep, and of the runs without one.
     """
     here = which.theirs & seen(connection)
-    is_open = here & runs.c.state.in_(_OPEN)
-    changed = runs.c.id > newest if which.sweep_id is None else runs.c.sweep_revision > revision
-    # Two queries, so that each uses an index.
-    found = [connection.scalars(select(runs.c.id).where(here, each)) for each in (is_open, changed)]
+    conditions = [runs.c.state.in_(_OPEN), *_changed(connection, which, known)]
+    if which.sweep_id is None:
+        conditions.append(runs.c.id > newest)
+    # One query each, so that each uses an index.
+    found = [connection.scalars(select(runs.c.id).where(here, each)) for each in conditions]
     return _those(connection, which, runs.c.id.in_({*known_open, *(key for keys in found for key in keys)}))
+
+
+def _changed(
+    connection: Connection, which: RunScope, known: Mapping[str | None, int]
+) -> Iterator[ColumnElement[bool]]:
+    """Yield a condition for the changed runs of each sweep that has a newer revision, and of no sweep."""
+    theirs = sweeps.c.project_id == which.project_id
+    if which.sweep_id is None:
+        yield runs.c.sweep_id.is_(None) & (runs.c.sweep_revision > known.get(None, 0))
+    else:
+        theirs = sweeps.c.id == which.sweep_id
+    for sweep, revision in connection.execute(select(sweeps.c.id, sweeps.c.revision).where(theirs)):
+        if revision > known.get(sweep, 0):
+            yield (runs.c.sweep_id == sweep) & (runs.c.sweep_revision > known.get(sweep, 0))
 
 
 def number_of(connection: Connection, which: RunScope) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select, update
 from sqlalchemy import delete as sql_delete
 
 from parallel_hpo.server.rules.runs import RunState
@@ -125,6 +125,12 @@ def changes_since(connection: Connection, sweep_id: str, revision: int) -> Itera
     )
     for row in connection.execute(query):
         yield Change(row[0], row[1], row[2], RunState(row[3]), row[4], row[5])
+
+
+def next_revision_outside_sweeps(connection: Connection) -> int:
+    """Return the next revision of the runs without a sweep, by which pages see changes."""
+    newest = connection.scalar(select(func.max(runs.c.sweep_revision)).where(runs.c.sweep_id.is_(None)))
+    return 1 + (newest or 0)
 
 
 def is_hidden(connection: Connection, project_id: int, name: str) -> bool:
