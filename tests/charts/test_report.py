@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -33,18 +34,27 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@contextmanager
+def opened(window: BrowserContext, file: Path) -> Iterator[Sight]:
+    """The report, drawn; a request to another address is an error."""
+    with looking(window) as sight:
+        asked: list[str] = []
+        sight.page.on("request", lambda request: asked.append(request.url))
+        sight.page.goto(file.as_uri())
+        sight.page.wait_for_selector("[data-chart=histories] canvas")
+        assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
+        yield sight
+
+
 @pytest.fixture
 def report(window: BrowserContext, file: Path) -> Iterator[Sight]:
-    """The report, drawn; whatever it asks of anybody is an error."""
-    with looking(window) as sight:
-        open_report(sight, file)
+    with opened(window, file) as sight:
         yield sight
 
 
 @pytest.fixture(scope="module")
 def drawn_once(window: BrowserContext, file: Path) -> Iterator[Sight]:
-    with looking(window) as sight:
-        open_report(sight, file)
+    with opened(window, file) as sight:
         yield sight
 
 
@@ -53,14 +63,6 @@ def drawn(drawn_once: Sight) -> Sight:
     """The report, drawn once for all tests that only look at it."""
     drawn_once.page.bring_to_front()
     return drawn_once
-
-
-def open_report(sight: Sight, file: Path) -> None:
-    asked: list[str] = []
-    sight.page.on("request", lambda request: asked.append(request.url))
-    sight.page.goto(file.as_uri())
-    sight.page.wait_for_selector("[data-chart=histories] canvas")
-    assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
 
 
 def test_it_shows_charts_and_runs_and_breaks_no_policy(drawn: Sight) -> None:

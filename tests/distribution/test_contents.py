@@ -10,13 +10,16 @@ from email.message import Message
 from email.parser import Parser
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zipfile import ZipFile
 
 import pytest
+import typer
+import yaml
 
 import parallel_hpo
-from tests.distribution.building import Built, tracked
+from parallel_hpo.cli.app import app
+from tests.distribution.conftest import Built, tracked
 from tests.test_rooms import PACKAGE, imports_of
 from tests.test_rooms import ROOT as SOURCES
 
@@ -88,3 +91,37 @@ def test_the_users_file_that_types_are_checked_by_has_every_public_name() -> Non
         for alias in node.names
     }
     assert imported == set(parallel_hpo.__all__)
+
+
+BATCH: Final = Path(__file__).parents[2] / "scripts/batch"
+_CALL: Final = re.compile(r"parallel[-_]hpo (run|join)\b([^\n)&;]*)")
+_OPTION: Final = re.compile(r"(?<=[\s\"])--[a-z-]+")
+
+
+def options_of_calls(text: str) -> list[tuple[str, set[str]]]:
+    """Return which command each call names, and with which options."""
+    calls = _CALL.findall(text.replace("\\\n", " ").replace('"${hpo[@]}"', "parallel-hpo run"))
+    return [(command, set(_OPTION.findall(rest))) for command, rest in calls]
+
+
+@pytest.mark.parametrize("example", sorted(BATCH.iterdir()), ids=lambda path: path.name)
+def test_an_example_calls_commands_with_options_that_there_are(example: Path) -> None:
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    calls = options_of_calls(example.read_text())
+    assert calls
+    for command, options in calls:
+        known = commands[command].get_params(typer.Context(commands[command]))
+        assert options <= {name for each in known for name in each.opts}
+
+
+def test_examples_join_with_what_they_are_given() -> None:
+    job = yaml.safe_load((BATCH / "kubernetes-join.yaml").read_text())
+    assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    task = yaml.safe_load((BATCH / "skypilot-join.yaml").read_text())
+    for names, command in (
+        ({each["name"] for each in container["env"]}, container["command"][-1].removeprefix("exec ")),
+        ({*task["envs"], *task["secrets"]}, task["run"]),
+    ):
+        assert names == {"SWEEP", "WANDB_BASE_URL", "WANDB_API_KEY"}
+        assert command.startswith('parallel-hpo join "$SWEEP" ')

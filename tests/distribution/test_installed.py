@@ -23,7 +23,7 @@ import pytest
 
 from parallel_hpo.core.version import __version__
 from parallel_hpo.server.store.tables import HEAD
-from tests.distribution.building import ROOT, Built, installed
+from tests.distribution.conftest import ROOT, Built, installed
 
 pytestmark = pytest.mark.thorough
 

@@ -18,7 +18,7 @@ from scripts.releasing import (
     expect_new,
     version_in,
 )
-from tests.distribution.building import ROOT
+from tests.distribution.conftest import ROOT
 
 TODAY: Final = "2030-01-31"
 NEWS: Final = "### Added\n\n- Something.\n"

@@ -1,0 +1,103 @@
+"""Files of the pages: modules joined to one script, and the vendored font, seen by its hash, without npm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from parallel_hpo.server.pages import answers
+from parallel_hpo.server.pages.answers import UnlinkableError, script, style
+
+
+def linked(folder: Path, **modules: str) -> str:
+    for name, source in modules.items():
+        (folder / f"{name}.js").write_text(source)
+    return script(folder, "entry.js")
+
+
+def test_what_a_module_needs_stands_before_it_and_once(tmp_path: Path) -> None:
+    joined = linked(
+        tmp_path,
+        entry='import { one } from "./one.js";\nimport { two as second } from "./two.js";\none(second);\n',
+        one='import { two } from "./two.js";\nexport function one() { return two; }\n',
+        two="export const two = 2;\n",
+    )
+    assert joined.index("$two_js =") < joined.index("$one_js =") < joined.index("$entry_js =")
+    assert joined.count("const two = 2;") == 1
+    assert "const { two: second } = $two_js;" in joined
+
+
+UNSUPPORTED = r"entry\.js: unsupported form"
+
+
+@pytest.mark.parametrize(
+    ("entry", "one", "words"),
+    [
+        ('export * from "./one.js";', "", UNSUPPORTED),
+        ("export let counted = 0;", "", UNSUPPORTED),
+        ('import "./one.js";', "", UNSUPPORTED),
+        ("export default class {}", "", UNSUPPORTED),
+        (
+            'import { one } from "./one.js";',
+            'import { main } from "./entry.js";\nexport const one = 1;',
+            r"one\.js → entry\.js",
+        ),
+        ('const text = "</script>";', "", "ends a script"),
+    ],
+)
+def test_a_form_that_can_not_be_joined_is_refused(tmp_path: Path, entry: str, one: str, words: str) -> None:
+    with pytest.raises(UnlinkableError, match=words):
+        linked(tmp_path, entry=entry, one=one)
+
+
+def test_every_module_of_the_pages_can_be_joined() -> None:
+    for path in answers.FOLDER.glob("**/*.js"):
+        assert script(answers.FOLDER, str(path.relative_to(answers.FOLDER)))
+
+
+def test_styles_are_joined_with_those_that_they_import(tmp_path: Path) -> None:
+    (tmp_path / "own.css").write_text('@import url("theirs.css");\nb { color: red; }')
+    (tmp_path / "theirs.css").write_text("i { color: blue; }")
+    assert style(tmp_path, "own.css") == "i { color: blue; }\nb { color: red; }"
+
+
+ROOT: Final = Path(__file__).parents[2]
+NPM: Final = ROOT / "scripts" / "npm"
+VENDOR: Final = ROOT / "parallel_hpo" / "server" / "pages" / "static" / "vendor"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+MANIFEST: Final = read(VENDOR / "manifest.json")
+
+
+def test_each_file_has_the_hash_of_the_manifest_and_no_other_lies_there() -> None:
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDOR.iterdir()}
+    del files["manifest.json"]
+    assert files == MANIFEST["sha256"]
+
+
+def test_the_files_are_of_the_versions_that_are_pinned() -> None:
+    wanted = read(NPM / "package.json")
+    assert {name: package["version"] for name, package in MANIFEST["packages"].items()} == wanted[
+        "dependencies"
+    ]
+
+
+def test_the_lock_is_of_the_versions_that_are_pinned_and_names_no_host() -> None:
+    wanted, lock = read(NPM / "package.json"), read(NPM / "package-lock.json")
+    for name, version in wanted["dependencies"].items():
+        assert lock["packages"][f"node_modules/{name}"]["version"] == version
+    assert "://" not in (NPM / "package-lock.json").read_text()
+
+
+def test_the_licence_of_each_library_lies_beside_it() -> None:
+    for name in MANIFEST["packages"]:
+        licence = (VENDOR / f"{name.rpartition('/')[2]}.LICENSE").read_text()
+        assert "permission is hereby granted" in licence.lower()
