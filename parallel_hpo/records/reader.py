@@ -111,7 +111,7 @@ class PerformedRuns:
     """Path of the sweep, `entity/project/id`."""
     attempts: tuple[Attempt, ...]
     """In the order of their starts."""
-    marks: tuple[Incident, ...]
+    incidents: tuple[Incident, ...]
     devices: dict[RunId, str | None]
     """Device of each run's last attempt."""
     assigned: dict[Slot, str | None]
@@ -299,7 +299,7 @@ class LedgerReader:
             share=share,
             path=self._sweep,
             attempts=tuple(self._attempts()),
-            marks=tuple(Incident(*row) for row in self._rows_of("marks", "* FROM marks ORDER BY at")),
+            incidents=tuple(Incident(*row) for row in self._rows_of("marks", "* FROM marks ORDER BY at")),
             devices=dict(self._query("SELECT run_id, device FROM runs")),
             assigned=dict(self._query("SELECT slot, device FROM workers")),
             places=self.places(),

@@ -71,7 +71,7 @@ class ServerCalls:
         )
 
     def end_run(self, run_id: RunId, state: str, *, send_rest: bool) -> None:
-        """Report a run's end in its process's stead.
+        """Report a run's end for its process, which could not.
 
         `send_rest`: first upload what its client has not sent, as the run is not run again.
         """

@@ -57,7 +57,7 @@ def test_incidents_of_workers_and_devices_are_in_order(tmp_path: Path) -> None:
         record_spawn(ledger, Slot(0), "3", again=True)
         record_quarantine(ledger, "3", "exit 1")
     (share,) = performed(tmp_path)
-    assert [(mark.kind, mark.slot, mark.device, mark.reason) for mark in share.marks] == [
+    assert [(mark.kind, mark.slot, mark.device, mark.reason) for mark in share.incidents] == [
         ("restart", 0, "3", ""),
         ("quarantine", None, "3", "exit 1"),
     ]
@@ -77,7 +77,7 @@ def test_a_ledger_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
         db.execute("DROP TABLE marks")
     (share,) = performed(tmp_path)
-    assert (share.marks, len(share.attempts)) == ((), 1)
+    assert (share.incidents, len(share.attempts)) == ((), 1)
 
 
 def test_a_ledger_of_a_newer_version_is_refused_in_words(tmp_path: Path) -> None:

@@ -365,5 +365,5 @@ def test_workers_and_quarantines_are_logged_with_the_next_exchange(launch: Launc
     workers = [(row.slot, row.device, row.restarts) for row in launch.ledger.workers()]
     assert workers == [(0, "GPU-1", 1), (1, None, 0)]
     (done,) = performed(path.parent)
-    marks = [(mark.at, mark.kind, mark.slot, mark.device, mark.reason) for mark in done.marks]
+    marks = [(mark.at, mark.kind, mark.slot, mark.device, mark.reason) for mark in done.incidents]
     assert marks == [(5.0, RESTART, 0, "GPU-1", ""), (5.0, QUARANTINE, None, "GPU-0", "ECC error")]

@@ -137,7 +137,7 @@ def _ledger_bar(lane: int, attempt: Attempt, goes_on: Callable[[RunId], bool]) -
 
 
 def _incidents(share: PerformedRuns, place: Place) -> Iterator[dict[str, Any]]:
-    for mark in share.marks:
+    for mark in share.incidents:
         for slot in _slots_of(share, mark):
             words = mark.reason or "a new process in its place"
             yield {"lane": place[share.share, slot], "at": mark.at, "kind": mark.kind, "text": words}

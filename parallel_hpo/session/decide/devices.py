@@ -268,8 +268,9 @@ def _occupancy(draft: Draft) -> Occupancy:
 def _on_measured(device: str, fill: DeviceOccupancy) -> Message:
     if fill.peak is None:
         words = (
-            f"device {device} keeps one worker: what workers hold of its memory can't be measured (no driver"
-            " tells of a process of theirs, as in some containers); give hpo.workers_per_device a number"
+            f"device {device} keeps one worker: the memory that workers hold there can't be measured"
+            " (the driver lists none of their processes, as in some containers);"
+            " give hpo.workers_per_device a number"
         )
         return Message(words, warning=True)
     held = f"{fill.peak.used_mb:.0f} of {fill.peak.room_mb:.0f} MB"

@@ -229,7 +229,7 @@ class DumpStacks:
 
 @dataclass(frozen=True, slots=True)
 class ReportEnd:
-    """Report a run's end to the server in its process's stead, and upload what the run wrote offline."""
+    """Report a run's end to the server for its process, and upload the run's offline data."""
 
     run_id: RunId
     outcome: Outcome | None
