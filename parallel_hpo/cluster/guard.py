@@ -7,6 +7,9 @@
 The node ends when stdin ends, closed or by the writer's death. The guard reports the end after all processes
 below it have died; an engine's own report does not prove that. The guard ignores signals: a batch system
 sends them to every process of a job, the node included.
+
+A node can't be its own guard: of a node that is killed, nobody would report the end, and its runs would wait
+for its lease (300 s by default) rather than start elsewhere at once.
 """
 
 from __future__ import annotations
