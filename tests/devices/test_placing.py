@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +10,7 @@ from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.types import Slot
 from parallel_hpo.devices.library import MaskVariable, NoDriver
-from parallel_hpo.devices.placing import Machine, SlotAssignment, SweepDevices, assign_slots, is_foreign
+from parallel_hpo.devices.placing import Machine, SlotAssignment, SweepDevices, assign_slots
 from tests.devices.fakes import INSTANCES, STRANGER, UUIDS, FakeLibrary, used_by
 
 NO_DRIVER = NoDriver("no NVIDIA driver is installed")
@@ -160,12 +158,3 @@ def test_a_worker_is_bound_to_the_cores_near_its_device(
 ) -> None:
     devices = SweepDevices(placed("3", FAKE), NO_DRIVER, cores=lambda: frozenset(cores))
     assert (devices.cpus("3"), devices.cpus("")) == (bound, None)
-
-
-def test_only_ancestors_and_descendants_are_own_processes() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        assert not any(is_foreign(pid) for pid in (os.getpid(), os.getppid(), child.pid))
-    finally:
-        child.communicate(b"\n")
-    assert is_foreign(STRANGER)

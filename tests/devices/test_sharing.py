@@ -154,22 +154,14 @@ def test_sums_are_over_known_values() -> None:
 WHO = {"0": "process 7 computes on it"}
 
 
-def test_a_device_is_away_at_once_and_back_after_a_time() -> None:
+def test_a_device_is_away_at_once_and_back_after_a_time_without_its_user() -> None:
     away = note_users(DevicePresence(), WHO, 100.0)
     assert "0" in away.in_use
     left = note_users(away, {}, 200.0)
     assert left.back_at == {"0": 200.0 + FREE_AFTER_S}
     assert note_free(left, 199.9 + FREE_AFTER_S) == left
     assert note_free(left, 200.0 + FREE_AFTER_S) == DevicePresence()
-
-
-def test_a_brief_absence_keeps_the_device_away() -> None:
-    left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
-    again = note_users(left, WHO, 102.0)
+    assert note_users(left, {"1": "x"}, 205.0).back_at["0"] == 200.0 + FREE_AFTER_S
+    again = note_users(left, WHO, 201.0)
     assert (dict(again.in_use), dict(again.back_at)) == (WHO, {})
     assert note_free(again, 1000.0) == again
-
-
-def test_repeated_absence_does_not_delay_the_return() -> None:
-    left = note_users(note_users(DevicePresence(), WHO, 100.0), {}, 101.0)
-    assert note_users(left, {"1": "x"}, 105.0).back_at["0"] == 101.0 + FREE_AFTER_S

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import pytest
@@ -67,6 +67,19 @@ def blocked() -> Iterator[Blocked]:
     stream.free.set()
 
 
+def run_program(
+    stream: str, environment: Mapping[str, str], *, stderr: int
+) -> subprocess.CompletedProcess[str]:
+    """Show a sweep on the stderr of a process of its own, a terminal or a file."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, stream],
+        env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
 def test_there_are_only_plain_lines_without_a_terminal() -> None:
     stream = io.StringIO()
     with Terminal(stream) as terminal:
@@ -97,26 +110,17 @@ def test_a_quiet_display_shows_no_output() -> None:
 def test_variables_choose_colours_but_make_no_file_a_terminal(
     clean_env: dict[str, str], stream: str, variables: dict[str, str], has_colours: bool, has_rows: bool
 ) -> None:
-    environment = clean_env | {"TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)} | variables
-    shown = subprocess.run(
-        [sys.executable, "-c", PROGRAM, stream], env=environment, capture_output=True, text=True
-    ).stderr
+    environment = clean_env | {"TERM": "xterm"} | variables
+    shown = run_program(stream, environment, stderr=subprocess.PIPE).stderr
     assert "red" in shown
     assert ("[31m" in shown) is has_colours
     assert ("\x1b[2K" in shown) is has_rows
 
 
 def test_a_closed_pipe_ends_no_process() -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "file"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=write_end,
-        text=True,
-    )
+    done = run_program("file", os.environ, stderr=write_end)
     os.close(write_end)
     assert (done.returncode, done.stdout) == (0, "alive\n")
 

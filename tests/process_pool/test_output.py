@@ -37,10 +37,12 @@ def test_whole_lines_come_back_as_they_were(lines: list[str]) -> None:
     assert cut("".join(line + "\n" for line in lines).encode()) == lines
 
 
-def test_a_line_is_not_told_before_its_end() -> None:
+def test_a_line_is_shown_at_its_end_or_the_streams() -> None:
     cutter = LineCutter()
     assert cutter.feed(b"half a li") == []
     assert cutter.feed(b"ne\nand") == ["half a line"]
+    assert cutter.end() == ["and"]
+    assert cut() == []
 
 
 @pytest.mark.parametrize(
@@ -52,60 +54,43 @@ def test_a_line_is_not_told_before_its_end() -> None:
         (b" 10%\r 50%\r", [" 50%"]),
         (b"\r\n", [""]),
         (b"\ra\n", ["a"]),
+        (b"a\xffb\n", ["a\N{REPLACEMENT CHARACTER}b"]),
     ],
 )
-def test_a_carriage_return_starts_its_line_anew(data: bytes, seen: list[str]) -> None:
+def test_a_carriage_return_starts_its_line_anew_and_other_bytes_are_replaced(
+    data: bytes, seen: list[str]
+) -> None:
     assert cut(data) == seen
 
 
-def test_a_progress_bar_that_never_ends_its_line_takes_no_memory() -> None:
+def test_a_long_line_comes_in_pieces_and_a_progress_bar_without_an_end_takes_no_memory() -> None:
+    half = b"x" * (LINE_CAP_BYTES // 2 + 1)
     cutter = LineCutter()
-    for _ in range(3):
-        assert cutter.feed(b"\r" + b"#" * (LINE_CAP_BYTES // 2)) == []
-    assert cutter.end() == ["#" * (LINE_CAP_BYTES // 2)]
-
-
-def test_a_line_beyond_the_cap_is_passed_on_in_pieces() -> None:
-    chunk = b"x" * (LINE_CAP_BYTES // 2 + 1)
-    cutter = LineCutter()
-    assert cutter.feed(chunk) == []
-    assert cutter.feed(chunk) == [(2 * chunk).decode()]
+    assert cutter.feed(half) == []
+    assert cutter.feed(half) == [(2 * half).decode()]
     assert cutter.feed(b"end\n") == ["end"]
+    assert len(cutter.feed(2 * half)) == 1
+    assert cutter.feed(b"\n\nnext\n") == ["", "next"]  # the end of a line in pieces is no line
+    for _ in range(3):
+        assert cutter.feed(b"\r" + half[:-1]) == []
+    assert cutter.end() == [half[:-1].decode()]
 
 
-def test_the_end_of_a_line_in_pieces_is_no_line_of_its_own() -> None:
-    cutter = LineCutter()
-    assert len(cutter.feed(b"x" * (LINE_CAP_BYTES + 1))) == 1
-    assert cutter.feed(b"\n\nnext\n") == ["", "next"]
+def write_log(path: Path, *data: bytes, cap_bytes: int = 1000) -> bytes:
+    """Write parts to a log; return what its file holds then."""
+    log = Log(path, cap_bytes)
+    for part in data:
+        log.write(part)
+    log.close()
+    return path.read_bytes()
 
 
-def test_bytes_that_are_no_text_are_shown_as_such() -> None:
-    assert cut(b"a\xffb\n") == ["a\N{REPLACEMENT CHARACTER}b"]
-
-
-def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
+def test_a_log_goes_on_after_a_restart_and_ends_at_its_cap_with_a_note(tmp_path: Path) -> None:
     path = tmp_path / "worker-0" / "output.log"
-    for data in (b"first life\n", b"second life\n"):
-        write_log(path, data)
-    assert path.read_bytes() == b"first life\nsecond life\n"
-
-
-def test_a_log_ends_at_its_cap_with_a_note(tmp_path: Path) -> None:
-    path = tmp_path / "output.log"
-    write_log(path, b"0123456789", b"abcdefghij", b"never", cap_bytes=15)
-    kept, _, note = path.read_bytes().partition(b"\n")
-    assert kept == b"0123456789abcde"
-    assert note == b"[parallel_hpo: this log has reached its cap; the rest is not kept]\n"
-
-
-def test_a_log_that_is_opened_again_counts_what_it_holds(tmp_path: Path) -> None:
-    path = tmp_path / "output.log"
-    write_log(path, b"0123456789", cap_bytes=15)
-    write_log(path, b"abcdefghij", b"more", cap_bytes=15)
-    assert path.read_bytes().startswith(b"0123456789abcde\n[parallel_hpo: ")
-    full = path.read_bytes()
-    write_log(path, b"more", cap_bytes=15)
-    assert path.read_bytes() == full
+    assert write_log(path, b"0123456789", cap_bytes=15) == b"0123456789"
+    full = write_log(path, b"abcdefghij", b"more", cap_bytes=15)
+    assert full == b"0123456789abcde\n[parallel_hpo: this log has reached its cap; the rest is not kept]\n"
+    assert write_log(path, b"more", cap_bytes=15) == full
 
 
 class Pumped:
@@ -171,27 +156,13 @@ def test_the_log_has_every_byte_as_it_came(pumped: Pumped) -> None:
     assert pumped.of(3) == ["100%", "\x1b[31mred\x1b[0m \N{REPLACEMENT CHARACTER}", "", "no end"]
 
 
-def test_a_slots_next_worker_goes_on_in_the_same_log(pumped: Pumped) -> None:
-    pumped.connect(0)(b"first\n")
-    pumped.connect(0)(b"second\n")
-    pumped.finish()
-    assert sorted(pumped.of(0)) == ["first", "second"]
-    assert sorted(log_path(pumped.folder, Slot(0)).read_text().splitlines()) == ["first", "second"]
-
-
-def test_a_tail_has_all_that_was_printed_until_it_was_asked_for(pumped: Pumped) -> None:
+def test_a_tail_has_what_its_run_printed_until_now(pumped: Pumped) -> None:
     write = pumped.connect(0)
     pumped.connect(1)(b"another's\n")
     write(b"".join(b"line %d\n" % number for number in range(300)) + b"half")
     assert pumped.tail(0) == [*(f"line {number}" for number in range(101, 300)), "half"]
     write(b" a line\n")
     assert pumped.tail(0)[-1] == "half a line"
-
-
-def test_a_tail_begins_with_its_run(pumped: Pumped) -> None:
-    write = pumped.connect(0)
-    write(b"first\n")
-    assert pumped.tail(0) == ["first"]
     pumped.begin_tail(0)
     write(b"second\n")
     assert pumped.tail(0) == ["second"]
@@ -203,13 +174,6 @@ def test_the_pump_closes_what_it_was_given(pumped: Pumped) -> None:
         pumped.connect(slot)(b"line\n")
     pumped.finish()
     assert open_descriptors() <= before
-
-
-def write_log(path: Path, *data: bytes, cap_bytes: int = 1000) -> None:
-    log = Log(path, cap_bytes)
-    for part in data:
-        log.write(part)
-    log.close()
 
 
 def test_a_log_that_can_not_be_opened_is_tried_again_and_harms_nobody(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from parallel_hpo.core.types import Slot
-from parallel_hpo.processes.reaper import MARK, MemoryWatch, OwnerId, new_owner_id, reap_leftovers
+from parallel_hpo.processes.reaper import MARK, MemoryWatch, OwnerId, is_dead, new_owner_id, reap_leftovers
 from tests.process_pool.pooling import DEADLINE_S, is_gone, wait_until
 
 SUPERVISOR = """
@@ -125,6 +125,7 @@ def test_the_processes_of_a_dead_supervisor_are_killed_with_all_below_them(pair:
         (below,) = psutil.Process(child.pid).children()
         pair.supervisor.kill()
         wait_until(lambda: is_gone(pair.supervisor.pid))  # a zombie: nobody has waited for it
+        assert is_dead(pair.mark)
         expect_killed(child)
         wait_until(lambda: is_gone(below.pid))
 

@@ -46,8 +46,8 @@ class Travelled:
 
 
 @pytest.fixture
-def worker(commands: CommandLine, tmp_path: Path) -> Worker:
-    """Call a packed `main` in a process of its own."""
+def travel(commands: CommandLine, tmp_path: Path) -> Iterator[Travel]:
+    """Run a script and pickle its `main`; what it shares is released at the end."""
 
     def call(packed: PickledMain) -> Any:
         (tmp_path / "main.pickle").write_bytes(pickle.dumps(packed))
@@ -57,14 +57,16 @@ def worker(commands: CommandLine, tmp_path: Path) -> Worker:
         assert process.wait() == 0, stderr
         return json.loads(stdout)
 
-    return call
-
-
-@pytest.fixture
-def travel(worker: Worker) -> Iterator[Travel]:
-    """Run a script and pickle its `main`."""
+    made: list[Travelled] = []
     with ExitStack() as stack:
-        yield lambda source, **facts: Travelled(source, stack, worker, **facts)
+
+        def travel(source: str, **facts: Any) -> Travelled:
+            made.append(Travelled(source, stack, call, **facts))
+            return made[-1]
+
+        yield travel
+    for payload in (each.packed.payload for each in made):
+        assert isinstance(payload, bytes) or not Path(payload.path).exists()
 
 
 def test_the_functions_of_a_script_share_its_globals(travel: Travel) -> None:
@@ -142,10 +144,12 @@ def main():
     assert unknown.endswith("has no attribute 'lock'")
 
 
-def test_names_that_main_looks_up_by_text_are_loaded(travel: Travel) -> None:
-    by_globals = "def small(): return 1\nRATE = 2\ndef main(): return globals()['small'](), globals()['RATE']"
-    assert travel(by_globals).call() == [1, 2]
-    by_annotations = """
+BY_GLOBALS: Final = """
+def small(): return 1
+RATE = 2
+def main(): return globals()['small'](), globals()['RATE']
+"""
+BY_ANNOTATIONS: Final = """
 import dataclasses, typing
 class Inner: ...
 @dataclasses.dataclass
@@ -153,11 +157,7 @@ class Outer:
     inner: 'Inner | None' = None
 def main(): return sorted(typing.get_type_hints(Outer))
 """
-    assert travel(by_annotations).call() == ["inner"]
-
-
-def test_definitions_that_main_does_not_use_are_not_loaded(travel: Travel) -> None:
-    source = """
+UNUSED: Final = """
 import argparse, sys
 import wave
 def convert(): return wave.open
@@ -168,7 +168,15 @@ def main():
     vars(argparse.Namespace())
     return "wave" in sys.modules
 """
-    assert travel(source).call() is False
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"), [(BY_GLOBALS, [1, 2]), (BY_ANNOTATIONS, ["inner"]), (UNUSED, False)]
+)
+def test_names_that_main_looks_up_by_text_are_loaded_and_unused_ones_are_not(
+    travel: Travel, source: str, answer: object
+) -> None:
+    assert travel(source).call() == answer
 
 
 def test_objects_that_cloudpickle_refuses_are_pickled(travel: Travel) -> None:
@@ -230,7 +238,7 @@ def main():
     assert said.endswith("load such data inside the function, from a file")
 
 
-def test_a_large_list_is_shared_and_named(travel: Travel) -> None:
+def test_a_large_list_is_shared_without_a_warning(travel: Travel) -> None:
     source = """
 rows = [str(n) for n in range(1_000_000)]
 def helper(): return rows
@@ -238,13 +246,6 @@ def main(): return len(helper())
 """
     travelled = travel(source)
     assert isinstance(travelled.packed.payload, SharedMemory)
+    assert Path(travelled.packed.payload.path).exists()
     assert travelled.call() == 1_000_000
     assert weight_problem(travelled.names["main"], travelled.packed) is None
-
-
-def test_shared_memory_is_released_after_the_sweep(worker: Worker) -> None:
-    with ExitStack() as stack:
-        packed = Travelled("data = bytes(2_000_000)\ndef main(): return len(data)", stack, worker).packed
-        assert isinstance(packed.payload, SharedMemory)
-        assert Path(packed.payload.path).exists()
-    assert not Path(packed.payload.path).exists()
