@@ -5,79 +5,72 @@ from __future__ import annotations
 import csv
 import io
 import random
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 import scipy  # its parts are imported where they are used
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Page
 
-from tests.chromium import Sight, looking
+from tests.chromium import looking
 
 CALL: Final = "async ([file, name, given]) => (await import(`/static/charts/${file}.js`))[name](...given)"
 DICE: Final = random.Random(3)
 
 
 @pytest.fixture(scope="module")
-def page(window: BrowserContext, site: str) -> Any:
+def page(window: BrowserContext, site: str) -> Iterator[Page]:
     """A page from which modules can be imported."""
     with looking(window) as sight:
         sight.page.goto(site)
-        yield Calculator(sight)
+        yield sight.page
 
 
-class Calculator:
-    """Calls functions of the charts' modules."""
-
-    def __init__(self, sight: Sight) -> None:
-        self._sight = sight
-
-    def call(self, file: str, name: str, *given: Any) -> Any:
-        return self._sight.page.evaluate(CALL, [file, name, list(given)])
-
-    def evaluate(self, script: str) -> Any:
-        return self._sight.page.evaluate(script)
+def call(page: Page, file: str, name: str, *given: Any) -> Any:
+    """Call a function of one of the charts' modules."""
+    return page.evaluate(CALL, [file, name, list(given)])
 
 
-def test_the_correlation_is_spearmans_also_with_ties(page: Calculator) -> None:
+def test_the_correlation_is_spearmans_also_with_ties(page: Page) -> None:
     given = [DICE.randint(1, 8) for _ in range(80)]
     got = [value + DICE.random() * 5 for value in given]
-    found = page.call("effects", "effect", given, got)
+    found = call(page, "effects", "effect", given, got)
     assert found["correlation"] == pytest.approx(scipy.stats.spearmanr(given, got).statistic)
     assert found["runs"] == 80
 
 
-def test_what_decides_the_metric_is_important_and_noise_is_not(page: Calculator) -> None:
+def test_what_decides_the_metric_is_important_and_noise_is_not(page: Page) -> None:
     bend = [number / 100 - 1 for number in range(201)]
-    found = page.call("effects", "effect", bend, [value * value for value in bend])
+    found = call(page, "effects", "effect", bend, [value * value for value in bend])
     assert abs(found["correlation"]) < 0.05
     assert found["importance"] > 0.9
     names = ["sgd", "adam", "rmsprop"] * 20
     got = [{"sgd": 3.0, "adam": 1.0, "rmsprop": 2.0}[name] + DICE.random() * 0.5 for name in names]
-    found = page.call("effects", "effect", names, got)
+    found = call(page, "effects", "effect", names, got)
     assert found["correlation"] is None
     assert found["importance"] > 0.8
     for _ in range(5):
         given, got = ([DICE.random() for _ in range(120)] for _ in range(2))
-        assert page.call("effects", "effect", given, got)["importance"] < 0.15
+        assert call(page, "effects", "effect", given, got)["importance"] < 0.15
 
 
-def test_runs_without_the_parameter_or_a_value_are_left_out(page: Calculator) -> None:
-    found = page.call("effects", "effect", [1, None, 3, 4, 5, 6, 7, 8], [1, 2, None, 4, 5, 6, 7, 8])
+def test_runs_without_the_parameter_or_a_value_are_left_out(page: Page) -> None:
+    found = call(page, "effects", "effect", [1, None, 3, 4, 5, 6, 7, 8], [1, 2, None, 4, 5, 6, 7, 8])
     assert found["runs"] == 6
-    assert page.call("effects", "effect", [1, 2, 3], [1, 2, 3])["importance"] is None
+    assert call(page, "effects", "effect", [1, 2, 3], [1, 2, 3])["importance"] is None
 
 
-def test_smoothing_keeps_gaps_and_what_is_level_and_is_off_at_zero(page: Calculator) -> None:
+def test_smoothing_keeps_gaps_and_what_is_level_and_is_off_at_zero(page: Page) -> None:
     xs, ys = list(range(6)), [2.0, 2.0, None, 2.0, 2.0, 2.0]
-    assert page.call("smoothing", "smoothed", xs, ys, 0.9) == pytest.approx(ys)
+    assert call(page, "smoothing", "smoothed", xs, ys, 0.9) == pytest.approx(ys)
     spiky = [0.0, 0.0, 9.0, 0.0]
-    assert page.call("smoothing", "smoothed", [0, 1, 2, 3], spiky, 0) == spiky
+    assert call(page, "smoothing", "smoothed", [0, 1, 2, 3], spiky, 0) == spiky
     dense = list(range(1001))
-    smooth = page.call("smoothing", "smoothed", dense, [float(x == 500) for x in dense], 0.9)
+    smooth = call(page, "smoothing", "smoothed", dense, [float(x == 500) for x in dense], 0.9)
     assert 0.05 < max(smooth) < 0.2
 
 
-def test_values_stand_on_their_axes(page: Calculator) -> None:
+def test_values_stand_on_their_axes(page: Page) -> None:
     places = page.evaluate("""async () => {
         const { axisOf } = await import("/static/charts/axes.js");
         const of = (parameter, column) => column.map(axisOf(parameter, column).place);
@@ -100,7 +93,7 @@ def test_values_stand_on_their_axes(page: Calculator) -> None:
     ]
 
 
-def test_a_brush_takes_what_lies_in_it_and_what_is_not_set_only_below_the_axis(page: Calculator) -> None:
+def test_a_brush_takes_what_lies_in_it_and_what_is_not_set_only_below_the_axis(page: Page) -> None:
     taken = page.evaluate("""async () => {
         const { axisOf } = await import("/static/charts/axes.js");
         const { Brushes } = await import("/static/charts/brushes.js");
@@ -128,8 +121,8 @@ def test_a_brush_takes_what_lies_in_it_and_what_is_not_set_only_below_the_axis(p
         (1.1, 1.9, [1.2, 1.4, 1.6, 1.8]),
     ],
 )
-def test_ticks_of_a_log_axis_are_round(page: Calculator, low: float, high: float, steps: list[float]) -> None:
-    assert page.call("scales", "logSteps", low, high, 6) == pytest.approx(steps)
+def test_ticks_of_a_log_axis_are_round(page: Page, low: float, high: float, steps: list[float]) -> None:
+    assert call(page, "scales", "logSteps", low, high, 6) == pytest.approx(steps)
 
 
 @pytest.mark.parametrize(
@@ -144,8 +137,8 @@ def test_ticks_of_a_log_axis_are_round(page: Calculator, low: float, high: float
         (2_500_000, "2.5e6"),
     ],
 )
-def test_numbers_are_short(page: Calculator, value: float | None, text: str) -> None:
-    assert page.call("numbers", "short", value) == text
+def test_numbers_are_short(page: Page, value: float | None, text: str) -> None:
+    assert call(page, "numbers", "short", value) == text
 
 
 CSV: Final = """
@@ -160,6 +153,6 @@ async () => {
 """
 
 
-def test_a_charts_csv_is_read_back_as_it_was_and_no_cell_is_a_formula(page: Calculator) -> None:
+def test_a_charts_csv_is_read_back_as_it_was_and_no_cell_is_a_formula(page: Page) -> None:
     rows = list(csv.reader(io.StringIO(page.evaluate(CSV), newline="")))
     assert rows == [["run", "loss"], ['a "b", c', "1234567890.5"], ["'=SUM(A1)", ""]]

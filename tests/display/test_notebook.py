@@ -69,16 +69,12 @@ def test_many_workers_are_partly_counted() -> None:
     assert shown[-1] == "and 8 more running"
 
 
-def test_the_best_run_has_its_parameters() -> None:
-    assert "best: run r2  loss=0.25  x=2" in lines(
-        *(notice for n, value in ((1, 0.5), (2, 0.25), (3, 0.75)) for notice in (began(n), over(n, value)))
-    )
-
-
-def test_a_failed_run_has_a_reason_and_is_never_the_best() -> None:
-    shown = lines(began(1), over(1, 0.5, Outcome.FAILED, reason="ValueError: no"))
-    assert "failed: ValueError: no" in shown[-1]
-    assert not any(line.startswith("best") for line in shown)
+def test_the_best_run_has_its_parameters_and_a_failed_one_its_reason() -> None:
+    runs = [(began(n), over(n, value)) for n, value in ((1, 0.5), (2, 0.25), (3, 0.75))]
+    failed = (began(4), over(4, 0.125, Outcome.FAILED, reason="ValueError: no"))
+    shown = lines(*(notice for run in (*runs, failed) for notice in run))
+    assert "best: run r2  loss=0.25  x=2" in shown
+    assert any("failed: ValueError: no" in line for line in shown)
 
 
 def test_a_retried_attempt_is_no_ended_run() -> None:
@@ -107,11 +103,8 @@ def test_html_is_nested_and_has_the_content_of_the_text() -> None:
     assert tags.seen.count("tr") == 3
 
 
-def test_an_address_with_another_scheme_is_no_link() -> None:
+def test_text_of_runs_is_escaped_and_an_address_of_another_scheme_is_no_link() -> None:
     assert "<a" not in as_html(view_of(opened=replace(OPENED, url="javascript:alert(1)")), None, 0.0)
-
-
-def test_text_of_runs_is_escaped() -> None:
     evil = "<script>alert('&')</script>"
     failed = over(1, 1.0, Outcome.FAILED, reason=evil)
     page = as_html(
@@ -174,16 +167,13 @@ def test_many_notices_cause_few_updates(notebook: Notebook) -> None:
     assert len(notebook.published) < 10
 
 
-def test_a_closed_notebook_is_no_error() -> None:
+def test_a_closed_notebook_and_none_are_no_error() -> None:
     def gone(*_: Any, **__: Any) -> None:
         raise RuntimeError("no kernel")
 
     with NotebookCell(gone) as cell:
         cell(OPENED)
         cell.conclude(RESULT)
-
-
-def test_outside_a_notebook_there_is_no_publisher() -> None:
     assert find_publisher() is None
 
 

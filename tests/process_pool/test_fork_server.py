@@ -19,7 +19,6 @@ import pytest
 
 from parallel_hpo.core.errors import WorkerStartError
 from parallel_hpo.processes.fork_server import ResourcesExhaustedError
-from parallel_hpo.processes.pool import ChildPool
 from tests.process_pool.pooling import (
     BARE,
     DEADLINE_S,
@@ -72,27 +71,18 @@ def kill(process: psutil.Process) -> None:
     wait_until(lambda: is_gone(process.pid))
 
 
-def expect_children(pool: ChildPool, clean_env: dict[str, str]) -> None:
-    """Expect that a child can be made, and that its end is heard of."""
-    child = spawn(pool, "", clean_env)
-    assert exit_code_of_next(pool) == (child.pid, 0)
-
-
-def test_a_fork_server_that_is_killed_as_it_starts_is_replaced(clean_env: dict[str, str]) -> None:
+def test_a_fork_server_and_its_replacement_are_replaced_when_killed_as_they_start(
+    clean_env: dict[str, str],
+) -> None:
     with opened_pool(clean_env) as pool:
         kill(fork_server())
-        pool.wait_until_ready()
-        expect_children(pool, clean_env)
-
-
-def test_a_replacement_that_is_killed_as_it_starts_is_replaced_too(clean_env: dict[str, str]) -> None:
-    with opened_pool(clean_env) as pool:
         pool.wait_until_ready()
         kill(fork_server())
         wait([pool.line], DEADLINE_S)
         pool.collect()
         kill(fork_server())
-        expect_children(pool, clean_env)
+        child = spawn(pool, "", clean_env)
+        assert exit_code_of_next(pool) == (child.pid, 0)
 
 
 def test_an_end_that_a_fork_server_reported_before_its_own_is_counted_once(
