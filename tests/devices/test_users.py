@@ -17,6 +17,7 @@ from parallel_hpo.devices.library import DeviceProcess
 from parallel_hpo.devices.placing import is_foreign
 from parallel_hpo.devices.sharing import OtherUsersSeen
 from parallel_hpo.devices.users import IDLE_S, DeviceUsers, UserWatch, ask_logind, at_a_terminal, who_is_there
+from tests.devices.fakes import STRANGER
 
 WHO = {"0": "process 7 computes on it"}
 
@@ -56,13 +57,11 @@ def test_a_process_of_another_user_claims_its_device() -> None:
     assert seen.look() == {"1": f"process {os.getppid()} computes on it"}
 
 
-def test_unknown_processes_are_ignored() -> None:
-    """Within a container the driver uses ids of another pid namespace."""
-    unknown = 4194305
-    pids = {"0": [unknown], "1": []}
+def test_processes_that_were_there_before_and_unknown_ones_are_ignored() -> None:
+    pids = {"0": [STRANGER], "1": []}
     seen = owners(pids)
-    pids["1"] = [unknown + 1]
-    assert seen.look() == {"0": f"process {unknown} computes on it"}
+    pids["1"] = [STRANGER + 1]  # within a container the driver uses ids of another pid namespace
+    assert seen.look() == {"0": f"process {STRANGER} computes on it"}
     pids["0"] = []
     assert seen.look() == {}
 
@@ -110,10 +109,6 @@ def logind(*sessions: Mapping[str, str]) -> Callable[..., str | None]:
     return ask
 
 
-def test_a_session_in_front_of_a_seat_is_a_local_user() -> None:
-    assert who_is_there(logind(AT_SEAT)) == "the session of ada is active"
-
-
 @pytest.mark.parametrize(
     "unlike",
     [
@@ -121,14 +116,12 @@ def test_a_session_in_front_of_a_seat_is_a_local_user() -> None:
         *({"Seat": ""}, {"Class": "greeter"}, {"Class": "manager"}),
     ],
 )
-def test_idle_locked_remote_and_hidden_sessions_are_ignored(
+def test_a_session_at_a_seat_is_a_local_user_unless_idle_locked_remote_or_hidden(
     unlike: dict[str, str],
 ) -> None:
+    assert who_is_there(logind(AT_SEAT)) == "the session of ada is active"
     assert who_is_there(logind(AT_SEAT | unlike)) == ""
     assert who_is_there(logind(AT_SEAT | unlike, AT_SEAT | {"Name": "eve"})).endswith("eve is active")
-
-
-def test_ended_sessions_are_ignored() -> None:
     assert who_is_there(logind()) == ""
     assert who_is_there(lambda *words: "  1 0 ada\n" if words[0] == "list-sessions" else None) == ""
 
@@ -140,9 +133,7 @@ class At:
     host: str | None = ""
 
 
-def test_local_terminals_count_without_logind_until_they_are_idle(
-    tmp_path: Path,
-) -> None:
+def test_local_terminals_count_without_logind_until_they_are_idle(tmp_path: Path) -> None:
     terminal = tmp_path / "tty1"
     terminal.touch()
     os.utime(terminal, (1000.0, 1000.0))
