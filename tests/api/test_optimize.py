@@ -22,7 +22,7 @@ from parallel_hpo.core.notices import Observer
 from parallel_hpo.core.types import StopKind, Target
 from parallel_hpo.count.policy import Launch
 from parallel_hpo.session.signals import Control
-from tests.api.supervision import CLEAN, FakeSupervisor, hpo, ignore, main
+from tests.api.supervision import CLEAN, SECTION, FakeSupervisor, hpo, ignore, main
 from tests.results import RESULT
 
 
@@ -119,6 +119,15 @@ def test_a_sweep_may_follow_a_failed_one() -> None:
 
     with pytest.raises(UsageError, match="no"):
         hpo(FakeSupervisor(during=fail)).optimize(main)
+    assert hpo().optimize(main) is RESULT
+
+
+def test_a_sweep_may_follow_one_whose_machines_can_not_be_chosen() -> None:
+    def refuse(machines: Machines | None) -> ClusterChoice | None:
+        raise UsageError("no cluster")
+
+    with pytest.raises(UsageError, match="no cluster"):
+        WandbSweeps(SECTION, supervise=FakeSupervisor(), choose=refuse, host=CLEAN).optimize(main)
     assert hpo().optimize(main) is RESULT
 
 
