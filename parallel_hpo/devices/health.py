@@ -174,7 +174,7 @@ def still_held(
 ) -> tuple[DeviceProcess, ...]:
     """Return the dead processes whose memory is not free yet.
 
-    `strangers` were there before the sweep, or exceeded an earlier timeout: within a container, the driver
+    `foreign` were there before the sweep, or exceeded an earlier timeout: within a container, the driver
     may use ids of another pid namespace.
     """
     return tuple(each for each in processes if each.pid not in foreign and not is_alive(each.pid))
