@@ -25,7 +25,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from parallel_hpo.worker.tree import children
-from tests.commanding import CommandLine, command_line
 from tests.postgresql import PostgreSQL, running, why_not
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
@@ -115,13 +114,6 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def commands() -> Iterator[CommandLine]:
-    """The command line, imported once for all tests that call it."""
-    with command_line() as line:
-        yield line
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _only_our_own_environment() -> Iterator[None]:
     """Keep the developer's W&B settings out of what tests call in this process."""
@@ -143,10 +135,9 @@ def _no_process_is_left_at_the_end(_only_our_own_environment: None) -> Iterator[
 def _no_process_is_left() -> Iterator[None]:
     """Fail a test that leaves a process it started; those of wider fixtures may live on, and start others."""
     before = set(_descendants())
-    starters = {process for process in before if not _forks_commands(process)}
     yield
     _expect_to_leave(
-        lambda: [each for each in _descendants() if each not in before and not _is_of(starters, each)]
+        lambda: [each for each in _descendants() if each not in before and not _is_of(before, each)]
     )
 
 
@@ -202,14 +193,6 @@ def _is_of(known: set[psutil.Process], process: psutil.Process) -> bool:
         return not known.isdisjoint(process.parents())
     except psutil.NoSuchProcess:
         return True
-
-
-def _forks_commands(process: psutil.Process) -> bool:
-    """Whether this is the process of which a test's commands are forks: its children are the test's own."""
-    try:
-        return process.ppid() == os.getpid() and "tests.forking" in process.cmdline()
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _is_ours(process: psutil.Process) -> bool:

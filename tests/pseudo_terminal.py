@@ -18,37 +18,20 @@ from typing import Final, Self
 
 import pyte
 
-from tests.commanding import Command, CommandLine
-from tests.launching import take_terminal
-
 DEADLINE_S: Final = 60.0
 
 
-def _new_process(
-    command: Sequence[str], terminal: int, env: Mapping[str, str], folder: Path
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        env=env,
-        cwd=folder,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-        preexec_fn=take_terminal,
-    )
+def _take_terminal() -> None:
+    """Control the terminal that stdin is, as the leader of a session."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class PseudoTerminal:
-    """A command on a terminal of its own, which it controls; a context manager that ends it.
-
-    With `commands`, what is Python with some words is a fork of theirs.
-    """
+    """A command on a terminal of its own, which it controls; a context manager that ends it."""
 
     def __init__(
         self,
         command: Sequence[str],
-        commands: CommandLine | None = None,
         /,
         *,
         env: Mapping[str, str],
@@ -64,18 +47,16 @@ class PseudoTerminal:
         self._master, slave = pty.openpty()
         self._set_size(columns, lines)
         variables = {**env, "TERM": "xterm-256color"}
-        self.process: subprocess.Popen[bytes] | Command
-        if commands is None:
-            self.process = _new_process(command, slave, variables, folder)
-        else:
-            self.process = commands.onto(
-                *command[1:],
-                streams=[slave] * 3,
-                folder=folder,
-                environment=variables,
-                before=take_terminal,
-                own_session=True,
-            )
+        self.process = subprocess.Popen(
+            command,
+            env=variables,
+            cwd=folder,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -7,19 +7,19 @@ from typing import Final
 
 import pytest
 
-from tests.commanding import CommandLine, Done
+from tests.commands import Done, start_python
 
 BENCH: Final = Path(__file__).parents[1] / "scripts" / "bench"
 
 
 @pytest.fixture
-def run_bench(commands: CommandLine, clean_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
+def run_bench(clean_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
     """Runs the script with options; what it measures are new interpreters."""
 
     def run(*options: str) -> Done:
-        command = commands.python(str(BENCH), *options, folder=tmp_path, environment=clean_env, starts=())
+        command = start_python(str(BENCH), *options, folder=tmp_path, environment=clean_env)
         try:
-            stdout, stderr = command.communicate(100)
+            stdout, stderr = command.communicate(timeout=100)
         finally:
             command.kill()
         return Done([str(BENCH), *options], command.wait(), stdout, stderr)

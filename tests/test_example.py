@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.commanding import CommandLine, Done
+from tests.commands import Done, start_python
 
 Training = Callable[..., Iterator[dict[str, Any]]]
 EXAMPLE: Final = Path(__file__).parents[1] / "scripts" / "example"
@@ -47,12 +47,12 @@ def trained() -> Training:
     return lambda **changes: train.cross_validate(settings | changes, data)
 
 
-def run_example(commands: CommandLine, folder: Path, *arguments: str, env: dict[str, str]) -> Done:
+def run_example(folder: Path, *arguments: str, env: dict[str, str]) -> Done:
     """Run the script, its networks with one thread each: several would wait for each other in a loop."""
     words = (str(EXAMPLE / "train.py"), *arguments)
-    command = commands.python(*words, folder=folder, environment=env | {"OPENBLAS_NUM_THREADS": "1"})
+    command = start_python(*words, folder=folder, environment=env | {"OPENBLAS_NUM_THREADS": "1"})
     try:
-        stdout, stderr = command.communicate(90)
+        stdout, stderr = command.communicate(timeout=90)
     finally:
         command.kill()
     return Done(words, command.wait(), stdout, stderr)
@@ -92,12 +92,10 @@ def test_a_name_that_the_example_does_not_know_is_refused(trained: Training, key
 
 
 @pytest.mark.leans_on_wandb
-def test_two_workers_finish_the_seed_sweep(
-    clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
-) -> None:
+def test_two_workers_finish_the_seed_sweep(clean_env: dict[str, str], tmp_path: Path) -> None:
     ours = {"WORKERS": "2", "BACKEND": "local", "DIRECTORY": str(tmp_path / "sweeps")}
     env = clean_env | {f"PARALLEL_HPO_{key}": value for key, value in ours.items()}
-    ended = run_example(commands, tmp_path, env=env)
+    ended = run_example(tmp_path, env=env)
     assert ended.returncode == 0, ended.stderr
     summary = read_summary(tmp_path / "sweeps")
     assert (summary["attempted"], summary["finished"], summary["lost"]) == (2, 2, 0)
@@ -106,10 +104,10 @@ def test_two_workers_finish_the_seed_sweep(
 
 
 def test_without_hpo_the_example_trains_once_with_its_own_settings(
-    clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
+    clean_env: dict[str, str], tmp_path: Path
 ) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"hpo": SEED_SECTION | {"apply": False}}))
-    ended = run_example(commands, tmp_path, str(config), env=clean_env | {"WANDB_MODE": "offline"})
+    ended = run_example(tmp_path, str(config), env=clean_env | {"WANDB_MODE": "offline"})
     assert ended.returncode == 0, ended.stderr
     assert "epoch 5/5: " in ended.stdout

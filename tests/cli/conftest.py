@@ -3,19 +3,27 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
-from tests.commanding import CommandLine
+from tests.commands import Done, call_command, start_command
 
+IN_PROCESSES: Final = ("open", "server")
+"""The commands that leave a socket or a browser to the end of their process."""
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def command(commands: CommandLine, tmp_path: Path, clean_env: dict[str, str]) -> Command:
-    """Call the command line in a folder of its own; keywords are environment variables."""
+def command(tmp_path: Path, clean_env: dict[str, str]) -> Command:
+    """The command line, called in a folder of its own; keywords are environment variables."""
 
     def call(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return commands.call(*words, folder=tmp_path, environment=clean_env | variables)
+        place: dict[str, Any] = {"folder": tmp_path, "environment": clean_env | variables}
+        if not words or words[0] not in IN_PROCESSES:
+            return call_command(*words, **place)
+        process = start_command(*words, **place)
+        stdout, stderr = process.communicate(timeout=60)
+        return Done(words, process.returncode, stdout, stderr)
 
     return call

@@ -15,7 +15,6 @@ from parallel_hpo.core.types import Target
 from parallel_hpo.core.version import __version__
 from parallel_hpo.records.ledger import Ledger
 from tests.cli.folders import DONE, leave_sweep
-from tests.commanding import CommandLine
 from tests.pseudo_terminal import PseudoTerminal
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
@@ -125,11 +124,11 @@ def test_control_characters_are_visible_in_tables(capsys: pytest.CaptureFixture[
 
 
 def test_status_fits_the_terminal_and_names_omitted_columns(
-    tmp_path: Path, clean_env: dict[str, str], commands: CommandLine
+    tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     leave_sweep(tmp_path / "one", [0.5], facts=DONE | {"began_at": 0.0})
     command = [sys.executable, "-m", "parallel_hpo", "status", "--directory", str(tmp_path)]
-    with PseudoTerminal(command, commands, env=clean_env | {"TZ": "UTC"}, folder=tmp_path) as terminal:
+    with PseudoTerminal(command, env=clean_env | {"TZ": "UTC"}, folder=tmp_path) as terminal:
         assert terminal.finish() == 0
         heading, row, left_out = terminal.rows()
     assert heading.split()[:2] == ["sweep", "date"]

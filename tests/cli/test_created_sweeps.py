@@ -16,7 +16,6 @@ from parallel_hpo.core.pool_messages import Join
 from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.setup import DIVIDED
 from tests.cli.conftest import Command
-from tests.commanding import CommandLine
 from tests.conftest import QUIET
 from tests.server.embedded import KEY, Embedded
 
@@ -63,12 +62,10 @@ class CreatedSweep:
 
 
 @pytest.fixture
-def sweep(
-    commands: CommandLine, command: Command, clean_env: dict[str, str], tmp_path: Path
-) -> Iterator[CreatedSweep]:
+def sweep(command: Command, clean_env: dict[str, str], tmp_path: Path) -> Iterator[CreatedSweep]:
     (tmp_path / "main.py").write_text(MAIN)
     (tmp_path / "hpo.json").write_text(json.dumps({"hpo": CONFIG}))
-    server = Embedded(commands, clean_env, tmp_path / "server.db")
+    server = Embedded(clean_env, tmp_path / "server.db")
     try:
         yield CreatedSweep(server.said()["url"], command)
     finally:

@@ -19,8 +19,7 @@ from parallel_hpo.cli.open import has_browser
 from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
-from tests.commanding import Command as Started
-from tests.commanding import CommandLine
+from tests.commands import Started, start_command
 from tests.server.acting import SessionSetup, grid
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -45,12 +44,10 @@ def record(folder: Path, sweep: str, url: str, backend: str = "local") -> None:
 
 
 @contextmanager
-def opened(
-    commands: CommandLine, folder: Path, environment: dict[str, str], *words: str
-) -> Iterator[Started]:
+def opened(folder: Path, environment: dict[str, str], *words: str) -> Iterator[Started]:
     """The command, which runs until a signal."""
     named = ("open", *words, "--directory", str(folder))
-    process = commands.start(*named, folder=folder, environment=environment)
+    process = start_command(*named, folder=folder, environment=environment)
     try:
         yield process
     finally:
@@ -70,12 +67,11 @@ def test_an_ended_sweep_is_served_until_a_signal(
     sweep: str,
     tmp_path: Path,
     clean_env: dict[str, str],
-    commands: CommandLine,
     number: signal.Signals,
     named: bool,
 ) -> None:
     before = set(tmp_path.iterdir())
-    with opened(commands, tmp_path, clean_env, *([sweep] if named else [])) as process:
+    with opened(tmp_path, clean_env, *([sweep] if named else [])) as process:
         address = process.stdout.readline().strip()
         assert urlsplit(address).path == f"/local/p/sweeps/{sweep}"
         assert sweep in page(address)
@@ -115,10 +111,10 @@ def test_wandbs_own_sweep_is_shown_by_wandb(tmp_path: Path, command: Command) ->
 
 
 def test_a_sweep_on_a_server_that_runs_by_itself_is_shown_there(
-    sweep: str, tmp_path: Path, clean_env: dict[str, str], commands: CommandLine, command: Command
+    sweep: str, tmp_path: Path, clean_env: dict[str, str], command: Command
 ) -> None:
     words = ("server", "--database", str(tmp_path / "server.db"))
-    server = commands.start(*words, folder=tmp_path, environment=clean_env)
+    server = start_command(*words, folder=tmp_path, environment=clean_env)
     try:
         url = json.loads(server.stdout.readline())["url"]
         record(tmp_path, sweep, url, backend="wandb")

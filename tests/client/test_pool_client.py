@@ -15,17 +15,16 @@ from parallel_hpo.core.keys import SUPERVISOR, worker_key
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import NodeLost
 from parallel_hpo.core.types import StopKind
-from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.server.embedded import KEY, Embedded
 from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     with clean_env_in(folder / "home") as environment:
-        server = Embedded(commands, environment, folder / "server.db")
+        server = Embedded(environment, folder / "server.db")
         yield server.said()["url"]
         server.end()
 

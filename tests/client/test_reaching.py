@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.client.calls import trusted
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.threads import answering_in_a_thread
 
 ASK = """
@@ -64,15 +64,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ask(commands: CommandLine, tmp_path: Path) -> StopRequest:
+def ask(tmp_path: Path) -> StopRequest:
     """Return the problem of the server at a URL, in a process with these variables and a key."""
     (tmp_path / "ask.py").write_text(ASK)
     clean = {name: value for name, value in os.environ.items() if not any(w in name.upper() for w in HEEDED)}
 
     def call(url: str, **environment: str) -> str:
         own = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "k" * 40, **environment}
-        asked = commands.python("ask.py", folder=tmp_path, environment=clean | own)
-        stdout, stderr = asked.communicate(60)
+        asked = start_python("ask.py", folder=tmp_path, environment=clean | own)
+        stdout, stderr = asked.communicate(timeout=60)
         assert asked.wait() == 0, stderr
         return stdout.strip()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from tests.cluster.nodes import DEADLINE_S, comes
-from tests.commanding import Command, CommandLine
 
 QUIET: Final = {
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
@@ -21,17 +21,13 @@ QUIET: Final = {
 
 
 class DaskCluster:
-    """Its processes are forks; `starts` are the modules of which its workers have spares."""
+    """Its scheduler and workers, each a process."""
 
-    def __init__(
-        self, commands: CommandLine, folder: Path, env: Mapping[str, str], starts: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
         self.env = {**env, **QUIET}
-        self.workers: dict[str, Command] = {}
-        self._commands = commands
-        self._starts = starts
-        self._all: list[Command] = []
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._all: list[subprocess.Popen[bytes]] = []
 
     def start(self, hosts: Sequence[str]) -> None:
         file = self.folder / "scheduler.json"
@@ -42,7 +38,7 @@ class DaskCluster:
         logs = [self.folder / f"worker-{host}.log" for host in hosts]
         assert comes(lambda: all("Registered to:" in log.read_text() for log in logs))
 
-    def start_worker(self, host: str) -> Command:
+    def start_worker(self, host: str) -> subprocess.Popen[bytes]:
         alone = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
         return self._start("worker", self.address, "--host", host, *alone, name=f"-{host}")
 
@@ -52,14 +48,15 @@ class DaskCluster:
         for process in self._all:
             process.wait(DEADLINE_S)
 
-    def _start(self, kind: str, *words: str, name: str = "") -> Command:
-        with (self.folder / f"{kind}{name}.log").open("ab") as log, Path(os.devnull).open() as nothing:
-            process = self._commands.onto(
-                *("-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"),
-                streams=[nothing.fileno(), log.fileno(), log.fileno()],
-                folder=self.folder,
-                environment=self.env,
-                starts=self._starts if kind == "worker" else (),
+    def _start(self, kind: str, *words: str, name: str = "") -> subprocess.Popen[bytes]:
+        with (self.folder / f"{kind}{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words, "--no-dashboard"],
+                cwd=self.folder,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         self._all.append(process)
         return process
@@ -67,14 +64,12 @@ class DaskCluster:
 
 @contextmanager
 def running_dask(
-    commands: CommandLine,
     folder: Path,
     env: Mapping[str, str],
     hosts: Sequence[str],
-    starts: Sequence[str] = (),
 ) -> Iterator[DaskCluster]:
     """A cluster whose logs and files are in a folder; none of it outlives the block."""
-    made = DaskCluster(commands, folder, env, starts)
+    made = DaskCluster(folder, env)
     try:
         made.start(hosts)
         yield made

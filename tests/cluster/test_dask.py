@@ -17,8 +17,7 @@ from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError, UsageError
 from tests.cluster.dasks import DaskCluster, running_dask
 from tests.cluster.nodes import HeldNode, comes, named, next_end
-from tests.commanding import CommandLine
-from tests.spares import HOST
+from tests.commands import start_python
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 HOSTS: Final = ("127.0.0.1", "127.0.0.2")
@@ -29,7 +28,7 @@ from pathlib import Path
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.cluster.hosted import HostedEngine
 from parallel_hpo.cluster.hosted import ClusterChoice
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.cluster.dasks import DaskCluster, running_dask
 from tests.cluster.nodes import HeldNode
 engine = HostedEngine(ClusterChoice(MachineEngine.DASK, sys.argv[1]))
@@ -39,8 +38,8 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[DaskCluster]:
-    with running_dask(commands, tmp_path_factory.mktemp("dask"), os.environ, HOSTS) as made:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    with running_dask(tmp_path_factory.mktemp("dask"), os.environ, HOSTS) as made:
         yield made
 
 
@@ -98,12 +97,10 @@ def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, tmp_path: Path) 
     assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
 
 
-def test_nothing_is_left_of_a_driver_that_was_killed(
-    cluster: DaskCluster, node: HeldNode, commands: CommandLine
-) -> None:
+def test_nothing_is_left_of_a_driver_that_was_killed(cluster: DaskCluster, node: HeldNode) -> None:
     """Dask itself would let the task run on."""
     words = ("-c", DRIVER, cluster.address, str(node.told))
-    driver = commands.python(*words, folder=ROOT, environment=os.environ, starts=[HOST])
+    driver = start_python(*words, folder=ROOT, environment=os.environ)
     process = node.process()
     driver.kill()
     driver.communicate()

@@ -17,10 +17,8 @@ from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
 from tests.cluster.nodes import HeldNode, comes, next_end, next_ends
 from tests.cluster.raylets import Raylets, running_raylets
-from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
-from tests.processes.conftest import RealSweep, ending
-from tests.processes.test_engine_heads import expect_exact
+from tests.processes.conftest import RealSweep, ending, expect_exact_on_two_machines
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 DEVICES: Final = (2, 3)
@@ -28,12 +26,12 @@ MASKS: Final = {"0,1", "0,1,2"}
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[RealSweep]:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSweep]:
     """A sweep to be started, whose environment is the cluster's."""
     folder = tmp_path_factory.mktemp("sweep")
     with (
         clean_env_in(folder / "home") as environment,
-        ending(RealSweep(folder, environment, commands)) as made,
+        ending(RealSweep(folder, environment)) as made,
     ):
         yield made
 
@@ -116,7 +114,7 @@ def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
 
 
 def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep, cluster: Raylets) -> None:
-    expect_exact(sweep, engine="ray", address=cluster.address)
+    expect_exact_on_two_machines(sweep, engine="ray", address=cluster.address)
 
 
 def test_a_cluster_that_is_not_there_is_named() -> None:

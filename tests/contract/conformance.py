@@ -12,8 +12,6 @@ FILE: Final = ROOT / "docs" / "conformance.md"
 NEWEST: Final = "newest client"
 OLDEST: Final = "0.28"
 PARTS: Final = ("runs", "artifacts", "analysis", "sweeps", "commands", "tools")
-_CLIENTS: Final = {"runs": 6}
-"""How many clients a part starts itself."""
 _DEADLINE_S: Final = 280.0  # the longest part takes 40 s on an idle machine
 _COLUMNS: Final = (NEWEST, OLDEST)
 _TITLES: Final = {part: (CLIENTS / f"usage/{part}.py").read_text().split('"""')[1] for part in PARTS}
@@ -40,9 +38,7 @@ Found = Mapping[str, str]
 
 def find(server: Server, part: str, *, python: Path | None = None) -> Found:
     """Run a part's steps with a client in a process of its own, and return what it found."""
-    answers: dict[str, str] = server.client(
-        f"usage/{part}.py", python=python, clients=_CLIENTS.get(part, 0), deadline_s=_DEADLINE_S
-    )
+    answers: dict[str, str] = server.client(f"usage/{part}.py", python=python, deadline_s=_DEADLINE_S)
     return answers
 
 

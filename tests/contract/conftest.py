@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.commanding import CommandLine
 from tests.conftest import make_clean_env
 from tests.contract.serving import Server, serving
 from tests.postgresql import PostgreSQL
@@ -21,10 +20,8 @@ def database(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, database: str | None, commands: CommandLine
-) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[Server]:
     """One server for all tests of a file."""
     folder: Path = tmp_path_factory.mktemp("server")
-    with serving(folder, make_clean_env(folder / "home"), database, commands=commands) as server:
+    with serving(folder, make_clean_env(folder / "home"), database) as server:
         yield server

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.commanding import Command, CommandLine, Done
+from tests.commands import Done
 from tests.conftest import QUIET
-from tests.contract.clients.usage.steps import AS_CLIENT
 
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
@@ -37,19 +36,15 @@ class Server:
     options: tuple[str, ...] = ()
     """Further ones of its command line."""
     said: dict[str, str] = field(default_factory=dict)
-    commands: CommandLine | None = None
-    """What makes the processes of the server and of its clients; None: new interpreters are."""
-    process: subprocess.Popen[str] | Command | None = None
+    """What it printed at its start."""
+    process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         words = ["-m", "parallel_hpo.server", "--port", self.port, *self.options]
         words += ["--database", self.database or str(self.folder / "server.db")]
-        if self.commands is None:
-            self.process = subprocess.Popen(
-                [sys.executable, *words], env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True
-            )
-        else:
-            self.process = self.commands.python(*words, folder=ROOT, environment=self.env)
+        self.process = subprocess.Popen(
+            [sys.executable, *words], env=self.env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout is not None
         self.said = json.loads(self.process.stdout.readline())
         self.port = str(urlsplit(self.said["url"]).port)
@@ -75,63 +70,38 @@ class Server:
         return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
     def client(
-        self,
-        script: str,
-        *,
-        python: Path | None = None,
-        clients: int = 0,
-        deadline_s: float = DEADLINE_S,
-        **env: str,
+        self, script: str, *, python: Path | None = None, deadline_s: float = DEADLINE_S, **env: str
     ) -> Any:
-        """Run a client to its end, by another interpreter if one is named; return what it found out.
-
-        Of the clients that it starts itself so many are forks, too.
-        """
+        """Run a client to its end, by another interpreter if one is named; return what it found out."""
         interpreter = python or Path(sys.executable)
         path = {"PATH": f"{interpreter.parent}:{self.env.get('PATH', '')}"}
-        environment = self.client_env | path | env
-        if python is None and self.commands is not None:
-            done = self._forked(
-                CLIENTS / script, environment=environment, clients=clients, deadline_s=deadline_s
-            )
-        else:
-            done = subprocess.run(
-                [str(interpreter), str(CLIENTS / script)],
-                env=environment,
-                cwd=self.env["HOME"],
-                capture_output=True,
-                text=True,
-                timeout=deadline_s,
-                check=False,
-            )
+        done = self._run(interpreter, script, environment=self.client_env | path | env, deadline_s=deadline_s)
         assert done.returncode == 0, done.stderr[-4000:]
         return answers_in(done.stdout)
 
     def wandb(self, *arguments: str, **env: str) -> Done:
         """Run W&B's own command line."""
-        return self._forked(CLIENTS / "quick_command.py", *arguments, environment=self.client_env | env)
+        return self._run(
+            Path(sys.executable), "quick_command.py", *arguments, environment=self.client_env | env
+        )
 
-    def _forked(
+    def _run(
         self,
-        script: Path,
+        interpreter: Path,
+        script: str,
         *words: str,
         environment: dict[str, str],
-        clients: int = 0,
         deadline_s: float = DEADLINE_S,
     ) -> Done:
-        """Perform a script in a process that has imported the client already."""
-        assert self.commands is not None
-        client = self.commands.python(
-            *("-m", AS_CLIENT, str(script), *words),
-            folder=ROOT,
-            environment=environment,
-            starts=(AS_CLIENT,) * clients,
+        return subprocess.run(
+            [str(interpreter), str(CLIENTS / script), *words],
+            env=environment,
+            cwd=self.env["HOME"],
+            capture_output=True,
+            text=True,
+            timeout=deadline_s,
+            check=False,
         )
-        try:
-            stdout, stderr = client.communicate(deadline_s)
-        finally:
-            client.kill()
-        return Done([str(script), *words], client.wait(), stdout, stderr)
 
 
 def answers_in(output: str) -> Any:
@@ -145,11 +115,10 @@ def serving(
     env: dict[str, str],
     database: str | None = None,
     *,
-    commands: CommandLine | None = None,
     options: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """Run a server for a while, on SQLite or on the database with this URL."""
-    server = Server(folder, env, database, commands=commands, options=options)
+    server = Server(folder, env, database, options=options)
     server.start()
     try:
         yield server

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.commanding import CommandLine
 from tests.contract.serving import CLIENTS, Server
-from tests.interpreter import forked_python
 
 CONFIG: dict[str, Any] = {
     "method": "grid",
@@ -54,11 +52,8 @@ def state_of(server: Server, sweep: str) -> str:
     return str(progress_of(server, sweep)["state"])
 
 
-def test_the_agent_runs_the_program_for_each_point_and_leaves(
-    server: Server, sweep: str, commands: CommandLine
-) -> None:
-    with forked_python(commands) as python:
-        done = server.wandb("agent", sweep, PATH=f"{python}:{server.client_env['PATH']}")
+def test_the_agent_runs_the_program_for_each_point_and_leaves(server: Server, sweep: str) -> None:
+    done = server.wandb("agent", sweep)
     assert done.returncode == 0
     lines = [line for line in done.stdout.splitlines() if line.startswith("arguments")]
     assert sorted(lines) == [f"arguments --opt={{'lr': 0.1}} --x={x}" for x in (1, 2)]

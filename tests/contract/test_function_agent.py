@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.commanding import CommandLine
 from tests.contract.serving import Server, serving
 from tests.postgresql import PostgreSQL
 
@@ -81,9 +80,9 @@ def test_what_is_not_there_is_said_in_words(server: Server) -> None:
 
 
 def test_a_server_on_postgresql_is_no_other(
-    postgresql: PostgreSQL, clean_env: dict[str, str], tmp_path: Path, commands: CommandLine
+    postgresql: PostgreSQL, clean_env: dict[str, str], tmp_path: Path
 ) -> None:
-    with serving(tmp_path, clean_env, postgresql.fresh(), commands=commands) as server:
+    with serving(tmp_path, clean_env, postgresql.fresh()) as server:
         answers = server.client("grid.py")
     assert (answers["state"], answers["agents"], answers["best"]) == ("FINISHED", [3], 1)
     assert answers["scanned"] == [0, 1, 2]

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.commanding import CommandLine
+from tests.commands import call_command
 from tests.contract.proxy import Harm, Message, proxying
 from tests.contract.serving import Server
 
@@ -33,9 +33,7 @@ class Counter:
         return Harm.NONE
 
 
-def test_our_agents_beat_no_more_often_than_stock_agents(
-    server: Server, commands: CommandLine, tmp_path: Path
-) -> None:
+def test_our_agents_beat_no_more_often_than_stock_agents(server: Server, tmp_path: Path) -> None:
     """A stock agent needs a heartbeat for each run, and sends one every 5 s besides."""
     (tmp_path / "train.py").write_text(MAIN)
     section = {
@@ -49,7 +47,7 @@ def test_our_agents_beat_no_more_often_than_stock_agents(
     with proxying(server.said["url"]) as proxy:
         proxy.choose = counter = Counter()
         began = time.monotonic()
-        done = commands.call(
+        done = call_command(
             *("run", "config.json", "train.py:main"),
             folder=tmp_path,
             environment=server.client_env | {"WANDB_BASE_URL": proxy.url},

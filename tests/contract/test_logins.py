@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from parallel_hpo.client.credentials import find_credentials, find_mode
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.contract.serving import CLIENTS, ROOT, answers_in
 
 OLD, NEW, OWN = ("api.wandb.ai", "a" * 40), ("api.forge.coreweave.com", "b" * 40), ("w.example", "c" * 40)
@@ -53,7 +53,6 @@ OFFLINE: Final = "[default]\nmode = offline\n"
     ],
 )
 def test_the_client_is_taken_to_be_logged_in_as_it_is(
-    commands: CommandLine,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     files: Mapping[str, str],
@@ -63,12 +62,12 @@ def test_the_client_is_taken_to_be_logged_in_as_it_is(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     own = {"HOME": str(tmp_path), **environment}
-    client = commands.python(
-        *("-m", "tests.contract.as_client", str(CLIENTS / "logged_in.py")),
-        folder=ROOT,
+    client = start_python(
+        str(CLIENTS / "logged_in.py"),
+        folder=tmp_path,
         environment={"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), **own},
     )
-    stdout, stderr = client.communicate(60)
+    stdout, stderr = client.communicate(timeout=60)
     assert client.wait() == 0, stderr
     monkeypatch.chdir(tmp_path)  # where it reads the project's settings, as the client has
     found = find_credentials(own)

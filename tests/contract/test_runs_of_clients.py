@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from tests.commanding import CommandLine
-from tests.contract.clients.usage.steps import AS_CLIENT
-from tests.contract.serving import CLIENTS, DEADLINE_S, ROOT, Server, answers_in, serving
+from tests.contract.serving import CLIENTS, DEADLINE_S, Server, answers_in, serving
 
 
 def test_a_resumed_run_goes_on_where_it_was(server: Server) -> None:
@@ -31,32 +30,28 @@ def test_a_history_is_exact_beyond_one_page_and_a_run_can_be_edited(server: Serv
 
 
 def test_a_client_goes_on_when_a_killed_server_is_back(
-    clean_env: dict[str, str], tmp_path: Path, database: str | None, commands: CommandLine
+    clean_env: dict[str, str], tmp_path: Path, database: str | None
 ) -> None:
-    with serving(tmp_path, clean_env, database, commands=commands) as server:
-        assert log_through_an_outage(server, commands) == {"state": "finished", "rows": list(range(100))}
+    with serving(tmp_path, clean_env, database) as server:
+        assert log_through_an_outage(server) == {"state": "finished", "rows": list(range(100))}
 
 
-def log_through_an_outage(server: Server, commands: CommandLine) -> Any:
-    stdin, go_on = os.pipe()
-    stdout, output = os.pipe()
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    with os.fdopen(go_on, "w") as told, os.fdopen(stdout) as said:
-        client = commands.onto(
-            *("-m", AS_CLIENT, str(CLIENTS / "outage.py")),
-            streams=[stdin, output, nothing],
-            folder=ROOT,
-            environment=server.client_env,
-        )
-        for stream in (stdin, output, nothing):
-            os.close(stream)
-        try:
-            assert said.readline() == "logged\n"
-            server.kill()
-            told.write("\n")
-            told.flush()
-            server.start()
-            client.wait(DEADLINE_S)
-        finally:
-            client.kill()
-        return answers_in(said.read())
+def log_through_an_outage(server: Server) -> Any:
+    client = subprocess.Popen(
+        [sys.executable, str(CLIENTS / "outage.py")],
+        env=server.client_env,
+        cwd=server.env["HOME"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "logged\n"
+        server.kill()
+        server.start()
+        said, _ = client.communicate("\n", timeout=DEADLINE_S)
+    finally:
+        client.kill()
+        client.communicate()
+    return answers_in(said)

@@ -14,7 +14,7 @@ import pytest
 
 from parallel_hpo.client.server_client import ServerConnection
 from parallel_hpo.core.errors import ExitCode, ServerAwayError
-from tests.commanding import CommandLine
+from tests.commands import start_command
 from tests.conftest import make_clean_env
 from tests.contract.proxy import Harm, Message, proxying
 from tests.contract.serving import Server, serving
@@ -83,14 +83,14 @@ def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Serve
 
 
 def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
-    files: Files, tmp_path: Path, commands: CommandLine
+    files: Files, tmp_path: Path
 ) -> None:
     """A client that knows no such certificate is refused; one that trusts it sends and fetches, as does a
     machine that joins a sweep and performs it.
     """
     options = ("--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
     env = make_clean_env(tmp_path / "home")
-    with serving(tmp_path, env, commands=commands, options=options) as server:
+    with serving(tmp_path, env, options=options) as server:
         assert server.said["url"].startswith("https://127.0.0.1:")
         with pytest.raises(ServerAwayError, match="CERTIFICATE_VERIFY_FAILED"):
             ServerConnection(server.said["url"], "").ask("GET", "/hpo/health")
@@ -104,8 +104,8 @@ def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
         target = f"{tmp_path / 'main.py'}:main"
         (tmp_path / "main.py").write_text(MAIN)
         create = ("run", str(config), target, "--create")
-        sweep = commands.start(*create, folder=tmp_path, environment=environment).communicate()[0].strip()
-        machine = commands.start("join", sweep, folder=tmp_path, environment=environment)
+        sweep = start_command(*create, folder=tmp_path, environment=environment).communicate()[0].strip()
+        machine = start_command("join", sweep, folder=tmp_path, environment=environment)
         said = machine.communicate()[1]
         assert machine.returncode == 0, said
         assert "finished" in said
@@ -121,7 +121,7 @@ def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
     ],
 )
 def test_files_that_are_no_certificate_are_refused_in_words(
-    options: list[str], said: str, files: Files, tmp_path: Path, commands: CommandLine
+    options: list[str], said: str, files: Files, tmp_path: Path
 ) -> None:
     lock = ("openssl", "rsa", "-aes128", "-passout", "pass:x", "-in", files.key)
     subprocess.run([*lock, "-out", tmp_path / "locked.pem"], check=True, capture_output=True)
@@ -129,7 +129,7 @@ def test_files_that_are_no_certificate_are_refused_in_words(
     shutil.copy(files.certificate, tmp_path)
     environment = make_clean_env(tmp_path / "home")
     words = ("server", "--database", str(tmp_path / "server.db"), *options)
-    command = commands.start(*words, folder=tmp_path, environment=environment)
+    command = start_command(*words, folder=tmp_path, environment=environment)
     answer = command.communicate()[1]
     assert command.returncode == ExitCode.USAGE
     assert said in answer

@@ -21,7 +21,7 @@ from parallel_hpo.doctor.examine import examine_machines
 from parallel_hpo.doctor.findings import MachineCheck
 from parallel_hpo.session.membership import versions_here
 from tests.cluster.engines import NotedEngine
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.processes.heading import FolderEngine
 
 Examine = Callable[..., Finding]
@@ -38,14 +38,14 @@ print(json.dumps(asdict(last)))
 
 
 @pytest.fixture
-def on_target(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Examine:
+def on_target(tmp_path: Path, clean_env: dict[str, str]) -> Examine:
     """Returns the findings on a file's `main`."""
 
     def examined(source: str, **keys: Any) -> Finding:
         (tmp_path / "train.py").write_text(source)
         section = json.dumps({"sweep_id": "x", **keys})
         words = ("-c", EXAMINE, str(tmp_path / "train.py"), section)
-        stdout, stderr = commands.python(*words, folder=tmp_path, environment=clean_env).communicate()
+        stdout, stderr = start_python(*words, folder=tmp_path, environment=clean_env).communicate()
         assert stdout, stderr
         found = json.loads(stdout)
         return Finding(**found | {"level": Level(found["level"])})

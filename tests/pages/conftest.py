@@ -10,7 +10,6 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests import chromium
 from tests.chromium import Scheme
-from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.folders import shared
 from tests.pages.seen import TableRun
@@ -21,18 +20,16 @@ SERVER: Final = pytest.StashKey[Served]()
 
 
 @contextmanager
-def serving(folder: Path, commands: CommandLine) -> Iterator[Served]:
+def serving(folder: Path) -> Iterator[Served]:
     """A server of its own, in a clean environment."""
-    with clean_env_in(folder / "home") as environment, served(folder, environment, commands) as site:
+    with clean_env_in(folder / "home") as environment, served(folder, environment) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, commands: CommandLine
-) -> Served:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
     """A server that all files' tests share, one after the other."""
-    return shared(request, SERVER, lambda: serving(tmp_path_factory.mktemp("site"), commands))
+    return shared(request, SERVER, lambda: serving(tmp_path_factory.mktemp("site")))
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from sqlalchemy import delete, insert
 
 from parallel_hpo.core import keys
 from parallel_hpo.server.store import tables
-from tests.commanding import CommandLine
 from tests.server.acting import MASTER_KEY, Clock, SessionSetup
 from tests.server.embedded import Embedded
 
@@ -58,10 +57,10 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, environment: dict[str, str], commands: CommandLine) -> Iterator[Served]:
+def served(folder: Path, environment: dict[str, str]) -> Iterator[Served]:
     """Serve a folder's database."""
     stage = SessionSetup(folder, clock=Clock(time.time()))
-    server = Embedded(commands, environment, folder / "server.db", key=MASTER_KEY)
+    server = Embedded(environment, folder / "server.db", key=MASTER_KEY)
     try:
         yield Served(server.said()["url"], stage, server.end)
     finally:

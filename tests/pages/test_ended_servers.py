@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.commanding import CommandLine
 from tests.pages.conftest import serving
 from tests.pages.serving import Served, filled
 from tests.pages.test_pages import running
@@ -17,8 +16,8 @@ Visit = Callable[..., Page]
 
 
 @pytest.fixture
-def site(tmp_path: Path, commands: CommandLine) -> Iterator[Served]:
-    with serving(tmp_path, commands) as served:
+def site(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path) as served:
         yield served
 
 

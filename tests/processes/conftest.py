@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
+import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +18,10 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.commanding import Command, CommandLine
-from tests.conftest import QUIET, clean_env_in
-from tests.processes import databases
+from tests.commands import MODULE, Started, call_command, start_python
+from tests.conftest import QUIET, clean_env_in, make_clean_env
+from tests.contract.serving import serving
 from tests.processes.agreement import disagreements
-from tests.spares import can_be_forked
 
 MAINS: Final = Path(__file__).with_name("mains.py")
 RANDOM: Final = {
@@ -30,15 +29,21 @@ RANDOM: Final = {
     "metric": {"name": "loss"},
     "parameters": {"x": {"min": 0.0, "max": 1.0}},
 }
-ANEW: Final = ("env", sys.executable)
-"""A launcher for tests of imports: it and what it starts are new interpreters, no forks of one."""
-DEADLINE_S: Final = 60.0
-"""Far beyond what anything here takes, so that only a hang reaches it."""
+DEADLINE_S: Final = 120.0
+"""Far beyond the duration of any sweep here, so that only a hang reaches it."""
+GONE_WITHIN_S: Final = 30.0
+"""The same for processes that end with others."""
+
+
+def grid(**values: list[Any]) -> dict[str, Any]:
+    """Return a sweep configuration of a grid over these parameters."""
+    parameters = {name: {"values": each} for name, each in values.items()}
+    return {"method": "grid", "metric": {"name": "loss"}, "parameters": parameters}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the journal that the mains keep."""
+    """A line of the journal that the mains write."""
 
     event: str
     run_id: str
@@ -46,6 +51,14 @@ class Entry:
     slot: int
     pid: int
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ServerRun:
+    """A run in the server's database; `exit_code` is None where the run never reported one."""
+
+    state: str
+    exit_code: int | None
 
 
 @dataclass(frozen=True)
@@ -59,28 +72,25 @@ class Ended:
 
 
 class RealSweep:
-    """One `parallel-hpo run`, from its start to its end."""
+    """A folder with a configuration, and the `parallel-hpo run` that was started in it last."""
 
-    def __init__(self, folder: Path, env: dict[str, str], commands: CommandLine | None = None) -> None:
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self.folder = folder
-        self._commands = commands
         self.directory = folder / "sweeps"
         self.journal = folder / "journal.jsonl"
         self.env = env | QUIET | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
-        self.process: subprocess.Popen[str] | Command | None = None
-        self.launcher: tuple[str, ...] = (sys.executable,)
-        """What starts the command: the interpreter, or something that becomes it."""
+        self.process: Started | None = None
+        self.launcher: tuple[str, ...] = ()
+        """Words before the command, such as `nohup`."""
+        self.own_session = False
+        """Whether the command leads a session and a process group, as in a terminal."""
         self.before: Callable[[], object] | None = None
-        """A function of a module's (`tests.launching`) that the command's process calls before it begins."""
-        self.starts: tuple[str, ...] | None = None
-        """The modules that the command starts and that are to be forks; None: what it starts mostly."""
-        self.is_first = False
-        """Whether the command is to make the sweeps' directory itself, and the server's tables."""
+        """Is called in the command's process before it begins."""
         self.retries = 1
         self.ends_its_runs = False
         """Whether `main` may end its W&B run itself, and then end otherwise."""
         self.unlike = ""
-        """Why ledger and server need not say the same at the end; mostly ''."""
+        """Why ledger and server may differ at the end; usually ''."""
 
     def start(
         self,
@@ -91,80 +101,69 @@ class RealSweep:
         arguments: tuple[str, ...] = (),
         **section: Any,
     ) -> RealSweep:
-        """Start the command on a configuration of these keys; `main` is a function of the file `mains`."""
+        """Start a sweep with these keys in the `hpo` section; `main` is a function of the file `mains`."""
         self.retries = max(self.retries, section.get("retries", 1))
+        config = self.configure(sweep_configuration=sweep or RANDOM, **{"workers": 2, **section})
+        return self.run("run", config, f"{mains}:{main}", "--json", *arguments)
+
+    def configure(self, **section: Any) -> str:
+        """Write `config.json` with these keys in the `hpo` section; return its path."""
         config = self.folder / "config.json"
-        keys = {"directory": str(self.directory), "sweep_configuration": sweep or RANDOM, "workers": 2}
-        config.write_text(json.dumps({"hpo": keys | section}))
-        self._have_tables()
-        return self.start_command(
-            "-m", "parallel_hpo", "run", str(config), f"{mains}:{main}", "--json", *arguments
+        keys = {"directory": str(self.directory), "sweep_configuration": RANDOM} | section
+        config.write_text(json.dumps({"hpo": keys}))
+        return str(config)
+
+    def create(self, **section: Any) -> str:
+        """Create a sweep by `--create`; return its id."""
+        created = self.run("run", self.configure(**section), "--create").finish()
+        assert created.code == 0, created.stderr
+        return created.stdout.strip()
+
+    def run(self, *words: str) -> RealSweep:
+        """Start `parallel-hpo` with these words."""
+        return self.python(*MODULE, *words)
+
+    def python(self, *words: str) -> RealSweep:
+        """Start an interpreter with these words."""
+        self.process = start_python(
+            *words,
+            folder=self.folder,
+            environment=self.env,
+            launcher=self.launcher,
+            own_session=self.own_session,
+            before=self.before,
         )
+        return self
 
     def with_helpers(self) -> RealSweep:
-        """Let the client look at the machine as it does by default, in processes of its own."""
+        """Let the client collect facts about the machine as by default, in processes of its own."""
         for name in QUIET:
             self.env.pop(name, None)
         return self
 
-    def create(self, **section: Any) -> str:
-        """Create a sweep by `--create`, with a configuration by which launches join it; return its id."""
-        config = self.folder / "config.json"
-        keys = {"directory": str(self.directory), "sweep_configuration": RANDOM}
-        config.write_text(json.dumps({"hpo": keys | section}))
-        self._have_tables()
-        created = self.start_command("-m", "parallel_hpo", "run", str(config), "--create").finish()
-        assert created.code == 0, created.stderr
-        return created.stdout.strip()
-
-    def start_command(self, *command: str) -> RealSweep:
-        """Start the interpreter with these words, or a fork that is like it."""
-        if self.launcher == (sys.executable,) and self._commands is not None and can_be_forked(self.env):
-            self.process = self._commands.python(
-                *command, folder=self.folder, environment=self.env, before=self.before, starts=self.starts
-            )
-        else:
-            assert self.before is None
-            self.process = self._new_interpreter(command)
-        return self
-
-    def _have_tables(self) -> None:
-        """Have the directory of somebody who has had sweeps: the server takes long to make its tables."""
-        is_usual = self.directory == self.folder / "sweeps" and not self.directory.exists()
-        if is_usual and not self.is_first and self.env.get("PARALLEL_HPO_BACKEND") == "local":
-            databases.make_directory(self.directory)
-
     def beside(self) -> RealSweep:
-        """Return another launch, to be started in this one's folder and environment."""
-        return RealSweep(self.folder, self.env, self._commands)
-
-    def _new_interpreter(self, command: tuple[str, ...]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*self.launcher, *command],
-            env=self.env,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """Return another launch for the same folder and environment."""
+        return RealSweep(self.folder, self.env)
 
     def ask(self, *words: str, code: int = 0) -> str:
-        """Call a command beside the sweep, and return what it prints on stdout (on stderr where it fails)."""
-        assert self._commands is not None
+        """Call a command on the sweep's directory; return its stdout (its stderr where it fails)."""
         place = ("--directory", str(self.directory))
-        done = self._commands.call(*words, *place, folder=self.folder, environment=self.env)
+        done = call_command(*words, *place, folder=self.folder, environment=self.env)
         assert done.returncode == code, done.stderr
         return done.stdout if code == 0 else done.stderr
 
     def ask_json(self, *words: str) -> Any:
         return json.loads(self.ask(*words, "--json"))
 
+    def go(self) -> None:
+        """Let the runs of `held` end."""
+        (self.folder / "go").touch()
+
     def entries(self, event: str = "enter") -> list[Entry]:
         """Return what the mains have written so far."""
         if not self.journal.exists():
             return []
-        *whole, _ = self.journal.read_text().split("\n")  # the last one may be half written
+        *whole, _ = self.journal.read_text().split("\n")  # the last one may be incomplete
         lines = [json.loads(line) for line in whole]
         known = ("event", "run_id", "attempt", "slot", "pid")
         facts = [{key: line.pop(key) for key in set(line) - set(known)} for line in lines]
@@ -172,7 +171,7 @@ class RealSweep:
         return [entry for entry in made if entry.event == event]
 
     def wait_for(self, number: int, event: str = "enter") -> list[Entry]:
-        """Wait until the mains have written so many lines of this kind."""
+        """Wait until the mains have written this many lines of this kind."""
         self.wait_until(lambda: len(self.entries(event)) >= number, f"{number} × {event}")
         return self.entries(event)
 
@@ -185,8 +184,8 @@ class RealSweep:
                 raise AssertionError(f"ended before {what}: {self.process.communicate()[1]}")
             time.sleep(0.01)
 
-    def comes(self, condition: Callable[[], object], *, within_s: float) -> bool:
-        """Whether it comes to this within so long."""
+    def comes(self, condition: Callable[[], object], *, within_s: float = DEADLINE_S) -> bool:
+        """Return whether the condition becomes true in time, also after the command's end."""
         deadline = time.monotonic() + within_s
         while not condition() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -197,9 +196,8 @@ class RealSweep:
         return sum(log.read_text().count(text) for log in self.directory.glob("*/worker-*/output.log"))
 
     def read_until(self, words: str) -> str:
-        """Wait for a line on stderr that has these words, and return it; what came before is passed over."""
+        """Wait for a line on stderr with these words, and return it; earlier lines are skipped."""
         assert self.process is not None
-        assert self.process.stderr is not None
         for line in self.process.stderr:
             if words in line:
                 return line
@@ -210,10 +208,10 @@ class RealSweep:
         self.process.send_signal(number)
 
     def finish(self) -> Ended:
-        """Wait for the command's end; where it came by itself, ledger and server must say the same."""
+        """Wait for the command's end; unless it was killed, ledger and server must agree."""
         assert self.process is not None
         stdout, stderr = self.process.communicate(timeout=DEADLINE_S)
-        code = self.process.wait()
+        code = self.process.returncode
         if code >= 0 and not self.unlike:
             found = disagreements(self.directory, retries=self.retries, own_words=self.ends_its_runs)
             assert list(found) == [], stderr
@@ -221,27 +219,64 @@ class RealSweep:
         summary = json.loads(paths[0].read_text()) if paths else None
         return Ended(code, stdout, stderr, summary)
 
-    def runs_on_the_server(self) -> dict[str, databases.ServerRun]:
-        """Return each run, by its id, as the sweep's server has it now."""
-        return databases.runs_in(self.directory / "server.db")
+    def kill(self) -> None:
+        """Kill the session with SIGKILL, and wait until all of its processes have ended."""
+        assert self.process is not None
+        processes = self.tree()
+        self.process.kill()
+        self.process.communicate()
+        expect_gone(processes)
+
+    @property
+    def sweep_id(self) -> str:
+        (ledger,) = self.directory.glob("*/ledger.db")
+        return ledger.parent.name
+
+    def server_rows(self, query: str, *values: Any) -> list[Any]:
+        """Return what a query finds in the sweep server's database."""
+        return rows(self.directory / "server.db", query, *values)
+
+    def runs_on_the_server(self) -> dict[str, ServerRun]:
+        """Return each run in the server's database by its id."""
+        try:
+            found = self.server_rows("SELECT name, state, exitcode FROM runs")
+        except sqlite3.OperationalError:
+            return {}  # the server has not made its tables yet
+        return {name: ServerRun(state, code) for name, state, code in found}
 
     def tree(self) -> list[psutil.Process]:
-        """Return all processes of the sweep, the command's own first."""
+        """Return all processes of the sweep, the session first."""
         assert self.process is not None
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
     def process_named(self, words: str) -> psutil.Process:
-        """Return the sweep's only process with these words in its command line, the first started."""
-        found = [process for process in self.tree() if words in _command_line(process)]
+        """Return the sweep's first process with these words in its command line."""
+        found = [process for process in self.tree() if words in command_line(process)]
         return min(found, key=lambda process: (process.create_time(), process.pid))
 
 
-def _command_line(process: psutil.Process) -> str:
+def command_line(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""  # it has just ended
+
+
+def expect_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=GONE_WITHIN_S)
+    assert not alive
+
+
+def rows(database: Path, query: str, *values: Any) -> list[Any]:
+    """Return what a query finds in a database that others write."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def outcomes(summary: Any) -> list[str]:
+    """Return the outcome of each run of a summary."""
+    return [run["outcome"] for run in summary["runs"]]
 
 
 @contextmanager
@@ -249,37 +284,34 @@ def ending(sweep: RealSweep) -> Iterator[RealSweep]:
     """Kill a sweep at the end if it still runs."""
     yield sweep
     if sweep.process is not None:
-        if sweep.process.poll() is None:
-            sweep.process.kill()
+        sweep.process.kill()
         sweep.process.communicate()
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Iterator[RealSweep]:
-    """A sweep to be started; killed at the test's end if it still runs."""
-    with ending(RealSweep(tmp_path, clean_env, commands)) as made:
+def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
+    """A sweep to start; killed at the test's end if it still runs."""
+    with ending(RealSweep(tmp_path, clean_env)) as made:
         yield made
 
 
 @dataclass(frozen=True)
 class PerformedRuns:
-    """A sweep that is over, at which several tests look."""
+    """A sweep that has ended, for several tests."""
 
     sweep: RealSweep
     ended: Ended
 
 
 @pytest.fixture(scope="module")
-def new_sweep(
-    tmp_path_factory: pytest.TempPathFactory, commands: CommandLine
-) -> Iterator[Callable[[], RealSweep]]:
-    """Makes the sweeps at which several of a file's tests look."""
+def new_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RealSweep]]:
+    """Makes the sweeps that several tests of a file share."""
     with ExitStack() as stack:
 
         def make() -> RealSweep:
             folder = tmp_path_factory.mktemp("sweep")
             environment = stack.enter_context(clean_env_in(folder / "home"))
-            return stack.enter_context(ending(RealSweep(folder, environment, commands)))
+            return stack.enter_context(ending(RealSweep(folder, environment)))
 
         yield make
 
@@ -293,6 +325,28 @@ def temporary(sweep: RealSweep) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def outcomes(summary: Any) -> list[str]:
-    """Return the outcome of each run of a summary."""
-    return [run["outcome"] for run in summary["runs"]]
+def with_own_python(sweep: RealSweep) -> RealSweep:
+    """Let programs and shells of a sweep find this interpreter as `python`."""
+    sweep.env["PATH"] = f"{Path(sys.executable).parent}:{sweep.env['PATH']}"
+    return sweep
+
+
+@pytest.fixture
+def standalone(sweep: RealSweep) -> Iterator[dict[str, str]]:
+    """The variables that lead a client to a server that runs by itself."""
+    folder = sweep.folder / "server"
+    folder.mkdir()
+    with serving(folder, make_clean_env(folder / "home")) as server:
+        yield {name: server.client_env[name] for name in ("WANDB_BASE_URL", "WANDB_API_KEY")}
+
+
+def expect_exact_on_two_machines(sweep: RealSweep, **engine: Any) -> None:
+    """Perform a sweep on an engine's two machines, with two workers each; each run must be run once."""
+    sweep.start("held", count=6, machines=engine)
+    sweep.wait_for(4)  # before it the machine that is there first could perform them all
+    sweep.go()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6), ended.stderr
+    machines = ended.summary["machines"]
+    assert (len(machines), sum(machine["runs"] for machine in machines)) == (2, 6)
+    assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 6

@@ -1,7 +1,7 @@
-"""A head whose machines are folders of this one: `python -m tests.processes.heading CONFIG TARGET FOLDER`.
+"""A coordinator whose machines are folders: `python -m tests.processes.heading CONFIG TARGET FOLDER [SWEEP]`.
 
-Each folder in FOLDER is a machine as long as it is there, with its own directory of sweeps. Its node's
-guard has its pid in `guard.pid`. Where it has a file `broken`, a node can't be started.
+Each folder in FOLDER is a machine as long as it is there, with its own directory of sweeps. Where it has a
+file `broken`, a node can't be started.
 """
 
 from __future__ import annotations

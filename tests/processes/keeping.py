@@ -6,11 +6,9 @@ Imported by workers, so nothing of the tests is imported here.
 from __future__ import annotations
 
 import atexit
-import gzip
 import math
 import multiprocessing
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -101,25 +99,15 @@ def leave_server() -> None:
     assert KEPT[0].poll() is None
 
 
-def die_once() -> None:
-    """Be killed in the first attempt, with shared memory and joblib's processes in use."""
-    leak_memory()
-    use_joblib()
-    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def register() -> None:
     """Leave to the end of the process: a function, buffers of open files, a folder."""
     place = Path(os.environ["JOURNAL"]).parent
     run_id = os.environ["PARALLEL_HPO_RUN_ID"]
     atexit.register((place / f"{run_id}.called").touch)
     text = (place / f"{run_id}.txt").open("w")
-    packed = gzip.open(place / f"{run_id}.gz", "wt")  # noqa: SIM115 - it is to be left open
     text.write(run_id)
-    packed.write(run_id)
     folder = tempfile.TemporaryDirectory()
-    KEPT.extend([text, packed, folder])
+    KEPT.extend([text, folder])
     note_name(folder.name)
 
 
@@ -130,10 +118,6 @@ def note_name(name: str) -> None:
 def train() -> None:
     with wandb.init() as run:
         run.log({"loss": 2.0})
-
-
-def train_and_forget_to_finish() -> None:
-    wandb.init().log({"loss": 3.0})
 
 
 def train_and_fail() -> None:
@@ -156,7 +140,6 @@ def in_a_child(function: Callable[[], None]) -> Callable[[], None]:
 CASES: dict[str, Callable[[], None]] = {
     "pool_fork": with_pool("fork"),
     "pool_forkserver": with_pool("forkserver"),
-    "pool_spawn": with_pool("spawn"),
     "leave_pool": leave_pool,
     "leave_executor": leave_executor,
     "joblib": use_joblib,
@@ -164,9 +147,7 @@ CASES: dict[str, Callable[[], None]] = {
     "hold_pool": hold_pool,
     "hold_memory": hold_memory,
     "leave_server": leave_server,
-    "die_once": die_once,
     "register": register,
     "child_trains": in_a_child(train),
-    "child_forgets": in_a_child(train_and_forget_to_finish),
     "child_fails": in_a_child(train_and_fail),
 }

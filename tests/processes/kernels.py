@@ -1,4 +1,4 @@
-"""A notebook's kernel: a real one, spoken to as a notebook's frontend does, in an environment of its own."""
+"""A notebook's kernel: a real one, spoken to as a notebook's frontend does."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from typing import Any, Final
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
-from tests.commanding import Command, CommandLine
-from tests.launching import be_a_session
-from tests.ready import READY
+from tests.commands import Started, start_python
+from tests.processes.conftest import DEADLINE_S
 
-DEADLINE_S: Final = 60.0
 SETUP: Final = """
 import time
 from pathlib import Path
@@ -35,16 +33,14 @@ def main():
             time.sleep(0.02)
         run.log({{"loss": run.config["x"]}})
 
-def wait_until(condition):
-    while not condition():
+def wait_until_inside(number):
+    while len([each for each in folder.iterdir() if each.name != "go"]) < number:
         time.sleep(0.02)
-
-def are_inside(number):
-    return len([each for each in folder.iterdir() if each.name != "go"]) >= number
 
 hpo = HPO.from_dict({{
     "count": 4,
     "workers": 2,
+    "start_method": {method!r},
     "backend": "local",
     "directory": {directory!r},
     "sweep_configuration": {{
@@ -54,57 +50,51 @@ hpo = HPO.from_dict({{
     }},
 }})
 """
-"""A notebook's first cell: runs say in `folder` that they are inside `main`, and wait there for `go`."""
+"""A notebook's first cell: runs write to `folder` that they are inside `main`, and wait there for `go`."""
 
 
-def setup_cell(tmp_path: Path) -> str:
+def setup_cell(tmp_path: Path, method: str = "forkserver") -> str:
     """Return the first cell of a notebook whose files are here."""
     folder = tmp_path / "inside"
     folder.mkdir()
-    return SETUP.format(folder=str(folder), directory=str(tmp_path / "sweeps"))
+    return SETUP.format(folder=str(folder), directory=str(tmp_path / "sweeps"), method=method)
+
+
+def runs_inside(tmp_path: Path) -> int:
+    return sum(1 for each in (tmp_path / "inside").iterdir() if each.name != "go")
 
 
 @dataclass
 class Ran:
-    """What a cell has put out."""
+    """The output of a cell."""
 
     printed: str = ""
-    """On its stdout; what sweeps say on stderr comes when it comes."""
-    said: str = ""
-    """On its stderr."""
     error: str = ""
     """The name of the exception that ended it."""
-    shown: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    """Displays and their updates, by kind."""
+    shown: list[str] = field(default_factory=list)
+    """The text of its displays and their updates."""
 
     def take(self, kind: str, content: dict[str, Any]) -> None:
         if kind == "stream" and content["name"] == "stdout":
             self.printed += content["text"]
-        elif kind == "stream":
-            self.said += content["text"]
         elif kind == "error":
             self.error = content["ename"]
         elif kind in ("display_data", "update_display_data"):
-            self.shown.append((kind, content))
-
-    @property
-    def last_text(self) -> str:
-        """What was shown last."""
-        return self.shown[-1][1]["data"]["text/plain"] if self.shown else ""
+            self.shown.append(content["data"]["text/plain"])
 
 
 class Kernel:
     """A running kernel."""
 
-    def __init__(self, process: Command, client: Any) -> None:
-        self._process = process
+    def __init__(self, process: Started, client: Any) -> None:
+        self.process = process
         self._client = client
 
     def run(
         self, code: str, *, once: Callable[[Ran], bool] = lambda ran: False, then: Callable[[], object] = int
     ) -> Ran:
-        """Run a cell to its end; meanwhile, as soon as `once` holds of what has come so far, do `then`."""
-        ask = self._client.execute(code)
+        """Run a cell to its end; call `then` as soon as `once` holds for its output so far."""
+        asked = self._client.execute(code)
         ran, is_done = Ran(), False
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
@@ -115,36 +105,30 @@ class Kernel:
                 message = self._client.get_iopub_msg(timeout=0.05)
             except queue.Empty:
                 continue
-            if (
-                message["content"].get("execution_state") == "idle"
-                and message["parent_header"]["msg_id"] == ask
-            ):
+            is_over = message["content"].get("execution_state") == "idle"
+            if is_over and message["parent_header"]["msg_id"] == asked:
                 return ran
             ran.take(message["msg_type"], message["content"])
         raise AssertionError(f"never ended: {code}; {ran}")
 
     def interrupt(self) -> None:
         """Do what the stop button does: SIGINT to the kernel's process group."""
-        os.killpg(self._process.pid, signal.SIGINT)
-
-    def kill(self) -> None:
-        """Kill the kernel's process, and it alone."""
-        self._process.kill()
+        os.killpg(self.process.pid, signal.SIGINT)
 
 
 @contextmanager
-def kernel(commands: CommandLine, tmp_path: Path, env: dict[str, str], *, sweeps: int) -> Iterator[Kernel]:
-    """A kernel with this environment, whose files are under `tmp_path`, and which starts so many sweeps."""
-    place, _ = write_connection_file(str(tmp_path / "kernel.json"))
-    words = (READY, str(sweeps), "-m", "ipykernel_launcher", "-f", place)
-    process = commands.python(*words, folder=tmp_path, environment=env, before=be_a_session, starts=())
+def running_kernel(folder: Path, env: dict[str, str]) -> Iterator[Kernel]:
+    """A kernel with this environment, whose files are in `folder`."""
+    place, _ = write_connection_file(str(folder / "kernel.json"))
+    words = ("-m", "ipykernel_launcher", "-f", place)
+    process = start_python(*words, folder=folder, environment=env, own_session=True)
     client: Any = BlockingKernelClient(connection_file=place)
     client.load_connection_file()
-    client.start_channels(hb=False)  # who listens for a heart takes a kernel for dead that is slow to begin
+    client.start_channels(hb=False)  # a heartbeat takes a kernel that starts slowly for dead
     try:
         client.wait_for_ready(timeout=DEADLINE_S)
         yield Kernel(process, client)
     finally:
         client.stop_channels()
         process.kill()
-        process.communicate(DEADLINE_S)
+        process.communicate(timeout=DEADLINE_S)

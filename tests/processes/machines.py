@@ -9,29 +9,21 @@ import json
 import select
 import signal
 import socket
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import psutil
 
-from tests.commanding import Command, CommandLine
-from tests.conftest import make_clean_env
-from tests.contract.serving import Server, serving
-from tests.processes.conftest import MAINS, RANDOM, Entry, RealSweep
+from tests.commands import Started, start_command
+from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, Entry, RealSweep, rows
 
-DEADLINE_S: Final = 120.0
-"""Several launches take their time on a busy machine; only a hang reaches this."""
-LEASE_S: Final = 8.0
-"""Long enough for a busy machine to say something in time, short enough to be waited for."""
+LEASE_S: Final = 12.0
+"""Long enough for a busy machine to be heard in time, short enough to wait for."""
 
 
 class Cable:
@@ -43,7 +35,6 @@ class Cable:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._whole = threading.Event()
         self._whole.set()
-        self._closed = False
         self._ends: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -59,7 +50,6 @@ class Cable:
         self._whole.set()
 
     def close(self) -> None:
-        self._closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -68,15 +58,12 @@ class Cable:
             thread.join()
 
     def _accept(self) -> None:
-        while not self._closed:
-            try:
+        with suppress(OSError):  # it is closed
+            while True:
                 near, _ = self._listener.accept()
-            except OSError:
-                return
-            self._ends.add(near)
-            thread = threading.Thread(target=self._connect, args=(near,))
-            self._threads.append(thread)
-            thread.start()
+                self._ends.add(near)
+                self._threads.append(threading.Thread(target=self._connect, args=(near,)))
+                self._threads[-1].start()
 
     def _connect(self, near: socket.socket) -> None:
         with near:
@@ -104,175 +91,118 @@ class Machine:
     """A `parallel-hpo join`."""
 
     name: str
-    folder: Path
-    process: subprocess.Popen[str] | Command
+    process: Started
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def tree(self) -> list[psutil.Process]:
-        """Return all of its processes, its supervisor first."""
-        with suppress(psutil.NoSuchProcess):
-            top = psutil.Process(self.process.pid)
-            return [top, *top.children(recursive=True)]
-        return []
-
-    def read_until(self, words: str) -> None:
-        """Wait for a line on stderr that has these words."""
-        assert self.process.stderr is not None
-        assert any(words in line for line in self.process.stderr), f"it ended before it said {words!r}"
-
     def finish(self) -> tuple[int, str]:
-        """Wait for its end; return its exit code and what it said."""
+        """Wait for its end; return its exit code and its stderr."""
         said = self.process.communicate(timeout=DEADLINE_S)[1]
-        return self.process.wait(), said
+        return self.process.returncode, said
 
 
 class Machines:
     """One sweep on a standalone server, and the machines that join it."""
 
-    def __init__(self, sweep: RealSweep, server: Server, commands: CommandLine) -> None:
+    def __init__(self, sweep: RealSweep, variables: dict[str, str]) -> None:
         self.folder = sweep.folder
-        self.server = server
-        self._journal = sweep
-        self._commands = commands
-        self.env = sweep.env | {name: server.client_env[name] for name in ("WANDB_BASE_URL", "WANDB_API_KEY")}
-        self.env.pop("PARALLEL_HPO_BACKEND", None)
+        self._sweep = sweep
+        self._env = sweep.env | variables
+        self._env.pop("PARALLEL_HPO_BACKEND", None)
         self.sweep_id = ""
-        self.count = 0
+        self._count = 0
         self._started: list[Machine] = []
         self._cables: list[Cable] = []
 
-    def create(self, main: str, *, count: int, lease_s: float = LEASE_S, **section: Any) -> str:
-        """Create the sweep, with what its runs call, a file that no machine has; return its id."""
+    def create(self, main: str, *, count: int, **section: Any) -> None:
+        """Create the sweep; no machine has the file with its `main`, so that it travels."""
         (self.folder / MAINS.name).write_bytes(MAINS.read_bytes())
-        config = self.folder / "config.json"
-        keys = {"workers": 2, "sweep_configuration": RANDOM, "machines": {"node_timeout_s": lease_s}}
-        config.write_text(json.dumps({"hpo": keys | {"count": count} | section}))
-        words = ("run", str(config), f"{MAINS.name}:{main}", "--create", "--directory")
-        made = self._commands.call(
-            *words, str(self.folder / "creator"), folder=self.folder, environment=self.env
-        )
-        assert made.returncode == 0, made.stderr
-        self.sweep_id, self.count = made.stdout.strip(), count
-        return self.sweep_id
+        keys = {"workers": 2, "sweep_configuration": RANDOM, "machines": {"node_timeout_s": LEASE_S}}
+        (self.folder / "config.json").write_text(json.dumps({"hpo": keys | {"count": count} | section}))
+        words = ("run", "config.json", f"{MAINS.name}:{main}", "--create", "--directory", "creator")
+        made = start_command(*words, folder=self.folder, environment=self._env)
+        stdout, stderr = made.communicate(timeout=DEADLINE_S)
+        assert made.returncode == 0, stderr
+        self.sweep_id, self._count = stdout.strip(), count
 
-    def join(self, name: str, *more: str, cable: Cable | None = None, **env: str) -> Machine:
-        """Have a machine join."""
+    def join(self, name: str, *, cable: Cable | None = None) -> Machine:
+        """Let a machine join."""
         address = {} if cable is None else {"WANDB_BASE_URL": cable.url}
-        return self._start(name, "join", self.sweep_id, *more, "--name", name, **address, **env)
-
-    def share(self, name: str, share: str, main: str) -> Machine:
-        """Have a machine perform a share of the sweep that was created."""
-        part = ("--sweep-id", self.sweep_id, "--share", share)
-        return self._start(name, "run", str(self.folder / "config.json"), f"{MAINS}:{main}", *part)
-
-    def _start(self, name: str, *more: str, **env: str) -> Machine:
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        environment = self.env | env
-        words = (*more, "--directory", str(folder / "sweeps"))
-        process: subprocess.Popen[str] | Command
-        if "--once" in more:  # its end is that of its input
-            process = subprocess.Popen(
-                [sys.executable, "-m", "parallel_hpo", *words],
-                env=environment,
-                cwd=folder,
-                stdin=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        else:
-            process = self._commands.start(*words, folder=folder, environment=environment)
-        self._started.append(Machine(name, folder, process))
+        (self.folder / name).mkdir()
+        words = ("join", self.sweep_id, "--name", name, "--directory", "sweeps")
+        environment = self._env | address
+        process = start_command(*words, folder=self.folder / name, environment=environment)
+        self._started.append(Machine(name, process))
         return self._started[-1]
-
-    def told(self, verb: str, sweep: str, directory: Path, **env: str) -> Any:
-        """Return what a command says of a sweep, as JSON; no server is named but by `env`."""
-        without = {name: value for name, value in self.env.items() if not name.startswith("WANDB_")}
-        words = (verb, sweep, "--json", "--directory", str(directory))
-        asked = self._commands.call(*words, folder=self.folder, environment=without | env)
-        assert asked.returncode == 0, asked.stderr
-        return json.loads(asked.stdout)
 
     def cable(self) -> Cable:
         """Lay a line to the server that can be cut."""
-        self._cables.append(Cable(self.server.said["url"]))
+        self._cables.append(Cable(self._env["WANDB_BASE_URL"]))
         return self._cables[-1]
 
     def go(self) -> None:
-        """Let the runs that are held go on."""
-        (self.folder / "go").touch()
+        """Let the runs of `held` end."""
+        self._sweep.go()
 
     def entries(self, machine: Machine | None = None) -> list[Entry]:
         """Return the attempts that have entered `main`, on a machine or on all."""
-        found = self._journal.entries()
-        if machine is None:
-            return found
-        return [entry for entry in found if f"/{machine.name}/" in entry.facts["home"]]
+        found = self._sweep.entries()
+        return [entry for entry in found if machine is None or f"/{machine.name}/" in entry.facts["home"]]
 
-    def wait_until(self, condition: Callable[[], Any], what: str, *, within_s: float = DEADLINE_S) -> Any:
-        deadline = time.monotonic() + within_s
-        while not (found := condition()):
+    def wait_inside(self, machine: Machine, number: int) -> set[str]:
+        """Wait until this many runs have entered `main` on a machine; return their ids."""
+        self.wait_until(lambda: len(self.entries(machine)) >= number, f"{number} runs on {machine.name}")
+        return {entry.run_id for entry in self.entries(machine)}
+
+    def run_again(self, machine: Machine) -> set[str]:
+        """Return the runs whose second attempt entered `main` on a machine."""
+        return {entry.run_id for entry in self.entries(machine) if entry.attempt == 2}
+
+    def wait_until(self, condition: Callable[[], Any], what: str) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not condition():
             assert time.monotonic() < deadline, f"never came: {what}"
             time.sleep(0.02)
-        return found
 
-    def kill_all(self) -> None:
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the pool's events of a kind, in their order."""
+        found = self._rows("SELECT kind, body FROM pool_events ORDER BY number")
+        return [json.loads(body) if isinstance(body, str) else body for known, body in found if known == kind]
+
+    def _rows(self, query: str) -> list[Any]:
+        return rows(self.folder / "server" / "server.db", query)
+
+    def expect_all_done(self, *machines: Machine) -> None:
+        """Expect the machines to leave with 0; pool, server and journal must agree on the count."""
+        for machine in machines:
+            code, said = machine.finish()
+            assert code == 0, said
+        ended = [event["run_id"] for event in self.events("ended")]
+        attempts = [(entry.run_id, entry.attempt) for entry in self.entries()]
+        states = dict(self._rows("SELECT name, state FROM runs"))
+        assert len(ended) == len(set(ended)) == self._count
+        assert {run for run, _ in attempts} == set(ended) == set(states)
+        assert len(attempts) == len(set(attempts)), "an attempt was made twice"
+        assert set(states.values()) <= {"finished", "failed"}
+        assert self._rows("SELECT state FROM sweeps") == [("FINISHED",)]
+
+    def close(self) -> None:
         for machine in self._started:
-            for process in reversed(machine.tree()):
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+            with suppress(psutil.NoSuchProcess):
+                top = psutil.Process(machine.process.pid)
+                for process in [*top.children(recursive=True), top]:
                     process.kill()
-            if machine.process.stderr is not None and not machine.process.stderr.closed:
-                machine.process.communicate()
+            machine.process.communicate()
         for cable in self._cables:
             cable.close()
 
-    # --- what became of it -------------------------------------------------------------
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        path = self.server.folder / "server.db"
-        with closing(sqlite3.connect(path, timeout=DEADLINE_S)) as database, database:
-            return database.execute(sql).fetchall()
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return what the pool noted of a kind, in its order."""
-        found = self.query("SELECT kind, body FROM pool_events ORDER BY number")
-        return [json.loads(body) if isinstance(body, str) else body for known, body in found if known == kind]
-
-    def disagreements(self) -> list[str]:
-        """Return what is not as it must be at the end: pool, server and what the runs did say the same."""
-        ended = [event["run_id"] for event in self.events("ended")]
-        entered = {entry.run_id for entry in self._journal.entries()}
-        states = dict(self.query("SELECT name, state FROM runs"))
-        (sweep,) = self.query("SELECT state FROM sweeps")
-        attempts = [(entry.run_id, entry.attempt) for entry in self._journal.entries()]
-        found = []
-        if len(ended) != len(set(ended)):
-            found.append(f"runs ended twice: {ended}")
-        if len(ended) != self.count:
-            found.append(f"{len(ended)} runs ended, of a count of {self.count}")
-        if entered != set(ended):
-            found.append(f"runs entered main: {sorted(entered)}; ended in the pool: {sorted(set(ended))}")
-        if len(attempts) != len(set(attempts)):
-            found.append(f"an attempt was made twice: {sorted(attempts)}")
-        if wrong := {name: state for name, state in states.items() if state not in ("finished", "failed")}:
-            found.append(f"on the server: {wrong}")
-        if set(states) != set(ended):
-            found.append(f"runs on the server: {sorted(states)}; in the pool: {sorted(set(ended))}")
-        if sweep != ("FINISHED",):
-            found.append(f"the sweep is {sweep}")
-        return found
-
 
 @contextmanager
-def machines_on_a_server(sweep: RealSweep, commands: CommandLine, folder: Path) -> Iterator[Machines]:
-    """Run a server in a folder, and machines that join its sweep; none of them outlives the block."""
-    (folder / "server").mkdir()
-    with serving(folder / "server", make_clean_env(folder / "server" / "home"), commands=commands) as server:
-        made = Machines(sweep, server, commands)
-        try:
-            yield made
-        finally:
-            made.kill_all()
+def joining(sweep: RealSweep, variables: dict[str, str]) -> Iterator[Machines]:
+    """Machines that join a sweep on the server at `variables`; none of them outlives the block."""
+    made = Machines(sweep, variables)
+    try:
+        yield made
+    finally:
+        made.close()

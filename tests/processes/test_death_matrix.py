@@ -1,4 +1,7 @@
-"""The death matrix: every row of docs/deaths.md, died by real runs in real workers."""
+"""The death matrix: every row of docs/deaths.md, died by real runs in real workers.
+
+`python -m tests.processes.test_death_matrix` writes the table of that page.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ from typing import Any, Final
 
 import pytest
 
-from tests.processes.conftest import Ended, RealSweep
+from tests.processes.conftest import Ended, RealSweep, grid
 
 DEATHS: Final = Path(__file__).with_name("deaths.py")
 USAGES: Final = Path(__file__).with_name("usages.py")
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "deaths.md"
+COMMAND: Final = "python -m tests.processes.test_death_matrix"
+"""Writes the table of the page."""
 LENIENT: Final[dict[str, Any]] = {
     "failures": {"max_initial": None},
     "restart": {"max_restarts": 100, "backoff_s": 0.05},
@@ -67,6 +72,11 @@ WORKERS_DEATHS: Final = (
         "closes_descriptors",
         "closes all file descriptors above 2",
         "exit 72 (main closed file descriptors of the worker)",
+    ),
+    crashed(
+        "memory_limit",
+        "takes more than `memory_limit_mb`",
+        "memory limit 500 MB: its process tree held … MB",
     ),
 )
 OWN_ENDINGS: Final = (
@@ -140,16 +150,11 @@ STALL: Final = "stalled: no log call and no output for 3 s"
 STALLS: Final = (
     crashed("sleeps", "hangs in `time.sleep` (`stall_timeout_s`)", STALL),
     crashed("hangs_in_c", "hangs in C code that holds the interpreter's lock (`stall_timeout_s`)", STALL),
-    crashed(
-        "memory_limit",
-        "takes more than `memory_limit_mb`",
-        "memory limit 500 MB: its process tree held … MB",
-    ),
 )
 TIMEOUTS: Final = (
-    failed("sleeps", "passes `run_timeout_s`, and leaves when asked", "run timeout 2 s"),
-    Row("swallows", "… and swallows all exceptions", "failed", "run timeout 2 s; killed", "killed", None),
-    Row("ignores_signals", "… and ignores signals", "failed", "run timeout 2 s; killed", "killed", None),
+    failed("sleeps", "passes `run_timeout_s`, and leaves when asked", "run timeout 6 s"),
+    Row("swallows", "… and swallows all exceptions", "failed", "run timeout 6 s; killed", "killed", None),
+    Row("ignores_signals", "… and ignores signals", "failed", "run timeout 6 s; killed", "killed", None),
 )
 INTERRUPTS: Final = (
     Row("sleeps", "is asked to stop with the sweep, and leaves", "stopped", "interrupted", "killed", 255),
@@ -157,19 +162,23 @@ INTERRUPTS: Final = (
 )
 
 
-def perform(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> Ended:
-    """Let one run die in each of these ways; return how the sweep ended."""
-    return begin(sweep, rows, **keys).finish()
+GROUPS: Final = (
+    WORKERS_DEATHS,
+    OWN_ENDINGS,
+    LEFTOVERS,
+    CLIENT_USAGES,
+    SPOILERS,
+    STALLS,
+    TIMEOUTS,
+    INTERRUPTS,
+)
 
 
 def begin(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> RealSweep:
-    grid = {
-        "method": "grid",
-        "metric": {"name": "loss"},
-        "parameters": {"death": {"values": [row.death for row in rows]}},
-    }
+    """Start a sweep in which one run dies in each of these ways."""
+    ways = grid(death=[row.death for row in rows])
     main, mains = ("use", USAGES) if rows[0] in (*CLIENT_USAGES, *SPOILERS) else ("die", DEATHS)
-    return sweep.start(main, mains=mains, sweep=grid, **LENIENT | keys)
+    return sweep.start(main, mains=mains, sweep=ways, **LENIENT | keys)
 
 
 def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
@@ -200,30 +209,27 @@ def in_short(reason: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "rows",
-    [WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS, CLIENT_USAGES, SPOILERS],
-    ids=["workers' deaths", "own endings", "leftovers", "usages of wandb", "spoilers"],
+    ("rows", "keys"),
+    [
+        pytest.param(WORKERS_DEATHS, {"memory_limit_mb": 500}, id="workers' deaths"),
+        pytest.param(OWN_ENDINGS, {}, id="own endings"),
+        pytest.param(LEFTOVERS, {}, id="leftovers"),
+        pytest.param(CLIENT_USAGES, {}, id="usages of wandb"),
+        pytest.param(SPOILERS, {}, id="spoilers"),
+        pytest.param(TIMEOUTS, {"run_timeout_s": 6, "grace_period_s": 1}, id="timeouts"),
+    ],
 )
-def test_each_way_to_die_counts_as_its_row_says(sweep: RealSweep, rows: Sequence[Row]) -> None:
-    expect(rows, perform(sweep, rows), sweep)
-
-
-def test_a_process_that_a_run_has_spoilt_performs_no_other_one(sweep: RealSweep) -> None:
-    (row,) = [row for row in SPOILERS if row.death == "patches_threading"]
-    ended = perform(sweep, [row], workers=1, arguments=("-v",))
-    words = "w0 stopping: replaced: its last run left threading broken: RuntimeError: patched by main"
-    assert words in ended.stderr
+def test_each_way_to_die_counts_as_its_row_says(
+    sweep: RealSweep, rows: Sequence[Row], keys: dict[str, Any]
+) -> None:
+    expect(rows, begin(sweep, rows, **keys).finish(), sweep)
 
 
 def test_a_run_that_hangs_leaves_its_stack_in_the_log_before_it_is_killed(sweep: RealSweep) -> None:
-    expect(STALLS, perform(sweep, STALLS, stall_timeout_s=3, memory_limit_mb=500), sweep)
+    expect(STALLS, begin(sweep, STALLS, stall_timeout_s=3).finish(), sweep)
     assert sweep.printed(f'File "{DEATHS}", line')
     assert sweep.printed("in sleep\n") >= 2
     assert sweep.printed("in hang_in_c\n") >= 2
-
-
-def test_a_run_that_is_past_its_time_has_failed_however_it_takes_it(sweep: RealSweep) -> None:
-    expect(TIMEOUTS, perform(sweep, TIMEOUTS, run_timeout_s=2, grace_period_s=1), sweep)
 
 
 def test_a_run_that_is_asked_to_stop_is_stopped_however_it_takes_it(sweep: RealSweep) -> None:
@@ -235,9 +241,18 @@ def test_a_run_that_is_asked_to_stop_is_stopped_however_it_takes_it(sweep: RealS
     expect(INTERRUPTS, sweep.finish(), sweep)
 
 
-def test_the_document_has_exactly_the_rows_that_are_tested_here() -> None:
-    groups = (WORKERS_DEATHS, OWN_ENDINGS, LEFTOVERS, CLIENT_USAGES, SPOILERS, STALLS, TIMEOUTS, INTERRUPTS)
-    documented = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ")]
-    heading, *lines = documented
-    assert heading.startswith("| `main`")
-    assert lines == [row.line for group in groups for row in group]
+def with_table(page: str) -> str:
+    """Return the page with the rows of this file in its table."""
+    lines = page.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("|---")) + 1
+    after = next(number for number in range(first, len(lines)) if not lines[number].startswith("| "))
+    table = [row.line for group in GROUPS for row in group]
+    return "\n".join([*lines[:first], *table, *lines[after:]]) + "\n"
+
+
+def test_the_page_has_the_table_of_these_rows() -> None:
+    assert DOCUMENT.read_text() == with_table(DOCUMENT.read_text()), f"run: {COMMAND}"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text()))

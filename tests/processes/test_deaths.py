@@ -1,164 +1,161 @@
-"""Sweeps in which something dies, is killed, or is asked to stop."""
+"""Sweeps in which a worker, the fork server or the sweep server dies, and what a run leaves behind."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sqlite3
-from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
 
-import psutil
 import pytest
 
-from tests.processes.conftest import RealSweep, outcomes
-from tests.spares import FORK_SERVER, SERVER
+from tests.conftest import QUIET
+from tests.processes.conftest import RealSweep, ServerRun, grid, outcomes
 
-GONE_WITHIN_S = 5.0
-FAR_BEYOND_S = 600.0
-"""A grace period longer than any test may take."""
+KEEPING: Final = Path(__file__).with_name("keeping.py")
+ROOT: Final = Path(__file__).parents[2]
 
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def expect_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=GONE_WITHIN_S)
-    assert not alive
-
-
 def test_a_killed_workers_run_is_run_again_and_the_count_stays_exact(sweep: RealSweep) -> None:
     sweep.start("brief", count=6)
     kill(sweep.wait_for(4)[-1].pid)
     ended = sweep.finish()
-    assert ended.code == 0, ended.stderr
-    entries = sweep.entries()
-    assert len({entry.run_id for entry in entries}) == 6
-    assert len(entries) == 7
-    assert outcomes(ended.summary) == ["finished"] * 6
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6), ended.stderr
+    assert (len({entry.run_id for entry in sweep.entries()}), len(sweep.entries())) == (6, 7)
     assert (ended.summary["retried"], ended.summary["lost"]) == (1, 0)
 
 
-def test_a_run_that_ends_its_process_is_tried_again_and_then_has_crashed(sweep: RealSweep) -> None:
-    ended = sweep.start("exiting", count=1, workers=1).finish()
-    assert [entry.attempt for entry in sweep.entries()] == [1, 2]
-    assert len({entry.run_id for entry in sweep.entries()}) == 1
-    (run,) = ended.summary["runs"]
-    assert (run["outcome"], run["reason"], run["attempts"]) == ("crashed", "exit 3", 2)
-    assert ended.code == 5
+def test_when_the_fork_server_and_then_a_worker_are_killed_the_sweep_goes_on_and_stays_exact(
+    sweep: RealSweep,
+) -> None:
+    sweep.start("brief", count=12).wait_for(3)
+    server = sweep.process_named("parallel_hpo.server")
+    sweep.process_named("parallel_hpo.worker.forkserver").kill()
+    number = len(sweep.entries())
+    kill(sweep.wait_for(number + 1)[-1].pid)
+    sweep.wait_for(number + 4)
+    assert server.is_running()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 12), ended.stderr
+    assert len({entry.run_id for entry in sweep.entries()}) == 12
+
+
+def test_when_the_sweep_server_is_killed_it_comes_back_and_no_run_is_lost(sweep: RealSweep) -> None:
+    sweep.start("brief", count=6).wait_for(3)
+    sweep.process_named("parallel_hpo.server").kill()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6), ended.stderr
+    assert len({entry.run_id for entry in sweep.entries()}) == 6
 
 
 def test_a_run_that_is_run_again_may_go_on_from_its_last_checkpoint(sweep: RealSweep) -> None:
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     ended = sweep.start("from_checkpoint", count=1, workers=1).finish()
     (run,) = ended.summary["runs"]
-    assert (run["outcome"], run["attempts"]) == ("finished", 2), ended.stderr
-    assert ended.summary["best"]["value"] == 104
-    with closing(sqlite3.connect(sweep.directory / "server.db")) as database:
-        rows = database.execute("SELECT text FROM lines WHERE stream = 0 ORDER BY number").fetchall()
-    assert [json.loads(text)["loss"] for (text,) in rows] == [0, 1, 2, 103, 104]
+    assert (run["outcome"], run["attempts"], run["value"]) == ("finished", 2, 104), ended.stderr
+    assert [row["loss"] for row in history(sweep)] == [0, 1, 2, 103, 104]
 
 
-def test_without_retries_the_first_death_is_a_crash(sweep: RealSweep) -> None:
-    ended = sweep.start("exiting", count=2, workers=1, retries=0).finish()
-    assert outcomes(ended.summary) == ["crashed"] * 2
-    assert [entry.attempt for entry in sweep.entries()] == [1, 1]
+def history(sweep: RealSweep) -> list[dict[str, Any]]:
+    """Return the rows that the server has of the sweep's only run."""
+    found = sweep.server_rows("SELECT text FROM lines WHERE stream = 0 ORDER BY number")
+    return [json.loads(text) for (text,) in found]
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_a_stop_signal_interrupts_every_main_and_accounts_for_every_run(
-    sweep: RealSweep, number: signal.Signals, code: int
+@pytest.mark.leans_on_wandb
+def test_a_crashed_runs_unsent_lines_are_on_the_server_afterwards_each_once(sweep: RealSweep) -> None:
+    """The first part has arrived before the crash; wandb-core holds back at most 200 lines."""
+    sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
+    ended = sweep.start("cut_short", count=1, workers=1, retries=0).finish()
+    assert outcomes(ended.summary) == ["crashed"], ended.stderr
+    logged = [row["loss"] for row in history(sweep)]
+    assert logged == list(range(len(logged)))
+    assert 1800 < len(logged) <= 2000
+
+
+def test_data_that_can_not_be_sent_is_named_with_its_folder_and_the_command(sweep: RealSweep) -> None:
+    sweep.env["SPOIL_FILE"] = "1"
+    ended = sweep.start("cut_short", count=1, workers=1, retries=0).finish()
+    (folder,) = sweep.directory.glob("*/worker-0/wandb/run-*-*")
+    assert f"send it by: wandb sync --include-online {folder}" in ended.stderr
+
+
+def test_a_run_that_is_run_again_is_judged_anew_and_counted_as_stopped_by_hyperband(
+    sweep: RealSweep,
 ) -> None:
-    sweep.start("sleeper", count=10, grace_period_s=FAR_BEYOND_S)  # it must not come to that
-    sweep.wait_for(2)
-    processes = sweep.tree()
-    sweep.signal(number)
-    ended = sweep.finish()
-    assert ended.code == code, ended.stderr
-    assert len(sweep.entries("interrupted")) == 2
-    assert outcomes(ended.summary) == ["stopped"] * 2
-    expect_gone(processes)
+    """1. It dies one row before the band. 2. Its second attempt is judged by its own third row."""
+    sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
+    hyperband = {"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 3}}
+    sweep.start("judged", sweep=grid(x=[1, 2]) | hyperband, workers=1)
+    first = sweep.wait_for(1, "logged")[0]
 
+    def is_there(column: str, number: int) -> bool:
+        query = f"SELECT {column} FROM runs WHERE name = ?"
+        return bool(sweep.server_rows(query, first.run_id) == [(number,)])
 
-def test_a_main_that_swallows_the_interrupt_is_killed_after_the_grace_period(sweep: RealSweep) -> None:
-    sweep.start("deaf", count=10, grace_period_s=1)
-    sweep.wait_for(2)
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
-    assert ended.code == 130
-    assert outcomes(ended.summary) == ["stopped"] * 2
-
-
-def test_a_second_signal_kills_at_once(sweep: RealSweep) -> None:
-    sweep.start("deaf", count=10, grace_period_s=50)
-    sweep.wait_for(2)
-    sweep.signal(signal.SIGINT)
-    sweep.wait_for(2, "swallowed")
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
-    assert ended.code == 130
-    assert outcomes(ended.summary) == ["stopped"] * 2
-
-
-def test_a_drain_lets_the_running_runs_finish(sweep: RealSweep) -> None:
-    sweep.start("brief", count=50)
-    sweep.wait_for(2)
-    sweep.signal(signal.SIGUSR1)
-    ended = sweep.finish()
-    assert ended.code == 75
-    assert set(outcomes(ended.summary)) == {"finished"}
-    assert ended.summary["attempted"] < 50
-
-
-def test_a_stop_before_there_is_a_sweep_ends_it_all_the_same(sweep: RealSweep) -> None:
-    sweep.starts = (SERVER,)  # the fork server is to be busy with its imports
-    sweep.start("quick", count=50)
-    sweep.wait_until(
-        lambda: any("worker.forkserver" in " ".join(p.cmdline()) for p in sweep.tree()), "fork server"
-    )
-    sweep.signal(signal.SIGINT)
-    assert sweep.finish().code == 130
-
-
-def test_when_the_supervisor_is_killed_nothing_of_the_sweep_lives_on(sweep: RealSweep) -> None:
-    sweep.with_helpers().env["THEN_SLEEP"] = "60"
-    sweep.start("with_grandchild", count=10)
-    sweep.wait_for(2, "grandchild")
-    processes = sweep.tree()
-    assert any(process.name() == "wandb-core" for process in processes)
-    assert sweep.process is not None
-    kill(sweep.process.pid)
-    sweep.process.wait()
-    expect_gone(processes)
-
-
-def test_what_a_run_leaves_alive_dies_at_its_end(sweep: RealSweep) -> None:
-    ended = sweep.start("with_grandchild", count=2, workers=1).finish()
-    assert outcomes(ended.summary) == ["finished"] * 2
-    assert not [entry for entry in sweep.entries("grandchild") if psutil.pid_exists(entry.pid)]
-
-
-def test_when_the_fork_server_is_killed_the_sweep_goes_on_and_stays_exact(sweep: RealSweep) -> None:
-    sweep.starts = (SERVER, FORK_SERVER, FORK_SERVER)
-    sweep.start("brief", count=9)
-    sweep.wait_for(3)
-    sweep.process_named("parallel_hpo.worker.forkserver").kill()
-    kill(sweep.wait_for(6)[-1].pid)
+    sweep.wait_until(lambda: is_there("metric_rows", 2), "the first rows")
+    kill(first.pid)
+    sweep.wait_for(2, "logged")
+    sweep.wait_until(lambda: is_there("history_lines", 3), "the third row")
+    assert is_there("metric_rows", 1) and is_there("stop_requested", 0)
+    sweep.go()
     ended = sweep.finish()
     assert ended.code == 0, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * 9
-    assert len({entry.run_id for entry in sweep.entries()}) == 9
+    (run,) = [run for run in ended.summary["runs"] if run["run_id"] == first.run_id]
+    assert (run["outcome"], run["attempts"], run["reason"]) == ("stopped", 2, "stopped by the sweep")
 
 
-def test_when_the_sweep_server_is_killed_it_comes_back_and_no_run_is_lost(sweep: RealSweep) -> None:
-    sweep.starts = (SERVER, FORK_SERVER, SERVER)
-    sweep.start("brief", count=6)
-    sweep.wait_for(3)
-    sweep.process_named("parallel_hpo.server").kill()
-    ended = sweep.finish()
-    assert ended.code == 0, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * 6
-    assert len({entry.run_id for entry in sweep.entries()}) == 6
+def start_keeping(sweep: RealSweep, *cases: str) -> RealSweep:
+    """Perform each of these cases twice, one after the other in one worker."""
+    sweep.env |= QUIET | {"PYTHONPATH": str(ROOT)}
+    twice = grid(round=[1, 2], case=list(cases))
+    return sweep.start("keep", mains=KEEPING, sweep=twice, workers=1, arguments=("-v",))
+
+
+def left(sweep: RealSweep, temporary: Path) -> list[str]:
+    """Return what the runs have left in shared memory and in the temporary folder."""
+    memory = Path("/dev/shm")
+    names = [Path(str(entry.facts["name"])).name for entry in sweep.entries("made")]
+    shared = [name for name in names if (memory / name).exists() or (memory / f"sem.{name}").exists()]
+    others = [path.name for path in temporary.iterdir()]
+    return [*shared, *(name for name in others if not name.endswith(("wandb-media", "wandb-artifacts")))]
+
+
+def test_what_libraries_keep_does_not_reach_the_next_run(sweep: RealSweep, temporary: Path) -> None:
+    cases = ("pool_fork", "pool_forkserver", "leave_pool", "leave_executor", "joblib", "leak_memory")
+    ended = start_keeping(sweep, *cases).finish()
+    assert outcomes(ended.summary) == ["finished"] * 12, ended.stderr
+    assert [entry.facts["children"] for entry in sweep.entries()] == [[]] * 12
+    assert len({entry.pid for entry in sweep.entries()}) == 1
+    assert left(sweep, temporary) == []
+
+
+def test_a_worker_that_holds_on_to_what_its_run_left_is_replaced(sweep: RealSweep, temporary: Path) -> None:
+    ended = start_keeping(sweep, "hold_pool", "hold_memory", "leave_server").finish()
+    assert outcomes(ended.summary) == ["finished"] * 6, ended.stderr
+    assert len({entry.pid for entry in sweep.entries()}) == 6
+    assert "replaced: its run left" in ended.stderr
+    assert left(sweep, temporary) == []
+
+
+def test_at_its_end_a_worker_calls_atexit_and_flushes_files(sweep: RealSweep, temporary: Path) -> None:
+    ended = start_keeping(sweep, "register").finish()
+    for run in ended.summary["runs"]:
+        assert (sweep.folder / f"{run['run_id']}.called").exists()
+        assert (sweep.folder / f"{run['run_id']}.txt").read_text() == run["run_id"]
+    assert left(sweep, temporary) == []
+
+
+def test_a_run_that_a_child_of_main_opens_is_the_childs(sweep: RealSweep) -> None:
+    ended = start_keeping(sweep, "child_trains", "child_fails").finish()
+    server = sweep.runs_on_the_server()
+    seen = {(run["outcome"], run["reason"], server[run["run_id"]]) for run in ended.summary["runs"]}
+    assert seen == {
+        ("finished", "", ServerRun("finished", 0)),
+        ("failed", "RuntimeError: a child has failed", ServerRun("failed", 1)),
+    }

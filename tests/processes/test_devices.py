@@ -1,118 +1,58 @@
-"""Sweeps on devices, in real processes: what each worker sees, also after restarts.
+"""Sweeps on devices: masks of devices that are not there, and a fake driver that reports eight.
 
-A machine without a driver takes a mask's tokens as they are, so none is needed here.
+A machine without a driver takes a mask's tokens as they are.
 """
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import psutil
 import pytest
 
 from parallel_hpo.devices.library import NoDriver, opened
 from parallel_hpo.devices.placing import open_driver
-from tests.commanding import CommandLine
-from tests.interpreter import forked_python
-from tests.processes.conftest import MAINS, RANDOM, RealSweep, outcomes
+from parallel_hpo.devices.sharing import FREE_AFTER_S
+from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
+from tests.devices.fakes import STRANGER, UUIDS
+from tests.processes.conftest import RealSweep, outcomes
 
-with opened(open_driver) as driver:
-    pytestmark = pytest.mark.skipif(
-        not isinstance(driver, NoDriver), reason="the driver here knows that the devices below are made up"
+DRAWS_KW: Final = 0.25
+"""The power of device 3 that the fake driver reports."""
+
+with opened(open_driver) as known:
+    without_driver = pytest.mark.skipif(
+        not isinstance(known, NoDriver), reason="the driver here knows that the devices below are made up"
     )
-UUIDS = ("GPU-aaaa1111", "GPU-bbbb2222")
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="logind is Linux's, and so is ionice")
 
 
-def masks(sweep: RealSweep) -> set[tuple[int, str, str]]:
-    """Return each slot's mask and device as its runs saw them."""
-    return {
-        (
-            entry.slot,
-            entry.facts["environment"]["CUDA_VISIBLE_DEVICES"],
-            entry.facts["environment"]["PARALLEL_HPO_DEVICE"],
-        )
-        for entry in sweep.entries()
-    }
+def masks(sweep: RealSweep) -> set[tuple[int, str]]:
+    """Return each slot's mask as its runs saw it."""
+    return {(entry.slot, entry.facts["environment"]["CUDA_VISIBLE_DEVICES"]) for entry in sweep.entries()}
 
 
-@pytest.mark.parametrize("tokens", [("3", "5"), UUIDS])
-def test_each_worker_sees_exactly_its_own_device_also_after_restarts(
-    sweep: RealSweep, tokens: tuple[str, str]
-) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = ",".join(tokens)
-    ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}).finish()
+@without_driver
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_each_worker_sees_exactly_its_own_device_also_after_a_restart(sweep: RealSweep, method: str) -> None:
+    sweep.env["CUDA_VISIBLE_DEVICES"] = f"3,{UUIDS[5]}"
+    ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}, start_method=method).finish()
     assert outcomes(ended.summary) == ["finished"] * 4, ended.stderr
-    assert masks(sweep) == {(0, tokens[0], tokens[0]), (1, tokens[1], tokens[1])}
+    assert masks(sweep) == {(0, "3"), (1, UUIDS[5])}
     assert all(worker["restarts"] >= 1 for worker in ended.summary["workers"])
-    assert [worker["device"] for worker in ended.summary["workers"]] == list(tokens)
-    assert {run["device"] for run in ended.summary["runs"]} == set(tokens)
+    assert [worker["device"] for worker in ended.summary["workers"]] == ["3", UUIDS[5]]
 
 
-def test_workers_is_by_default_the_number_of_devices(sweep: RealSweep) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5,7"
-    ended = sweep.start("together", count=3, workers="auto").finish()
-    assert [worker["device"] for worker in ended.summary["workers"]] == ["3", "5", "7"]
-
-
-def test_workers_on_cpu_see_no_device(sweep: RealSweep) -> None:
+@without_driver
+def test_more_workers_than_devices_are_exit_2_and_no_sweep(sweep: RealSweep) -> None:
     sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    ended = sweep.start("curious", count=1, workers=1, devices="cpu").finish()
-    assert masks(sweep) == {(0, "", "cpu")}
-    assert [worker["device"] for worker in ended.summary["workers"]] == [None]
-
-
-def test_a_worker_with_two_devices_sees_both_and_has_a_port_of_its_own(sweep: RealSweep) -> None:
-    sweep.env |= {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "MASTER_PORT": "29500"}
-    sweep.start("together", count=2, devices_per_worker=2).finish()
-    found = {entry.slot: entry.facts["environment"] for entry in sweep.entries()}
-    assert {slot: environment["CUDA_VISIBLE_DEVICES"] for slot, environment in found.items()} == {
-        0: "0,1",
-        1: "2,3",
-    }
-    ports = {environment["MASTER_PORT"] for environment in found.values()}
-    assert len(ports | {"29500"}) == 3
-
-
-def test_spawned_workers_see_their_device_too(sweep: RealSweep) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    sweep.start("together", count=2, start_method="spawn").finish()
-    assert masks(sweep) == {(0, "3", "3"), (1, "5", "5")}
-
-
-def test_the_fork_server_sees_no_workers_mask(sweep: RealSweep) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    sweep.start("brief", count=2).wait_for(1)
-    environment = sweep.process_named("parallel_hpo.worker.forkserver").environ()
-    assert environment["CUDA_VISIBLE_DEVICES"] == "3,5"
-    assert "PARALLEL_HPO_DEVICE" not in environment
-    sweep.finish()
-
-
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"workers": 3}, "hpo.workers is 3"),
-        ({"preload": ["nonsuch_module"]}, "No module named 'nonsuch_module'"),
-    ],
-)
-def test_what_the_devices_can_not_give_is_exit_2_and_no_sweep(
-    sweep: RealSweep, keys: dict[str, Any], words: str
-) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    ended = sweep.start("quick", count=2, **keys).finish()
-    assert ended.code == 2
-    assert words in ended.stderr
+    ended = sweep.start("quick", count=2, workers=3).finish()
+    assert (ended.code, "hpo.workers is 3" in ended.stderr) == (2, True), ended.stderr
     assert not list(sweep.directory.glob("*/ledger.db"))
-
-
-def test_what_is_preloaded_is_imported_once_and_not_in_each_worker(sweep: RealSweep, tmp_path: Path) -> None:
-    (tmp_path / "counted.py").write_text(
-        "import os\nopen(os.environ['JOURNAL'] + '.imports', 'a').write(f'{os.getpid()}\\n')\n"
-    )
-    sweep.start("preloaded", count=2, preload=["counted"]).finish()
-    assert len(Path(f"{sweep.journal}.imports").read_text().split()) == 1
-    assert {entry.facts["loaded"] for entry in sweep.entries()} == {True}
 
 
 def test_a_failure_that_breaks_the_process_has_it_replaced(sweep: RealSweep) -> None:
@@ -121,49 +61,123 @@ def test_a_failure_that_breaks_the_process_has_it_replaced(sweep: RealSweep) -> 
     assert len({entry.pid for entry in sweep.entries()}) == 2
 
 
-def test_the_users_own_rules_say_what_a_failure_asks_for(sweep: RealSweep) -> None:
-    rules = [{"pattern": "out of memory", "action": "keep"}]
-    sweep.start("out_of_memory", count=2, workers=1, failures={"max_initial": None}, faults=rules).finish()
-    assert len([entry.pid for entry in sweep.entries()]) == 2
-    assert len({entry.pid for entry in sweep.entries()}) == 1
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables by which processes find the fake driver."""
+    if sys.platform != "linux" or COMPILER is None:
+        pytest.skip(WHY_NO_COMPILER)
+    return build_driver(tmp_path_factory.mktemp("driver"))
 
 
-def test_a_device_on_which_runs_keep_failing_is_left_to_itself_and_the_other_goes_on(
-    sweep: RealSweep,
+@pytest.fixture
+def driven(sweep: RealSweep, driver: dict[str, str]) -> RealSweep:
+    """A sweep whose processes find the fake driver."""
+    sweep.env |= driver | {"FAKE_NVML": str(sweep.folder / "process")}
+    return sweep
+
+
+def test_workers_get_the_visible_devices_that_nobody_computes_on(driven: RealSweep) -> None:
+    driven.env["CUDA_VISIBLE_DEVICES"] = f"6,{UUIDS[5][:5]},3"
+    ended = driven.start("curious", count=2, workers="auto").finish()
+    assert [worker["device"] for worker in ended.summary["workers"]] == [UUIDS[5][:5], "3"]
+    assert f"device 6 is left out: process {STRANGER} computes on it" in ended.stderr
+
+
+def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attempts_used_it(
+    driven: RealSweep,
 ) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    ended = sweep.start("fails_on_device_3", count=16, failures={"max_initial": None}).finish()
-    assert ended.code == 0, ended.stderr
-    assert ended.stderr.count("device 3 gets no runs for 300 s") == 1
-    devices = [entry.facts["device"] for entry in sweep.entries()]
-    assert len(devices) == 16
-    assert (
-        3 <= devices.count("3") <= 5
-    )  # three failures, and what was under way or came before the first success
-    assert devices[-4:] == ["5"] * 4
+    driven.start("computing", count=1, workers=1, devices=[3])
+    (dead,) = driven.wait_for(1, "computing")
+    driven.wait_until(lambda: not psutil.pid_exists(dead.pid), "the death of the run's process")
+    assert len(driven.entries()) == 1
+    Path(driven.env["FAKE_NVML"]).write_text("")
+    ended = driven.finish()
+    assert outcomes(ended.summary) == ["finished"], ended.stderr
+    assert [entry.facts["held"] for entry in driven.entries()] == ["", ""], "it began while the dead one held"
+    (run,) = ended.summary["runs"]
+    used = run["consumption"]
+    assert used["device_hours"] == pytest.approx(run["duration_s"] / 3600, rel=0.2)
+    assert used["device_kwh"] == pytest.approx(used["device_hours"] * DRAWS_KW, rel=0.05)
+    (told,) = driven.ask_json("status")
+    assert {name: told[name] for name in used} == used
 
 
-def test_a_program_sees_its_workers_device_too(sweep: RealSweep, commands: CommandLine) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    code = f"import sys; sys.path.insert(0, {str(MAINS.parent)!r}); import mains; mains.together()"
-    program = {"command": ["${interpreter}", "-c", code], **RANDOM}
-    config = sweep.folder / "config.json"
-    section = {"count": 2, "directory": str(sweep.directory), "sweep_configuration": program}
-    config.write_text(json.dumps({"hpo": section}))
-    with forked_python(commands) as python:
-        sweep.env["PATH"] = f"{python}:{sweep.env['PATH']}"
-        ended = sweep.start_command("-m", "parallel_hpo", "run", str(config)).finish()
-    assert ended.code == 0, ended.stderr
-    assert masks(sweep) == {(0, "3", "3"), (1, "5", "5")}
+def test_workers_share_a_device_as_its_memory_allows_and_a_run_that_finds_too_little_is_run_again_alone(
+    driven: RealSweep,
+) -> None:
+    options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
+    ended = driven.start("holding", count=16, **options).finish()
+    assert outcomes(ended.summary) == ["finished"] * 16, ended.stderr
+    assert "device 3 takes 3 workers at a time: its first runs held 24000 of 81920 MB" in ended.stderr
+    assert max(len(entry.facts["others"]) for entry in driven.entries()) == 2
+    (again,) = [entry for entry in driven.entries() if entry.attempt == 2]
+    assert again.facts["others"] == []
 
 
-def test_a_dry_run_says_which_worker_gets_what(sweep: RealSweep) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    config = sweep.folder / "config.json"
-    section = {"sweep_configuration": {"method": "random", "parameters": {"x": {"values": [1, 2]}}}}
-    config.write_text(json.dumps({"hpo": section | {"directory": str(sweep.directory)}}))
-    ended = sweep.start_command(
-        "-m", "parallel_hpo", "run", str(config), f"{MAINS}:quick", "--dry-run"
-    ).finish()
-    assert "workers: 2 on devices 3 / 5" in ended.stderr
-    assert "CUDA_VISIBLE_DEVICES=3\n" in ended.stderr
+LOGINCTL: Final = """#!/bin/sh
+case "$1" in
+    list-sessions) echo "  c1 1000 ada seat0 tty2" ;;
+    show-session) cat "$SESSION" ;;
+esac
+"""
+
+
+@pytest.fixture
+def seat(sweep: RealSweep) -> Path:
+    """What logind reports of the only session of the sweep's machine; at first that it is idle."""
+    commands, session = sweep.folder / "commands", sweep.folder / "session"
+    commands.mkdir()
+    (commands / "loginctl").write_text(LOGINCTL)
+    (commands / "loginctl").chmod(0o755)
+    sweep.env |= {"PATH": f"{commands}:{sweep.env['PATH']}", "SESSION": str(session)}
+    return sit(session, idle=True)
+
+
+def sit(session: Path, *, idle: bool) -> Path:
+    known = "Name=ada\nSeat=seat0\nState=active\nClass=user\nLockedHint=no\n"
+    session.write_text(f"{known}IdleHint={'yes' if idle else 'no'}\n")
+    return session
+
+
+@on_linux
+def test_a_polite_sweep_waits_while_somebody_sits_at_the_machine_and_then_has_the_least_priority(
+    sweep: RealSweep, seat: Path
+) -> None:
+    sit(seat, idle=False)
+    sweep.start("polite", count=1, workers=1, devices="cpu", polite=True)
+    sweep.read_until("this machine gets no run while the session of ada is active")
+    assert sweep.entries() == []
+    sit(seat, idle=True)
+    sweep.read_until("this machine is free again")
+    assert outcomes(sweep.finish().summary) == ["finished"]
+    (entry,) = sweep.entries()
+    idle_class = "3"
+    assert (entry.facts["nice"], entry.facts["child"]) == (19, ["19", idle_class])
+
+
+@pytest.fixture
+def owner() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of somebody else's."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+@on_linux
+@pytest.mark.thorough
+def test_a_device_is_left_to_its_owner_and_joined_again(
+    driven: RealSweep, seat: Path, owner: subprocess.Popen[bytes]
+) -> None:
+    """What runs there finishes, the others go on, and the count is exact."""
+    driven.env["EACH_S"] = str(FREE_AFTER_S / 2)
+    driven.start("polite", count=7, devices=[3, 5], polite=True).wait_for(2)
+    Path(driven.env["FAKE_NVML"]).write_text(str(owner.pid))
+    driven.read_until(f"device 3 gets no run while process {owner.pid} computes on it")
+    driven.wait_for(3)
+    Path(driven.env["FAKE_NVML"]).write_text("")
+    owner.kill()
+    driven.read_until("device 3 is free again")
+    ended = driven.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 7), ended.stderr
+    devices = [entry.facts["device"] for entry in driven.entries()]
+    assert (sorted(devices[:2]), devices[2], "3" in devices[3:]) == (["3", "5"], "5", True)

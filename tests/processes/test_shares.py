@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from tests.processes.conftest import DEADLINE_S, MAINS, RealSweep, ending, outcomes
+from tests.processes.conftest import MAINS, RealSweep, ending, grid, outcomes
 
 
 class Shares:
@@ -22,14 +22,13 @@ class Shares:
         self._stack = stack
 
     def create(self, points: int) -> None:
-        values = list(range(points))
-        grid = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": values}}}
-        self.sweep_id = self._sweep.create(count=6, workers=1, sweep_configuration=grid)
+        configuration = grid(x=list(range(points)))
+        self.sweep_id = self._sweep.create(count=6, workers=1, sweep_configuration=configuration)
 
     def start(self, share: str) -> RealSweep:
         launch = self._stack.enter_context(ending(self._sweep.beside()))
         part = ("--sweep-id", self.sweep_id, "--share", share)
-        return launch.start_command("-m", "parallel_hpo", "run", "config.json", f"{MAINS}:held", *part)
+        return launch.run("run", "config.json", f"{MAINS}:held", *part)
 
     def outcomes(self, share: str) -> list[str]:
         return outcomes(self._summary(share))
@@ -55,9 +54,9 @@ def test_a_share_killed_within_a_run_runs_the_rest_of_its_own_part_later(
 ) -> None:
     shares.create(points=6)
     killed = shares.start("1/2")
-    assert sweep.comes(lambda: len(sweep.entries()) == 1, within_s=DEADLINE_S)
+    assert sweep.comes(lambda: len(sweep.entries()) == 1)
     killed.signal(signal.SIGKILL)
-    (sweep.folder / "go").touch()
+    sweep.go()
     other = shares.start("2/2")
     other.unlike = "the first share's run is cut short"
     assert other.finish().code == ExitCode.COMPLETE
@@ -76,17 +75,17 @@ def test_a_share_waits_for_a_run_that_a_killed_one_had_not_begun_until_that_one_
     """
     shares.create(points=4)
     halted = shares.start("1/2")
-    assert sweep.comes(lambda: len(sweep.entries()) == 1, within_s=DEADLINE_S)
+    assert sweep.comes(lambda: len(sweep.entries()) == 1)
     halted.signal(signal.SIGSTOP)
-    (sweep.folder / "go").touch()
+    sweep.go()
 
     def states() -> list[str]:
         return sorted(run.state for run in sweep.runs_on_the_server().values())
 
-    assert sweep.comes(lambda: states() == ["finished", "pending"], within_s=DEADLINE_S)
+    assert sweep.comes(lambda: states() == ["finished", "pending"])
     halted.signal(signal.SIGKILL)
     waiting = shares.start("2/2")
-    assert sweep.comes(lambda: states().count("finished") == 3, within_s=DEADLINE_S)
+    assert sweep.comes(lambda: states().count("finished") == 3)
 
     again = shares.start("1/2")
     assert again.finish().code == ExitCode.COMPLETE

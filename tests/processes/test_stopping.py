@@ -1,4 +1,4 @@
-"""The stop ladder: a signal at every transition, and signals that a terminal or a batch system sends."""
+"""The stop matrix: a signal at every stage of a sweep, and signals that terminals and batch systems send."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from tests.launching import be_a_session, ignore_hangups, ignore_interrupts
-from tests.processes.conftest import ANEW, Ended, RealSweep, outcomes
-from tests.processes.databases import ServerRun
-from tests.spares import SERVER
+from tests.processes.conftest import (
+    GONE_WITHIN_S,
+    Ended,
+    RealSweep,
+    ServerRun,
+    command_line,
+    expect_gone,
+    outcomes,
+)
 
 COUNT = 4
-GONE_WITHIN_S = 5.0
 
 
 def has_process(words: str) -> Callable[[RealSweep], bool]:
-    return lambda sweep: any(words in " ".join(process.cmdline()) for process in sweep.tree())
+    return lambda sweep: any(words in command_line(process) for process in sweep.tree())
 
 
 def has_file(pattern: str) -> Callable[[RealSweep], bool]:
@@ -36,20 +39,18 @@ def all_have_finished(sweep: RealSweep) -> bool:
     return [run.state for run in sweep.runs_on_the_server().values()] == ["finished"] * COUNT
 
 
-EARLY = {
-    "the fork server is there": has_process("parallel_hpo.worker.forkserver"),
-    "the sweep's server is there": has_process("parallel_hpo.server"),
-    "the server has its tables": has_file("server.db"),
+STAGES = {
+    "the fork server is there": (has_process("parallel_hpo.worker.forkserver"), signal.SIGINT),
+    "the sweep's server is there": (has_process("parallel_hpo.server"), signal.SIGTERM),
+    "the server has its tables": (has_file("server.db"), signal.SIGHUP),
+    "the sweep is open": (has_file("*/ledger.db"), signal.SIGTERM),
+    "the first worker is starting": (has_file("*/worker-*"), signal.SIGINT),
+    "the first worker's output is read": (has_file("*/worker-*/output.log"), signal.SIGHUP),
+    "the first run is inside main": (entered(1), signal.SIGINT),
+    "some runs are over": (entered(3), signal.SIGTERM),
 }
-ON_THE_WAY = {
-    "the sweep is open": has_file("*/ledger.db"),
-    "the first worker is starting": has_file("*/worker-*"),
-    "the first worker's output is read": has_file("*/worker-*/output.log"),
-    "the first run is inside main": entered(1),
-    "some runs are over": entered(3),
+LAST = {
     "the last run has begun": entered(COUNT),
-}
-LATE = {
     "the last run is over": all_have_finished,
     "the summary is being written": has_file("*/summary.json*"),
 }
@@ -57,7 +58,6 @@ LATE = {
 
 def expect_all_accounted_for(ended: Ended, sweep: RealSweep) -> None:
     """Every run that entered `main` is in the summary, and none was lost."""
-    assert ended.summary is not None, ended.stderr
     assert ended.summary["lost"] == 0
     assert set(outcomes(ended.summary)) <= {"finished", "stopped"}
     known = {run["run_id"] for run in ended.summary["runs"]}
@@ -65,138 +65,108 @@ def expect_all_accounted_for(ended: Ended, sweep: RealSweep) -> None:
     assert ended.summary["exit_code"] == ended.code
 
 
-def interrupted_once(sweep: RealSweep, moment: Callable[[RealSweep], bool], words: str) -> Ended:
-    """Start a sweep, send SIGINT at a moment, and return how it ended."""
-    sweep.start("brief", count=COUNT)
-    sweep.wait_until(lambda: moment(sweep), words)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_signal_ends_a_sweep_with_its_code_and_accounts_for_every_run(sweep: RealSweep, stage: str) -> None:
+    reached, number = STAGES[stage]
+    sweep.start("brief", count=COUNT).wait_until(lambda: reached(sweep), stage)
+    sweep.signal(number)
+    ended = sweep.finish()
+    assert ended.code == ExitCode.SIGNAL_BASE + number, ended.stderr
+    if ended.summary is None:
+        assert sweep.entries() == [], "the sweep had not begun"
+    else:
+        expect_all_accounted_for(ended, sweep)
+
+
+@pytest.mark.parametrize("stage", LAST)
+def test_a_signal_at_the_end_loses_no_run(sweep: RealSweep, stage: str) -> None:
+    sweep.start("brief", count=COUNT).wait_until(lambda: LAST[stage](sweep), stage)
     sweep.signal(signal.SIGINT)
-    return sweep.finish()
-
-
-@pytest.mark.parametrize("moment", EARLY)
-def test_a_signal_before_there_is_a_sweep_ends_it_all(sweep: RealSweep, moment: str) -> None:
-    """1. The fork server is busy with its imports. 2. The signal comes."""
-    sweep.starts, sweep.is_first = (SERVER,), True
-    ended = interrupted_once(sweep, EARLY[moment], moment)
-    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
-    assert sweep.entries() == []
-
-
-@pytest.mark.parametrize("moment", ON_THE_WAY)
-def test_a_signal_while_the_sweep_is_on_accounts_for_every_run(sweep: RealSweep, moment: str) -> None:
-    ended = interrupted_once(sweep, ON_THE_WAY[moment], moment)
-    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
-    expect_all_accounted_for(ended, sweep)
-
-
-@pytest.mark.parametrize("moment", LATE)
-def test_a_signal_after_the_last_run_changes_none_of_them(sweep: RealSweep, moment: str) -> None:
-    ended = interrupted_once(sweep, LATE[moment], moment)
+    ended = sweep.finish()
     assert ended.code in (ExitCode.COMPLETE, ExitCode.SIGNAL_BASE + signal.SIGINT), ended.stderr
     expect_all_accounted_for(ended, sweep)
-    assert outcomes(ended.summary) == ["finished"] * COUNT
 
 
-def test_a_sweep_that_was_started_with_sigint_ignored_still_stops(sweep: RealSweep) -> None:
-    sweep.before = ignore_interrupts
-    sweep.start("sleeper", count=COUNT)
-    sweep.wait_for(2)
+def test_a_second_interrupt_kills_at_once(sweep: RealSweep) -> None:
+    sweep.start("deaf", count=10, grace_period_s=600).wait_for(2)
+    sweep.signal(signal.SIGINT)
+    sweep.wait_for(2, "swallowed")
     sweep.signal(signal.SIGINT)
     ended = sweep.finish()
-    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT
-    assert len(sweep.entries("interrupted")) == 2
-    expect_all_accounted_for(ended, sweep)
+    assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
 
 
-def test_a_hangup_that_was_ignored_at_the_start_stays_ignored(sweep: RealSweep) -> None:
-    sweep.before = ignore_hangups
-    sweep.start("brief", count=COUNT)
-    sweep.wait_for(1)
-    sweep.signal(signal.SIGHUP)
+def test_an_interrupt_after_a_drain_stops_the_runs_that_the_drain_waits_for(sweep: RealSweep) -> None:
+    sweep.start("sleeper", count=COUNT).wait_for(2)
+    sweep.signal(signal.SIGUSR1)
+    sweep.read_until("SIGUSR1")
+    sweep.signal(signal.SIGINT)
     ended = sweep.finish()
-    assert ended.code == ExitCode.COMPLETE, ended.stderr
-    assert outcomes(ended.summary) == ["finished"] * COUNT
+    assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
 
 
-def test_sigusr2_marks_the_running_runs_as_preempted_and_the_sweep_can_be_resumed(sweep: RealSweep) -> None:
-    sweep.start("sleeper", count=COUNT)
-    sweep.wait_for(2)
-    sweep.signal(signal.SIGUSR2)
-    ended = sweep.finish()
-    assert ended.code == ExitCode.RESUMABLE, ended.stderr
-    expect_all_accounted_for(ended, sweep)
-    assert set(sweep.runs_on_the_server().values()) == {ServerRun("preempted", 255)}
-    ended = sweep.start("brief", count=2, arguments=("--resume", ended.summary["sweep_id"])).finish()
-    assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_a_batch_systems_signal_to_every_process_is_the_supervisors_alone(
-    sweep: RealSweep, number: signal.Signals
+def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_the_server_hears_of_the_end(
+    sweep: RealSweep,
 ) -> None:
-    """As `srun` passes it on: to workers, fork server and sweep server too."""
-    sweep.start("held", count=COUNT)
-    sweep.wait_for(2)
-    for process in reversed(sweep.tree()):
-        process.send_signal(number)
-    if number is signal.SIGUSR1:
-        (sweep.folder / "go").touch()
-    ended = sweep.finish()
-    assert ended.code == ExitCode.RESUMABLE, ended.stderr
-    assert "crashed" not in ended.stderr
-    assert set(outcomes(ended.summary)) == {"finished" if number is signal.SIGUSR1 else "stopped"}
-
-
-def test_the_terminals_ctrl_c_reaches_the_supervisor_only(sweep: RealSweep) -> None:
-    """1. Ctrl-C goes to a whole process group. 2. Each main is interrupted once, by the supervisor alone.
-
-    3. wandb-core lives on to tell the server of the end.
-    """
-    sweep.before = be_a_session
-    sweep.start("sleeper", count=COUNT)
-    sweep.wait_for(2)
+    """Ctrl-C goes to a whole process group; wandb-core outlives it to report the end."""
+    sweep.own_session = True
+    sweep.start("sleeper", count=COUNT).wait_for(2)
     assert sweep.process is not None
     os.killpg(sweep.process.pid, signal.SIGINT)
     ended = sweep.finish()
-    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
+    assert ended.code == 130, ended.stderr
     assert len(sweep.entries("interrupted")) == 2
     assert set(sweep.runs_on_the_server().values()) == {ServerRun("killed", 255)}
-    expect_all_accounted_for(ended, sweep)
 
 
-def test_a_drain_after_which_runs_do_not_end_can_be_hardened_by_an_interrupt(sweep: RealSweep) -> None:
-    sweep.start("sleeper", count=COUNT)
-    sweep.wait_for(2)
-    sweep.signal(signal.SIGUSR1)
+def test_a_sweep_in_a_shells_background_still_hears_sigint(sweep: RealSweep) -> None:
+    sweep.launcher = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    sweep.start("sleeper", count=COUNT).wait_for(2)
     sweep.signal(signal.SIGINT)
+    assert sweep.finish().code == 130
+    assert len(sweep.entries("interrupted")) == 2
+
+
+def test_under_nohup_a_sweep_ignores_the_hangup(sweep: RealSweep) -> None:
+    sweep.launcher = ("nohup",)
+    sweep.start("held", count=2).wait_for(2)
+    sweep.signal(signal.SIGHUP)
+    sweep.go()
     ended = sweep.finish()
-    assert ended.code == ExitCode.SIGNAL_BASE + signal.SIGINT, ended.stderr
-    assert outcomes(ended.summary) == ["stopped"] * 2
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 2), ended.stderr
 
 
-@pytest.mark.parametrize("stop", [None, signal.SIGINT, signal.SIGKILL])
-def test_no_folder_that_imports_made_is_left(
-    sweep: RealSweep, temporary: Path, stop: signal.Signals | None
+@pytest.mark.parametrize(
+    ("number", "code", "outcome"),
+    [(signal.SIGTERM, 143, "stopped"), (signal.SIGUSR1, 75, "finished"), (signal.SIGUSR2, 75, "stopped")],
+)
+def test_a_batch_systems_signal_to_every_process_is_the_sessions_alone(
+    sweep: RealSweep, number: signal.Signals, code: int, outcome: str
 ) -> None:
-    """All but the folders of wandb-core's sockets, which it leaves where it is killed.
+    """As `srun` and `scancel` send it: to workers, fork server and sweep server too."""
+    sweep.start("held", count=COUNT).wait_for(2)
+    for process in reversed(sweep.tree()):
+        process.send_signal(number)
+    if number is signal.SIGUSR1:
+        sweep.go()
+    ended = sweep.finish()
+    assert (ended.code, set(outcomes(ended.summary))) == (code, {outcome}), ended.stderr
+    if number is signal.SIGUSR2:
+        assert {run.state for run in sweep.runs_on_the_server().values()} == {"preempted"}
 
-    Where nothing stops it, all of its processes import for themselves; else the fork server does. What a
-    killed supervisor leaves a sweep may remove that another test starts now, a moment after it has killed it.
-    """
-    if stop is None:
-        sweep.launcher = ANEW
-    sweep.starts = (SERVER,)
-    sweep.start("brief", count=COUNT)
-    sweep.wait_for(1)
-    assert list(temporary.glob("parallel_hpo-*"))
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_leaves_no_process_and_no_temporary_folder(
+    sweep: RealSweep, temporary: Path, number: signal.Signals
+) -> None:
+    """Except folders of wandb-core's sockets, which it leaves where it is killed."""
+    sweep.start("with_grandchild", count=10).wait_for(2, "grandchild")
     processes = sweep.tree()
-    if stop is not None:
-        sweep.signal(stop)
+    assert any(process.name() == "wandb-core" for process in processes)
+    assert any(temporary.glob("parallel_hpo-*"))
+    sweep.signal(number)
     sweep.finish()
-    psutil.wait_procs(processes, timeout=GONE_WITHIN_S)
-
-    def left() -> list[Path]:
-        return [path for path in temporary.iterdir() if not path.name.startswith("wandb-")]
-
-    sweep.comes(lambda: not left(), within_s=GONE_WITHIN_S)
-    assert left() == []
+    expect_gone(processes)
+    assert sweep.comes(
+        lambda: all(path.name.startswith("wandb-") for path in temporary.iterdir()), within_s=GONE_WITHIN_S
+    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.commanding import CommandLine
+from tests.commands import start_python
 
 KEY: Final = "k" * 40
 END_WITHIN_S: Final = 60.0
@@ -18,13 +18,11 @@ END_WITHIN_S: Final = 60.0
 class Embedded:
     """The server, and its owner, who has told it a key."""
 
-    def __init__(
-        self, commands: CommandLine, environment: Mapping[str, str], database: Path, *, key: str | None = KEY
-    ) -> None:
+    def __init__(self, environment: Mapping[str, str], database: Path, *, key: str | None = KEY) -> None:
         words = ("-m", "parallel_hpo.server", "--embedded", "--database", str(database))
         home = Path(environment["HOME"])
         stdin, self._owner = os.pipe()
-        self.process = commands.python(*words, folder=home, environment=environment, stdin=stdin)
+        self.process = start_python(*words, folder=home, environment=environment, stdin=stdin)
         os.close(stdin)
         if key is not None:
             os.write(self._owner, json.dumps({"api_key": key}).encode() + b"\n")
@@ -38,5 +36,5 @@ class Embedded:
         """End as its owner; return its exit code, and what it says of that."""
         if self.process.returncode is None:
             os.close(self._owner)
-        _, errors = self.process.communicate(END_WITHIN_S)
+        _, errors = self.process.communicate(timeout=END_WITHIN_S)
         return self.process.wait(), errors

@@ -18,7 +18,6 @@ from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.store.lines import Stream
 from tests.cli.folders import leave_sweep
-from tests.commanding import CommandLine
 from tests.conftest import clean_env_in
 from tests.contract.serving import DEADLINE_S, Server, serving
 from tests.server.acting import Clock, SessionSetup, grid
@@ -29,12 +28,12 @@ from tests.upload.uploads import MARK, Uploads
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory, commands: CommandLine) -> Iterator[Server]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The destination server."""
     folder = tmp_path_factory.mktemp("target")
     with (
         clean_env_in(folder / "home") as environment,
-        serving(folder, environment, commands=commands) as server,
+        serving(folder, environment) as server,
     ):
         yield server
 
@@ -54,7 +53,7 @@ class Elsewhere:
     def upload(self, *words: str, code: int) -> Any:
         """Upload, and keep the destination's state."""
         command = self.uploads.start("--json", "--project", "cut", *words)
-        stdout, stderr = command.communicate(DEADLINE_S)
+        stdout, stderr = command.communicate(timeout=DEADLINE_S)
         assert command.wait() == code, stderr
         answer = json.loads(stdout)
         self.there = self.uploads.there(answer)
@@ -62,7 +61,7 @@ class Elsewhere:
 
 
 @pytest.fixture
-def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator[Elsewhere]:
+def elsewhere(target: Server, tmp_path: Path) -> Iterator[Elsewhere]:
     """A sweep with Hyperband and an active run."""
     stage = SessionSetup(tmp_path, clock=Clock(time.time()))
     judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
@@ -75,7 +74,7 @@ def elsewhere(target: Server, commands: CommandLine, tmp_path: Path) -> Iterator
         stage.stream(names[how], told(stage.clock.now, loss=float(place)))
         if how != "running":
             supervision.end_run(stage.world, stage.at(sweep), names[how], how)
-    yield Elsewhere(stage, Uploads(commands, tmp_path, sweep, target), names)
+    yield Elsewhere(stage, Uploads(tmp_path, sweep, target), names)
     stage.close()
 
 
@@ -95,7 +94,7 @@ def test_a_running_sweep_is_uploaded_in_parts(
 ) -> None:
     stage, names = elsewhere.stage, elsewhere.names
     uploads = elsewhere.uploads
-    with serving(stage.folder, uploads.target.env, commands=uploads.commands):  # its own server, meanwhile
+    with serving(stage.folder, uploads.target.env):  # its own server, meanwhile
         answer = elsewhere.upload(code=75)
         ended = {names[how]: how for how in ("finished", "killed", "crashed")}
         assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
@@ -128,13 +127,11 @@ def ended(stage: SessionSetup, sweep: str, name: str, *, began: float = 0.0) -> 
     stage.stream(name, Chunk(exitcode=0))
 
 
-def test_an_abandoned_run_is_named_with_advice(
-    target: Server, commands: CommandLine, stage: SessionSetup
-) -> None:
+def test_an_abandoned_run_is_named_with_advice(target: Server, stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(4))
     done, left, _given_out = (stage.issued(stage.agent(sweep)) for _ in range(3))
     ended(stage, sweep, done)
-    uploads = Uploads(commands, stage.folder, sweep, target)
+    uploads = Uploads(stage.folder, sweep, target)
     answer = uploads.call_for_json("--project", "given-out")
     assert (answer["sent"], answer["open"]) == ([done], [])
     leave_sweep(stage.folder / sweep, [0.5])
@@ -145,20 +142,18 @@ def test_an_abandoned_run_is_named_with_advice(
 
 
 @pytest.mark.thorough
-def test_runs_that_cannot_be_uploaded_are_named(
-    target: Server, commands: CommandLine, stage: SessionSetup
-) -> None:
+def test_runs_that_cannot_be_uploaded_are_named(target: Server, stage: SessionSetup) -> None:
     one, other = stage.sweep(grid(2)), stage.sweep(grid(2))
     ended(stage, one, "again")
-    Uploads(commands, stage.folder, one, target).call("--project", "shared")
+    Uploads(stage.folder, one, target).call("--project", "shared")
     ended(stage, one, "again", began=60)
     before = all_rows(target.folder)
-    said = Uploads(commands, stage.folder, one, target).call("--project", "shared", code=1)
+    said = Uploads(stage.folder, one, target).call("--project", "shared", code=1)
     assert "run again was not uploaded: the destination has an earlier attempt of it" in said
     assert all_rows(target.folder) == before
     stage.delete("again")
     ended(stage, other, "again")
-    said = Uploads(commands, stage.folder, other, target).call("--project", "shared", code=1)
+    said = Uploads(stage.folder, other, target).call("--project", "shared", code=1)
     assert (
         "run again was not uploaded: the project has another run of that id: name another --project" in said
     )
@@ -174,16 +169,14 @@ def log(web: Web, run: str, content: bytes) -> None:
 
 
 @pytest.mark.thorough
-def test_interleaved_versions_keep_their_numbers(
-    target: Server, commands: CommandLine, stage: SessionSetup
-) -> None:
+def test_interleaved_versions_keep_their_numbers(target: Server, stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     for name in ("r1", "r2"):
         ended(stage, sweep, name)
     with Web(stage) as web:
         for content, name in ((b"1", "r1"), (b"2", "r2"), (b"3", "r1")):
             log(web, name, content)
-    uploads = Uploads(commands, stage.folder, sweep, target)
+    uploads = Uploads(stage.folder, sweep, target)
     there = uploads.there(uploads.call_for_json("--project", "turns"))
     assert [(each["version"], each["run"]) for each in there.artifacts] == [(0, "r1"), (1, "r2"), (2, "r1")]
     assert there.artifacts == uploads.here().artifacts
@@ -191,33 +184,29 @@ def test_interleaved_versions_keep_their_numbers(
         assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
 
 
-def test_a_run_with_missing_files_is_named(
-    target: Server, commands: CommandLine, stage: SessionSetup
-) -> None:
+def test_a_run_with_missing_files_is_named(target: Server, stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     for name in ("bare", "whole"):
         ended(stage, sweep, name)
     with Web(stage) as web:
         log(web, "bare", b"1")
     shutil.rmtree(stage.folder / "server-files" / "manifests")
-    said = Uploads(commands, stage.folder, sweep, target).call("--project", "bare", code=1)
+    said = Uploads(stage.folder, sweep, target).call("--project", "bare", code=1)
     assert "run bare was not uploaded: the server's files are missing (" in said
     assert "1 of 2 runs are there, 1 sent now" in said
 
 
-def test_errors_are_reported_before_anything_is_created(
-    target: Server, commands: CommandLine, stage: SessionSetup
-) -> None:
+def test_errors_are_reported_before_anything_is_created(target: Server, stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(2))
     ended(stage, sweep, "r")
-    uploads = Uploads(commands, stage.folder, sweep, target)
+    uploads = Uploads(stage.folder, sweep, target)
     before = all_rows(target.folder)
     unknown = replace(uploads, sweep_id="nowhere").call(code=2)
     assert "there is no sweep nowhere in" in unknown
     assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, env={"WANDB_API_KEY": ""})
     away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
     assert "http://127.0.0.1:9 can't be reached" in away
-    with serving(stage.folder, target.env, commands=commands) as own:
+    with serving(stage.folder, target.env) as own:
         said = replace(uploads, target=own).call(code=2)
     assert f"is the server that local/p/{sweep} is on" in said
     assert all_rows(target.folder) == before

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.commanding import Command, CommandLine
+from tests.commands import Started, start_python
 from tests.contract.serving import DEADLINE_S, Server
-from tests.spares import FORK_SERVER
 from tests.upload.likeness import Said, number_in
 
 PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
@@ -24,26 +23,24 @@ MARK: Final = "uploaded by parallel_hpo from sweep"
 class Uploads:
     """A sweep, and the destination server."""
 
-    commands: CommandLine
     directory: Path
     """Folder of the sweep's own server."""
     sweep_id: str
     target: Server
 
-    def start(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Command:
+    def start(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Started:
         login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
         line = (PARALLEL_HPO, "upload", self.sweep_id, "--directory", str(self.directory), *words)
-        return self.commands.python(
+        return start_python(
             *line,
             folder=self.directory,
             environment=self.target.env | login | dict(env),
-            starts=(FORK_SERVER,),
         )
 
     def call(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> str:
         """Upload, and return stdout, or stderr if another code than 0 is expected."""
         command = self.start(*words, env=env)
-        stdout, stderr = command.communicate(DEADLINE_S)
+        stdout, stderr = command.communicate(timeout=DEADLINE_S)
         assert command.wait() == code, stderr + stdout
         return stderr if code else stdout
 

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from parallel_hpo.worker.restore import health_problem, reopen_stream, restored
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.processes.usages import refuse
 
 pytestmark = pytest.mark.skipif(
@@ -146,11 +146,9 @@ print(made.name, os.path.isdir(made.name))
 
 
 @pytest.mark.parametrize("end", ["del made  # as where a module is loaded anew", ""])
-def test_a_parents_temporary_folder_outlives_its_child(
-    commands: CommandLine, tmp_path: Path, end: str
-) -> None:
-    parent = commands.python("-c", PARENT.format(end=end), folder=tmp_path, environment=dict(os.environ))
-    stdout, stderr = parent.communicate(30)
+def test_a_parents_temporary_folder_outlives_its_child(tmp_path: Path, end: str) -> None:
+    parent = start_python("-c", PARENT.format(end=end), folder=tmp_path, environment=dict(os.environ))
+    stdout, stderr = parent.communicate(timeout=30)
     own, made, stayed = stdout.split()
     assert stayed == "True", stderr
     assert not Path(own).exists()

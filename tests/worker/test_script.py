@@ -15,7 +15,7 @@ import pytest
 
 from parallel_hpo.core.child_spec import PickledMain, SharedMemory
 from parallel_hpo.pickling.main import pack_main, weight_problem
-from tests.commanding import CommandLine
+from tests.commands import start_python
 
 BE_A_WORKER: Final = """
 import json, pickle
@@ -46,14 +46,14 @@ class Travelled:
 
 
 @pytest.fixture
-def travel(commands: CommandLine, tmp_path: Path) -> Iterator[Travel]:
+def travel(tmp_path: Path) -> Iterator[Travel]:
     """Run a script and pickle its `main`; what it shares is released at the end."""
 
     def call(packed: PickledMain) -> Any:
         (tmp_path / "main.pickle").write_bytes(pickle.dumps(packed))
         (tmp_path / "worker.py").write_text(BE_A_WORKER)
-        process = commands.python("worker.py", folder=tmp_path, environment=os.environ)
-        stdout, stderr = process.communicate(60)
+        process = start_python("worker.py", folder=tmp_path, environment=os.environ)
+        stdout, stderr = process.communicate(timeout=60)
         assert process.wait() == 0, stderr
         return json.loads(stdout)
 

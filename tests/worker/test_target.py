@@ -15,7 +15,7 @@ from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.pickling.main import pack_main
 from parallel_hpo.worker.target import load_main, main_problem
-from tests.commanding import CommandLine
+from tests.commands import start_python
 
 ASK: Final = """
 import json, sys
@@ -31,7 +31,7 @@ Pack = Callable[[Callable[..., object]], PickledMain]
 
 
 @pytest.fixture
-def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Ask:
+def ask(tmp_path: Path, clean_env: dict[str, str]) -> Ask:
     """Load a target beside a `train.py` with this source; return its problem or its value."""
 
     def call(source: str, *target: str, fit: bool = True) -> Any:
@@ -39,8 +39,8 @@ def ask(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Ask
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
         environment = clean_env | {"PARALLEL_HPO_MARK": "test"}
-        asked = commands.python("ask.py", *(target or TRAIN), folder=tmp_path, environment=environment)
-        stdout, stderr = asked.communicate(60)
+        asked = start_python("ask.py", *(target or TRAIN), folder=tmp_path, environment=environment)
+        stdout, stderr = asked.communicate(timeout=60)
         assert asked.wait() == 0, stderr
         answer = json.loads(stdout.splitlines()[-1])
         assert fit is not bool(answer["unfit"]), answer

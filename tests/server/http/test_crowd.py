@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.commanding import CommandLine
+from tests.commands import start_python
 
 FEW_FILES = 128
 """Half of them may be connections."""
@@ -30,11 +30,11 @@ END_WITHIN_S = 8.0
 class Served:
     """A server of its own that may open few files."""
 
-    def __init__(self, commands: CommandLine, env: dict[str, str], folder: Path) -> None:
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
         self.database = folder / "server.db"
         words = ("-m", "parallel_hpo.server", "--database", str(self.database))
         limited = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
-        self.process = commands.python(*words, folder=folder, environment=env, before=limited)
+        self.process = start_python(*words, folder=folder, environment=env, before=limited)
         said = json.loads(self.process.stdout.readline())
         self.url, self.key = said["url"], said["api_key"]
 
@@ -49,8 +49,8 @@ class Served:
 
 
 @pytest.fixture
-def served(clean_env: dict[str, str], commands: CommandLine, tmp_path: Path) -> Iterator[Served]:
-    made = Served(commands, clean_env, tmp_path)
+def served(clean_env: dict[str, str], tmp_path: Path) -> Iterator[Served]:
+    made = Served(clean_env, tmp_path)
     yield made
     if made.process.poll() is None:
         made.process.kill()

@@ -16,7 +16,6 @@ from parallel_hpo.server.store import lines, pool, runs, sweeps
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from tests.commanding import CommandLine
 from tests.power import Disk, disk, why_no_disk
 from tests.server.embedded import KEY, Embedded
 from tests.server.pooling import machine as joining
@@ -39,9 +38,9 @@ FILES = """mutation F($run: String!) { createRunFiles(input: {
 class Machine:
     """A server on a disk of its own, until the power goes."""
 
-    def __init__(self, disk: Disk, commands: CommandLine, env: dict[str, str]) -> None:
+    def __init__(self, disk: Disk, env: dict[str, str]) -> None:
         self._disk = disk
-        self._server = Embedded(commands, env, disk.folder / "server.db")
+        self._server = Embedded(env, disk.folder / "server.db")
         self._http = httpx.Client(base_url=self._server.said()["url"], auth=("api", KEY), trust_env=False)
 
     def ask(self, query: str, **variables: Any) -> Any:
@@ -92,12 +91,12 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, clean_env: dict[str, str], commands: CommandLine) -> Iterator[Machine]:
+def machine(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Machine]:
     reason = why_no_disk()
     if reason is not None:
         pytest.skip(reason)
     with disk(tmp_path) as made:
-        machine = Machine(made, commands, clean_env)
+        machine = Machine(made, clean_env)
         yield machine
         machine.close()
 

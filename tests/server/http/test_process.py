@@ -16,7 +16,7 @@ import pytest
 
 from parallel_hpo.core.errors import ExitCode, UsageError
 from parallel_hpo.server.http.access import key_from
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.server.embedded import END_WITHIN_S, KEY, Embedded
 
 
@@ -29,12 +29,12 @@ Embed = Callable[..., Embedded]
 
 
 @pytest.fixture
-def embed(clean_env: dict[str, str], commands: CommandLine, tmp_path: Path) -> Iterator[Embed]:
+def embed(clean_env: dict[str, str], tmp_path: Path) -> Iterator[Embed]:
     """Start an embedded server, which ends with its test at the latest."""
     started: list[Embedded] = []
 
     def embed(key: str | None = KEY) -> Embedded:
-        started.append(Embedded(commands, clean_env, tmp_path / "server.db", key=key))
+        started.append(Embedded(clean_env, tmp_path / "server.db", key=key))
         return started[-1]
 
     yield embed
@@ -96,26 +96,26 @@ def test_an_embedded_server_leaves_signals_to_its_owner(embed: Embed) -> None:
 
 
 def test_a_server_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
-    clean_env: dict[str, str], commands: CommandLine, tmp_path: Path
+    clean_env: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "state"
     words = ("-m", "parallel_hpo.server", "--database", str(folder / "server.db"))
     keys = []
     for _ in range(2):
-        server = commands.python(*words, folder=tmp_path, environment=clean_env)
+        server = start_python(*words, folder=tmp_path, environment=clean_env)
         keys.append(json.loads(server.stdout.readline())["api_key"])
         server.send_signal(signal.SIGTERM)
-        server.communicate(END_WITHIN_S)
+        server.communicate(timeout=END_WITHIN_S)
     assert keys[0] == keys[1]
     assert len(keys[0]) == 40
     assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
 
 
-def test_a_taken_port_is_named(clean_env: dict[str, str], commands: CommandLine, tmp_path: Path) -> None:
+def test_a_taken_port_is_named(clean_env: dict[str, str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         words = ("-m", "parallel_hpo.server", "--database", str(tmp_path / "server.db"), "--port", str(port))
-        server = commands.python(*words, folder=tmp_path, environment=clean_env)
-        _, errors = server.communicate(END_WITHIN_S)
+        server = start_python(*words, folder=tmp_path, environment=clean_env)
+        _, errors = server.communicate(timeout=END_WITHIN_S)
     assert server.wait() == 1
     assert f"can't listen on 127.0.0.1:{port}" in errors

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.commanding import CommandLine
+from tests.commands import start_python
 from tests.conftest import clean_env_in
 from tests.postgresql import PostgreSQL
 from tests.server.acting import grid
@@ -99,16 +99,14 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def servers(
-    database: str, commands: CommandLine, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Address]]:
+def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Address]]:
     """Processes that share a database, started at once, so that each may be the one to make its tables."""
     words = ("-m", "parallel_hpo.server", "--database", database)
     home = tmp_path_factory.mktemp("home")
     with clean_env_in(home) as environment, ExitStack() as stack:
-        processes = [commands.python(*words, folder=home, environment=environment) for _ in range(SERVERS)]
+        processes = [start_python(*words, folder=home, environment=environment) for _ in range(SERVERS)]
         for process in processes:
-            stack.callback(process.communicate, 60)
+            stack.callback(process.communicate, timeout=60)
         for process in processes:  # all are told to end before any end is waited for
             stack.callback(process.send_signal, signal.SIGTERM)
         yield [Address(json.loads(process.stdout.readline())) for process in processes]

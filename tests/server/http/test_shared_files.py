@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from parallel_hpo.server.files.folder import ID_FILE
-from tests.commanding import Command, CommandLine
+from tests.commands import Started, start_python
 from tests.conftest import make_clean_env
 from tests.postgresql import PostgreSQL
 
@@ -23,19 +23,19 @@ FETCH = """query F { project(name: "p") { run(name: "r") { files { edges { node 
 
 
 @contextmanager
-def on_machine(commands: CommandLine, home: Path, *options: str) -> Iterator[dict[str, str]]:
+def on_machine(home: Path, *options: str) -> Iterator[dict[str, str]]:
     """Run a server whose user's folders are there, and return what it says."""
-    server = started(commands, home, *options)
+    server = started(home, *options)
     try:
         yield json.loads(server.stdout.readline())
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(60)
+        server.communicate(timeout=60)
 
 
-def started(commands: CommandLine, home: Path, *options: str) -> Command:
+def started(home: Path, *options: str) -> Started:
     words = ("-m", "parallel_hpo.server", *options)
-    return commands.python(*words, folder=home.parent, environment=make_clean_env(home))
+    return start_python(*words, folder=home.parent, environment=make_clean_env(home))
 
 
 def ask(server: dict[str, str], query: str) -> Any:
@@ -44,17 +44,15 @@ def ask(server: dict[str, str], query: str) -> Any:
     return answer["data"]
 
 
-def test_a_file_sent_to_one_server_is_fetched_from_another(
-    postgresql: PostgreSQL, commands: CommandLine, tmp_path: Path
-) -> None:
+def test_a_file_sent_to_one_server_is_fetched_from_another(postgresql: PostgreSQL, tmp_path: Path) -> None:
     database = postgresql.fresh()
     mounted = tmp_path / "mounted"
     with ExitStack() as machines:
-        one = machines.enter_context(on_machine(commands, tmp_path / "a", "--database", database))
+        one = machines.enter_context(on_machine(tmp_path / "a", "--database", database))
         (id_file,) = (tmp_path / "a").rglob(ID_FILE)
         mounted.symlink_to(id_file.parent)
         options = ("--database", database, "--files", str(mounted))
-        other = machines.enter_context(on_machine(commands, tmp_path / "b", *options))
+        other = machines.enter_context(on_machine(tmp_path / "b", *options))
         assert one["api_key"] == other["api_key"]
         ask(one, RUN)
         (file,) = ask(one, SEND)["createRunFiles"]["files"]
@@ -64,7 +62,7 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(
             assert client.put(address, content=b"bytes").status_code == 200
             (edge,) = ask(one, FETCH)["project"]["run"]["files"]["edges"]
             assert client.get(edge["node"]["directUrl"]).content == b"bytes"
-    apart = started(commands, tmp_path / "c", "--database", database, "--files", str(tmp_path / "x"))
-    stdout, stderr = apart.communicate(60)
+    apart = started(tmp_path / "c", "--database", database, "--files", str(tmp_path / "x"))
+    stdout, stderr = apart.communicate(timeout=60)
     assert (apart.wait(), stdout) == (1, "")
     assert f"should be in {id_file.parent} on " in stderr

@@ -19,7 +19,6 @@ WORKS = "works"
 REFUSED = "clear error"
 ABSENT = "not in this client"
 LAST_OUTPUT_S = 20.0
-AS_CLIENT = "tests.contract.as_client"
 
 Step = Callable[[], object]
 
@@ -81,8 +80,8 @@ def client(text: str, environment: Mapping[str, str]) -> subprocess.CompletedPro
 def python(
     script: Path, *words: str, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own, which is a fork where one stands ready for it."""
-    line = [sys.executable, "-m", AS_CLIENT, str(script), *words]
+    """Run a script in a process of its own."""
+    line = [sys.executable, str(script), *words]
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -76,12 +76,3 @@ def main() -> None:
     journal("leave")
     if way in SPOILS:
         SPOILS[way]()
-
-
-def holding_the_interpreter() -> None:
-    """Stay in C code that never lets another thread run: nothing in this process notices anything."""
-    import ctypes
-
-    wandb.init()
-    journal("enter", pid=os.getpid())
-    ctypes.PyDLL(None).sleep(100)

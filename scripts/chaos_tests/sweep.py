@@ -21,7 +21,7 @@ from tests.power import Disk
 from tests.processes.agreement import disagreements
 
 ROOT: Final = Path(__file__).parents[2]
-TARGET: Final = Path(__file__).with_name("chaotic.py")
+TARGET: Final = Path(__file__).with_name("run.py")
 GONE_WITHIN_S: Final = 5.0
 RETRIES: Final = 1000
 """So many that no run runs out of them."""
