@@ -53,6 +53,15 @@ def test_when_the_sweep_server_is_killed_it_comes_back_and_no_run_is_lost(sweep:
     assert len({entry.run_id for entry in sweep.entries()}) == 6
 
 
+def test_a_run_that_its_agent_cannot_begin_is_run_by_another_worker(sweep: RealSweep) -> None:
+    main = "held_unless_in_slot_0_which_takes_no_more_runs"
+    sweep.start(main, sweep=grid(x=[1, 2, 3, 4]), count=4)
+    sweep.wait_until(lambda: sweep.printed("errored:"), "a run that its agent can't begin")
+    sweep.go()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
+
+
 def test_a_run_that_is_run_again_may_go_on_from_its_last_checkpoint(sweep: RealSweep) -> None:
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     ended = sweep.start("from_checkpoint", count=1, workers=1).finish()
