@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.charts.scene import Scene
 from tests.charts.site import serving
@@ -32,7 +34,9 @@ def sight(window: BrowserContext, long_run: str) -> Iterator[Sight]:
 
 
 def words(page: Page, key: str) -> str:
-    return page.locator(f"[data-key={key}] .chart-words").inner_text()
+    shown = page.locator(f"[data-key={key}] .chart-words")
+    expect(shown).to_contain_text("last ")
+    return shown.inner_text()
 
 
 def test_each_key_has_a_chart_and_a_spike_is_in_it(sight: Sight) -> None:
@@ -51,10 +55,11 @@ def test_keys_are_found_by_their_names(sight: Sight) -> None:
 
 def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sight) -> None:
     page = sight.page
-    with page.expect_request(lambda request: "key=loss" in request.url):
-        page.evaluate(
-            NEWS, {"run": {"history_lines": 101, "event_lines": 10}, "keys": ["loss", "accuracy", "rate"]}
-        )
+    keys = ["loss", "accuracy", "rate"]
+    with ExitStack() as requests:
+        for key in keys:
+            requests.enter_context(page.expect_request(re.compile(rf"key={key}\b")))
+        page.evaluate(NEWS, {"run": {"history_lines": 101, "event_lines": 10}, "keys": keys})
     page.wait_for_selector("[data-key=rate] canvas")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
