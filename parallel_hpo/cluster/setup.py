@@ -61,15 +61,15 @@ class ClusterSetup(SessionSetup):
     def __init__(
         self,
         setting: LaunchSettings,
-        environment: Mapping[str, str] | None,
         stack: ExitStack,
         *,
+        environment: Mapping[str, str] | None,
         machines: Machines,
         make_engine: Callable[[], ClusterEngine] | None,
         make_pool_client: MakePoolClient,
     ) -> None:
         """`make_engine` is None if machines join by themselves."""
-        super().__init__(setting, environment, stack)
+        super().__init__(setting, stack, environment)
         self._machines = machines
         self._make_engine = make_engine
         self._make_pool_client = make_pool_client
@@ -204,8 +204,8 @@ def run_on_cluster(
         stack.enter_context(SignalsTaken(control))
         setup = ClusterSetup(
             setting,
-            environment,
             stack,
+            environment=environment,
             machines=machines,
             make_engine=make_engine,
             make_pool_client=make_pool_client,
@@ -218,7 +218,6 @@ def create_sweep(
     main: Target | Program | None,
     *,
     observer: Observer,
-    environment: Mapping[str, str] | None = None,
 ) -> SweepPath:
     """Create the sweep and its pool; raises what `supervise` raises.
 
@@ -231,7 +230,7 @@ def create_sweep(
             observer=observer,
             control=control,
         )
-        there = SessionSetup(setting, environment, stack).open({})
+        there = SessionSetup(setting, stack).open({})
         if isinstance(there.backend, RemoteBackend):
             pool = new_pool(
                 replace(setting, main=main or NOTHING),

@@ -149,12 +149,11 @@ class Ledger(LedgerReader):
     def _apply(self, event: PoolEvent) -> None:
         body = event.body
         match event.kind:
-            case "joined" if not body["name"]:
-                self._names[event.epoch] = ""
             case "joined":
                 self._names[event.epoch] = body["name"]
-                joined = (event.epoch, body["name"], self._folder_of(event))
-                self._db.execute("INSERT INTO machines (epoch, name, folder) VALUES (?, ?, ?)", joined)
+                if body["name"]:
+                    joined = (event.epoch, body["name"], self._folder_of(event))
+                    self._db.execute("INSERT INTO machines (epoch, name, folder) VALUES (?, ?, ?)", joined)
             case "left" if body["name"]:
                 left = (body.get("reason") or "left", event.epoch)
                 self._db.execute("UPDATE machines SET departure = ? WHERE epoch = ?", left)

@@ -274,7 +274,7 @@ class LocalCount(Count):
             if draft.events:
                 self.ledger.append(draft.events, durable=durable)
         except LedgerError as error:
-            if not isinstance(error, NoRoomError) and not self._control.has_stopped:
+            if not isinstance(error, NoRoomError) and not self._control.stops:
                 raise
             self._wait(error)
             return False
@@ -287,7 +287,7 @@ class LocalCount(Count):
         return True
 
     def _wait(self, error: LedgerError) -> None:
-        if self._retry_at is None and not self._control.has_stopped:
+        if self._retry_at is None and not self._control.stops:
             self._observer(Message(f"{error} The sweep waits until it can be written", warning=True))
         self._retry_at = self._control.clock() + self._retry_s
 

@@ -126,6 +126,11 @@ class RemoteCount(Count):
         for thread in self._threads:
             thread.start()
 
+    @property
+    def joins_again(self) -> bool:
+        """Return whether the epoch was lost and nobody else asked for a stop."""
+        return bool(self.lost) and self._control.stops == 1  # the loss itself
+
     # --- for the loop ------------------------------------------------------------------
 
     def take(self) -> list[CountEvent]:

@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -66,7 +66,6 @@ class NodeSetup(SessionSetup):
     def __init__(
         self,
         setting: LaunchSettings,
-        environment: Mapping[str, str] | None,
         stack: ExitStack,
         *,
         part: NodeTask,
@@ -80,7 +79,7 @@ class NodeSetup(SessionSetup):
             wait_s: timeout for an unreachable server while joining.
             previous: the machine's last epoch, whose processes have ended; 0: none.
         """
-        super().__init__(setting, environment, stack)
+        super().__init__(setting, stack)
         self._part = part
         self._relay = relay
         self._wait_s = wait_s
@@ -90,12 +89,6 @@ class NodeSetup(SessionSetup):
         """The machine's latest epoch."""
         self.reason = "it is done"
         """Why the machine leaves."""
-
-    @property
-    def was_cut_off(self) -> bool:
-        """Whether the epoch was lost and the user asked for no stop, so that the machine joins again."""
-        is_lost = self.membership is not None and bool(self.membership.lost)
-        return is_lost and self.setting.control.second_at is None  # the first stop is the loss itself
 
     def take_part(self) -> SweepResult:
         """Run what the pool grants, until the pool releases the machine or the user stops it.
@@ -244,10 +237,10 @@ def take_part(
                 began=began,
                 name=None if isinstance(main, PickledMain) else main,
             )
-            setup = NodeSetup(setting, None, stack, part=part, relay=relay, wait_s=wait_s, previous=previous)
+            setup = NodeSetup(setting, stack, part=part, relay=relay, wait_s=wait_s, previous=previous)
             result = setup.take_part()
             stack.close()
-            if once or not setup.was_cut_off:
+            if once or setup.membership is None or not setup.membership.joins_again:
                 return result
         observer(Message("this machine joins the sweep again"))
         previous, wait_s = setup.epoch, LEASES * lease_s

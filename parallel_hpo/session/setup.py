@@ -88,7 +88,7 @@ def supervise(
         if heavy := weight_problem(main, packed):
             observer(Message(heavy, warning=True))
         stack.enter_context(SignalsTaken(control))
-        return SessionSetup(setting, None, stack).perform(launch.resume)
+        return SessionSetup(setting, stack).perform(launch.resume)
 
 
 DIVIDED: Final = "its count is divided into shares: start the missing ones with --share"
@@ -101,9 +101,10 @@ class SessionSetup:
     def __init__(
         self,
         setting: LaunchSettings,
-        environment: Mapping[str, str] | None,
         stack: ExitStack,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`environment` is the user's; None: this process's."""
         self.setting = setting
         self.section = setting.section
         self.users_environment = dict(os.environ if environment is None else environment)

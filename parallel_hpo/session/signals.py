@@ -57,7 +57,7 @@ class Control:
         self.clock = clock
         self._asked: deque[tuple[float, StopAsked]] = deque()
         self._hard: list[float] = []
-        self._has_stopped = False
+        self._stops = 0
         self._closed = False
         self._bell, self._bell_end = os.pipe()
         for end in (self._bell, self._bell_end):
@@ -99,9 +99,9 @@ class Control:
         return self._hard[1] if len(self._hard) > 1 else None
 
     @property
-    def has_stopped(self) -> bool:
-        """Return whether any stop has been asked, taken or not."""
-        return self._has_stopped
+    def stops(self) -> int:
+        """Return the number of stops asked so far, taken or not."""
+        return self._stops
 
     @property
     def waiting(self) -> list[float]:
@@ -118,7 +118,7 @@ class Control:
         now = self.clock()
         if asked.kind is not StopKind.DRAIN:
             self._hard.append(now)
-        self._has_stopped = True
+        self._stops += 1
         self._asked.append((now, asked))
         self.ring()
 

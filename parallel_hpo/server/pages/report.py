@@ -21,7 +21,7 @@ from parallel_hpo.server.pages import answers
 from parallel_hpo.server.pages import timeline as timelines
 from parallel_hpo.server.pages.histories import MOST_RUNS, CurveQuery, Histories
 from parallel_hpo.server.pages.metric_series import Curve
-from parallel_hpo.server.pages.sweep_data import SummaryChoice, Sweeps
+from parallel_hpo.server.pages.sweep_data import SummaryChoice, Sweeps, names_logged
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import sweeps
 
@@ -54,12 +54,12 @@ def read(world: AppContext, sweep_id: str) -> Contents | None:
     """Return the data of a sweep from the database; None if it has no such sweep."""
     with world.database.read() as transaction:
         found = sweeps.find(transaction, sweep_id)
-    if found is None:
-        return None
+        if found is None:
+            return None
+        logged = names_logged(transaction, found)[:_MAX_KEYS]
     at = SweepAt(found.entity, found.project, found.id)
-    logged = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, ""))["logged"]
-    choice = SummaryChoice(logged=tuple(logged[:_MAX_KEYS]))
-    sweep = json.loads(Sweeps(fresh_s=0).sweep_json(world, at, "", choice)) | {"logged": logged[:_MAX_KEYS]}
+    data = Sweeps(fresh_s=0).sweep_json(world, at, "", SummaryChoice(logged=logged))
+    sweep = json.loads(data) | {"logged": list(logged)}
     return Contents(sweep, list(_histories(world, at, sweep)), timelines.timeline(world, at))
 
 

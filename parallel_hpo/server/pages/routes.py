@@ -184,7 +184,7 @@ class PageRoutes:
             name = head["metric"]["name"]
             self._soon(self._curves.expect_sweep, self._seen_by(request), _sweep_in(request), name)
         home = answers.address(head["entity"], head["project"])
-        base = f"{_DATA}{home}/sweeps/{head['id']}"
+        base = _DATA + answers.address(head["entity"], head["project"], "sweeps", head["id"])
         return answers.html("sweep.html", sweep=head, home=home, base=base, csv=f"{base}.csv")
 
     def _run(self, request: Request) -> Response:
@@ -192,7 +192,7 @@ class PageRoutes:
             run = head_of_run(run_at(transaction, _run_in(request)))
         self._soon(self._curves.expect_run, self._seen_by(request), _run_in(request))
         home = answers.address(run["entity"], run["project"])
-        base = f"{_DATA}{home}/runs/{quote(run['id'], safe='')}"
+        base = _DATA + answers.address(run["entity"], run["project"], "runs", run["id"])
         return answers.html("run.html", run=run, home=home, base=base)
 
     def _to_run(self, request: Request) -> Response:

@@ -33,7 +33,6 @@ from parallel_hpo.config.sweep_types import (
     Parameter,
     Uniform,
 )
-from parallel_hpo.core.values import counting
 from parallel_hpo.records.reader import LedgerRun
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
@@ -336,6 +335,12 @@ def sweep_at(transaction: Transaction, at: SweepAt) -> Sweep:
     return sweep
 
 
+def names_logged(transaction: Transaction, sweep: Sweep) -> tuple[str, ...]:
+    """Return the names of texts and numbers in the summaries of a sweep's first and last runs."""
+    which = RunScope(sweep.project_id, sweep.id)
+    return _logged(tuple(run_table.logged_names(transaction, which, _RUNS_FOR_KEYS)))
+
+
 def head_of(sweep: Sweep) -> dict[str, Any]:
     """Return a sweep's own fields, without its runs."""
     return {
@@ -428,8 +433,9 @@ def _drawable(known: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
 def _logged(known: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
     """Return the names of texts and numbers in summaries, without the client's own."""
     found = (item for _, text in known for item in json.loads(text).items() if not item[0].startswith("_"))
-    values = ((name, counting(value, "minimize")) for name, value in found)
-    return tuple(sorted({name for name, value in values if isinstance(value, str | int | float)}))
+    return tuple(
+        sorted({name for name, value in found if run_table.shown_value(value, "minimize") is not None})
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -152,5 +152,11 @@ def _those(connection: Connection, which: RunScope, condition: ColumnElement[boo
 
 def _logged(summary: Mapping[str, Any], which: RunScope) -> dict[str, Any]:
     goal = "minimize" if which.compared is None else which.compared[1]
-    found = {name: counting(lookup(summary, name), goal) for name in which.logged}
-    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
+    found = {name: shown_value(lookup(summary, name), goal) for name in which.logged}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def shown_value(value: Any, goal: str) -> str | float | None:
+    """Return the text or number that tables show of a summary's entry, or None."""
+    found = counting(value, goal)
+    return found if isinstance(found, str | int | float) else None

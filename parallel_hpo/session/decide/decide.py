@@ -315,8 +315,10 @@ class _Decider(Draft):
         if not over and self.view.agent_error:
             self.notify(Message(self.view.agent_error, warning=True))
         self.view = changed(self.view, asking=False, agent_error="", exhausted=over or self.view.exhausted)
+        if over:
+            return
         for slot in self.view.slots:
-            if not over and slot.idle_returns and slot.state is SlotState.RUNNING and not slot.busy:
+            if slot.idle_returns and slot.state is SlotState.RUNNING and not slot.busy:
                 self.replace_worker(slot, "replaced: its agent returned though the sweep goes on")
 
     def _on_pool(self, event: PoolAnswered | StartGranted | StartRefused) -> None:

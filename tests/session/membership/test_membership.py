@@ -122,6 +122,20 @@ def test_a_machine_that_is_gone_kills_all_once(node: FakeNode, answer: Answer) -
     assert (len(node.notices), node.count.take()) == (1, [])
 
 
+@pytest.mark.parametrize("kind", [StopKind.DRAIN, StopKind.INTERRUPT])
+@pytest.mark.parametrize("first", [True, False], ids=["before the loss", "after it"])
+def test_a_lost_machine_joins_again_unless_the_user_stops_it(
+    node: FakeNode, kind: StopKind, first: bool
+) -> None:
+    assert not node.count.joins_again
+    if first:
+        node.control.stop(kind)
+    node.exchange(Granted(gone=True))
+    assert node.count.joins_again is not first
+    node.control.stop(kind)
+    assert not node.count.joins_again
+
+
 def test_only_what_is_new_is_passed_on(node: FakeNode) -> None:
     ends = SweepEnd("done", 0)
     node.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
