@@ -29,7 +29,7 @@ from parallel_hpo.config.checks import EarlyTerminate, HyperbandSettings
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.config.sweep_types import Method, Metric, SweepConfiguration
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.core.values import find_value
+from parallel_hpo.core.values import dotted, find_value
 from parallel_hpo.server.rules.early_stopping import EarlyStopRule, Hyperband
 from parallel_hpo.server.rules.runs import OPEN, RunState
 from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine, takes_long
@@ -94,6 +94,11 @@ def name_of(text: str) -> str | None:
     """Return the configuration's name, or None."""
     name = _load(text).get("name")
     return name if isinstance(name, str) and name.strip() else None
+
+
+def dotted_of(text: str) -> dict[str, Any]:
+    """Return a configuration's values by dotted name."""
+    return dict(dotted(_load(text)))
 
 
 @lru_cache(64)

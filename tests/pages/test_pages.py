@@ -105,14 +105,15 @@ def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) 
 def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     page = visit("/local/p")
-    expect(page.locator("#sweeps a")).to_have_text([sweep])
+    expect(page.locator("#sweeps a.name")).to_have_text([sweep])
     expect(page.locator(f"{ROWS} a")).to_have_text([name])
     site.stage.finish(sweep, name, loss=0.125)
-    expect(page.locator("#sweeps tbody")).to_contain_text("0.125 loss")
-    page.click("#sweeps a")
+    expect(page.locator("#sweeps .best")).to_have_text("0.125 loss")
+    page.click("#sweeps a.name")
     page.wait_for_url(f"**/sweeps/{sweep}")
     page.click(".crumbs a")
-    expect(page.locator("main a")).to_have_text(["local/p"])
+    expect(page.locator("#sweeps a")).to_have_text([sweep, "local/p"])
+    expect(page.locator(".projects a")).to_have_text(["local/p"])
 
 
 def test_what_a_run_says_is_text(visit: Visit, site: Served) -> None:
@@ -302,7 +303,7 @@ def test_neighbours_are_visited_and_a_run_and_its_sweep_deleted(visit: Visit, si
     confirm(page, "Cancel")
     confirm(page, "Delete")
     page.wait_for_url(site.url + "/")
-    expect(page.locator("main")).to_contain_text("There are no projects yet")
+    expect(page.locator("main")).to_contain_text("There are no sweeps yet")
 
 
 def test_a_page_goes_on_after_moments_without_a_server(visit: Visit, site: Served) -> None:

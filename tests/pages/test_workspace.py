@@ -193,3 +193,28 @@ def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served
     with page.expect_download() as download:
         page.click("#csv")
     assert "summary.train/accuracy" in download.value.path().read_text().splitlines()[0]
+
+
+def test_the_first_page_finds_and_compares_sweeps(visit: Visit, site: Served) -> None:
+    scenes = Scenes(site.stage)
+    scenes.sweep(SMALL, 12)
+    scenes.sweep({**SMALL, "name": "Random instead", "method": "random"}, 8, states="fx", state="RUNNING")
+    scenes.sweep(UGLY, 3)
+    page = visit("/", width=1400)
+    expect(page.locator("#sweeps .badge")).to_have_text(["running", "finished", "finished"])
+    page.get_by_label("Search the sweeps").fill("loss learning")
+    expect(page.locator("#sweeps-count")).to_have_text("1 of 3 sweeps")
+    page.get_by_label("Search the sweeps").fill("")
+    page.get_by_label("State of the sweeps").select_option("running")
+    expect(page.locator("#sweeps .name:visible")).to_have_text(["Random instead"])
+    page.get_by_label("State of the sweeps").select_option("all states")
+    for name in ("Random instead", "Learning rate and optimizer"):
+        page.get_by_label(f"Compare {name}").check()
+    expect(page.locator(".side tbody th")).to_have_text(
+        ["best", "state", "runs", "method", "name", "run_cap"]
+    )
+    expect(page.locator(".side tbody tr", has_text="method").locator("td")).to_have_text(["random", "bayes"])
+    expect(page.locator("#sweeps-chart .chart-legend li")).to_have_count(2)
+    assert axe_findings(page) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert [fault for fault in page.evaluate(LABEL_FAULTS) if "not drawn" not in fault] == []

@@ -43,7 +43,7 @@ _STYLE: Final = re.compile(r'@import url\("([^"]+)"\);')
 _FONT: Final = re.compile(r'url\("([^":]+\.woff2)"\)')
 _ENDS_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
 
-_PAGES: Final = ("sweep.js", "run.js", "project.js")
+_PAGES: Final = ("home.js", "sweep.js", "run.js", "project.js")
 """Scripts that templates load."""
 _CACHED_FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 FOLDER: Final = Path(__file__).parent / "static"

@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from parallel_hpo.config.sweep_types import Goal, Metric
 from parallel_hpo.core.values import strict
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext, Caller
 from parallel_hpo.server.files.storage import FileRef, check_path
 from parallel_hpo.server.pages import answers, projects, timeline
@@ -123,6 +124,7 @@ class PageRoutes:
             (f"{_DATA}{_SWEEP}.csv", self._sweep_csv),
             (f"{_DATA}{_SWEEP}/histories", self._histories),
             (f"{_DATA}{_SWEEP}/timeline", self._timeline),
+            (f"{_DATA}{_SWEEP}/configuration", self._configuration),
             (f"{_DATA}{_SWEEP}", self._sweep_data),
             (f"{_DATA}{_RUN}/history", self._history),
             (f"{_DATA}{_RUN}/log", self._log),
@@ -131,6 +133,7 @@ class PageRoutes:
             (f"{_DATA}{_RUN}/table/{{name:path}}", self._table),
             (f"{_DATA}{_RUN}", self._run_data),
             (f"{_DATA}{_PROJECT}", self._project_data),
+            (f"{_DATA}/sweeps", self._home_data),
             ("/", self._home),
             (_SWEEP, self._sweep),
             (_RUN, self._run),
@@ -162,7 +165,7 @@ class PageRoutes:
 
     def _home(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
-            return answers.html("home.html", projects=projects.all_of(transaction))
+            return answers.html("home.html", projects=projects.all_of(transaction), base=f"{_DATA}/sweeps")
 
     def _project(self, request: Request) -> Response:
         names = request.path_params
@@ -202,6 +205,15 @@ class PageRoutes:
         return answers.guarded(RedirectResponse(address, 303))
 
     # --- their data --------------------------------------------------------------------
+
+    def _home_data(self, request: Request) -> Response:
+        with self._seen_by(request).database.read() as transaction:
+            return answers.json(request, answers.dump({"sweeps": projects.sweeps_of(transaction, None)}))
+
+    def _configuration(self, request: Request) -> Response:
+        with self._seen_by(request).database.read() as transaction:
+            sweep = sweep_at(transaction, _sweep_in(request))
+        return answers.json(request, answers.dump(strict(engines.dotted_of(sweep.config))))
 
     def _project_data(self, request: Request) -> Response:
         names, world = request.path_params, self._seen_by(request)

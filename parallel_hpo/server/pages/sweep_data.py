@@ -343,17 +343,28 @@ def names_logged(transaction: Transaction, sweep: Sweep) -> tuple[str, ...]:
 
 def head_of(sweep: Sweep) -> dict[str, Any]:
     """Return a sweep's own fields, without its runs."""
+    name, count, metric = _described(sweep.config)
     return {
         "id": sweep.id,
-        "name": sweep.display_name or engines.name_of(sweep.config) or sweep.id,
+        "name": sweep.display_name or name or sweep.id,
         "entity": sweep.entity,
         "project": sweep.project,
         "state": str(sweep.state),
         "method": sweep.method,
         "created": sweep.created_at,
-        "count": expected_runs(sweep.config),
-        "metric": _named(engines.metric_of(sweep.config)),
+        "count": count,
+        "metric": _named(metric),
     }
+
+
+@lru_cache(1000)
+def _described(configuration: str) -> tuple[str | None, int | None, Metric | None]:
+    """Return the name, the maximum number of runs (None if unlimited), and the metric of a configuration."""
+    return (
+        engines.name_of(configuration),
+        engines.expected_runs(configuration),
+        engines.metric_of(configuration),
+    )
 
 
 def _named(metric: Metric | None) -> dict[str, str] | None:
@@ -415,12 +426,6 @@ def _cell(value: Any) -> Any:
 def space_of(configuration: str) -> list[dict[str, Any]]:
     """Return the axes of a configuration's parameters."""
     return [axis(parameter) for parameter in engines.parse(configuration).parameters]
-
-
-@lru_cache(256)
-def expected_runs(configuration: str) -> int | None:
-    """Return the maximum number of runs of a sweep; None if unlimited."""
-    return engines.expected_runs(configuration)
 
 
 @lru_cache(_MAX_SWEEPS)

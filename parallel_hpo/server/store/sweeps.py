@@ -6,6 +6,7 @@ A band's losses are what the early-stop rule compares runs by.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,8 @@ def find(connection: Connection, sweep_id: str) -> Sweep | None:
     return None if row is None else record(Sweep, row)
 
 
-def of_project(connection: Connection, project_id: int, begin: int, number: int) -> list[Sweep]:
-    """Return `number` of a project's sweeps from offset `begin`, newest first."""
+def of_project(connection: Connection, project_id: int | None, begin: int, number: int) -> list[Sweep]:
+    """Return `number` of a project's sweeps, or (None) of all, from offset `begin`, newest first."""
     query = _sweeps().where(_here(connection, project_id)).order_by(sweeps.c.created_at.desc(), sweeps.c.id)
     return [record(Sweep, row) for row in connection.execute(query.offset(begin).limit(number))]
 
@@ -71,9 +72,10 @@ def count_in_project(connection: Connection, project_id: int) -> int:
     return count(connection, sweeps, _here(connection, project_id))
 
 
-def _here(connection: Connection, project_id: int) -> ColumnElement[bool]:
+def _here(connection: Connection, project_id: int | None) -> ColumnElement[bool]:
     own = only_sweep(connection)
-    return (sweeps.c.project_id == project_id) & (true() if own is None else sweeps.c.id == own)
+    here = true() if project_id is None else sweeps.c.project_id == project_id
+    return here & (true() if own is None else sweeps.c.id == own)
 
 
 def create(connection: Connection, values: dict[str, Any]) -> None:
@@ -116,6 +118,38 @@ def best_value(connection: Connection, sweep_id: str, *, maximize: bool) -> floa
     best = func.max(runs.c.value) if maximize else func.min(runs.c.value)
     value: float | None = connection.scalar(select(best).where(runs.c.sweep_id == sweep_id))
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class StateTotals:
+    """A sweep's runs in one state; times in seconds since the epoch."""
+
+    sweep: str
+    state: str
+    number: int
+    begun_at: float | None
+    heard_at: float
+    spent_s: float | None
+    """Time from the start to the last sign of life, of all of them together."""
+    least: float | None
+    most: float | None
+    """The lowest and the highest value."""
+
+
+def totals(connection: Connection, sweep_ids: Sequence[str]) -> list[StateTotals]:
+    """Return the totals of sweeps by state."""
+    spent = func.sum(runs.c.heard_at - runs.c.started_at)
+    ends = (func.min(runs.c.started_at), func.max(runs.c.heard_at), spent)
+    columns = (
+        runs.c.sweep_id,
+        runs.c.state,
+        func.count(),
+        *ends,
+        func.min(runs.c.value),
+        func.max(runs.c.value),
+    )
+    query = select(*columns).where(runs.c.sweep_id.in_(sweep_ids)).group_by(runs.c.sweep_id, runs.c.state)
+    return [StateTotals(*row) for row in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
 // The progress of a sweep: a bar of its runs by outcome, with the numbers beside it.
 
-import { element, say } from "./format.js";
+import { duration, element, say } from "./format.js";
+
+/** States of a sweep that has ended. */
+export const ENDS = ["FINISHED", "CANCELED"];
 
 const PARTS = { finished: ["finished"], failed: ["failed", "crashed"], killed: ["killed", "preempted"], running: ["running", "preempting"] };
 const ENDED = ["finished", "failed", "crashed", "killed", "preempted"];
@@ -32,6 +35,12 @@ export function drawBar(bar, counts, total) {
 export function progressWords(counts, total) {
   const ended = endedOf(counts);
   return total === null ? `${ended} ended` : `${ended} of ${total} ended`;
+}
+
+/** Estimate the time left, from the mean duration of ended runs and the number of running ones. */
+export function leftWords(count, ended, mean, running) {
+  if (count === null || ended === 0 || running === 0 || !(mean >= 0)) return "unknown yet";
+  return `about ${duration((Math.max(0, count - ended) * mean) / running)}`;
 }
 
 /** List the numbers of runs by state. */

@@ -4,11 +4,10 @@ import { makeActions } from "./act.js";
 import { oncePerFrame } from "./charts/elements.js";
 import { duration, element, number, say } from "./format.js";
 import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
-import { countsOf, drawBar, endedOf, listCounts, progressWords } from "./progress.js";
+import { countsOf, drawBar, endedOf, ENDS, leftWords, listCounts, progressWords } from "./progress.js";
 import { Store } from "./store.js";
 import { mountWorkspace } from "./workspace.js";
 
-const ENDS = ["FINISHED", "CANCELED"];
 const ACTS = { PENDING: ["pause", "stop", "cancel"], RUNNING: ["pause", "stop", "cancel"], PAUSED: ["resume", "stop", "cancel"] };
 /** Names of values of which higher ones are probably better. */
 const HIGHER = /acc|auc|score|reward|return|f1|iou|precision|recall|throughput|per_sec/i;
@@ -31,7 +30,7 @@ function showHead() {
   showBest();
   showMetrics();
   say(find("elapsed"), duration(elapsed()) || "not started");
-  say(find("left"), leftWords(endedOf(counts)));
+  say(find("left"), timeLeft(counts));
   say(find("used"), used);
   find("used").parentElement.hidden = used === "";
 }
@@ -84,14 +83,11 @@ function elapsed() {
   return (isOver ? Math.max(...store.runs.ended) : Date.now() / 1000) - begun;
 }
 
-/** Estimate the time left from the mean duration of ended runs and the number of working workers. */
-function leftWords(over) {
+function timeLeft(counts) {
   if (ENDS.includes(store.sweep.state)) return "ended";
   const took = store.column("duration").filter((seconds, row) => seconds !== null && store.runs.ended[row] !== null);
-  const working = store.runs.state.filter((state) => state === "running").length;
-  if (store.sweep.count === null || took.length === 0 || working === 0) return "unknown yet";
   const mean = took.reduce((sum, seconds) => sum + seconds, 0) / took.length;
-  return `about ${duration((Math.max(0, store.sweep.count - over) * mean) / working)}`;
+  return leftWords(store.sweep.count, endedOf(counts), mean, counts.running ?? 0);
 }
 
 /** The value of summaries that runs are compared by, and its goal, as in the address; empty: the sweep's metric. */

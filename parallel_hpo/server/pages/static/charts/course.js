@@ -39,9 +39,9 @@ export function specOfCourses(courses, bands, look) {
   };
 }
 
-function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, dash }, place) {
+function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, dash, step }, place) {
   if (raw) paintLine(context, x, raw, place, { colour, width: 1, alpha: alpha * 0.25 });
-  paintLine(context, x, y, place, { colour, width, alpha, dash });
+  paintLine(context, x, y, place, { colour, width, alpha, dash, step });
 }
 
 /** Return the range of values; `log`: of the positive ones; `outliers`: without the 2 % at each end. */

@@ -1,0 +1,50 @@
+/** The best value so far of several sweeps over their finished runs. */
+
+import { courseOfBest } from "./best.js";
+import { Chart } from "./chart.js";
+import { specOfCourses } from "./course.js";
+import { Plot } from "./plot.js";
+import { metricName } from "./runs.js";
+import { palette } from "./theme.js";
+
+const OPTIONS = [
+  { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]], main: true },
+  { name: "log", label: "Log axis", kind: "tick", value: false, main: true },
+];
+
+export class SweepCourses extends Chart {
+  #stores = [];
+
+  constructor(figure) {
+    super(figure, { name: "sweeps", title: "Best value so far", options: structuredClone(OPTIONS) }, { bare: true });
+    this.plot = new Plot(this);
+  }
+
+  colourOf(place) {
+    return palette()[place];
+  }
+
+  /** Draw the sweeps of these stores. */
+  show(stores) {
+    this.#stores = stores;
+    this.again();
+  }
+
+  paint() {
+    const { over, log } = this.wanted;
+    const names = [...new Set(this.#stores.map(metricName))];
+    const label = names.length === 1 ? names[0] : "best value";
+    const courses = this.#stores.map((store, place) => {
+      const { points, course } = courseOfBest(store, over);
+      const [name, colour] = [store.sweep.name, this.colourOf(place)];
+      const hit = (facts) => ({ colour, tip: { title: name, colour, facts } });
+      return { name, colour, width: 2, step: true, x: points.map(({ x }) => x), y: course, hit };
+    });
+    const [kind, under] = over === "time" ? ["duration", "time since the first start"] : ["number", "finished runs"];
+    const spec = specOfCourses(courses.filter(({ x }) => x.length), [], { label, x: { kind, label: under, whole: over === "runs" }, y: { label, log } });
+    this.explain(courses.map(({ name, colour }) => ({ text: name, colour })));
+    this.say(spec ? (names.length > 1 ? `These sweeps have different metrics: ${names.join(", ")}.` : "") : "No run has finished with a value yet.");
+    if (spec) this.plot.draw(spec);
+    else this.plot.clear();
+  }
+}

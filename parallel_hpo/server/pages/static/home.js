@@ -1,0 +1,17 @@
+// The first page: all sweeps, live.
+
+import { fetchJson, keepUp } from "./live.js";
+import { Sweeps } from "./sweeps.js";
+
+const PERIOD_MS = 1500;
+const { base } = document.getElementById("main").dataset;
+const sweeps = new Sweeps(base, { namesProjects: true });
+
+async function ask() {
+  const { sweeps: known } = await fetchJson(base);
+  await sweeps.show(known);
+  document.getElementById("sweeps-none").hidden = known.length > 0;
+  return PERIOD_MS;
+}
+
+keepUp(ask, undefined, () => sweeps.live);

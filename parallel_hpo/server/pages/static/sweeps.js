@@ -1,0 +1,165 @@
+// Sweeps as cards, with a search; those that are ticked are compared: the course of the best value, and what differs.
+
+import { SweepCourses } from "./charts/sweeps.js";
+import { counted } from "./charts/numbers.js";
+import { duration, element, number, say, time } from "./format.js";
+import { fetchJson } from "./live.js";
+import { countsOf, drawBar, endedOf, ENDS, leftWords, progressWords } from "./progress.js";
+import { Store } from "./store.js";
+
+const MOST_COMPARED = 8;
+const find = (id) => document.getElementById(id);
+
+/** The cards in the element `sweeps`; `base`: the address of all data. */
+export class Sweeps {
+  #base;
+  #namesProjects;
+  #cards = new Map();
+  #known = [];
+  /** The ticked sweeps' stores and configurations by id. */
+  #picked = new Map();
+  #chart = null;
+
+  constructor(base, { namesProjects }) {
+    this.#base = base;
+    this.#namesProjects = namesProjects;
+    for (const id of ["sweeps-text", "sweeps-state"]) find(id)?.addEventListener("input", () => this.#filter());
+    find("sweeps-all")?.addEventListener("change", () => this.#compare());
+  }
+
+  /** Whether a sweep goes on. */
+  get live() {
+    return this.#known.some((sweep) => !ENDS.includes(sweep.state));
+  }
+
+  async show(sweeps) {
+    const isOver = ({ state }) => ENDS.includes(state);
+    this.#known = [...sweeps].sort((one, other) => isOver(one) - isOver(other));
+    const list = find("sweeps");
+    this.#known.forEach((sweep, place) => {
+      if (!this.#cards.has(sweep.id)) this.#cards.set(sweep.id, this.#newCard(sweep));
+      const card = this.#cards.get(sweep.id);
+      this.#fill(card, sweep);
+      if (list.children[place] !== card) list.insertBefore(card, list.children[place] ?? null);
+    });
+    for (const id of [...this.#cards.keys()].filter((each) => sweeps.every((sweep) => sweep.id !== each))) {
+      this.#cards.get(id).remove();
+      this.#cards.delete(id);
+      this.#picked.delete(id);
+    }
+    this.#offerStates();
+    this.#filter();
+    await this.#follow();
+  }
+
+  #newCard(sweep) {
+    const box = element("input", { type: "checkbox", "aria-label": `Compare ${sweep.name}`, title: "Tick two or more sweeps to compare them" });
+    box.addEventListener("change", () => this.#pick(sweep, box));
+    const project = element("a", { href: homeOf(sweep) }, `${sweep.entity}/${sweep.project}`);
+    const about = element("p", { class: "quiet small" }, ...(this.#namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
+    const head = element("div", { class: "row" }, box, element("a", { class: "grow name", href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span", { class: "badge" }));
+    const best = element("p", { class: "best" }, element("strong"), " ", element("span", { class: "quiet" }));
+    const facts = element("div", { class: "row small" }, element("span", { class: "grow" }), element("span", { class: "quiet" }));
+    return element("li", { class: "card", "data-sweep": sweep.id }, head, about, best, element("div", { class: "bar", role: "img" }), facts);
+  }
+
+  #fill(card, sweep) {
+    const [head, , best, bar, facts] = card.children;
+    const state = sweep.state.toLowerCase();
+    say(head.children[1], sweep.name);
+    head.children[1].title = sweep.name;
+    head.children[2].className = `badge state-${state}`;
+    say(head.children[2], state);
+    say(best.firstChild, sweep.best === null ? "–" : number(sweep.best));
+    best.firstChild.title = sweep.best ?? "";
+    say(best.lastChild, sweep.metric ? (sweep.best === null ? `no ${sweep.metric.name}${ENDS.includes(sweep.state) ? "" : " yet"}` : sweep.metric.name) : "no metric");
+    drawBar(bar, sweep.runs, sweep.count);
+    say(facts.firstChild, progressWords(sweep.runs, sweep.count));
+    say(facts.lastChild, timeWords(sweep));
+  }
+
+  #offerStates() {
+    const select = find("sweeps-state");
+    const states = [...new Set(this.#known.map(({ state }) => state.toLowerCase()))].sort();
+    if (select.dataset.states === states.join()) return;
+    select.dataset.states = states.join();
+    const chosen = select.value;
+    select.replaceChildren(element("option", { value: "" }, "all states"), ...states.map((state) => element("option", {}, state)));
+    select.value = states.includes(chosen) ? chosen : "";
+  }
+
+  #filter() {
+    const words = find("sweeps-text").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = find("sweeps-state").value;
+    let shown = 0;
+    for (const { id, name, entity, project, method, metric, state } of this.#known) {
+      const text = [id, name, `${entity}/${project}`, method, metric?.name ?? "", state].join(" ").toLowerCase();
+      const isShown = words.every((word) => text.includes(word)) && (!wanted || wanted === state.toLowerCase());
+      this.#cards.get(id).hidden = !isShown;
+      shown += isShown;
+    }
+    const all = counted(this.#known.length, "sweep");
+    say(find("sweeps-count"), shown === this.#known.length ? all : `${shown} of ${all}`);
+  }
+
+  #pick(sweep, box) {
+    if (!box.checked) this.#picked.delete(sweep.id);
+    else if (this.#picked.size >= MOST_COMPARED) box.checked = false;
+    else this.#picked.set(sweep.id, { store: new Store(), configuration: null, base: `${this.#base.slice(0, "/pages/data".length)}${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` });
+    this.#follow();
+  }
+
+  /** Read what has changed of the ticked sweeps, and show it. */
+  async #follow() {
+    find("sweeps-compared").hidden = this.#picked.size === 0;
+    const read = [...this.#picked.values()].map(async (picked) => {
+      picked.configuration ??= await fetchJson(`${picked.base}/configuration`);
+      picked.store.merge(await fetchJson(`${picked.base}?since=${encodeURIComponent(picked.store.revision)}`));
+    });
+    await Promise.all(read);
+    this.#compare();
+  }
+
+  #compare() {
+    const picked = [...this.#picked.values()].filter(({ store }) => store.sweep !== null);
+    say(find("sweeps-words"), picked.length < 2 ? "Tick another sweep to compare it." : "");
+    if (picked.length === 0) return;
+    this.#chart ??= new SweepCourses(find("sweeps-chart"));
+    this.#chart.show(picked.map(({ store }) => store));
+    const rows = factsOf(picked).filter(([, texts]) => find("sweeps-all").checked || picked.length === 1 || new Set(texts).size > 1);
+    const table = find("sweeps-table");
+    table.tHead.replaceChildren(element("tr", {}, element("td"), ...picked.map(({ store }, place) => this.#title(store, place))));
+    table.tBodies[0].replaceChildren(...rows.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text)))));
+  }
+
+  #title(store, place) {
+    const swatch = element("span", { class: "swatch" });
+    swatch.style.backgroundColor = this.#chart.colourOf(place);
+    return element("th", { scope: "col", title: store.sweep.name }, element("span", { class: "row" }, swatch, element("span", {}, store.sweep.name)));
+  }
+}
+
+function homeOf({ entity, project }) {
+  return `/${encodeURIComponent(entity)}/${encodeURIComponent(project)}`;
+}
+
+/** Return how long a sweep took, or has taken and will take. */
+function timeWords(sweep) {
+  const isOver = ENDS.includes(sweep.state) && !sweep.runs.running;
+  if (sweep.begun === null) return isOver ? "" : "not started";
+  const took = duration((isOver ? sweep.heard : Date.now() / 1000) - sweep.begun);
+  return isOver ? took : `${took}, left: ${leftWords(sweep.count, endedOf(sweep.runs), sweep.mean, sweep.runs.running ?? 0)}`;
+}
+
+/** Return the facts that compared sweeps may differ in: [[name, a text for each]]. */
+function factsOf(picked) {
+  const names = [...new Set(picked.flatMap(({ configuration }) => Object.keys(configuration)))];
+  const text = (value) => (value === undefined ? "not set" : typeof value === "string" ? value : JSON.stringify(value));
+  const best = ({ store }) => (store.best === null ? "–" : number(store.runs.value[store.row(store.best)]));
+  return [
+    ["best", picked.map(best)],
+    ["state", picked.map(({ store }) => store.sweep.state.toLowerCase())],
+    ["runs", picked.map(({ store }) => progressWords(countsOf(store.runs.state), store.sweep.count))],
+    ...names.map((name) => [name, picked.map(({ configuration }) => text(configuration[name]))]),
+  ];
+}
