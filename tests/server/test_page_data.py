@@ -78,6 +78,7 @@ def test_only_what_has_changed_is_told_again(stage: SessionSetup, web: Web) -> N
     log(stage, name, [{"_step": 0, "loss": 0.25}], {"loss": 0.25})
     news = seen(web, f"sweeps/{sweep}", since=revision)
     assert (news["runs"]["id"], news["runs"]["state"], news["runs"]["value"]) == ([name], ["running"], [0.25])
+    assert [card["best"] for card in seen(web, "")["sweeps"]] == [0.25]
     stage.finish(sweep, name, loss=0.125)
     third = stage.issued(agent)
     news = seen(web, f"sweeps/{sweep}", since=news["revision"])

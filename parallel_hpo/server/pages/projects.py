@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from parallel_hpo.core.values import find_value
 from parallel_hpo.server.pages.sweep_data import head_of
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.store import projects, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import Project, Sweep
+from parallel_hpo.server.store.records import Project
 from parallel_hpo.server.store.sweeps import StateTotals
 from parallel_hpo.server.values import RefusedError
 
@@ -52,21 +54,33 @@ def project_at(transaction: Transaction, entity: str, name: str) -> Project:
 def sweeps_of(transaction: Transaction, project: Project | None) -> list[dict[str, Any]]:
     """Return the newest sweeps of a project, or (None) of all, each with its progress and its best value."""
     found = sweeps.of_project(transaction, None if project is None else project.id, 0, _MAX_SWEEPS)
-    by_sweep: dict[str, list[StateTotals]] = {sweep.id: [] for sweep in found}
-    for each in sweeps.totals(transaction, list(by_sweep)):
-        by_sweep[each.sweep].append(each)
-    return [_card(sweep, by_sweep[sweep.id]) for sweep in found]
+    totals: dict[str, list[StateTotals]] = {sweep.id: [] for sweep in found}
+    for each in sweeps.totals(transaction, list(totals)):
+        totals[each.sweep].append(each)
+    summaries: dict[str, list[str]] = {sweep.id: [] for sweep in found}
+    for key, summary in sweeps.open_summaries(transaction, list(summaries)):
+        summaries[key].append(summary)
+    return [_card(head_of(sweep), totals[sweep.id], summaries[sweep.id]) for sweep in found]
 
 
-def _card(sweep: Sweep, totals: Sequence[StateTotals]) -> dict[str, Any]:
-    head = head_of(sweep)
-    metric, ended = head["metric"], [each for each in totals if each.state not in OPEN and each.begun_at]
-    values = [value for each in totals for value in (each.least, each.most) if value is not None]
-    choose = max if metric is not None and metric["goal"] == "maximize" else min
+def _card(head: dict[str, Any], totals: Sequence[StateTotals], summaries: Sequence[str]) -> dict[str, Any]:
+    ended = [each for each in totals if each.state not in OPEN and each.begun_at]
     return head | {
         "runs": {each.state: each.number for each in totals},
-        "best": choose(values) if values and metric is not None else None,
+        "best": _best(head["metric"], totals, summaries),
         "begun": min((each.begun_at for each in totals if each.begun_at is not None), default=None),
         "heard": max((each.heard_at for each in totals), default=None),
         "mean": sum(each.spent_s or 0.0 for each in ended) / max(1, sum(each.number for each in ended)),
     }
+
+
+def _best(
+    metric: dict[str, str] | None, totals: Sequence[StateTotals], summaries: Sequence[str]
+) -> float | None:
+    """Return the best value, also of runs that go on: theirs is in their summaries."""
+    if metric is None:
+        return None
+    current = [find_value(json.loads(text), metric["name"], metric["goal"]) for text in summaries if text]
+    values = [value for each in totals for value in (each.least, each.most)] + current
+    choose = max if metric["goal"] == "maximize" else min
+    return choose((value for value in values if value is not None), default=None)

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as sql_delete
 
+from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.store.records import Agent, Sweep
 from parallel_hpo.server.store.tables import (
     agents,
@@ -150,6 +151,13 @@ def totals(connection: Connection, sweep_ids: Sequence[str]) -> list[StateTotals
     )
     query = select(*columns).where(runs.c.sweep_id.in_(sweep_ids)).group_by(runs.c.sweep_id, runs.c.state)
     return [StateTotals(*row) for row in connection.execute(query)]
+
+
+def open_summaries(connection: Connection, sweep_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the sweep and the summary, as JSON, of each open run without a value."""
+    open_runs = runs.c.state.in_([str(state) for state in OPEN]) & runs.c.value.is_(None)
+    query = select(runs.c.sweep_id, runs.c.summary).where(runs.c.sweep_id.in_(sweep_ids), open_runs)
+    return [(sweep, summary) for sweep, summary in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
