@@ -16,7 +16,15 @@ import typer
 from parallel_hpo.cli.finding import find_pool_server
 from parallel_hpo.cli.options import Directory, add_working_directory_to_path, parse_target, verbosity_of
 from parallel_hpo.cli.output import LateSignals, print_for_people
-from parallel_hpo.core.errors import BackendError, ParallelHPOError, PoolOverError, TargetError, UsageError
+from parallel_hpo.core.errors import (
+    BackendError,
+    ParallelHPOError,
+    PoolOverError,
+    ServerAwayError,
+    TargetError,
+    UsageError,
+)
+from parallel_hpo.core.retry import retry
 from parallel_hpo.core.types import Program, Target, sweep_id_of
 
 if TYPE_CHECKING:
@@ -120,12 +128,13 @@ def sends_key_in_clear(url: str) -> bool:
 
 def _read_facts(pool: PoolClient) -> NewPool | None:
     """Return the pool's facts, and wait for a server that is still starting."""
-    from parallel_hpo.client.server_client import retry_while_away
-    from parallel_hpo.session.node import AWAIT_SERVER_S
+    from parallel_hpo.session.node import AWAIT_SERVER_S, RETRY_S
 
-    return retry_while_away(
+    return retry(
         pool.facts,
+        ServerAwayError,
         within_s=AWAIT_SERVER_S,
+        every_s=RETRY_S,
         say=lambda error: print_for_people(f"{error}; retrying for {AWAIT_SERVER_S:g} s"),
     )
 

@@ -55,7 +55,6 @@ GRAPHQL_LIMIT_S: Final = 60.0
 AWAY_LIMIT_S: Final = 60.0
 """Total time to wait for a server that restarts, over all requests, in seconds."""
 RETRY_S: Final = 0.1
-AGAIN_S: Final = 0.5
 """Interval between requests to a server that is starting, in seconds."""
 KEPT: Final = 8
 """Number of kept connections to a server, at least the number of threads that use them."""
@@ -146,26 +145,6 @@ def _refusal_in(data: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
-
-
-def retry_while_away(
-    ask: Callable[[], Answer], *, within_s: float, say: Callable[[ServerAwayError], None] = lambda error: None
-) -> Answer:
-    """Return the answer of a server that may be starting; `say` is called once if it is away.
-
-    Raises ServerAwayError if it is still away after `within_s` seconds, and other errors of `ask`.
-    """
-    until, told = time.monotonic() + within_s, False
-    while True:
-        try:
-            return ask()
-        except ServerAwayError as error:
-            if time.monotonic() >= until:
-                raise
-            if not told:
-                say(error)
-            told = True
-            time.sleep(AGAIN_S)
 
 
 class ServerClient:

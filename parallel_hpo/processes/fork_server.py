@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -23,6 +22,7 @@ import psutil
 
 from parallel_hpo.core.child_spec import EXIT_WORDS, Fork, Forked, NotForked, Preloaded, Reaped
 from parallel_hpo.core.errors import ConfigError, WorkerStartError
+from parallel_hpo.core.retry import retry
 from parallel_hpo.worker.preload import Imports
 
 SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
@@ -155,14 +155,10 @@ class ForkServerHandle:
 
     def start(self) -> None:
         """Start it, without waiting until it is ready; raises WorkerStartError."""
-        for tries_left in reversed(range(START_TRIES)):
-            try:
-                self._launch()
-                return
-            except OSError as error:
-                if not tries_left:
-                    raise WorkerStartError(f"the fork server can't be started: {error}") from None
-                time.sleep(SCARCE_S)
+        try:
+            retry(self._launch, OSError, within_s=START_TRIES * SCARCE_S, every_s=SCARCE_S)
+        except OSError as error:
+            raise WorkerStartError(f"the fork server can't be started: {error}") from None
 
     def await_ready(self) -> None:
         """Wait for its imports; raises ConfigError or WorkerStartError if one failed."""

@@ -27,6 +27,7 @@ import psutil
 
 from parallel_hpo.core.child_spec import CallResult, ChildCall, ChildSetup, Reaped, WorkerSpec
 from parallel_hpo.core.errors import BackendError, WorkerStartError
+from parallel_hpo.core.retry import retry
 from parallel_hpo.processes.fork_server import (
     COMMAND,
     SCARCE_S,
@@ -282,14 +283,15 @@ class ChildCalls:
         return result.value
 
     def _spawn(self, call: ChildCall, limit_s: float) -> Child:
-        deadline = time.monotonic() + limit_s
-        while True:
-            try:
-                return self._children.spawn(call)
-            except ResourcesExhaustedError as error:
-                if time.monotonic() > deadline:
-                    raise BackendError(f"no process for it: {error}") from None
-                time.sleep(SCARCE_S)
+        try:
+            return retry(
+                lambda: self._children.spawn(call),
+                ResourcesExhaustedError,
+                within_s=limit_s,
+                every_s=SCARCE_S,
+            )
+        except ResourcesExhaustedError as error:
+            raise BackendError(f"no process for it: {error}") from None
 
     def _await(self, child: Child, limit_s: float) -> CallResult:
         deadline = time.monotonic() + limit_s

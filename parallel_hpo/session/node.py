@@ -29,6 +29,7 @@ from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import ExitCode, ParallelHPOError, ServerAwayError, TargetError
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.pool_messages import NODE_TOKEN, Join, Joined, NewPool, machine_folder
+from parallel_hpo.core.retry import retry
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.processes.pool import ChildCalls
 from parallel_hpo.processes.reaper import new_owner_id
@@ -128,15 +129,19 @@ class NodeSetup(SessionSetup):
         """Join, waiting for an unreachable server; return also the time of the request, by `elapsed_s`."""
         part = self._part
         client = PoolClient(part.pool_url, part.key, part.path.sweep_id)
-        until = elapsed_s() + self._wait_s
-        while True:
+
+        def ask() -> tuple[Joined, float]:
             asked_at = elapsed_s()
-            try:
-                return self.waits.call(lambda: client.join(self._request(workers))), asked_at
-            except ServerAwayError:
-                if elapsed_s() >= until:
-                    raise
-                self.waits.sleep(RETRY_S)
+            return self.waits.call(lambda: client.join(self._request(workers))), asked_at
+
+        return retry(
+            ask,
+            ServerAwayError,
+            within_s=self._wait_s,
+            every_s=RETRY_S,
+            clock=elapsed_s,
+            sleep=self.waits.sleep,
+        )
 
     def _request(self, workers: int) -> Join:
         return Join(

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from parallel_hpo.client.server_client import PoolClient, retry_while_away
+from parallel_hpo.client.server_client import PoolClient
 from parallel_hpo.core.errors import ConfigError, ExitCode, PoolOverError, ServerAwayError, ServerRefusedError
 from parallel_hpo.core.keys import SUPERVISOR, worker_key
 from parallel_hpo.core.messages import SweepEnd
@@ -100,18 +100,3 @@ def test_a_silent_server_is_away_after_the_timeout() -> None:
             client.facts()
     with pytest.raises(ServerAwayError, match="refused"):
         client.facts()
-
-
-def test_a_request_to_a_starting_server_is_repeated_with_one_message() -> None:
-    answers, said = [ServerAwayError("first"), ServerAwayError("second")], list[ServerAwayError]()
-
-    def ask() -> str:
-        if answers:
-            raise answers.pop(0)
-        return "there"
-
-    assert retry_while_away(ask, within_s=60.0, say=said.append) == "there"
-    assert [str(error) for error in said] == ["first"]
-    answers.append(ServerAwayError("for good"))
-    with pytest.raises(ServerAwayError, match="for good"):
-        retry_while_away(ask, within_s=0.0)
