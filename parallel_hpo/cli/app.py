@@ -89,7 +89,10 @@ def server(
         str | None, typer.Option(help="Private key of the certificate, as PEM.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Run the sweep server alone, until a signal; print its address and key as one JSON line."""
+    """Run the sweep server alone, until a signal.
+
+    Prints its address and key as one line of JSON.
+    """
     from parallel_hpo.server.http.process import ServerConfig, certificate_of, serve
     from parallel_hpo.server.http.settings import log_to_stderr
 

@@ -61,9 +61,11 @@ def clean(
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
-    """Remove old sweeps: their folders, and their data on our server; W&B's server keeps its data.
+    """Remove old sweeps, or list them.
 
-    It also shrinks the server's database, and removes files of unfinished uploads and unused artifacts.
+    Removes their folders and their data on the embedded server. W&B's server keeps its data.
+
+    Also shrinks the embedded server's database, and removes files of unfinished uploads and unused artifacts.
     """
     selection = CleanSelection(
         sweeps=sweeps or (),

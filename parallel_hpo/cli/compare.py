@@ -37,7 +37,10 @@ def compare(
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
-    """Compare sweeps: their best values, the cost of reaching a value, and their total cost."""
+    """Compare the results and costs of sweeps.
+
+    Shows their best values, the cost of reaching a value, and their total cost.
+    """
     from parallel_hpo.analysis.result import result_of
 
     folder = directory_of(directory)

@@ -46,7 +46,10 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check for problems that would make a sweep fail here; exit code 1 if there is one."""
+    """Check for what would make a sweep fail here.
+
+    The exit code is 1 if there is a problem.
+    """
     from parallel_hpo.doctor import Level, examine
 
     add_working_directory_to_path()

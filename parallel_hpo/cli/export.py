@@ -74,7 +74,10 @@ def export(
     ] = None,
     directory: Directory = None,
 ) -> None:
-    """Write a sweep's runs as CSV, Parquet, JSON or an Optuna storage; print the file's path."""
+    """Write a sweep's runs as a table or an Optuna storage.
+
+    Prints the file's path. A table is CSV, Parquet or JSON.
+    """
     from parallel_hpo.analysis.result import result_of
 
     folder = directory_of(directory)
@@ -103,7 +106,10 @@ def report(
     ] = None,
     directory: Directory = None,
 ) -> None:
-    """Write a sweep's charts and runs as one HTML file that needs no server; print its path."""
+    """Write a sweep's charts and runs as one HTML file.
+
+    The file needs no server. Prints its path.
+    """
     from parallel_hpo.server.pages.report import document
 
     folder, sweep_id, now = directory_of(directory), sweep_id_of(sweep), time.time()

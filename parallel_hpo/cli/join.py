@@ -56,7 +56,10 @@ def join(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Show warnings and the result only.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the workers' states too.")] = False,
 ) -> None:
-    """Take part in a sweep with this machine; WANDB_BASE_URL and WANDB_API_KEY name the sweep's server."""
+    """Take part in a sweep with this machine.
+
+    WANDB_BASE_URL and WANDB_API_KEY give the address and key of the sweep's server.
+    """
     from parallel_hpo.config.loader import inside_worker
     from parallel_hpo.core.pool_messages import version_problem
     from parallel_hpo.display import Terminal

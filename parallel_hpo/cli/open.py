@@ -39,7 +39,10 @@ def open_page(
     ] = None,
     directory: Directory = None,
 ) -> None:
-    """Open a sweep's page in the browser and print its address; start a server if none runs."""
+    """Open a sweep's page in the browser.
+
+    Prints the page's address. Starts a server if none runs.
+    """
     from parallel_hpo.client.credentials import find_credentials
     from parallel_hpo.records.folders import newest_sweep
 

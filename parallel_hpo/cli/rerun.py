@@ -30,7 +30,10 @@ def rerun(
     ] = False,
     directory: Directory = None,
 ) -> None:
-    """Run one run again here, as a new run with the same parameters; exit with its exit code."""
+    """Repeat a run here, as a new run.
+
+    The new run has the same parameters. Its exit code is that of the command.
+    """
     from parallel_hpo.session.rerun import RerunRequest, new_run_id, run_again
 
     known = find_anywhere(directory_of(directory), sweep)

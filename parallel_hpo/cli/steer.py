@@ -52,7 +52,10 @@ def pause(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> N
 
 
 def resume(sweep: Sweep, directory: Directory = None, as_json: Json = False) -> None:
-    """Resume a paused sweep (one that ended early: run --resume)."""
+    """Resume a paused sweep.
+
+    For a sweep that ended early, use `run --resume`.
+    """
     _set_state("resume", sweep, directory, as_json)
 
 

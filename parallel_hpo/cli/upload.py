@@ -52,9 +52,10 @@ def upload(
     directory: Directory = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a sweep from the embedded server to the W&B server that you are logged in to.
+    """Upload a sweep to the W&B server of your login.
 
-    It may be repeated: it continues an interrupted upload, and adds runs that have finished since.
+    The sweep is one of the embedded server. A repeated upload continues an interrupted one, and adds runs
+    that have finished since.
     """
     from parallel_hpo.upload.client import client_in
     from parallel_hpo.upload.perform import Upload

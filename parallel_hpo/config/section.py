@@ -188,9 +188,9 @@ class HpoSection(BaseModel):
     retries: Annotated[int, Field(ge=0), Allowed("a whole number of 0 or more")] = 1
     """Retries of a run whose worker died, with the same parameters and run id (default: 1)."""
     restart: Restart = Restart()
-    """Restart limits of each worker slot; a slot beyond them stops and the others go on."""
+    """Limits of a slot's restarts; beyond them it stops and others go on (default: 5 restarts in 600 s)."""
     failures: Failures = Failures()
-    """Number of failed runs, over all workers, that ends the sweep."""
+    """Limits of failed runs, which end the sweep (default: 5 failures before the first finished run)."""
     run_timeout_s: Limit = None
     """Timeout of a run in seconds: it is stopped, then killed, and counts as failed (default: none)."""
     sweep_timeout_s: Limit = None
