@@ -57,7 +57,7 @@ export class Contour extends Chart {
     const shades = qualities(BANDS);
     this.explain(worst.length > 1 ? [{ text: `best: ${short(worst.at(-1))}`, colour: shades.at(-1) }, { text: `median: ${short(worst[(worst.length - 1) >> 1])}`, colour: shades[BANDS >> 1] },
       { text: `worst: ${short(worst[0])}`, colour: shades[0] }] : []);
-    this.say(`${metricName(store)} of ${counted(points.filter(({ rank }) => rank !== null).length, "run")} over ${x} and ${y}; colours are ranks.`);
+    this.say(`${counted(points.filter(({ rank }) => rank !== null).length, "run")} over ${x} and ${y}; colours are ranks.`);
     if (!points.length) return this.plot.clear();
     this.plot.draw({
       label: this.words.textContent,

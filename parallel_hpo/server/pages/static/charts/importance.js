@@ -15,9 +15,9 @@ export class Importance extends Chart {
   constructor(figure, context) {
     super(figure, { name: "importance", title: "Importance of parameters", options: structuredClone(OPTIONS) }, context);
     this.host.classList.add("chart-list");
-    this.host.tabIndex = 0;
-    this.host.setAttribute("role", "group");
-    this.host.setAttribute("aria-label", "Importance of parameters, scrollable");
+    this.list = element("ol", { class: "chart-bars", tabindex: 0, "aria-label": "Importance of parameters, scrollable" });
+    this.host.append(this.list);
+    this.words.title = WHAT_IT_IS;
     this.follow({ data: onNews(this.again), filter: () => this.wanted.shown && this.again() });
     this.again();
   }
@@ -27,9 +27,9 @@ export class Importance extends Chart {
     const [falls, rises] = signColours();
     const signs = [[1, rises, "rises"], [-1, falls, "falls"]].filter(([sign]) => effects.some((one) => Math.sign(roundedOf(one)) === sign));
     this.explain(signs.map(([, colour, word]) => ({ text: `metric ${word} with it`, colour })));
-    this.host.replaceChildren(element("ol", { class: "chart-bars" }, ...effects.map(lineOf)));
+    this.list.replaceChildren(...effects.map(lineOf));
     const first = effects[0]?.importance ? `${effects[0].name} matters most. ` : "";
-    this.say(effects.length ? first + WHAT_IT_IS : "No parameter varies.");
+    this.say(effects.length ? `${first}Each alone, by ranks.` : "No parameter varies.");
   }
 
   rows() {
@@ -75,7 +75,7 @@ function lineOf(one) {
   bar.style.setProperty("--share", `${100 * (one.importance ?? 0)}%`);
   bar.style.setProperty("--colour", colourOf(one, "var(--muted)"));
   const sign = element("span", { class: "chart-sign", title: "Spearman's correlation" }, signOf(one));
-  return element("li", { title: `${one.runs} runs` }, element("span", { class: "chart-name" }, one.name), bar, element("span", {}, textOf(one)), sign);
+  return element("li", { title: `${one.runs} runs` }, element("span", { class: "chart-name", title: one.name }, one.name), bar, element("span", {}, textOf(one)), sign);
 }
 
 /** Return the list as a canvas. */

@@ -6,6 +6,7 @@ import { Brushes } from "./brushes.js";
 import { Texts, layer, resize } from "./canvas.js";
 import { Chart } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
+import { effectsOf } from "./importance.js";
 import { brushForm } from "./parallel_form.js";
 import { layout, paintAxes, paintBrush, paintChosen, paintLegend, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";
@@ -14,7 +15,10 @@ import { colours } from "./theme.js";
 
 const FILTER = "parallel";
 
-const OPTIONS = [{ name: "log", label: "Log metric", kind: "tick", value: false }];
+const OPTIONS = [
+  { name: "log", label: "Log metric", kind: "tick", value: false },
+  { name: "all", label: "All parameters, even if they don't fit", kind: "tick", value: false },
+];
 
 export class Parallel extends Chart {
   constructor(figure, context) {
@@ -47,19 +51,41 @@ export class Parallel extends Chart {
   paint() {
     const { store } = this;
     const settled = (row) => !isOpen(store.runs.state[row]);
-    const varied = variedOf(store);
-    const columns = varied.map((parameter) => store.column(`parameters.${parameter.name}`));
-    this.axes = varied.map((parameter, index) => axisOf(parameter, columns[index]));
-    this.columns = [...columns, store.column("value")];
-    this.axes.push(axisOf({ name: "value", label: metricName(store), kind: "number", log: this.wanted.log }, store.column("value"), settled));
+    const columns = variedOf(store).map((parameter) => [parameter, store.column(`parameters.${parameter.name}`)]);
+    const metric = { name: "value", label: metricName(store), kind: "number", log: this.wanted.log };
+    /** All axes with their columns; `axes`, `columns` and `places` are of the drawn ones. */
+    this.all = columns.map(([parameter, column]) => [axisOf(parameter, column), column]);
+    this.all.push([axisOf(metric, store.column("value"), settled), store.column("value")]);
+    const drawn = this.drawn();
+    this.axes = drawn.map(([axis]) => axis);
+    this.columns = drawn.map(([, column]) => column);
     this.places = this.axes.map((axis, index) => this.columns[index].map((value) => axis.place(value) ?? UNSET));
     this.order = Array.from({ length: store.count }, (_, row) => row);
     this.failed = store.runs.state.map(isFailed);
     this.shade = ranked(store);
-    this.at = layout(new Texts(this.base.getContext("2d")), this.host.clientWidth, this.host.clientHeight, this.axes);
-    this.form.refresh(this.axes);
+    this.at = this.layout(this.axes);
+    this.form.refresh(this.all.map(([axis]) => axis));
     if (this.brushes.size) this.filter();
     this.draw();
+  }
+
+  /** Return the axes that fit with their columns: the metric, those with ranges, then the most important parameters. */
+  drawn() {
+    if (this.wanted.all || this.fits(this.all)) return this.all;
+    const order = ["value", ...this.brushes.keys(), ...effectsOf(this.store, false).map(({ name }) => name)];
+    const names = [...new Set(order)];
+    const first = (number) => this.all.filter(([{ name }]) => names.indexOf(name) < number);
+    let most = this.all.length - 1;
+    while (most > 2 && !this.fits(first(most))) most--;
+    return first(most);
+  }
+
+  fits(axes) {
+    return this.layout(axes.map(([axis]) => axis)).width <= this.host.clientWidth;
+  }
+
+  layout(axes) {
+    return layout(new Texts(this.base.getContext("2d")), this.host.clientWidth, this.host.clientHeight, axes);
   }
 
   /** Draw all lines and axes. */
@@ -72,7 +98,7 @@ export class Parallel extends Chart {
     if (unset.at(-1)) unset[unset.length - 1] = "no value";
     paintAxes(context, texts, this.axes, this.at, known, unset);
     const worst = worstFirst(this.store).map((row) => this.store.column("value")[row]);
-    paintLegend(context, texts, metricName(this.store), worst, known);
+    paintLegend(context, texts, metricName(this.store), worst, this.at.width, known);
     this.paintOver(known);
     this.describe();
   }
@@ -99,15 +125,15 @@ export class Parallel extends Chart {
 
   /** Apply changed brushes. */
   brushed() {
-    this.form.refresh(this.axes);
+    this.form.refresh(this.all.map(([axis]) => axis));
     this.filter();
     this.paintOver();
   }
 
   /** Set the store's filter to the runs that all brushes include. */
   filter() {
-    const { brushes, axes, columns } = this;
-    const used = axes.map((axis, index) => [axis.name, columns[index]]).filter(([name]) => brushes.has(name));
+    const { brushes } = this;
+    const used = this.all.map(([{ name }, column]) => [name, column]).filter(([name]) => brushes.has(name));
     const takes = (row) => used.every(([name, column]) => brushes.takes(name, column[row]));
     this.store.setFilter(FILTER, used.length ? takes : null);
   }
@@ -126,17 +152,18 @@ export class Parallel extends Chart {
   describe() {
     const shown = this.store.shown.reduce((sum, one) => sum + one, 0);
     const failed = this.failed.filter((failed, row) => failed && this.store.shown[row]).length;
-    const chosen = this.brushes.words(this.axes);
+    const chosen = this.brushes.words(this.all.map(([axis]) => axis));
+    const [all, drawn] = [this.all.length - 1, this.axes.length - 1];
     this.say(
-      `${shown} of ${this.store.count} runs over ${this.axes.length - 1} varied parameters` +
+      `${shown} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${all} varied parameters` +
         `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +
         (chosen.length ? `Ranges: ${chosen.join("; ")}.` : "Drag along an axis to filter runs."),
     );
   }
 
   rows() {
-    const lines = this.rowsShown().map((row) => [this.store.runs.id[row], this.store.runs.state[row], ...this.columns.map((column) => column[row])]);
-    return [["run", "state", ...this.axes.map(({ label }) => label)], ...lines];
+    const lines = this.rowsShown().map((row) => [this.store.runs.id[row], this.store.runs.state[row], ...this.all.map(([, column]) => column[row])]);
+    return [["run", "state", ...this.all.map(([{ label }]) => label)], ...lines];
   }
 
   rowsShown() {

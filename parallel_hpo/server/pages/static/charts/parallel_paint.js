@@ -110,17 +110,18 @@ function paintTicks(context, texts, axis, room, x, at, known) {
   }
 }
 
-/** Draw the legend of the lines' colours: from the worst to the best of the values, worst first. */
-export function paintLegend(context, texts, name, values, known) {
+/** Draw the legend of the lines' colours: from the worst to the best of the values, worst first; no median without room. */
+export function paintLegend(context, texts, name, values, room, known) {
   if (values.length < 2) return;
   const [worst, middle, best] = [values[0], values[(values.length - 1) >> 1], values.at(-1)].map(short);
-  const width = 120;
+  const width = 80;
   let left = 4;
   const say = (text, colour = known.text) => {
+    if (left + texts.width(text) > room) return;
     texts.write(text, left, LEGEND / 2, { colour });
     left += texts.width(text) + 6;
   };
-  say(`${texts.fitted(name, 180)}:`, known.muted);
+  say(`${texts.fitted(name, Math.min(180, room / 3))}:`, known.muted);
   say(worst);
   qualities(SHADES).forEach((colour, index) => {
     context.fillStyle = colour;
@@ -128,7 +129,8 @@ export function paintLegend(context, texts, name, values, known) {
   });
   left += width + 6;
   say(best);
-  say(`best, median ${middle}`, known.muted);
+  say("best", known.muted);
+  say(`median ${middle}`, known.muted);
 }
 
 /** Draw the selected ranges of an axis. */

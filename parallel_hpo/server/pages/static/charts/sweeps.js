@@ -3,6 +3,7 @@
 import { courseOfBest } from "./best.js";
 import { Chart } from "./chart.js";
 import { specOfCourses } from "./course.js";
+import { counted } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { metricName } from "./runs.js";
 import { palette } from "./theme.js";
@@ -43,7 +44,8 @@ export class SweepCourses extends Chart {
     const [kind, under] = over === "time" ? ["duration", "time since the first start"] : ["number", "finished runs"];
     const spec = specOfCourses(courses.filter(({ x }) => x.length), [], { label, x: { kind, label: under, whole: over === "runs" }, y: { label, log } });
     this.explain(courses.map(({ name, colour }) => ({ text: name, colour })));
-    this.say(spec ? (names.length > 1 ? `These sweeps have different metrics: ${names.join(", ")}.` : "") : "No run has finished with a value yet.");
+    const different = names.length > 1 ? ` Their metrics differ: ${names.join(", ")}.` : "";
+    this.say(spec ? `${label} of ${counted(courses.length, "sweep")}.${different}` : "No run has finished with a value yet.");
     if (spec) this.plot.draw(spec);
     else this.plot.clear();
   }
