@@ -50,6 +50,7 @@ class Handle:
         self._future: Future[SweepResult] = Future()
         self._begun: Future[None] = Future()
         self._opened: SweepOpened | None = None
+        self._display: Display | None = None
 
     def done(self) -> bool:
         """Return whether the sweep has ended, so that the next one may start."""
@@ -93,6 +94,13 @@ class Handle:
         sweep = self._opened.path.sweep_id if self._opened else "that is starting"
         return f"<Handle of sweep {sweep}, {'over' if self.done() else 'running'}>"
 
+    def _repr_html_(self) -> str | None:
+        """Return the sweep as HTML for other cells of a notebook than the one that started it."""
+        if isinstance(self._display, NotebookCell):
+            return self._display.html()
+        result = self._so_far()
+        return None if result is None else result._repr_html_()
+
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Become None in a worker, which can't control a sweep."""
         return type(None), ()
@@ -112,6 +120,7 @@ class Handle:
 
     def _perform(self, performance: Performance, display: Display, go_on: str) -> None:
         """Perform the sweep in its own thread; set the future to its result or error."""
+        self._display = display
 
         def observe(notice: Notice) -> None:
             if isinstance(notice, SweepOpened):

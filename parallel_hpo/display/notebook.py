@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from parallel_hpo.core.messages import MissingMetric
-from parallel_hpo.core.notices import Message, Notice, OutputLine, RunBegan, RunOver
-from parallel_hpo.core.types import Outcome, Parameters, Slot
+from parallel_hpo.core.notices import Message, Notice, OutputLine, RunOver
+from parallel_hpo.core.types import Outcome, Parameters
 from parallel_hpo.core.values import visible, visible_value
 from parallel_hpo.display.terminal import Writer
 from parallel_hpo.display.text import (
@@ -27,13 +27,16 @@ from parallel_hpo.display.text import (
     Varied,
     Verbosity,
     advance,
+    best_so_far,
     brief,
     describe,
     describe_result,
     duration,
     is_left_over,
+    metric_name,
     metric_value,
     progress,
+    some,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +50,9 @@ HEADINGS: Final = ("worker", "run", "outcome", "value", "time", "parameters")
 STARTING: Final = "opening the sweep"
 SHOWN_RUNNING: Final = 32
 """Maximum number of workers with a row; the rest are only counted."""
+_WIDTH, _HEIGHT, _LEFT = 480, 100, 72
+"""Size of the curve and start of its axis, in pixels."""
+_WIDE: Final = f'style="display: block; width: 100%; max-width: {_WIDTH}px; margin: 4px 0"'
 Row = tuple[str, ...]
 """The cells of a run, in the order of the headings."""
 
@@ -64,10 +70,8 @@ class NotebookView:
     """The state of a sweep as the cell shows it."""
 
     counts: RunCounts = field(default_factory=RunCounts)
-    running: Mapping[Slot, RunBegan] = field(default_factory=dict)
     ended: tuple[EndedRun, ...] = ()
     """The last runs, latest first."""
-    best: EndedRun | None = None
     warnings: tuple[Notice, ...] = ()
     end: tuple[str, ...] = ()
     """Lines that are shown after the sweep's end."""
@@ -77,28 +81,13 @@ def advance_view(view: NotebookView, notice: Notice, now: float) -> NotebookView
     """Return the view after a notice at `now` (monotonic seconds)."""
     changed = replace(view, counts=advance(view.counts, notice, now))
     match notice:
-        case RunBegan(slot=slot):
-            return replace(changed, running={**view.running, slot: notice})
-        case RunOver():
-            return _after_run(changed, notice)
+        case RunOver(again=False):
+            began = view.counts.running.get(notice.slot)
+            ended = EndedRun(notice, began.parameters if began else {})
+            return replace(changed, ended=(ended, *view.ended)[:SHOWN_ENDS])
         case Message(warning=True) | MissingMetric():
             return replace(changed, warnings=(*view.warnings, notice)[-SHOWN_WARNINGS:])
     return changed
-
-
-def _after_run(view: NotebookView, over: RunOver) -> NotebookView:
-    began = view.running.get(over.slot)
-    running = {slot: run for slot, run in view.running.items() if slot != over.slot}
-    if over.again:
-        return replace(view, running=running)
-    ended = EndedRun(over, began.parameters if began else {})
-    is_best = over.outcome is Outcome.FINISHED and over.value is not None and over.value == view.counts.best
-    return replace(
-        view,
-        running=running,
-        ended=(ended, *view.ended)[:SHOWN_ENDS],
-        best=ended if is_best else view.best,
-    )
 
 
 def as_text(view: NotebookView, varied: Varied, now: float) -> str:
@@ -110,10 +99,11 @@ def as_text(view: NotebookView, varied: Varied, now: float) -> str:
 
 
 def as_html(view: NotebookView, varied: Varied, now: float) -> str:
-    """Return the view as HTML with a progress bar, a link and a table, in the notebook's style."""
+    """Return the view as HTML in the notebook's style: progress bar, link, curve of the best value, table."""
     first, *more = _above(view, varied, now)
     parts = [f"<div><b>{escape(first)}</b></div>", _bar(view)]
     parts.extend(f"<div>{_linked(line, view)}</div>" for line in more)
+    parts.append(_curve(view.counts))
     if rows := list(rows_of(view, varied)):
         body = "".join(_html_row(row, "td") for row in rows)
         parts.append(f"<table>{_html_row(HEADINGS, 'th')}{body}</table>")
@@ -131,7 +121,7 @@ def _linked(line: str, view: NotebookView) -> str:
 
 def rows_of(view: NotebookView, varied: Varied) -> Iterator[Row]:
     """Yield the running runs by slot, then the last ended ones."""
-    for slot, run in sorted(view.running.items())[:SHOWN_RUNNING]:
+    for slot, run in sorted(view.counts.running.items())[:SHOWN_RUNNING]:
         again = f" again ({run.attempt})" if run.attempt > 1 else ""
         yield (
             view.counts.name_of(slot),
@@ -167,13 +157,13 @@ def _above(view: NotebookView, varied: Varied, now: float) -> Iterator[str]:
         yield progress(view.counts, now).plain if opened else STARTING
     if opened:
         yield f"sweep {opened.path} ({opened.backend}): {opened.url}"
-    if view.best and view.best.over.value is not None and not view.end:
-        found = metric_value(view.counts, view.best.over.value)
-        yield f"best: run {view.best.over.run_id}  {found}  {brief(view.best.parameters, varied)}"
+    best = best_so_far(view.counts, varied)
+    if best is not None and not view.end:
+        yield best.plain
 
 
 def _below(view: NotebookView) -> Iterator[str]:
-    if (more := len(view.running) - SHOWN_RUNNING) > 0:
+    if (more := len(view.counts.running) - SHOWN_RUNNING) > 0:
         yield f"and {more} more running"
     for notice in view.warnings:
         if line := describe(notice, view.counts, None, Verbosity.NORMAL):
@@ -183,7 +173,39 @@ def _below(view: NotebookView) -> Iterator[str]:
 
 def _bar(view: NotebookView) -> str:
     count = view.counts.opened.count if view.counts.opened else None
-    return f'<progress max="{count}" value="{view.counts.over}"></progress>' if count else ""
+    return f'<progress max="{count}" value="{view.counts.over}" {_WIDE}></progress>' if count else ""
+
+
+def _curve(counts: RunCounts) -> str:
+    """Return the best value so far over the ended runs as a picture; empty if there is one run only."""
+    if not counts.improvements or counts.over < 2:
+        return ""
+    values = [each.value for each in counts.improvements]
+    low, high = min(values), max(values)
+
+    def x(ended: int) -> float:
+        return _LEFT + (ended - 1) / (counts.over - 1) * (_WIDTH - _LEFT - 6)
+
+    def y(value: float) -> float:
+        return 8 + (high - value) / ((high - low) or 1.0) * (_HEIGHT - 32)
+
+    first, *others = counts.improvements
+    steps = "".join(f"H{x(each.ended):.1f}V{y(each.value):.1f}" for each in others)
+    path = f"M{x(first.ended):.1f} {y(first.value):.1f}{steps}H{x(counts.over):.1f}"
+    label = f"best {metric_value(counts, values[-1])} so far, after {some(counts.over, 'ended run')}"
+    texts = [(y(value) + 4, "end", _LEFT - 8, f"{value:.4g}") for value in sorted({low, high})]
+    texts.append(
+        (_HEIGHT - 4, "start", _LEFT, f"best {metric_name(counts)} so far over {counts.over} ended runs")
+    )
+    words = "".join(
+        f'<text x="{left}" y="{down:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+        for down, anchor, left, text in texts
+    )
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}" {_WIDE} '
+        f'font-size="11" fill="currentColor"><path d="{path}" fill="none" stroke="#2a78d6" '
+        f'stroke-width="2"/>{words}</svg>'
+    )
 
 
 def _html_row(cells: Row, tag: str) -> str:
@@ -202,12 +224,21 @@ _Step = Callable[[NotebookView], NotebookView]
 
 def find_publisher() -> Publish | None:
     """Return the publish function of this notebook; None if this process is not a notebook's kernel."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if getattr(shell, "kernel", None) is None:
+    if getattr(_shell(), "kernel", None) is None:
         return None
     from IPython.display import publish_display_data
 
     return publish_display_data
+
+
+def cell_number() -> int | None:
+    """Return the number of the cell that this notebook executes; None outside of one."""
+    number: int | None = getattr(_shell(), "execution_count", None)
+    return number
+
+
+def _shell() -> Any:
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
 
 
 class NotebookCell(Writer[_Step]):
@@ -224,6 +255,7 @@ class NotebookCell(Writer[_Step]):
         self._varied = varied
         self._clock = clock
         self._display = {"display_id": f"parallel_hpo-{uuid4().hex}"}
+        self._number = cell_number()
         self._view = NotebookView()
         self._show(update=False)  # in the cell's own thread, which creates the output in this cell
 
@@ -244,6 +276,12 @@ class NotebookCell(Writer[_Step]):
             return replace(view, end=tuple(lines))
 
         self._steps.put(end)
+
+    def html(self) -> str | None:
+        """Return what the cell shows; None in this cell itself, which shows it."""
+        if cell_number() == self._number:
+            return None
+        return as_html(self._view, self._varied, self._clock())
 
     def _write(self) -> None:
         """Perform the steps until the end, and show the result of each."""

@@ -26,6 +26,7 @@ from parallel_hpo.display.text import (
     Varied,
     Verbosity,
     advance,
+    best_so_far,
     describe,
     describe_briefly,
     describe_result,
@@ -197,16 +198,19 @@ class Screen:
         )
 
     def __rich__(self) -> Group:
-        """Return the live rows: the progress, and each worker below it."""
+        """Return the live rows: the progress, the best run, and each worker below them."""
         now, (width, height) = self._clock(), self._size
         width -= 1
-        head = progress(self._counts, now)
-        cells = min(width // BAR_PART, width - head.cell_len - 1)
+        first = progress(self._counts, now)
+        cells = min(width // BAR_PART, width - first.cell_len - 1)
         if cells >= _BAR_CELLS:
-            head = progress_bar(self._counts, cells).append_text(head)
-        head.truncate(max(1, width), overflow="ellipsis")
-        most = height // ROWS_PART - 1
-        return Group(head, *rows_of(self._workers, now, self._counts.name_of, width=width, most=most))
+            first = progress_bar(self._counts, cells).append_text(first)
+        best = best_so_far(self._counts, self._varied)
+        head = [first] if best is None else [first, best]
+        for line in head:
+            line.truncate(max(1, width), overflow="ellipsis")
+        most = height // ROWS_PART - len(head)
+        return Group(*head, *rows_of(self._workers, now, self._counts.name_of, width=width, most=most))
 
     def _begin_anew(self) -> None:
         """Clear the screen after a change of its size, and let the last lines be printed again.

@@ -34,15 +34,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Improvement:
+    """A finished run that was the best so far."""
+
+    run_id: RunId
+    value: float
+    parameters: Parameters
+    ended: int
+    """Number of ended runs at its end, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunCounts:
-    """Counts of a sweep's runs and its best value; `began_s` is on the clock of `advance`'s `now`."""
+    """Counts of a sweep's runs and its best ones; `began_s` is on the clock of `advance`'s `now`."""
 
     opened: SweepOpened | None = None
     began_s: float = 0.0
-    running: Mapping[Slot, RunId] = field(default_factory=dict)
+    running: Mapping[Slot, RunBegan] = field(default_factory=dict)
     done: Mapping[Outcome, int] = field(default_factory=dict)
     """Number of ended runs by outcome, without those that will be retried."""
-    best: float | None = None
+    improvements: tuple[Improvement, ...] = ()
+    """Each run that was the best so far; the last one is the best."""
     names: Mapping[Slot, str] = field(default_factory=dict)
     """Display names of workers on many machines."""
 
@@ -61,8 +73,8 @@ def advance(counts: RunCounts, notice: Notice, now: float) -> RunCounts:
     match notice:
         case SweepOpened():
             return replace(counts, opened=notice, began_s=now)
-        case RunBegan(slot=slot, run_id=run_id):
-            return replace(counts, running={**counts.running, slot: run_id})
+        case RunBegan(slot=slot):
+            return replace(counts, running={**counts.running, slot: notice})
         case RunOver():
             return _after_run(counts, notice)
         case WorkerNamed(slot=slot, name=name):
@@ -80,21 +92,27 @@ def time_left_s(counts: RunCounts, now: float) -> float | None:
 
 
 def _after_run(counts: RunCounts, notice: RunOver) -> RunCounts:
-    running = {slot: run_id for slot, run_id in counts.running.items() if slot != notice.slot}
+    running = {slot: run for slot, run in counts.running.items() if slot != notice.slot}
     if notice.again:
         return replace(counts, running=running)
     done = {**counts.done, notice.outcome: counts.done.get(notice.outcome, 0) + 1}
-    return replace(counts, running=running, done=done, best=_better(counts, notice))
+    after = replace(counts, running=running, done=done)
+    if notice.value is None or not _is_better(counts, notice.outcome, notice.value):
+        return after
+    began = counts.running.get(notice.slot)
+    parameters = began.parameters if began is not None else {}
+    new = Improvement(notice.run_id, notice.value, parameters, after.over)
+    return replace(after, improvements=(*counts.improvements, new))
 
 
-def _better(counts: RunCounts, notice: RunOver) -> float | None:
-    value = notice.value
-    if notice.outcome is not Outcome.FINISHED or value is None or not math.isfinite(value):
-        return counts.best
-    if counts.best is None:
-        return value
+def _is_better(counts: RunCounts, outcome: Outcome, value: float) -> bool:
+    if outcome is not Outcome.FINISHED or not math.isfinite(value):
+        return False
+    if not counts.improvements:
+        return True
+    best = counts.improvements[-1].value
     maximize = counts.opened is not None and counts.opened.goal == "maximize"
-    return max(counts.best, value) if maximize else min(counts.best, value)
+    return value > best if maximize else value < best
 
 
 Varied = frozenset[NestedName] | None
@@ -159,10 +177,16 @@ def progress(counts: RunCounts, now: float) -> Text:
     failed = counts.done.get(Outcome.FAILED, 0) + counts.done.get(Outcome.CRASHED, 0)
     text = Text(f"{runs} · {len(counts.running)} running", style="bold")
     text.append(f" · {failed} failed", style="bold red" if failed else "bold")
-    if counts.best is not None:
-        text.append(f" · best {metric_value(counts, counts.best)}", style="bold green")
     left_s = time_left_s(counts, now)
     return text if left_s is None else text.append(f" · {duration(left_s)} left")
+
+
+def best_so_far(counts: RunCounts, varied: Varied) -> Text | None:
+    """Return the best run so far with its value and parameters."""
+    if not counts.improvements:
+        return None
+    best = counts.improvements[-1]
+    return _best_run(counts, best.run_id, best.value, best.parameters, varied)
 
 
 def progress_bar(counts: RunCounts, cells: int) -> Text:
@@ -181,8 +205,12 @@ def progress_bar(counts: RunCounts, cells: int) -> Text:
 
 def metric_value(counts: RunCounts, value: float) -> str:
     """Return a value with its metric's name: `loss=0.25`."""
-    metric = counts.opened.metric if counts.opened else None
-    return f"{metric or 'value'}={value:.6g}"
+    return f"{metric_name(counts)}={value:.6g}"
+
+
+def metric_name(counts: RunCounts) -> str:
+    """Return the name of the sweep's metric."""
+    return (counts.opened.metric if counts.opened else None) or "value"
 
 
 def duration(seconds: float) -> str:
@@ -335,9 +363,13 @@ def describe_result(result: SweepResult, counts: RunCounts, varied: Varied) -> I
 def _best(result: SweepResult, counts: RunCounts, varied: Varied) -> Text:
     if result.best is None:
         return Text("no run finished with a value to compare")
-    told = f"best: run {result.best.run_id}  {metric_value(counts, result.best.value)}"
-    text = Text(told, style="bold green")
-    return text.append(f"  {brief(result.best.parameters, varied)}", style="not bold default")
+    best = result.best
+    return _best_run(counts, best.run_id, best.value, best.parameters, varied)
+
+
+def _best_run(counts: RunCounts, run_id: str, value: float, parameters: Parameters, varied: Varied) -> Text:
+    text = Text(f"best: run {run_id}  {metric_value(counts, value)}", style="bold green")
+    return text.append(f"  {brief(parameters, varied)}", style="not bold default")
 
 
 def _failures(result: SweepResult) -> Iterator[Text]:

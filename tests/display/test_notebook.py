@@ -55,8 +55,8 @@ def lines(*notices: Notice) -> list[str]:
 def test_progress_and_sweep_come_first_then_running_and_ended_runs() -> None:
     assert as_text(NotebookView(), None, 0.0) == "opening the sweep"
     shown = lines(began(1), over(1, 0.5), began(2, attempt=2))
-    assert shown[0].startswith("1/4 runs · 1 running · 0 failed · best loss=0.5")
-    assert shown[1] == "sweep local/digits/s1 (local): http://x/s1"
+    assert shown[0].startswith("1/4 runs · 1 running · 0 failed · 30.0 s left")
+    assert shown[1:3] == ["sweep local/digits/s1 (local): http://x/s1", "best: run r1  loss=0.5  x=1"]
     assert [row.split() for row in shown[-2:]] == [
         ["w0", "r2", "running", "again", "(2)", "x=2"],
         ["w0", "r1", "finished", "0.5", "1.5", "s", "x=1"],
@@ -79,7 +79,7 @@ def test_the_best_run_has_its_parameters_and_a_failed_one_its_reason() -> None:
 
 def test_a_retried_attempt_is_no_ended_run() -> None:
     view = view_of(began(1), over(1, None, Outcome.CRASHED, again=True))
-    assert (view.ended, view.running) == ((), {})
+    assert (view.ended, view.counts.running) == ((), {})
 
 
 def test_only_the_last_ended_runs_and_warnings_are_shown() -> None:
@@ -95,12 +95,20 @@ def test_only_the_last_ended_runs_and_warnings_are_shown() -> None:
 
 def test_html_is_nested_and_has_the_content_of_the_text() -> None:
     page = as_html(view_of(began(1), over(1, 0.5), began(2)), None, 10.0)
-    for word in ("1/4 runs", "r1", "r2", "x=2", "finished", '<progress max="4" value="1">'):
+    for word in ("1/4 runs", "r1", "r2", "x=2", "finished", '<progress max="4" value="1" '):
         assert word in page
     assert '<a href="http://x/s1" ' in page
     tags = Tags(page)
     assert tags.open == []
     assert tags.seen.count("tr") == 3
+
+
+def test_the_best_value_so_far_is_a_curve_of_steps() -> None:
+    values = (0.5, 0.75, 0.25, None)
+    page = as_html(view_of(*(over(number, value) for number, value in enumerate(values))), None, 10.0)
+    assert 'aria-label="best loss=0.25 so far, after 4 ended runs"' in page
+    assert 'd="M72.0 8.0H340.0V76.0H474.0"' in page  # down at the third of four runs
+    assert "<path" not in as_html(view_of(over(1, 0.5)), None, 10.0)
 
 
 def test_text_of_runs_is_escaped_and_an_address_of_another_scheme_is_no_link() -> None:

@@ -100,8 +100,9 @@ def test_after_each_change_of_size_there_is_one_block_of_rows_below_the_last_lin
 
 def test_the_rows_fit_the_terminals_width() -> None:
     text = Shown().written(OPENED, began(), over(value=0.5), began())
-    head, row = Text.from_ansi(text).plain.splitlines()[-2:]
+    head, best, row = Text.from_ansi(text).plain.splitlines()[-3:]
     assert (head[-1], len(head), row) == ("…", 39, "w0 r1 0.0 s")
+    assert best == "best: run r1  loss=0.5  x=1"
 
 
 def test_the_sweeps_address_is_a_link_on_a_terminal_only() -> None:

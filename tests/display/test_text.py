@@ -15,6 +15,7 @@ from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
 from parallel_hpo.display.text import (
     Varied,
     Verbosity,
+    best_so_far,
     brief,
     describe,
     describe_result,
@@ -92,7 +93,7 @@ def test_workers_are_shown_by_their_names() -> None:
 
 
 def test_a_run_counts_as_running_until_its_end() -> None:
-    assert counts_of([began(slot=1)]).running == {Slot(1): "r1"}
+    assert counts_of([began(slot=1)]).running == {Slot(1): began(slot=1)}
     assert counts_of([began(slot=1), over(slot=1)]).running == {}
 
 
@@ -101,17 +102,20 @@ def test_each_ended_run_is_counted_once_and_a_retried_attempt_never(notices: lis
     assert counts_of(notices).over == sum(not notice.again for notice in notices)
 
 
-@pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])
-def test_the_best_value_follows_the_goal(goal: str, best: float) -> None:
+@pytest.mark.parametrize(("goal", "best"), [("minimize", "r3  loss=1"), ("maximize", "r4  loss=3")])
+def test_the_best_run_follows_the_goal(goal: str, best: str) -> None:
     values = (2.0, None, 1.0, 3.0, float("nan"), float("inf"), float("-inf"))
-    runs = [over(value=value) for value in values]
-    assert counts_of([replace(OPENED, goal=goal), *runs, over(value=0.0, outcome=FAILED)]).best == best
+    runs = [over(number, value) for number, value in enumerate(values, 1)]
+    counts = counts_of([replace(OPENED, goal=goal), *runs, over(value=0.0, outcome=FAILED)])
+    shown = best_so_far(counts, None)
+    assert shown is not None and shown.plain.strip() == f"best: run {best}"
+    assert best_so_far(counts_of([over()]), None) is None
 
 
-def test_the_progress_line_has_counts_best_value_and_remaining_time() -> None:
+def test_the_progress_line_has_counts_and_remaining_time() -> None:
     assert progress(counts_of([]), 0.0).plain == "0/4 runs · 0 running · 0 failed"
     counts = counts_of([over(value=0.93), over(outcome=FAILED), began()], 10.0)
-    assert progress(counts, 10.0).plain == "2/4 runs · 1 running · 1 failed · best loss=0.93 · 10.0 s left"
+    assert progress(counts, 10.0).plain == "2/4 runs · 1 running · 1 failed · 10.0 s left"
     endless = counts_of([replace(OPENED, count=None), over()], 10.0)
     assert progress(endless, 10.0).plain == "1 runs · 0 running · 0 failed"
 

@@ -52,13 +52,17 @@ def test_a_notebook_has_the_sweep_in_the_cell_that_started_it(
         "handle = hpo.start(main)\nprint(handle.done())",
         f"wait_until_inside(2)\n{GO}\nprint(handle.result().finished)",
         "print(handle.best.value == min(run.value for run in handle.runs))",
+        "handle",
     ]
-    _, *outputs = executed(cells, tmp_path / "notebook.ipynb", clean_env)
+    _, *outputs, evaluated = executed(cells, tmp_path / "notebook.ipynb", clean_env)
     printed = ["".join("".join(out["text"]) for out in each if "text" in out) for each in outputs]
     assert printed == ["False\n", "4\n", "True\n"]
     shown = [["".join(out["data"]["text/plain"]) for out in each if "data" in out] for each in outputs]
     assert [len(each) for each in shown] == [1, 0, 0]
     assert shown[0][0].startswith("4 runs in ")
+    (started,) = (out["data"] for out in outputs[0] if "data" in out)
+    assert evaluated[0]["data"]["text/html"] == started["text/html"]
+    assert "<path" in "".join(started["text/html"])
 
 
 def test_an_interrupt_while_waiting_leaves_the_sweep_and_its_handle_well(
