@@ -198,6 +198,23 @@ def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served
     assert "summary.train/accuracy" in download.value.path().read_text().splitlines()[0]
 
 
+def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    page.get_by_role("combobox", name="Up", exact=True).select_option("train/accuracy")
+    expect(page.locator("[data-chart=contour] .chart-words")).to_contain_text("over lr and train/accuracy")
+    for menu, option, value in (
+        ("Histories", "Over", "epoch"),
+        ("Parameters and metric", "Logged value", "train/loss"),
+    ):
+        page.get_by_label(f"Menu of {menu}").click()
+        page.get_by_role("combobox", name=option, exact=True).select_option(value)
+        page.keyboard.press("Escape")
+    names = "() => [...document.querySelector('[data-chart=NAME] canvas').texts].map(({ text }) => text)"
+    for chart, name in (("histories", "epoch"), ("parallel", "train/loss"), ("contour", "train/accuracy")):
+        page.wait_for_function(f"({names.replace('NAME', chart)})().includes('{name}')")
+    assert "\n".join(settled_faults(page)) == ""
+
+
 def test_the_first_page_finds_and_compares_sweeps(visit: Visit, site: Served) -> None:
     scenes = Scenes(site.stage)
     scenes.sweep(SMALL, 12)

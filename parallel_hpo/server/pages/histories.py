@@ -32,6 +32,8 @@ _MAX_OF_MANY: Final = 2000
 _MAX_EXACT: Final = 2.0**53
 _X: Final = {"step": "_step", "time": "_runtime"}
 """Keys of the x axes; time is in seconds since the run's start, by its own clock."""
+_OWN: Final = "key."
+"""Prefix of a logged key that is the x axis."""
 _SYSTEM_X: Final = {"step": "_runtime", "time": "_runtime"}
 
 
@@ -48,9 +50,10 @@ class CurveQuery:
     def read(cls, query: QueryParams, points: int) -> CurveQuery:
         """Parse a URL's query, with `points` as the default; RefusedError (400) if it is invalid."""
         key, x, number = query.get("key", ""), query.get("x", "step"), query.get("points", str(points))
-        if not key or x not in _X or not (number.isascii() and number.isdigit() and len(number) < 7):
+        over = _X.get(x, x.removeprefix(_OWN) if x.startswith(_OWN) else "")
+        if not key or not over or not (number.isascii() and number.isdigit() and len(number) < 7):
             raise RefusedError(
-                'key is required, x must be "step" or "time", points must be a number', status=400
+                'key is required, x must be "step", "time" or "key.NAME", points must be a number', status=400
             )
         most = min(max(int(number), _MIN_POINTS), _MAX_POINTS)
         return cls(key, x, most, query.get("system") == "1")
@@ -60,7 +63,15 @@ class CurveQuery:
         """The series to read."""
         if self.system:
             return SeriesKey(Stream.EVENTS, self.name, _SYSTEM_X[self.x])
-        return SeriesKey(Stream.HISTORY, self.name, _X[self.x])
+        return SeriesKey(Stream.HISTORY, self.name, _X.get(self.x, self.x.removeprefix(_OWN)))
+
+    def drawn(self, curve: Curve) -> Curve:
+        """Return the points to draw, with rising x."""
+        points = reduced(curve, self.points)
+        if self.x in _X:
+            return points
+        pairs = sorted(zip(points.x, points.y, strict=True), key=lambda pair: pair[0])
+        return Curve(array("d", [x for x, _ in pairs]), array("d", [y for _, y in pairs]))
 
 
 class Histories:
@@ -91,14 +102,14 @@ class Histories:
             read = self._series.read(
                 transaction, self._strides(dict(found.values()), query.points), query.wanted
             )
-        return {name: reduced(curve, query.points) for name, curve in zip(found, read, strict=True)}
+        return {name: query.drawn(curve) for name, curve in zip(found, read, strict=True)}
 
     def of_run(self, world: AppContext, path: RunPath, query: CurveQuery) -> bytes:
         """Return one run's curve, as JSON."""
         with world.database.read() as transaction:
             run = run_at(transaction, path)
             (curve,) = self._series.read(transaction, {run.id: 1}, query.wanted)
-        points = object_of(_axes(reduced(curve, query.points)))
+        points = object_of(_axes(query.drawn(curve)))
         return object_of({"key": dump(query.name), "x": dump(query.x), "points": points})
 
     def expect_sweep(self, world: AppContext, at: SweepAt, name: str) -> None:

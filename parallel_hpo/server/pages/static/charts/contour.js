@@ -6,7 +6,7 @@ import { effectsOf } from "./importance.js";
 import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, counted, exactText, short } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { hitOf, hoveredRow, isFailed, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
+import { hitOf, hoveredRow, isFailed, loggedOf, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
 import { rangeOf } from "./scatter.js";
 import { colours, qualities } from "./theme.js";
 
@@ -31,26 +31,26 @@ export class Contour extends Chart {
 
   /** Update the choices; the two most important parameters are the default. */
   offerNames() {
-    const names = variedOf(this.store).map(({ name }) => name);
-    const { x, y } = this.wanted;
-    const choices = names.map((name) => [name, name]);
-    if (!names.includes(x) || !names.includes(y)) {
-      const [first, second] = [...effectsOf(this.store, false).map(({ name }) => name)];
-      this.offer("x", choices, names.includes(x) ? x : (first ?? ""));
-      this.offer("y", choices, names.includes(y) ? y : (second ?? first ?? ""));
-    } else for (const name of ["x", "y"]) this.offer(name, choices, this.wanted[name]);
-    return names;
+    const choices = [...variedOf(this.store).map(({ name }) => [`parameters.${name}`, name]), ...loggedOf(this.store)];
+    const isOffered = (name) => choices.some(([value]) => value === name);
+    const names = [this.wanted.x, this.wanted.y];
+    if (!names.every(isOffered)) {
+      const others = effectsOf(this.store, false).map(({ name }) => `parameters.${name}`).filter((value) => !names.includes(value));
+      names.forEach((name, place) => isOffered(name) || (names[place] = others.shift() ?? ""));
+    }
+    ["x", "y"].forEach((option, place) => this.offer(option, choices, names[place]));
+    return choices;
   }
 
   paint() {
-    const names = this.offerNames();
+    const choices = this.offerNames();
     const { store } = this;
-    const { x, y } = this.wanted;
-    if (names.length < 2) {
+    if (!this.wanted.x || !this.wanted.y) {
       this.plot.clear();
-      return this.say("This needs two parameters that vary.");
+      return this.say("This needs two parameters that vary, or a logged value.");
     }
-    const [across, up] = [x, y].map((name) => placed(store, name));
+    const [across, up] = [this.wanted.x, this.wanted.y].map((name) => placed(store, name, choices));
+    const [x, y] = [across.name, up.name];
     const points = pointsOf(store, across, up);
     this.points = points;
     const worst = worstFirst(store).map((row) => store.column("value")[row]);
@@ -78,7 +78,7 @@ export class Contour extends Chart {
 
   rows() {
     const { x, y } = this.wanted;
-    const columns = [`parameters.${x}`, `parameters.${y}`, "value"].map((name) => this.store.column(name));
+    const columns = [x, y, "value"].map((name) => this.store.column(name));
     return [["run", x, y, metricName(this.store)], ...(this.points ?? []).map(({ row }) => [this.store.runs.id[row], ...columns.map((column) => column[row])])];
   }
 
@@ -88,10 +88,12 @@ export class Contour extends Chart {
   }
 }
 
-/** Return a parameter's axis and its values as numbers; categories are their indices. */
-function placed(store, name) {
-  const column = store.column(`parameters.${name}`);
-  const axis = axisOf(store.parameters.find((parameter) => parameter.name === name), column);
+/** Return the axis of a column and its values as numbers; categories are their indices. */
+function placed(store, columnName, choices) {
+  const column = store.column(columnName);
+  const name = choices.find(([value]) => value === columnName)[1];
+  const parameter = columnName.startsWith("parameters.") && store.parameters.find((one) => one.name === name);
+  const axis = axisOf(parameter || { name, kind: "number" }, column);
   const numberOf = (value) => (value === null || value === undefined ? null : axis.numeric ? value : axis.texts.indexOf(exactText(value)));
   return { name, column, axis, numbers: column.map(numberOf) };
 }

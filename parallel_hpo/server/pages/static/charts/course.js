@@ -1,11 +1,26 @@
 /** Several curves in one plot: its ranges, painting, bands over many curves, and the curve under the pointer. */
 
+import { duration } from "../format.js";
 import { nearestIndex, paintBand, paintLine } from "./marks.js";
 import { short } from "./numbers.js";
 
+/** What curves run over: [[value, text]]. */
+const AXES = [["step", "step"], ["time", "time since the run's start"]];
+const OWN = "key."; // before the logged key that is an axis
 const REACH = 24; // CSS pixels above and below a line
 const GRID = 160; // places at which curves are compared
 const LEAST_SHARE = 0.25; // fraction of the curves that a place of a band needs
+
+/** Return the axes that curves may run over, logged keys included. */
+export function axesOver(keys) {
+  return [...AXES, ...keys.map((key) => [OWN + key, key])];
+}
+
+/** Return the x axis of a spec for one of these axes. */
+export function axisOver(x) {
+  const label = AXES.find(([value]) => value === x)?.[1] ?? x.slice(OWN.length);
+  return x === "time" ? { kind: "duration", label, format: duration } : { kind: "number", label, whole: x === "step" };
+}
 
 /**
  * Return the spec of a plot of curves, null if there is nothing to draw.

@@ -1,8 +1,7 @@
 /** The histories of the selected runs, or else of the shown ones, over step or time; of many, with a band of quantiles. */
 
-import { duration } from "../format.js";
 import { Chart } from "./chart.js";
-import { bandOf, specOfCourses } from "./course.js";
+import { axesOver, axisOver, bandOf, specOfCourses } from "./course.js";
 import { groupsOf } from "./groups.js";
 import { HistoryCache } from "./history_cache.js";
 import { counted } from "./numbers.js";
@@ -12,10 +11,9 @@ import { smoothed } from "./smoothing.js";
 import { colours } from "./theme.js";
 
 const MOST_RUNS = 200;
-const AXES = [["step", "step"], ["time", "time since the run's start"]];
 const OPTIONS = [
   { name: "key", label: "Value", kind: "choice", value: null, choices: [], main: true },
-  { name: "x", label: "Over", kind: "choice", value: "step", choices: AXES },
+  { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) },
   { name: "group", label: "Group by", kind: "choice", value: "", choices: [["", "nothing"]] },
   { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
   { name: "log", label: "Log axis", kind: "tick", value: false },
@@ -26,6 +24,7 @@ export class Histories extends Chart {
   constructor(figure, context) {
     super(figure, { name: "histories", title: "Histories", options: structuredClone(OPTIONS) }, context);
     this.cache = new HistoryCache(this.store, context.source, this.again);
+    this.ownAxes = context.source.ownAxes;
     this.plot = new Plot(this);
     this.follow({ data: onNews(this.again), filter: this.again, selection: this.again, hover: () => this.plot.repaintOver() });
     this.follow({ data: () => this.readGrown() });
@@ -38,6 +37,8 @@ export class Histories extends Chart {
     const metric = metricOf(this.store)?.name;
     const first = keys.includes(metric) ? metric : (keys[0] ?? null);
     this.offer("key", keys.map((key) => [key, key]), keys.includes(this.wanted.key) ? this.wanted.key : first);
+    const axes = axesOver(this.ownAxes ? keys : []);
+    this.offer("x", axes, axes.some(([value]) => value === this.wanted.x) ? this.wanted.x : "step");
     const names = variedOf(this.store).map(({ name }) => name);
     this.offer("group", [["", "nothing"], ...names.map((name) => [name, name])], names.includes(this.wanted.group) ? this.wanted.group : "");
   }
@@ -57,7 +58,7 @@ export class Histories extends Chart {
     this.explain(group ? bands.map(({ text, colour }) => ({ text, colour })) : []);
     const look = {
       label: this.words.textContent,
-      x: { kind: x === "time" ? "duration" : "number", label: AXES.find(([value]) => value === x)[1], whole: x === "step", ...(x === "time" && { format: duration }) },
+      x: axisOver(x),
       y: { label: key, log, outliers },
       highlight: () => hoveredRow(this.store),
     };

@@ -10,13 +10,14 @@ import { effectsOf } from "./importance.js";
 import { brushForm } from "./parallel_form.js";
 import { layout, paintAxes, paintBrush, paintChosen, paintLegend, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";
-import { hoveredRow, isFailed, isOpen, metricName, onNews, ranked, variedOf, worstFirst } from "./runs.js";
+import { hoveredRow, isFailed, isOpen, loggedOf, metricName, onNews, ranked, variedOf, worstFirst } from "./runs.js";
 import { colours } from "./theme.js";
 
 const FILTER = "parallel";
 
 const OPTIONS = [
   { name: "log", label: "Log metric", kind: "tick", value: false },
+  { name: "logged", label: "Logged value", kind: "choice", value: "", choices: [["", "none"]] },
   { name: "all", label: "All parameters, even if they don't fit", kind: "tick", value: false },
 ];
 
@@ -52,6 +53,10 @@ export class Parallel extends Chart {
     const { store } = this;
     const settled = (row) => !isOpen(store.runs.state[row]);
     const columns = variedOf(store).map((parameter) => [parameter, store.column(`parameters.${parameter.name}`)]);
+    const choices = [["", "none"], ...loggedOf(store)];
+    const own = choices.find(([value]) => value && value === this.wanted.logged);
+    this.offer("logged", choices, own?.[0] ?? "");
+    if (own) columns.push([{ name: own[0], label: own[1], kind: "number" }, store.column(own[0])]);
     const metric = { name: "value", label: metricName(store), kind: "number", log: this.wanted.log };
     /** All axes with their columns; `axes`, `columns` and `places` are of the drawn ones. */
     this.all = columns.map(([parameter, column]) => [axisOf(parameter, column), column]);
@@ -72,7 +77,7 @@ export class Parallel extends Chart {
   /** Return the axes that fit with their columns: the metric, those with ranges, then the most important parameters. */
   drawn() {
     if (this.wanted.all || this.fits(this.all)) return this.all;
-    const order = ["value", ...this.brushes.keys(), ...effectsOf(this.store, false).map(({ name }) => name)];
+    const order = ["value", this.wanted.logged, ...this.brushes.keys(), ...effectsOf(this.store, false).map(({ name }) => name)];
     const names = [...new Set(order)];
     const first = (number) => this.all.filter(([{ name }]) => names.indexOf(name) < number);
     let most = this.all.length - 1;
@@ -153,7 +158,7 @@ export class Parallel extends Chart {
     const shown = this.store.shown.reduce((sum, one) => sum + one, 0);
     const failed = this.failed.filter((failed, row) => failed && this.store.shown[row]).length;
     const chosen = this.brushes.words(this.all.map(([axis]) => axis));
-    const [all, drawn] = [this.all.length - 1, this.axes.length - 1];
+    const [all, drawn] = [this.all, this.axes.map((axis) => [axis])].map((axes) => axes.filter(([{ name }]) => name !== "value" && name !== this.wanted.logged).length);
     this.say(
       `${shown} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${all} varied parameters` +
         `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +

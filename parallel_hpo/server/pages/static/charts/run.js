@@ -1,8 +1,8 @@
 /** The charts of a run's page: one per logged key, grouped by the keys' prefixes, loaded when it comes into view. */
 
-import { duration, element } from "../format.js";
+import { element } from "../format.js";
 import { Chart } from "./chart.js";
-import { specOfCourses } from "./course.js";
+import { axesOver, axisOver, specOfCourses } from "./course.js";
 import { controlOf } from "./elements.js";
 import { extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
@@ -11,13 +11,12 @@ import { colours } from "./theme.js";
 import { SYSTEM_GROUPS, inUnit, systemGroup } from "./units.js";
 
 const POINTS = 2000;
-const AXES = [["step", "step"], ["time", "time since the start"]];
 const KINDS = {
   run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false, groupOf: prefixOf },
   system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true, groupOf: systemGroup },
 };
 const OPTIONS = [
-  { name: "x", label: "Over", kind: "choice", value: "step", choices: AXES },
+  { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) },
   { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
   { name: "log", label: "Log axis", kind: "tick", value: false },
 ];
@@ -65,6 +64,8 @@ export class RunCharts extends EventTarget {
 
   /** Update the charts to the keys, and reload those in view. */
   update(keys) {
+    if (!this.system) this.options.find(({ name }) => name === "x").choices = axesOver(keys);
+    this.dispatchEvent(new Event("options"));
     this.controls.hidden = keys.length === 0;
     this.empty.hidden = keys.length > 0;
     for (const key of keys) if (!this.charts.has(key)) this.add(key);
@@ -164,7 +165,7 @@ class KeyChart extends Chart {
     };
     const spec = specOfCourses([course], [], {
       label: this.words.textContent,
-      x: { kind: over === "time" ? "duration" : "number", label: AXES.find(([value]) => value === over)[1], whole: over === "step", ...(over === "time" && { format: duration }) },
+      x: axisOver(over),
       y: { label: unit, log, whole: values.every(Number.isInteger), format: (value) => [short(value), unit].filter(Boolean).join(" ") },
     });
     if (spec) this.plot.draw(spec);

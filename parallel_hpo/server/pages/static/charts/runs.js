@@ -39,6 +39,11 @@ export function variedOf(store) {
   return store.parameters.filter((parameter) => parameter.varied);
 }
 
+/** Return the logged values of summaries as choices of columns: [[column, text]]. */
+export function loggedOf(store) {
+  return store.logged.filter((name) => name !== metricName(store)).map((name) => [`logged.${name}`, name]);
+}
+
 /** Return the rows with a value, worst first, without failed runs. */
 export function worstFirst(store) {
   const values = store.column("value");

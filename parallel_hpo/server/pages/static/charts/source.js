@@ -9,6 +9,8 @@ import { fetchPatiently } from "../live.js";
 export function sourceOf(base) {
   if (typeof base !== "string") return base;
   return {
+    /** Whether histories may run over logged keys. */
+    ownAxes: true,
     histories: (asked) => fetchPatiently(`${base}/histories?${query(asked)}`),
     timeline: (asked) => fetchPatiently(`${base}/timeline?${query(asked)}`),
     history: (asked) => fetchPatiently(`${base}/history?${query(asked)}`),
