@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -64,11 +63,6 @@ def test_a_server_starts_without_what_only_some_requests_need() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     needless = {"graphql", "numpy", "scipy", "optuna", "jinja2", "alembic", "wandb", "pydantic"}
     assert needless.isdisjoint(loaded.stdout.split())
-
-
-def test_the_viewer_is_answered(web: Web) -> None:
-    response = web.post("/graphql", json=VIEWER)
-    assert (response.status_code, response.json()) == (200, {"data": {"viewer": {"entity": "local"}}})
 
 
 @pytest.mark.parametrize("key", [None, "", "b" * 40, "w0-" + "c" * 64, worker_key("d" * 40, "w0")])
@@ -229,34 +223,6 @@ def test_what_only_says_that_it_is_packed_is_refused(web: Web, bad: bytes) -> No
         "the body is not valid gzip, as its Content-Encoding says",
     )
     assert web.post("/graphql", content=b"{}", headers={"Content-Encoding": "br"}).status_code == 415
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-UPSERT = """mutation U($name: String, $project: String, $config: JSONString, $tags: [String!], $id: String,
-                       $summary: JSONString) {
-  upsertBucket(input: {name: $name, modelName: $project, config: $config, tags: $tags, id: $id,
-                       summaryMetrics: $summary}) { bucket { name config historyKeys } } }"""
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    variables=st.dictionaries(
-        st.sampled_from(["name", "project", "config", "tags", "id", "summary"]), json_values
-    ),
-    chunk=json_values,
-)
-def test_no_request_makes_the_server_fail(web: Web, variables: dict[str, Any], chunk: Any) -> None:
-    def send(path: str, body: Any) -> int:
-        content = json.dumps(body, ensure_ascii=True).encode()
-        return web.post(path, content=content).status_code
-
-    assert send("/graphql", {"query": UPSERT, "variables": variables}) < 500
-    assert send("/files/local/p/r1/file_stream", chunk) < 500
-    assert send("/files/local/p/r1/file_stream", {"files": {"wandb-history.jsonl": chunk}}) < 500
 
 
 def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: SessionSetup) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.keys import SUPERVISOR, node_key, node_worker_key, worker_key
-from parallel_hpo.core.pool_messages import Versions, as_json
+from parallel_hpo.core.pool_messages import as_json
 from tests.server.acting import MASTER_KEY, SessionSetup, grid
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, told
+from tests.server.pooling import TIMEOUT_S, machine, new_pool, told
 from tests.server.web import Web
 
 REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
@@ -56,20 +56,6 @@ def site(stage: SessionSetup) -> Iterator[Site]:
         yield Site(stage, clients)
 
 
-def test_a_node_joins_with_the_sweeps_key_and_draws_starts_and_ends_runs_with_its_own(site: Site) -> None:
-    joined = site.post(site.caller(site.sweep_key()), "/join", machine()).json()
-    assert (joined["epoch"], joined["name"]) == (1, "a")
-    assert joined["key"] == node_key(MASTER_KEY, site.sweep, 1)
-    node = site.caller(joined["key"])
-    assert site.exchange(node, 1, wants=2)["granted"] == 2
-    assert site.exchange(node, 1, wants=1, starts=(start("r"),))["started"] == ["r"]
-    assert site.exchange(node, 1, wants=1, ends=(end("r"),))["gone"] is False
-    site.post(node, "/leave", {"epoch": 1, "reason": "done"})
-    news = site.master.get(f"/hpo/pools/{site.sweep}/news?event=0&notice=0").json()
-    assert [event["kind"] for event in news["events"]] == ["opened", "joined", "started", "ended", "left"]
-    assert (news["living"], news["running"], news["ends"]) == (0, 0, None)
-
-
 def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:
     wanted = new_pool(site.sweep, backend="local", headed=True)
     site.post(site.master, "", wanted)
@@ -100,20 +86,6 @@ def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(si
     assert [answer.status_code for answer in answers] == [403, 403, 403]
     assert "epoch 1" in answers[0].json()["error"]
     assert site.exchange(node, epoch)["gone"] is True
-
-
-def test_a_machine_with_other_software_is_refused_naming_both(site: Site) -> None:
-    other = Versions(python="3.13", wandb="0.30", parallel_hpo="1.0")
-    answer = site.post(site.master, "/join", as_json(machine()) | {"versions": as_json(other)})
-    assert answer.status_code == 409
-    assert "3.13 there and 3.12 at the coordinator" in answer.json()["error"]
-
-
-def test_a_machine_that_comes_too_late_hears_how_the_sweep_has_ended(site: Site) -> None:
-    site.post(site.master, "/stop", {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"})
-    answer = site.post(site.master, "/join", machine())
-    assert answer.status_code == 409
-    assert answer.json()["ends"] == {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"}
 
 
 @pytest.mark.parametrize("verb", ["", "/join", "/stop", "/divide", "/lost"])
@@ -155,8 +127,3 @@ def test_an_unknown_pool_and_a_body_that_is_none_are_refused_in_words(site: Site
     assert (answer.status_code, "is not sweep" in answer.json()["error"]) == (400, True)
     answer = site.master.get(f"/hpo/pools/{site.sweep}/news?event=-1")
     assert (answer.status_code, "event='-1'" in answer.json()["error"]) == (400, True)
-
-
-def test_a_pool_is_read_as_it_was_made(site: Site) -> None:
-    found = site.caller(site.sweep_key()).get(f"/hpo/pools/{site.sweep}").json()
-    assert found == as_json(new_pool(site.sweep, backend="local"))

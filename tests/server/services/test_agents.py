@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
@@ -36,15 +34,6 @@ def test_a_command_carries_nested_parameters_and_the_program(stage: SessionSetup
     assert command is not None
     assert command["args"] == {"opt": {"value": {"lr": 0.1}}}
     assert command["program"] == "train.py"
-
-
-def test_a_busy_agent_gets_no_second_run(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3))
-    agent = stage.agent(sweep)
-    name = stage.issued(agent)
-    assert stage.beat(agent, name) is None
-    stage.start(sweep, name)
-    assert stage.beat(agent, name) is None
 
 
 def test_a_lost_answer_is_given_again_with_the_same_run_and_parameters(stage: SessionSetup) -> None:
@@ -111,23 +100,6 @@ def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(stage: SessionSetup
     assert stage.release(sweep, "w0_", kept) == []
     assert stage.run(kept).state is RunState.RUNNING
     assert stage.issued(stage.agent(sweep, "w1_")) != kept
-
-
-def test_a_worker_that_registers_again_gives_back_what_it_never_started(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(5))
-    left = stage.issued(stage.agent(sweep, "w0_"))
-    assert stage.issued(stage.agent(sweep, "w0_")) == left
-
-
-def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(2))
-    kept = stage.issued(stage.agent(sweep, "w0"))
-    assert stage.release(sweep, "w0", kept) == []
-    other = stage.agent(sweep, "w1")
-    assert stage.perform(sweep, other) != kept
-    assert stage.beat(other) == {"type": "exit"}
-    stage.finish(sweep, kept)
-    assert stage.run(kept).state is RunState.FINISHED
 
 
 def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(stage: SessionSetup) -> None:
@@ -262,45 +234,6 @@ def test_of_a_summarised_metric_the_goals_counts(stage: SessionSetup) -> None:
     stage.start(sweep, name)
     stage.stream(name, Chunk(summary='{"loss": {"min": 3, "max": 4}}', exitcode=0))
     assert stage.run(name).value == 4.0
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(acts=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["work", "die", "die late", "forget"]))))
-def test_no_order_of_deaths_loses_or_repeats_a_point_of_a_grid(
-    stage: SessionSetup, acts: list[tuple[int, str]]
-) -> None:
-    """Three workers take 6 points; some die before their run started, some after, some processes restart."""
-    sweep = stage.sweep(grid(6))
-    lives = [0, 0, 0]
-    agents = [stage.agent(sweep, f"w{slot}_0_") for slot in range(3)]
-    performed: list[int] = []
-
-    def act(slot: int, deed: str) -> bool:
-        command = stage.beat(agents[slot])
-        if command is None or command["type"] == "exit":
-            return command is not None
-        if deed in ("die", "die late"):
-            if deed == "die late":  # its supervisor runs it again, and it finishes then
-                performed.append(command["args"]["x"]["value"])
-                stage.start(sweep, command["run_id"])
-            stage.release(sweep, f"w{slot}_{lives[slot]}_")
-            lives[slot] += 1
-            agents[slot] = stage.agent(sweep, f"w{slot}_{lives[slot]}_")
-            if deed == "die late":
-                stage.finish(sweep, command["run_id"])
-            return False
-        if deed == "forget":
-            stage.forget_engines()
-        performed.append(command["args"]["x"]["value"])
-        stage.finish(sweep, command["run_id"])
-        return False
-
-    for slot, deed in acts:
-        if act(slot, deed):
-            break
-    while not act(0, "work"):
-        assert len(performed) <= 6
-    assert sorted(performed) == list(range(6))
 
 
 def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(stage: SessionSetup) -> None:

@@ -163,12 +163,6 @@ def test_a_target_is_reached_by_what_counts(stage: SessionSetup, summary: object
     assert stage.progress(sweep).state == state
 
 
-def test_a_missed_target_changes_nothing(stage: SessionSetup) -> None:
-    sweep, _, runs = started_runs(stage, 1, metric={"name": "loss", "goal": "minimize", "target": 1.0})
-    log(stage, runs[0], 1.5)
-    assert stage.progress(sweep).state == "RUNNING"
-
-
 def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(stage: SessionSetup) -> None:
     """1. It dies above the first band. 2. Its next attempt starts over, with steps that go on."""
     sweep, _, (better, retried) = started_runs(stage, 2, early_terminate={**RULE, "eta": 3})

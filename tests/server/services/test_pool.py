@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -89,14 +88,6 @@ def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: 
     else:
         pool.lose(together.stage.world, together.sweep, NodeLost("a", returned=True))
     assert together.issued("b") == never
-
-
-def test_a_run_that_is_on_where_a_machine_leaves_is_handed_on_and_stays_so(together: Together) -> None:
-    epoch, other = together.join("a"), together.join("b")
-    together.begin(epoch, "r")
-    pool.leave(together.stage.world, together.sweep, epoch, "told to go")
-    for _ in range(2):
-        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
 
 
 @pytest.mark.parametrize("sign", ["news", "hint", "stop"])
@@ -198,14 +189,6 @@ def test_news_are_what_came_after_what_is_known(together: Together) -> None:
     assert (second.notices, second.running) == ((), 0)
 
 
-def test_a_run_that_a_dead_machine_was_handed_goes_to_others(together: Together) -> None:
-    epochs = [together.join(name) for name in "abc"]
-    together.begin(epochs[0], "r")
-    for epoch, other in itertools.pairwise(epochs):
-        pool.leave(together.stage.world, together.sweep, epoch, "told to go")
-        assert [run.attempt for run in together.tell(other, wants=1).again] == [2]
-
-
 def test_a_run_between_two_attempts_is_not_running(together: Together) -> None:
     epoch = together.join("a")
     together.begin(epoch, "r")
@@ -229,15 +212,6 @@ def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> 
     pool.leave(world, together.sweep, epoch, "told to go")
     assert together.tell(epoch, notices=({"kind": "Message"},)).gone
     assert pool.news(world, together.sweep, 0, 0).notices == ()
-
-
-def test_a_machine_that_comes_too_late_is_none_of_the_pools(together: Together) -> None:
-    world = together.stage.world
-    pool.stop(world, together.sweep, SweepEnd("Ctrl-C", 130, StopKind.DRAIN))
-    with pytest.raises(RefusedError, match="Ctrl-C"):
-        together.join("a")
-    news = pool.news(world, together.sweep, 0, 0)
-    assert (news.living, [event.kind for event in news.events]) == (0, ["opened", "stopped"])
 
 
 def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:

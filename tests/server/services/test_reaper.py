@@ -8,15 +8,6 @@ from tests.server.acting import SessionSetup, grid
 SILENCE_S = 301
 
 
-def test_a_started_run_that_fell_silent_has_crashed(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3))
-    name = stage.issued(stage.agent(sweep))
-    stage.start(sweep, name)
-    stage.clock.now += SILENCE_S
-    assert stage.apply_timeouts() == [name]
-    assert stage.run(name).state is RunState.CRASHED
-
-
 def test_a_stopped_run_that_fell_silent_was_killed(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(3))
     name = stage.issued(stage.agent(sweep))

@@ -45,13 +45,6 @@ def test_editing_a_finished_run_does_not_start_it_again(stage: SessionSetup) -> 
     assert stage.run("r").state is RunState.FINISHED
 
 
-def test_a_run_that_its_own_client_resumes_is_on_again(stage: SessionSetup) -> None:
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
-    stage.stream("r", Chunk(exitcode=1))
-    resumed = run_service.upsert(stage.world, RunUpsert(id=stage.run("r").id, name="r", project="p"))
-    assert (resumed.bucket.state, resumed.bucket.exitcode) == (RunState.RUNNING, None)
-
-
 def test_a_run_began_when_its_client_first_spoke_of_this_attempt(stage: SessionSetup) -> None:
     began = stage.clock()
     run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
@@ -159,22 +152,3 @@ def test_a_supervisor_is_told_which_runs_have_not_said_their_end_themselves(stag
     stage.perform(sweep, stage.agent(sweep))
     open_run = stage.issued(stage.agent(sweep, "w0"))
     assert supervision.unconfirmed_runs(stage.world, stage.at(sweep)) == {open_run: "pending"}
-
-
-def test_a_supervisor_does_not_overrule_a_runs_own_word(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3))
-    name = stage.perform(sweep, stage.agent(sweep))
-    assert supervision.end_run(stage.world, stage.at(sweep), name, "crashed") == "finished"
-
-
-@pytest.mark.parametrize(
-    ("name", "state", "status"), [("nobody", "crashed", 404), ("id000002", "running", 400)]
-)
-def test_an_ending_that_makes_no_sense_is_refused(
-    stage: SessionSetup, name: str, state: str, status: int
-) -> None:
-    sweep = stage.sweep(grid(3))
-    stage.issued(stage.agent(sweep))
-    with pytest.raises(RefusedError) as refusal:
-        supervision.end_run(stage.world, stage.at(sweep), name, state)
-    assert refusal.value.status == status
