@@ -133,6 +133,14 @@ def test_many_pages_ask_the_database_once(stage: SessionSetup) -> None:
             assert len(seen(web, f"sweeps/{sweep}")["runs"]["id"]) == 1
 
 
+def test_a_value_that_is_no_number_is_none(stage: SessionSetup, web: Web) -> None:
+    sweep = stage.sweep(grid(3))
+    name = stage.issued(stage.agent(sweep))
+    stage.start(sweep, name)
+    stage.stream(name, Chunk(summary='{"loss": NaN}'))
+    assert seen(web, f"sweeps/{sweep}")["runs"]["value"] == [None]
+
+
 def test_big_answers_are_packed_where_the_browser_takes_it(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(20))
     agent = stage.agent(sweep)

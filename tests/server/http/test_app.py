@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 from sqlalchemy import text
 
 from parallel_hpo.client.server_client import OUR_NAME
