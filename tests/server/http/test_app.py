@@ -64,6 +64,11 @@ def test_a_server_starts_without_what_only_some_requests_need() -> None:
     assert needless.isdisjoint(loaded.stdout.split())
 
 
+def test_the_viewer_is_answered(web: Web) -> None:
+    response = web.post("/graphql", json=VIEWER)
+    assert (response.status_code, response.json()) == (200, {"data": {"viewer": {"entity": "local"}}})
+
+
 @pytest.mark.parametrize("key", [None, "", "b" * 40, "w0-" + "c" * 64, worker_key("d" * 40, "w0")])
 def test_a_wrong_key_is_refused(stage: SessionSetup, key: str | None) -> None:
     with Web(stage, key) as web:

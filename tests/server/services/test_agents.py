@@ -102,6 +102,17 @@ def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(stage: SessionSetup
     assert stage.issued(stage.agent(sweep, "w1_")) != kept
 
 
+def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(stage: SessionSetup) -> None:
+    sweep = stage.sweep(grid(2))
+    kept = stage.issued(stage.agent(sweep, "w0"))
+    assert stage.release(sweep, "w0", kept) == []
+    other = stage.agent(sweep, "w1")
+    assert stage.perform(sweep, other) != kept
+    assert stage.beat(other) == {"type": "exit"}
+    stage.finish(sweep, kept)
+    assert stage.run(kept).state is RunState.FINISHED
+
+
 def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(stage: SessionSetup) -> None:
     sweep = stage.sweep(grid(5))
     first = stage.agent(sweep, "w0")
