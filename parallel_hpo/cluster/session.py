@@ -68,7 +68,7 @@ def new_pool(
     *,
     is_apart: bool,
     node_timeout_s: float,
-    headed: bool = True,
+    has_coordinator: bool = True,
 ) -> NewPool:
     """Return the pool of a sweep; TargetError if `main` is too large to be sent to each machine."""
     return NewPool(
@@ -77,17 +77,17 @@ def new_pool(
         url=opened.url,
         count=count,
         node_timeout_s=node_timeout_s,
-        section=_section(setting, headed=headed),
+        section=_section(setting, has_coordinator=has_coordinator),
         configuration=opened.configuration,
         main="" if setting.main is NOTHING else to_text(setting.main),
         versions=versions_here(),
-        headed=headed,
+        has_coordinator=has_coordinator,
     )
 
 
-def _section(setting: LaunchSettings, *, headed: bool) -> dict[str, Any]:
+def _section(setting: LaunchSettings, *, has_coordinator: bool) -> dict[str, Any]:
     section = section_of_nodes(setting.section)
-    if headed and "deadline" in section:
+    if has_coordinator and "deadline" in section:
         section["deadline"] = setting.deadline_for_machines(time.time())
     return section
 

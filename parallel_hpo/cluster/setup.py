@@ -238,7 +238,7 @@ def create_sweep(
                 count_or_cap(section.count, there.sweep.run_cap, before=0),
                 is_apart=False,
                 node_timeout_s=(section.machines or Machines()).node_timeout_s,
-                headed=False,
+                has_coordinator=False,
             )
             there.backend.pool_of(there.sweep.path).create(pool)
         return there.sweep.path

@@ -78,7 +78,7 @@ class NewPool:
     main: str = field(default="", repr=False)
     """A pickled PickledMain, Target or Program in Base64; '': each node has its own."""
     versions: Versions
-    headed: bool
+    has_coordinator: bool
     """Whether there is a coordinator, without which for `node_timeout_s` the sweep is interrupted."""
 
 

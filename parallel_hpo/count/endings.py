@@ -35,13 +35,13 @@ def end_if_late(draft: PoolDraft) -> None:
     pool = draft.pool
     if pool.ends is not None:
         return
-    has_begun = pool.headed or pool.epochs > 0
+    has_begun = pool.has_coordinator or pool.epochs > 0
     if has_begun and pool.sweep_timeout_s is not None and draft.now - pool.opened_at >= pool.sweep_timeout_s:
         reason = f"sweep timeout {pool.sweep_timeout_s:g} s"
         draft.end(SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
     elif draft.left_s <= 0:
         draft.end(SweepEnd(f"deadline {pool.deadline}", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT))
-    elif pool.headed and draft.moment.silent_s(pool.head_heard_at) >= pool.node_timeout_s:
+    elif pool.has_coordinator and draft.moment.silent_s(pool.coordinator_seen_at) >= pool.node_timeout_s:
         draft.end(SweepEnd("the sweep's coordinator is gone", ExitCode.RESUMABLE, StopKind.INTERRUPT))
 
 

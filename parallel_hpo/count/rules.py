@@ -243,7 +243,7 @@ def join(draft: PoolDraft, request: Join) -> PoolNode:
         heard_at=draft.now,
         deadline_at=None if request.deadline_s is None else draft.now + request.deadline_s,
     )
-    if draft.pool.epochs == 0 and not draft.pool.headed:
+    if draft.pool.epochs == 0 and not draft.pool.has_coordinator:
         draft.change_pool(opened_at=draft.now)  # its time begins with its first machine: queues may be long
     draft.change_pool(epochs=node.epoch)
     draft.nodes[node.epoch] = node

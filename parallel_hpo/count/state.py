@@ -40,14 +40,14 @@ class Pool:
     """Whether the sweep is on the same server."""
     count: int | None
     node_timeout_s: float
-    headed: bool
+    has_coordinator: bool
     limits: FailureLimits = field(default_factory=FailureLimits)
     sweep_timeout_s: float | None = None
     deadline: str | None = None
     """As the user wrote it; a duration counts from `opened_at`. None also without a coordinator."""
     opened_at: float
     """Time of the last opening; times are seconds since the epoch."""
-    head_heard_at: float
+    coordinator_seen_at: float
     """Time of the coordinator's last request."""
     started: int = 0
     """Number of distinct runs that have entered `main`."""

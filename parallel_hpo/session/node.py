@@ -234,7 +234,7 @@ def take_part(
                 stack.enter_context(_StdinWatch(control))
             relay = Relay(observer, part.pool.count)
             setting = LaunchSettings(
-                section=section_of_node(section, headed=part.pool.headed),
+                section=section_of_node(section, has_coordinator=part.pool.has_coordinator),
                 main=main,
                 observer=relay,
                 control=control,
@@ -251,7 +251,7 @@ def take_part(
         previous, wait_s = setup.epoch, LEASES * lease_s
 
 
-def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
+def section_of_node(section: HpoSection, *, has_coordinator: bool) -> HpoSection:
     """Return a section without the keys that count over all machines, or that the coordinator handles.
 
     Without a coordinator, each machine keeps the deadline itself.
@@ -261,7 +261,7 @@ def section_of_node(section: HpoSection, *, headed: bool) -> HpoSection:
             "count": None,
             "failures": Failures(max_initial=None),
             "sweep_timeout_s": None,
-            "deadline": None if headed else section.deadline,
+            "deadline": None if has_coordinator else section.deadline,
             "on_end": None,
             "notify": [],
             "machines": None,

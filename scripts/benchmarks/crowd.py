@@ -155,9 +155,9 @@ def count_here(
         is_local=False,
         count=runs,
         node_timeout_s=inf,
-        headed=False,
+        has_coordinator=False,
         opened_at=time.time(),
-        head_heard_at=0.0,
+        coordinator_seen_at=0.0,
     )
     return LocalCount(ledger, pool, (), workers=workers, now=time.time, control=control, observer=observer)
 

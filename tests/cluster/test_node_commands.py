@@ -50,7 +50,7 @@ def test_machines_get_the_keys_that_were_given_and_that_concern_them() -> None:
 def test_a_ledger_without_a_count_takes_it_from_the_pool_of_the_sweep() -> None:
     known = NewPool(
         path="e/p/s", backend="local", url="", count=8, node_timeout_s=300.0, section={},
-        versions=Versions("3.11", "0.28", "0.1"), headed=True,
+        versions=Versions("3.11", "0.28", "0.1"), has_coordinator=True,
     )  # fmt: skip
     assert facts_with_pool({}, known, 12) == {"count": 8, "count_given": False}
     assert facts_with_pool({"count": 3}, known, 12) == {"count": 3}

@@ -76,9 +76,9 @@ def waiting(**known: Any) -> Pool:
         is_local=False,
         count=9,
         node_timeout_s=1e6,
-        headed=False,
+        has_coordinator=False,
         opened_at=NOW,
-        head_heard_at=NOW,
+        coordinator_seen_at=NOW,
         **known,
     )
 

@@ -113,7 +113,12 @@ class Counted:
 
     def __post_init__(self) -> None:
         pool = Pool(
-            is_local=False, count=9, node_timeout_s=inf, headed=False, opened_at=0.0, head_heard_at=0.0
+            is_local=False,
+            count=9,
+            node_timeout_s=inf,
+            has_coordinator=False,
+            opened_at=0.0,
+            coordinator_seen_at=0.0,
         )
         self.count = LocalCount(
             self.ledger,

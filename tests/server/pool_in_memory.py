@@ -47,12 +47,12 @@ class PoolInMemory:
             is_local=False,
             count=wanted.count,
             node_timeout_s=wanted.node_timeout_s,
-            headed=wanted.headed,
+            has_coordinator=wanted.has_coordinator,
             limits=limits,
             sweep_timeout_s=wanted.section.get("sweep_timeout_s"),
             deadline=wanted.section.get("deadline"),
             opened_at=now,
-            head_heard_at=now,
+            coordinator_seen_at=now,
         )
         self.pool = self.pool or anew
         draft = self.draft()
@@ -88,7 +88,7 @@ class PoolInMemory:
 
     def hear_head(self) -> None:
         assert self.pool is not None
-        self.pool = replace(self.pool, head_heard_at=self.clock.now)
+        self.pool = replace(self.pool, coordinator_seen_at=self.clock.now)
 
     def look(self) -> SweepEnd | None:
         draft = self.draft()

@@ -1,4 +1,4 @@
-"""What machines and heads say to a pool, as short as tests want it."""
+"""Messages of machines and coordinators to a pool, as short as tests want them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def new_pool(sweep: str = "s", **more: Any) -> NewPool:
         "node_timeout_s": TIMEOUT_S,
         "section": {},
         "versions": VERSIONS,
-        "headed": False,
+        "has_coordinator": False,
     }
     return NewPool(**known | more)
 

@@ -52,13 +52,15 @@ def test_only_the_cores_that_may_be_used_count() -> None:
     assert done.stdout.split() == ["1", "1"], done.stderr
 
 
-@pytest.mark.parametrize("headed", [True, False])
-def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(headed: bool) -> None:
+@pytest.mark.parametrize("has_coordinator", [True, False])
+def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(has_coordinator: bool) -> None:
     keys = {"count": 3, "sweep_timeout_s": 5, "deadline": "1h", "failures": {"max_total": 1}}
     section = HpoSection.model_validate({"sweep_id": "x", "seed": 7, **keys})
-    node = section_of_node(section, headed=headed)
+    node = section_of_node(section, has_coordinator=has_coordinator)
     assert (node.count, node.sweep_timeout_s, node.failures.max_total) == (None,) * 3
-    assert node.deadline == (None if headed else "1h"), "without a coordinator it is each machine's own hour"
+    assert node.deadline == (None if has_coordinator else "1h"), (
+        "without a coordinator it is each machine's own hour"
+    )
     assert node.seed == 7, "each run's own follows from it, wherever it is"
 
 

@@ -247,7 +247,7 @@ def _pool_draft(
         runs = store.runs_concerned(transaction, sweep_id, named=named, holder=epoch, dying=lost)
         draft = PoolDraft(pool, nodes, runs, moment)
         if by_coordinator:
-            draft.change_pool(head_heard_at=draft.now)
+            draft.change_pool(coordinator_seen_at=draft.now)
         rules.apply_timeouts(draft)
         yield draft
         if pool.is_local:
@@ -275,14 +275,14 @@ def _new_pool(request: NewPool, now: float) -> Pool:
         is_local=request.backend == "local",
         count=request.count,
         node_timeout_s=request.node_timeout_s,
-        headed=request.headed,
+        has_coordinator=request.has_coordinator,
         limits=limits.of_failures,
         sweep_timeout_s=limits.sweep_timeout_s,
         deadline=limits.deadline
-        if request.headed
+        if request.has_coordinator
         else None,  # without a coordinator each node has its own deadline
         opened_at=now,
-        head_heard_at=now,
+        coordinator_seen_at=now,
     )
 
 

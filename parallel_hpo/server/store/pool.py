@@ -223,12 +223,12 @@ def _pool(row: Row[Any]) -> Pool:
         is_local=row.is_local,
         count=row._mapping["count"],
         node_timeout_s=row.node_timeout_s,
-        headed=row.headed,
+        has_coordinator=row.has_coordinator,
         limits=FailureLimits(row.max_consecutive, row.max_total, row.max_initial),
         sweep_timeout_s=row.sweep_timeout_s,
         deadline=row.deadline,
         opened_at=row.opened_at,
-        head_heard_at=row.head_heard_at,
+        coordinator_seen_at=row.coordinator_seen_at,
         started=row.started,
         open_runs=row.open_runs,
         failures=FailureCount(row.failed, row.failed_in_a_row, row.none_finished),
@@ -242,8 +242,16 @@ def _pool(row: Row[Any]) -> Pool:
 
 def _pool_values(pool: Pool) -> dict[str, Any]:
     plain = (
-        *("is_local", "count", "node_timeout_s", "headed", "sweep_timeout_s", "deadline", "opened_at"),
-        *("head_heard_at", "started", "open_runs", "epochs", "events", "exhausted"),
+        *(
+            "is_local",
+            "count",
+            "node_timeout_s",
+            "has_coordinator",
+            "sweep_timeout_s",
+            "deadline",
+            "opened_at",
+        ),
+        *("coordinator_seen_at", "started", "open_runs", "epochs", "events", "exhausted"),
     )
     return {name: getattr(pool, name) for name in plain} | {
         "max_consecutive": pool.limits.max_consecutive,

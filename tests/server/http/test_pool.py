@@ -57,7 +57,7 @@ def site(stage: SessionSetup) -> Iterator[Site]:
 
 
 def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:
-    wanted = new_pool(site.sweep, backend="local", headed=True)
+    wanted = new_pool(site.sweep, backend="local", has_coordinator=True)
     site.post(site.master, "", wanted)
     site.join()
     site.stage.clock.now += TIMEOUT_S - 1

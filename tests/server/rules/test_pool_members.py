@@ -157,7 +157,7 @@ def test_the_time_of_a_sweep_without_a_head_begins_with_its_first_machine() -> N
 
 
 def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:
-    talk = Talk(headed=True)
+    talk = Talk(has_coordinator=True)
     talk.wait(TIMEOUT_S - 1, heard=talk.a)
     talk.pool.hear_head()
     talk.wait(TIMEOUT_S - 1, heard=talk.a)

@@ -93,7 +93,7 @@ def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: 
 @pytest.mark.parametrize("sign", ["news", "hint", "stop"])
 def test_a_head_that_asks_or_tells_something_is_there(stage: SessionSetup, sign: str) -> None:
     world = stage.world
-    pool.open_pool(world, "s", new_pool(headed=True))
+    pool.open_pool(world, "s", new_pool(has_coordinator=True))
     stage.clock.now += TIMEOUT_S
     if sign == "hint":
         pool.lose(world, "s", NodeLost("a", returned=False))
@@ -246,7 +246,7 @@ def test_limits_that_are_none_are_refused_and_nothing_is_made(
 def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_seed_with_it(
     together: Together,
 ) -> None:
-    wanted = new_pool(together.sweep, count=50, section={"deadline": 40}, headed=True)
+    wanted = new_pool(together.sweep, count=50, section={"deadline": 40}, has_coordinator=True)
     pool.open_pool(together.stage.world, together.sweep, wanted)
     epoch = together.join("a")
     together.begin(epoch, "first")

@@ -29,7 +29,7 @@ from parallel_hpo.session.signals import Control
 
 def pool_of(count: int | None, **known: Any) -> Pool:
     """The count of a sweep on one machine, which begins at second 0."""
-    fixed = {"is_local": False, "node_timeout_s": inf, "headed": False, "head_heard_at": 0.0}
+    fixed = {"is_local": False, "node_timeout_s": inf, "has_coordinator": False, "coordinator_seen_at": 0.0}
     return Pool(count=count, **{"opened_at": 0.0, **fixed, **known})
 
 
