@@ -104,16 +104,8 @@ def held_after_its_end() -> None:
     wait_until(may_go)
 
 
-def summarised() -> None:
-    """Log what is highest in the middle, and define the summary by it."""
-    run = enter()
-    run.define_metric("loss", summary="min,max")
-    for more in (0, 2, 1):
-        run.log({"loss": float(wandb.config["x"]) + more})
-
-
 def curious() -> None:
-    """Journal what a run finds around it."""
+    """Journal what a run finds around it, log what is highest in the middle, and define the summary by it."""
     import numpy
 
     heard: list[int] = []
@@ -131,7 +123,9 @@ def curious() -> None:
     )
     again = pickle.loads(pickle.dumps(copy.deepcopy(run.settings)))
     assert again.run_id == run.id
-    run.log({"loss": 1.0})
+    run.define_metric("loss", summary="min,max")
+    for more in (0, 2, 1):
+        run.log({"loss": float(wandb.config["x"]) + more})
 
 
 def with_a_login() -> None:
@@ -145,8 +139,7 @@ def polite() -> None:
     """Journal the priority of this process, and of one that it starts."""
     ask = "import os, psutil; print(os.nice(0), int(getattr(psutil.Process().ionice(), 'ioclass', -1)))"
     child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    run = enter(nice=os.nice(0), child=child.stdout.split(), device=os.environ["PARALLEL_HPO_DEVICE"])
-    time.sleep(float(os.environ.get("EACH_S", "0")))
+    run = enter(nice=os.nice(0), child=child.stdout.split())
     run.log({"loss": float(wandb.config["x"])})
 
 
@@ -163,19 +156,14 @@ def stepping() -> None:
 
 
 def logs_for_long_in_slot_0() -> None:
-    """Log all the time: for 12 s in slot 0, for 1 s in the others."""
+    """Log all the time: for 8 s in slot 0, for 1 s in the others."""
     run = enter()
-    for step in range(60 if os.environ["PARALLEL_HPO_WORKER"] == "0" else 5):
+    for step in range(40 if os.environ["PARALLEL_HPO_WORKER"] == "0" else 5):
         run.log({"loss": float(step)})
         time.sleep(0.2)
 
 
 # --- runs that fail, die or hang ---------------------------------------------------------------
-
-
-def failing() -> None:
-    enter()
-    raise ValueError("no good")
 
 
 def mixed() -> None:
@@ -334,11 +322,6 @@ def dying_once() -> None:
     if is_first_attempt():
         os.kill(os.getpid(), signal.SIGKILL)
     wandb.log({"loss": 1.0})
-
-
-def out_of_memory() -> None:
-    enter()
-    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
 
 def computing() -> None:

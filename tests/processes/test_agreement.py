@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,11 +54,6 @@ def test_an_outcome_has_its_states_on_the_server(
     run: Counted, state: str, exit_code: int | None, agreed: bool
 ) -> None:
     assert agree(run, Told(state, exit_code, {}, None)) is agreed
-
-
-def test_a_main_that_ends_its_run_itself_may_have_said_another_word() -> None:
-    told = Told("finished", 0, {}, None)
-    assert agree(counted(Outcome.FAILED, "ValueError"), told, own_words=True)
 
 
 class Written:
@@ -128,15 +121,6 @@ def test_of_a_sweep_that_is_whole_there_is_nothing_to_say(written: Written) -> N
     assert written.close() == []
 
 
-def test_a_state_that_the_outcome_can_not_have_is_said(written: Written) -> None:
-    write_whole(written, without=1)
-    written.count("r1", 1, Outcome.FINISHED)
-    written.tell("r1", 1, state="running", exitcode=None)
-    (words,) = written.close()
-    assert "run r1 is finished" in words
-    assert "and running with exit code none on the server" in words
-
-
 def test_a_value_that_differs_is_said_and_one_that_only_one_of_them_has_is_not(written: Written) -> None:
     for x, (value, on_the_server) in enumerate([(0.5, 0.5), (0.5, 0.25), (None, 0.5)]):
         written.count(f"r{x}", x, Outcome.FINISHED, value=value)
@@ -152,13 +136,6 @@ def test_more_attempts_than_its_retries_allow_and_one_after_the_end_are_said(wri
         "sweep sweep: run r1",
         "sweep sweep: run r1 was run again after it",
     ]
-
-
-def test_what_a_stop_cut_short_costs_no_retry(written: Written) -> None:
-    write_whole(written, without=1)
-    written.count("r1", 1, Outcome.STOPPED, Outcome.STOPPED, Outcome.CRASHED, Outcome.FINISHED)
-    written.tell("r1", 1)
-    assert written.close() == []
 
 
 def test_a_point_that_was_run_twice_and_one_that_never_was_are_said(written: Written) -> None:
@@ -181,10 +158,3 @@ def test_runs_that_only_one_of_the_two_knows_are_said(written: Written) -> None:
         "sweep sweep: run counted is finished in the ledger, and not on the server",
         "sweep sweep: run told is finished on the server, and not in the ledger",
     ]
-
-
-def test_a_sweep_on_another_server_is_none_of_this_ones(written: Written) -> None:
-    written.count("elsewhere", 1, Outcome.FINISHED)
-    with closing(sqlite3.connect(written.directory / "sweep" / "ledger.db")) as ledger, ledger:
-        ledger.execute("UPDATE facts SET value = '\"wandb\"' WHERE name = 'backend'")
-    assert written.close() == []

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import psutil
 import pytest
 
 from tests.cluster.dasks import DaskCluster, running_dask
@@ -53,14 +50,6 @@ def test_within_joblibs_dask_backend_a_sweep_runs_on_the_clusters_machines(
     assert {machine["name"] for machine in ended.summary["machines"]} == set(HOSTS)
 
 
-def test_an_interrupt_ends_what_dask_would_let_run_on(sweep: RealSweep, cluster: DaskCluster) -> None:
-    pids = [entry.pid for entry in optimize(sweep, cluster, "held", count=4).wait_for(2)]
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
-    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
-    assert outcomes(ended.summary) == ["stopped"] * 2, ended.stderr
-
-
 def test_the_doctor_examines_each_machine_of_the_cluster(sweep: RealSweep, cluster: DaskCluster) -> None:
     config = sweep.configure(machines={"engine": "dask", "address": cluster.address})
     ended = sweep.run("doctor", config, f"{MAINS}:quick", "--machines", "--json").finish()
@@ -70,15 +59,3 @@ def test_the_doctor_examines_each_machine_of_the_cluster(sweep: RealSweep, clust
     for machine in found["machines"]:
         subjects = {finding["subject"] for finding in machine["findings"]}
         assert {"versions", "reach", "clock", "workers", "directory", "target"} <= subjects
-
-
-@pytest.mark.thorough
-def test_a_dask_worker_that_dies_takes_no_run_with_it(sweep: RealSweep, cluster: DaskCluster) -> None:
-    lease = {"engine": "dask", "node_timeout_s": 8.0}
-    pids = [entry.pid for entry in optimize(sweep, cluster, "held", count=3, machines=lease).wait_for(2)]
-    cluster.workers[HOSTS[0]].kill()
-    sweep.wait_until(lambda: not all(map(psutil.pid_exists, pids)), "the end of what the worker had started")
-    sweep.go()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 3), ended.stderr
-    assert Counter(run["attempts"] for run in ended.summary["runs"]) == {1: 2, 2: 1}

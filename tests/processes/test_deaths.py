@@ -21,15 +21,6 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_killed_workers_run_is_run_again_and_the_count_stays_exact(sweep: RealSweep) -> None:
-    sweep.start("brief", count=6)
-    kill(sweep.wait_for(4)[-1].pid)
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6), ended.stderr
-    assert (len({entry.run_id for entry in sweep.entries()}), len(sweep.entries())) == (6, 7)
-    assert (ended.summary["retried"], ended.summary["lost"]) == (1, 0)
-
-
 def test_when_the_fork_server_and_then_a_worker_are_killed_the_sweep_goes_on_and_stays_exact(
     sweep: RealSweep,
 ) -> None:
@@ -87,13 +78,6 @@ def test_a_crashed_runs_unsent_lines_are_on_the_server_afterwards_each_once(swee
     assert 1800 < len(logged) <= 2000
 
 
-def test_data_that_can_not_be_sent_is_named_with_its_folder_and_the_command(sweep: RealSweep) -> None:
-    sweep.env["SPOIL_FILE"] = "1"
-    ended = sweep.start("cut_short", count=1, workers=1, retries=0).finish()
-    (folder,) = sweep.directory.glob("*/worker-0/wandb/run-*-*")
-    assert f"send it by: wandb sync --include-online {folder}" in ended.stderr
-
-
 def test_a_run_that_is_run_again_is_judged_anew_and_counted_as_stopped_by_hyperband(
     sweep: RealSweep,
 ) -> None:
@@ -135,12 +119,36 @@ def left(sweep: RealSweep, temporary: Path) -> list[str]:
     return [*shared, *(name for name in others if not name.endswith(("wandb-media", "wandb-artifacts")))]
 
 
-def test_what_libraries_keep_does_not_reach_the_next_run(sweep: RealSweep, temporary: Path) -> None:
-    cases = ("pool_fork", "pool_forkserver", "leave_pool", "leave_executor", "joblib", "leak_memory")
-    ended = start_keeping(sweep, *cases).finish()
-    assert outcomes(ended.summary) == ["finished"] * 12, ended.stderr
-    assert [entry.facts["children"] for entry in sweep.entries()] == [[]] * 12
-    assert len({entry.pid for entry in sweep.entries()}) == 1
+def test_what_a_run_keeps_does_not_reach_the_next_one_and_a_childs_run_is_the_childs(
+    sweep: RealSweep, temporary: Path
+) -> None:
+    """What a run leaves to the end of its process is done there: `atexit`, open files, folders."""
+    cases = (
+        "pool_fork",
+        "pool_forkserver",
+        "leave_pool",
+        "leave_executor",
+        "joblib",
+        "leak_memory",
+        "register",
+    )
+    ended = start_keeping(sweep, *cases, "child_trains", "child_fails").finish()
+    server = sweep.runs_on_the_server()
+    seen = {
+        (run["parameters"]["case"], run["outcome"], run["reason"], server[run["run_id"]])
+        for run in ended.summary["runs"]
+    }
+    assert seen == {
+        *((case, "finished", "", ServerRun("finished", 0)) for case in (*cases, "child_trains")),
+        ("child_fails", "failed", "RuntimeError: a child has failed", ServerRun("failed", 1)),
+    }, ended.stderr
+    entered = [entry for entry in sweep.entries() if "children" in entry.facts]
+    assert [entry.facts["children"] for entry in entered] == [[]] * 2 * len(cases)
+    assert len({entry.pid for entry in entered}) == 1
+    for run in ended.summary["runs"]:
+        if run["parameters"]["case"] == "register":
+            assert (sweep.folder / f"{run['run_id']}.called").exists()
+            assert (sweep.folder / f"{run['run_id']}.txt").read_text() == run["run_id"]
     assert left(sweep, temporary) == []
 
 
@@ -150,21 +158,3 @@ def test_a_worker_that_holds_on_to_what_its_run_left_is_replaced(sweep: RealSwee
     assert len({entry.pid for entry in sweep.entries()}) == 6
     assert "replaced: its run left" in ended.stderr
     assert left(sweep, temporary) == []
-
-
-def test_at_its_end_a_worker_calls_atexit_and_flushes_files(sweep: RealSweep, temporary: Path) -> None:
-    ended = start_keeping(sweep, "register").finish()
-    for run in ended.summary["runs"]:
-        assert (sweep.folder / f"{run['run_id']}.called").exists()
-        assert (sweep.folder / f"{run['run_id']}.txt").read_text() == run["run_id"]
-    assert left(sweep, temporary) == []
-
-
-def test_a_run_that_a_child_of_main_opens_is_the_childs(sweep: RealSweep) -> None:
-    ended = start_keeping(sweep, "child_trains", "child_fails").finish()
-    server = sweep.runs_on_the_server()
-    seen = {(run["outcome"], run["reason"], server[run["run_id"]]) for run in ended.summary["runs"]}
-    assert seen == {
-        ("finished", "", ServerRun("finished", 0)),
-        ("failed", "RuntimeError: a child has failed", ServerRun("failed", 1)),
-    }

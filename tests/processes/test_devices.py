@@ -5,9 +5,7 @@ A machine without a driver takes a mask's tokens as they are.
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +14,6 @@ import pytest
 
 from parallel_hpo.devices.library import NoDriver, opened
 from parallel_hpo.devices.placing import open_driver
-from parallel_hpo.devices.sharing import FREE_AFTER_S
 from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.devices.fakes import STRANGER, UUIDS
 from tests.processes.conftest import RealSweep, outcomes
@@ -37,28 +34,13 @@ def masks(sweep: RealSweep) -> set[tuple[int, str]]:
 
 
 @without_driver
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_each_worker_sees_exactly_its_own_device_also_after_a_restart(sweep: RealSweep, method: str) -> None:
+def test_each_worker_sees_exactly_its_own_device_also_after_a_restart(sweep: RealSweep) -> None:
     sweep.env["CUDA_VISIBLE_DEVICES"] = f"3,{UUIDS[5]}"
-    ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}, start_method=method).finish()
+    ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}).finish()
     assert outcomes(ended.summary) == ["finished"] * 4, ended.stderr
     assert masks(sweep) == {(0, "3"), (1, UUIDS[5])}
     assert all(worker["restarts"] >= 1 for worker in ended.summary["workers"])
     assert [worker["device"] for worker in ended.summary["workers"]] == ["3", UUIDS[5]]
-
-
-@without_driver
-def test_more_workers_than_devices_are_exit_2_and_no_sweep(sweep: RealSweep) -> None:
-    sweep.env["CUDA_VISIBLE_DEVICES"] = "3,5"
-    ended = sweep.start("quick", count=2, workers=3).finish()
-    assert (ended.code, "hpo.workers is 3" in ended.stderr) == (2, True), ended.stderr
-    assert not list(sweep.directory.glob("*/ledger.db"))
-
-
-def test_a_failure_that_breaks_the_process_has_it_replaced(sweep: RealSweep) -> None:
-    ended = sweep.start("out_of_memory", count=2, workers=1, failures={"max_initial": None}).finish()
-    assert outcomes(ended.summary) == ["failed"] * 2
-    assert len({entry.pid for entry in sweep.entries()}) == 2
 
 
 @pytest.fixture(scope="module")
@@ -153,31 +135,3 @@ def test_a_polite_sweep_waits_while_somebody_sits_at_the_machine_and_then_has_th
     (entry,) = sweep.entries()
     idle_class = "3"
     assert (entry.facts["nice"], entry.facts["child"]) == (19, ["19", idle_class])
-
-
-@pytest.fixture
-def owner() -> Iterator[subprocess.Popen[bytes]]:
-    """A process of somebody else's."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        yield process
-        process.kill()
-
-
-@on_linux
-@pytest.mark.thorough
-def test_a_device_is_left_to_its_owner_and_joined_again(
-    driven: RealSweep, seat: Path, owner: subprocess.Popen[bytes]
-) -> None:
-    """What runs there finishes, the others go on, and the count is exact."""
-    driven.env["EACH_S"] = str(FREE_AFTER_S / 2)
-    driven.start("polite", count=7, devices=[3, 5], polite=True).wait_for(2)
-    Path(driven.env["FAKE_NVML"]).write_text(str(owner.pid))
-    driven.read_until(f"device 3 gets no run while process {owner.pid} computes on it")
-    driven.wait_for(3)
-    Path(driven.env["FAKE_NVML"]).write_text("")
-    owner.kill()
-    driven.read_until("device 3 is free again")
-    ended = driven.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 7), ended.stderr
-    devices = [entry.facts["device"] for entry in driven.entries()]
-    assert (sorted(devices[:2]), devices[2], "3" in devices[3:]) == (["3", "5"], "5", True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -103,31 +102,17 @@ def test_a_server_without_room_pauses_the_sweep_and_loses_nothing(sweep: RealSwe
     expect_exact(sweep, sweep.finish(), sweep.directory / "server.db")
 
 
-def fill_ledgers_disk(sweep: RealSweep) -> int:
-    """Leave the session's ledger no room to grow, and wait until that is said; return the session's pid."""
+def test_a_ledger_without_room_pauses_the_sweep_and_loses_nothing(sweep: RealSweep) -> None:
+    sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
     assert sweep.process is not None
     (ledger,) = sweep.directory.glob("*/ledger.db-wal")
     limit_files(sweep.process.pid, ledger.stat().st_size)
     sweep.read_until("the ledger can't be written: ")
-    return sweep.process.pid
-
-
-def test_a_ledger_without_room_pauses_the_sweep_and_loses_nothing(sweep: RealSweep) -> None:
-    sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
-    pid = fill_ledgers_disk(sweep)
     assert len(sweep.entries()) < POINTS
-    limit_files(pid, resource.RLIM_INFINITY)
+    limit_files(sweep.process.pid, resource.RLIM_INFINITY)
     ended = sweep.finish()
     assert "the ledger can be written again: the sweep goes on" in ended.stderr
     expect_exact(sweep, ended, sweep.directory / "server.db")
-
-
-def test_a_stop_ends_a_sweep_that_waits_for_room(sweep: RealSweep) -> None:
-    sweep.start("quick", count=1000).wait_for(4)
-    fill_ledgers_disk(sweep)
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
-    assert (ended.code, ended.summary["lost"]) == (130, 0), ended.stderr
 
 
 def test_a_directory_that_is_removed_ends_the_sweep_with_an_error(sweep: RealSweep) -> None:

@@ -55,13 +55,6 @@ def test_a_slow_preload_does_not_keep_a_stop_waiting(sweep: RealSweep) -> None:
     stop(sweep)
 
 
-def test_a_slow_target_does_not_keep_a_stop_waiting(sweep: RealSweep) -> None:
-    (sweep.folder / "slow.py").write_text(SLOW)
-    sweep.start("main", mains=sweep.folder / "slow.py", count=2)
-    sweep.wait_until((sweep.folder / "importing").exists, "the target")
-    stop(sweep)
-
-
 def test_a_server_that_hangs_at_its_start_does_not_keep_a_stop_waiting(sweep: RealSweep) -> None:
     (sweep.folder / "slow.py").write_text(SLOW)
     sweep.start("main", mains=sweep.folder / "slow.py", count=2)

