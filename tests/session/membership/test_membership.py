@@ -163,6 +163,21 @@ def test_a_start_without_an_answer_is_withdrawn(node: FakeNode) -> None:
     assert (node.line.told[-1].starts, node.line.told[-1].ends) == ((), (WITHDRAWN,))
 
 
+def test_a_granted_start_that_is_withdrawn_before_it_is_taken_never_began_here(node: FakeNode) -> None:
+    node.ask(Granted(started=(RUN,)))
+    node.count.withdraw(WITHDRAWN)
+    node.exchange(Granted())
+    assert node.line.told[-1].ends == (WITHDRAWN,)
+    node.count.take()
+    assert node.count.known(RUN) is None
+
+
+def test_an_end_is_sent_until_it_is_answered(node: FakeNode) -> None:
+    node.count.end(END)
+    node.exchange(AWAY, Granted(), Granted())
+    assert [told.ends for told in node.line.told] == [(END,), (END,), ()]
+
+
 def test_pending_ends_are_sent_before_the_machine_leaves() -> None:
     """With its threads, and a clock that goes."""
     with closing(Control()) as control:
