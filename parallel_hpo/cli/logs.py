@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 LOOK_EVERY_S: Final = 0.2
 """Interval between reads of a followed log, in seconds; people don't notice a shorter one."""
 _CHUNK_BYTES: Final = 1 << 16
-
-Show = Callable[[str, bytes], None]
-"""Takes the path of a worker's folder within the sweep's, and whole lines of its log."""
 
 
 def logs(

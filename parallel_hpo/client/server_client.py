@@ -210,15 +210,6 @@ class ServerClient:
         return now - self._away_since > self._away_limit_s
 
 
-def is_away(url: str) -> bool:
-    """Return whether nothing answers at this address now, as while a server restarts."""
-    try:
-        ServerConnection(url, "").ask("GET", "/hpo/health", limit_s=ASK_LIMIT_S)
-    except BackendError as error:
-        return isinstance(error, ServerAwayError)
-    return False
-
-
 def is_ours(url: str) -> bool:
     """Return whether a parallel_hpo server answers at this address; it needs no key."""
     host = urlsplit(url).hostname or ""

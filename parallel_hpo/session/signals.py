@@ -127,12 +127,6 @@ class Control:
         if wait([self._bell], seconds):  # not select(2), which takes no descriptor above 1023
             self._still()
 
-    def wait_for_stop(self, seconds: float) -> bool:
-        """Wait for a stop, at most so many seconds; return whether there is one, without taking it."""
-        if not self._asked:
-            self.wait(seconds)
-        return bool(self._asked)
-
     def ring(self) -> None:
         """Wake the loop; do nothing after `close`."""
         if self._closed:

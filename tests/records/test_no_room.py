@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -83,21 +82,6 @@ def test_a_ledger_without_its_tables_is_no_matter_of_room(ledger: Ledger) -> Non
     with pytest.raises(LedgerError) as refused:
         record_attempt_end(ledger, RunId("r"), 1, AttemptEnd(outcome=Outcome.CRASHED))
     assert not isinstance(refused.value, NoRoomError)
-
-
-def test_a_wait_ends_without_a_stop_when_its_time_is_over_or_something_else_rings(control: Control) -> None:
-    assert not control.wait_for_stop(0.01)
-    control.ring()
-    assert not control.wait_for_stop(SOON_S)
-
-
-def test_a_stop_ends_the_wait_and_stays_to_be_taken(control: Control) -> None:
-    timer = threading.Timer(0.05, control.put, [STOP])
-    timer.start()
-    assert control.wait_for_stop(SOON_S)
-    timer.join()
-    assert control.wait_for_stop(SOON_S)
-    assert control.take() == [STOP]
 
 
 # --- the count ----------------------------------------------------------------------------
