@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import random
@@ -11,7 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import insert, select, update
 
-from parallel_hpo.server.store import tables
+from parallel_hpo.server.artifacts.contents import blob_of
+from parallel_hpo.server.files.storage import FileRef
+from parallel_hpo.server.store import artifact_collections, artifacts, files, projects, tables
+from parallel_hpo.server.store.artifacts import Entry
 from tests.server.acting import SessionSetup
 
 LONG_METRIC: Final = "validation/segmentation/mean_intersection_over_union_of_all_classes"
@@ -42,6 +47,17 @@ UGLY: Final[dict[str, Any]] = {
         },
     },
 }
+
+
+CODE: Final = "import wandb\n\nwith wandb.init() as run:\n    run.log({'loss': 0.5})\n"
+CHANGES: Final = """diff --git a/train.py b/train.py
+--- a/train.py
++++ b/train.py
+@@ -1,4 +1,4 @@
+ with wandb.init() as run:
+-    run.log({'loss': 1})
++    run.log({'loss': 0.5})
+"""
 
 
 def keys_of(names: Iterator[str] | tuple[str, ...]) -> str:
@@ -124,6 +140,33 @@ class Scenes:
             "started_at": begin,
             "heard_at": begin + dice.uniform(60, 300),
         }
+
+    def save(self, logger: str, user: str) -> None:
+        """Have a run save its code, its changes and a model, which another run uses."""
+        stage = self._stage
+        texts = {"code/train.py": CODE, "diff.patch": CHANGES, "model.bin": "x" * 2000}
+        digest = base64.b64encode(hashlib.md5(CODE.encode(), usedforsecurity=False).digest()).decode()
+        run, other, now = stage.run(logger), stage.run(user), stage.clock()
+        kept = {FileRef(str(run.id), name): text for name, text in texts.items()} | {blob_of(digest): CODE}
+        for file_ref, text in kept.items():
+            path = file_ref.path_in(stage.world.files)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        with stage.world.database.write() as transaction:
+            for name, text in texts.items():
+                files.put(transaction, files.File(run.id, name, len(text), "0" * 32, now))
+            project = projects.find(transaction, "local", "p")
+            assert project is not None
+            collection = artifact_collections.ensure(transaction, project, "network", "model", now)
+            facts = {"run_id": run.id, "collection_id": collection.id, "digest": digest, "tags": "[]"}
+            facts |= {"wanted_aliases": "[]", "created_at": now, "updated_at": now}
+            for version in (0, 1):
+                number = artifacts.create(transaction, facts)
+                changes = {"state": artifacts.COMMITTED, "version": version, "size": len(CODE)}
+                artifacts.change(transaction, number, changes | {"file_count": 1})
+                artifacts.put_files(transaction, number, [Entry("net/train.py", digest, len(CODE), None)])
+            artifact_collections.put_aliases(transaction, collection.id, number, ["latest", "best"])
+            artifacts.use(transaction, other.id, number)
 
     def _log(self, sweep: str, metric: str, points: int, dice: random.Random) -> None:
         """Have each run of a sweep log curves, its machine's load, and a console."""
@@ -231,8 +274,10 @@ def _console(points: int, *, failed: bool) -> Iterator[str]:
 def fill(stage: SessionSetup) -> dict[str, str]:
     """Create all sweeps; return their ids by what they show."""
     scenes = Scenes(stage)
+    small = scenes.sweep(SMALL, 60, state="RUNNING", states="ffffxffffffkfffffr"[::-1], points=120)
+    scenes.save(f"{small[-3:]}00005", f"{small[-3:]}00006")
     return {
-        "small": scenes.sweep(SMALL, 60, state="RUNNING", states="ffffxffffffkfffffr"[::-1], points=120),
+        "small": small,
         "large": scenes.sweep({**SMALL, "name": "Ten thousand runs"}, 10_000, states="fffffffffx"),
         "ugly": scenes.sweep(UGLY, 40, states="fffxffff", points=60),
         "one": scenes.sweep({**SMALL, "name": "One run"}, 1, points=60),

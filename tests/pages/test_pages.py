@@ -19,6 +19,7 @@ from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked
 from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
 from tests.ledgers import record_end, record_spawn, record_start
+from tests.pages.scenes import CODE, SMALL, Scenes
 from tests.pages.seen import confirm, open_table
 from tests.pages.serving import SPACE, Served, filled
 
@@ -114,6 +115,31 @@ def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None
     page.click(".crumbs a")
     expect(page.locator("#sweeps a")).to_have_text([sweep, "local/p"])
     expect(page.locator(".projects a")).to_have_text(["local/p"])
+
+
+def test_a_runs_code_its_changes_and_its_artifacts_are_read_in_the_page(visit: Visit, site: Served) -> None:
+    scenes = Scenes(site.stage)
+    sweep = scenes.sweep(SMALL, 2)
+    first, second = (f"{sweep[-3:]}{place:05d}" for place in range(2))
+    scenes.save(first, second)
+    page = visit(f"/local/p/runs/{first}")
+    expect(page.locator("#files a")).to_have_text(["code/train.py", "diff.patch", "model.bin"])
+    expect(page.locator("#files button")).to_have_count(2)
+    page.get_by_label("Show diff.patch").click()
+    expect(page.locator("dialog .added")).to_have_text("+    run.log({'loss': 0.5})")
+    expect(page.locator("dialog .removed")).to_have_count(1)
+    assert axe_findings(page) == []
+    page.get_by_label("Close").click()
+    page.get_by_role("button", name="network:v1").click()
+    expect(page.locator("dialog tr")).to_contain_text(["net/train.py", "v1best, latest", "v0", second])
+    page.get_by_label("Show net/train.py").click()
+    expect(page.locator("dialog pre")).to_contain_text("import wandb")
+    page.keyboard.press("Escape")
+    with page.expect_download() as download:
+        page.locator("dialog").get_by_role("link", name="net/train.py").click()
+    assert download.value.path().read_text() == CODE
+    page.locator("dialog").get_by_role("link", name=second).click()
+    expect(page.locator("#artifacts tbody td").nth(2)).to_have_text("used")
 
 
 def test_what_a_run_says_is_text(visit: Visit, site: Served) -> None:

@@ -6,28 +6,25 @@ Requests are answered in threads of their own, so that pages don't delay heartbe
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from parallel_hpo.config.sweep_types import Goal, Metric
 from parallel_hpo.core.values import strict
 from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext, Caller
-from parallel_hpo.server.files.storage import FileRef, check_path
-from parallel_hpo.server.pages import answers, projects, timeline
+from parallel_hpo.server.pages import answers, projects, run_files, timeline
 from parallel_hpo.server.pages.actions import Actions, Change
 from parallel_hpo.server.pages.answers import RecentAnswers
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
-from parallel_hpo.server.pages.run_data import IMAGE_TYPES, log_part, run_at, run_data
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
+from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import FRESH_S, SummaryChoice, Sweeps, head_of, sweep_at
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
@@ -35,50 +32,6 @@ from parallel_hpo.server.values import RefusedError
 
 _MAX_LOGGED: Final = 50
 """Maximum number of logged values that are columns of a table."""
-_MAX_TABLE_ROWS: Final = 1000
-_MAX_TABLE_BYTES: Final = 32 * 2**20
-
-
-def download(world: AppContext, path: RunPath, name: str) -> Response:
-    """Return a file as a download, never as a page: a run's file must not act with the viewer's rights."""
-    file = _file(world, path, name)
-    saved = quote(PurePosixPath(name).name)
-    headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved}"}
-    return FileResponse(file, media_type="application/octet-stream", headers=headers)
-
-
-def picture(world: AppContext, path: RunPath, name: str) -> Response:
-    """Return a picture to show inline; RefusedError (415) for any other file."""
-    kind = IMAGE_TYPES.get(PurePosixPath(name).suffix.lower())
-    if kind is None:
-        raise RefusedError("only pictures are shown here", status=415)
-    # The name of a run's picture contains its digest: the content of a URL never changes.
-    return FileResponse(_file(world, path, name), media_type=kind, headers={"Cache-Control": "private"})
-
-
-def table(world: AppContext, path: RunPath, name: str) -> dict[str, Any]:
-    """Return a logged table's columns and first rows; RefusedError if the file is no table."""
-    file = _file(world, path, name)
-    if file.stat().st_size > _MAX_TABLE_BYTES:
-        raise RefusedError(f"the table is larger than {_MAX_TABLE_BYTES} bytes: download it", status=413)
-    try:
-        whole = json.loads(file.read_bytes())
-        columns, rows = whole["columns"], whole["data"]
-        shown = [list(row) for row in rows[:_MAX_TABLE_ROWS]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise RefusedError("this file is not a wandb table", status=415) from None
-    return {"columns": [str(column) for column in columns], "rows": shown, "number": len(rows)}
-
-
-def _file(world: AppContext, path: RunPath, name: str) -> Path:
-    with world.database.read() as transaction:
-        run = run_at(transaction, path)
-    file = FileRef(str(run.id), check_path(name)).path_in(world.files)
-    if not file.is_file():
-        raise RefusedError("this file doesn't exist or was deleted", status=404)
-    return file
-
-
 _READERS: Final = 2
 """Reader threads: two, so that a slow request delays no fast one; more would delay heartbeats."""
 _CHARTS_STALER: Final = 4
@@ -91,6 +44,7 @@ _DATA: Final = "/pages/data"
 _PROJECT: Final = "/{entity}/{project}"
 _SWEEP: Final = "/{entity}/{project}/sweeps/{sweep}"
 _RUN: Final = "/{entity}/{project}/runs/{run}"
+_ARTIFACT: Final = f"{_DATA}{_RUN}/artifacts/{{artifact:int}}"
 
 
 class PageRoutes:
@@ -131,6 +85,10 @@ class PageRoutes:
             (f"{_DATA}{_RUN}/files/{{name:path}}", self._file),
             (f"{_DATA}{_RUN}/media/{{name:path}}", self._picture),
             (f"{_DATA}{_RUN}/table/{{name:path}}", self._table),
+            (f"{_DATA}{_RUN}/text/{{name:path}}", self._text),
+            (f"{_ARTIFACT}/files/{{name:path}}", self._file),
+            (f"{_ARTIFACT}/text/{{name:path}}", self._text),
+            (_ARTIFACT, self._artifact),
             (f"{_DATA}{_RUN}", self._run_data),
             (f"{_DATA}{_PROJECT}", self._project_data),
             (f"{_DATA}/sweeps", self._home_data),
@@ -247,7 +205,8 @@ class PageRoutes:
         return self._shared(request, at, lambda: answers.dump(timeline.timeline(world, at)))
 
     def _run_data(self, request: Request) -> Response:
-        data = run_data(self._seen_by(request), _run_in(request))
+        world, at = self._seen_by(request), _run_in(request)
+        data = run_data(world, at) | {"artifacts": run_files.artifacts_of(world, at)}
         return answers.json(request, answers.dump(data))
 
     def _history(self, request: Request) -> Response:
@@ -261,16 +220,27 @@ class PageRoutes:
         return answers.json(request, answers.dump(data))
 
     def _file(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        return answers.guarded(download(self._seen_by(request), _run_in(request), name))
+        return answers.guarded(run_files.download(self._path_of(request)))
+
+    def _text(self, request: Request) -> Response:
+        return answers.json(request, answers.dump({"text": run_files.text(self._path_of(request)[0])}))
 
     def _picture(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        return answers.guarded(picture(self._seen_by(request), _run_in(request), name))
+        return answers.guarded(run_files.picture(self._path_of(request)))
 
     def _table(self, request: Request) -> Response:
-        data = table(self._seen_by(request), _run_in(request), request.path_params["name"])
+        data = run_files.table(self._path_of(request)[0])
         return answers.json(request, answers.dump(strict(data)))
+
+    def _artifact(self, request: Request) -> Response:
+        at, number = _run_in(request), request.path_params["artifact"]
+        return answers.json(request, answers.dump(run_files.artifact(self._seen_by(request), at, number)))
+
+    def _path_of(self, request: Request) -> tuple[Path, str]:
+        """Return the requested file of a run or of one of its artifacts, and its name."""
+        names = request.path_params
+        at, name, number = _run_in(request), names["name"], names.get("artifact")
+        return run_files.path_of(self._seen_by(request), at, name, number), name
 
     def _shared(self, request: Request, question: Hashable, make: Callable[[], bytes]) -> Response:
         """Compute an answer once for all pages with the same revision and the same access rights."""

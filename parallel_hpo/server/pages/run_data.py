@@ -257,7 +257,7 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
     with world.database.read() as transaction:
         run = run_at(transaction, path)
         neighbours = runs.neighbours(transaction, run)
-        sent = files.of_run(transaction, run.id)
+        sent = sorted(files.of_run(transaction, run.id), key=lambda file: not _is_source(file.name))
     in_ledger = _read_count(world, SweepAt(path.entity, path.project, run.sweep_id or "")).runs.get(run.name)
     spent, since = _times_in(in_ledger, is_open=run.state in OPEN)
     summary = json.loads(run.summary)
@@ -277,6 +277,11 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
         "files": [{"name": file.name, "size": file.size, "updated": file.updated_at} for file in sent],
         "media": strict(media_in(summary)),
     }
+
+
+def _is_source(name: str) -> bool:
+    """Return whether a file is code, or its changes since the last commit, that the client saved."""
+    return name.startswith("code/") or name.endswith(".patch")
 
 
 def head_of(run: Run) -> dict[str, Any]:

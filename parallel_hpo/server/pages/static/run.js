@@ -2,10 +2,11 @@
 
 import { makeActions } from "./act.js";
 import { mountRun } from "./charts/index.js";
-import { anything, duration, element, number, say, size, time, tookOf, tookWords } from "./format.js";
+import { anything, duration, element, number, say, time, tookOf, tookWords } from "./format.js";
 import { fetchJson, keepUp, OVER_MS } from "./live.js";
 import { followLog } from "./log.js";
 import { showMedia } from "./media.js";
+import { artifactCells, fileCells } from "./saved.js";
 
 const PERIOD_MS = 1000;
 const FACTS = [
@@ -75,9 +76,10 @@ function show(data) {
   say(document.querySelector("h1"), data.run.name);
   showRows("parameters", pairs(data.parameters));
   showRows("summary", pairs(data.summary));
-  showRows("files", data.files.map((file) => [fileLink(file), size(file.size), time(file.updated)]));
+  showRows("files", data.files.map((file) => fileCells(file, base)));
+  showRows("artifacts", data.artifacts.map((artifact) => artifactCells(artifact, base)));
   showRows("attempts", data.attempts.map(attemptCells));
-  for (const name of ["files", "attempts"]) document.getElementById(`${name}-section`).hidden = data[name].length === 0;
+  for (const name of ["files", "artifacts", "attempts"]) document.getElementById(`${name}-section`).hidden = data[name].length === 0;
   showNeighbours(data.neighbours);
   showFailure(data);
   showMedia(data.media, base);
@@ -90,11 +92,6 @@ function showNeighbours(names) {
     link.hidden = name === null;
     if (name !== null) link.href = `${main.dataset.home}/runs/${encodeURIComponent(name)}`;
   });
-}
-
-function fileLink(file) {
-  const path = file.name.split("/").map(encodeURIComponent).join("/");
-  return element("a", { href: `${base}/files/${path}`, download: true }, file.name);
 }
 
 function attemptCells(attempt) {

@@ -1,0 +1,72 @@
+// What a run saved beside its values: files, of which texts can be read here, and artifacts.
+
+import { element, say, size, time } from "./format.js";
+import { fetchJson } from "./live.js";
+import { iconButton } from "./menus.js";
+
+const TEXT = /\.(cfg|csv|diff|ini|ipynb|js|json|log|md|patch|py|r|sh|sql|toml|txt|ya?ml)$|(^|\/)[^.]+$/i;
+const CHANGES = /\.(patch|diff)$/i;
+const MOST_BYTES = 2 ** 20;
+
+/** Return the cells of a row for a file. */
+export function fileCells(file, base) {
+  return [fileCell(file, base), size(file.size), time(file.updated)];
+}
+
+/** Return the cells of a row for an artifact that the run logged or used. */
+export function artifactCells(artifact, base) {
+  const { name, type, how, files, size: bytes, created } = artifact;
+  const open = element("button", { type: "button", click: () => showArtifact(artifact, base) }, name);
+  return [open, type, how, String(files), size(bytes), time(created)];
+}
+
+/** Return a link that downloads a file, and a button that shows it if it is a text. */
+function fileCell({ name, size: bytes }, base) {
+  const path = name.split("/").map(encodeURIComponent).join("/");
+  const cell = element("span", { class: "row" }, element("a", { href: `${base}/files/${path}`, download: true }, name));
+  if (TEXT.test(name) && bytes <= MOST_BYTES) cell.append(element("button", { type: "button", "aria-label": `Show ${name}`, click: () => showText(name, `${base}/text/${path}`) }, "Show"));
+  return cell;
+}
+
+function openDialog(title) {
+  const body = element("div", {}, "…");
+  const close = iconButton("cross", "Close", () => dialog.close());
+  const dialog = element("dialog", { class: "wide", "aria-label": title, close: () => dialog.remove() }, element("header", {}, element("h2", {}, title), close), body);
+  document.body.append(dialog);
+  dialog.showModal();
+  return body;
+}
+
+async function showText(name, address) {
+  const body = openDialog(name);
+  const { text } = await fetchJson(address).catch((error) => ({ text: error.message }));
+  const lines = text.split("\n").map((line) => element("span", { class: CHANGES.test(name) && changeOf(line) }, `${line}\n`));
+  body.replaceChildren(element("pre", { tabindex: 0, role: "group", "aria-label": name }, ...lines));
+}
+
+function changeOf(line) {
+  return /^\+(?!\+\+ )/.test(line) ? "added" : /^-(?!-- )/.test(line) ? "removed" : false;
+}
+
+async function showArtifact({ id, name }, base) {
+  const body = openDialog(`Artifact ${name}`);
+  const address = `${base}/artifacts/${id}`;
+  const { home } = document.getElementById("main").dataset;
+  const linkTo = (run) => element("a", { href: `${home}/runs/${encodeURIComponent(run)}` }, run);
+  try {
+    const { files, versions, users } = await fetchJson(address);
+    const list = (title, rows, none) => [element("h3", {}, title), ...(rows.length ? [table(rows, title)] : [element("p", { class: "quiet" }, none)])];
+    body.replaceChildren(
+      ...list("Files", files.map((file) => [file.url === null ? fileCell(file, address) : `${file.name}: ${file.url}`, size(file.size)]), "It has no files."),
+      ...list("Versions", versions.map((version) => [version.name, version.aliases.join(", "), time(version.created), version.run === null ? "" : linkTo(version.run)]), "None."),
+      ...list("Used by", users.map((run) => [linkTo(run)]), "No run has used this version."),
+    );
+  } catch (error) {
+    say(body, error.message);
+  }
+}
+
+function table(rows, title) {
+  const lines = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
+  return element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": title }, element("table", { class: "runs" }, element("tbody", {}, ...lines)));
+}
