@@ -34,8 +34,8 @@ const store = new Store();
 const draw = (json) => {
   const begun = performance.now();
   store.merge(json);
-  const charts = mountSweep(document.body, store, "/data");
-  Object.assign(window, { store, charts, mounted_ms: performance.now() - begun });
+  mountSweep(document.body, store, "/data");
+  Object.assign(window, { store, mounted_ms: performance.now() - begun });
 };
 fetch("/data").then((answer) => answer.json()).then(draw);
 """
@@ -43,7 +43,7 @@ RUN_SCRIPT: Final = """
 import { mountRun } from "./charts/index.js";
 const lines = { history_lines: 100, event_lines: 10 };
 window.data = { keys: ["loss", "accuracy"], system_keys: ["cpu"], run: lines };
-window.charts = mountRun(document.body, data, "/data/run");
+mountRun(document.body, data, "/data/run");
 """
 
 

@@ -276,12 +276,3 @@ def test_nothing_is_wider_than_a_phone(window: BrowserContext, site: str) -> Non
     with looking(window, width=375, height=700) as sight:
         open_charts(sight, site)
         assert sight.page.evaluate("() => document.documentElement.scrollWidth") <= 375
-
-
-def test_charts_that_are_taken_away_leave_nothing(sight: Sight) -> None:
-    page = sight.page
-    page.evaluate("() => charts.destroy()")
-    assert page.locator("canvas, .chart-controls").count() == 0
-    page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
-    assert sight.complaints() == []

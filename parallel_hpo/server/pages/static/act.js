@@ -1,6 +1,6 @@
 // Buttons for changes. They need a token, which only a page that was opened by a login link has.
 
-import { element } from "./format.js";
+import { element, find } from "./format.js";
 import { fetchPatiently } from "./live.js";
 import { ask } from "./menus.js";
 
@@ -34,7 +34,7 @@ async function findToken() {
  */
 export async function makeActions(fields, effects = {}) {
   Object.assign(EFFECTS, effects);
-  const place = document.getElementById("actions");
+  const place = find("actions");
   const said = element("span", { role: "status", class: "small quiet" });
   const token = await findToken();
   let shown = "";

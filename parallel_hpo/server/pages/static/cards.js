@@ -1,7 +1,7 @@
 // The cards around charts: menu, full screen, downloads, size and order, which this browser keeps.
 
 import { controlOf } from "./charts/elements.js";
-import { element, kept } from "./format.js";
+import { element, fill, kept } from "./format.js";
 import { iconButton } from "./menus.js";
 
 const LAYOUT = "cards";
@@ -68,8 +68,8 @@ export class Cards {
 
   #dress(card) {
     const title = titleOf(card);
-    const sizes = element("select", {}, ...SIZES.map(([value, words]) => element("option", { value }, words)));
-    sizes.value = card.dataset.size;
+    const sizes = element("select");
+    fill(sizes, SIZES, card.dataset.size);
     sizes.addEventListener("change", () => {
       card.dataset.size = sizes.value;
       this.#keep();

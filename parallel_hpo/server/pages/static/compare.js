@@ -3,7 +3,7 @@
 import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
-import { anything, duration, element, number, say, tookOf } from "./format.js";
+import { anything, duration, element, find, number, runLink, say, tookOf } from "./format.js";
 import { ordered } from "./order.js";
 
 const MOST_RUNS = 12;
@@ -13,13 +13,13 @@ const BEST_RUNS = 3;
 export class Comparison {
   #store;
   #home;
-  #panel = document.getElementById("panel-compare");
+  #panel = find("panel-compare");
   #again = oncePerFrame(() => this.#panel.hidden || this.#draw());
 
   constructor(store, home) {
     [this.#store, this.#home] = [store, home];
     for (const event of ["data", "selection"]) store.addEventListener(event, this.#again);
-    document.getElementById("compare-all").addEventListener("change", this.#again);
+    find("compare-all").addEventListener("change", this.#again);
   }
 
   refresh() {
@@ -29,12 +29,12 @@ export class Comparison {
   #draw() {
     const store = this.#store;
     const rows = this.#rows();
-    const all = document.getElementById("compare-all").checked;
+    const all = find("compare-all").checked;
     const facts = this.#facts().map(([name, show]) => [name, rows.map(show)]);
     const differing = facts.filter(([, texts]) => all || new Set(texts).size > 1);
     const chosen = store.selected.size;
     const words = chosen > MOST_RUNS ? `The best ${MOST_RUNS} of ${chosen} selected runs` : chosen ? counted(chosen, "selected run") : "No run is selected; these are the best";
-    say(document.getElementById("compare-words"), `${words}; ${differing.length} of ${facts.length} values ${all ? "are shown" : "differ"}.`);
+    say(find("compare-words"), `${words}; ${differing.length} of ${facts.length} values ${all ? "are shown" : "differ"}.`);
     const table = this.#panel.querySelector("table");
     table.tHead.replaceChildren(element("tr", {}, element("td"), ...rows.map((row) => this.#title(row))));
     const lines = differing.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text))));
@@ -65,7 +65,6 @@ export class Comparison {
     const { id, name } = this.#store.runs;
     const swatch = element("span", { class: "swatch" });
     swatch.style.backgroundColor = runColour(this.#store, row);
-    const text = this.#home === null ? name[row] : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id[row])}` }, name[row]);
-    return element("th", { scope: "col", title: name[row] }, element("span", { class: "row" }, swatch, text));
+    return element("th", { scope: "col", title: name[row] }, element("span", { class: "row" }, swatch, runLink(this.#home, id[row], name[row])));
   }
 }

@@ -1,15 +1,14 @@
 // The filters of the runs: search, states, ranges of any column, the best runs. Each is a chip that removes it.
 
 import { columnsOf } from "./columns.js";
-import { anything, element, number, say } from "./format.js";
+import { anything, element, fill, find, number, say } from "./format.js";
 import { predicateOf, QueryError } from "./query.js";
 
 const PAUSE_MS = 120;
 
 export function wireFilters(store) {
-  const form = document.getElementById("filters");
-  const find = (id) => document.getElementById(id);
-  let waiting;
+  const form = find("filters");
+    let waiting;
   find("filter-text").addEventListener("input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => search(store), PAUSE_MS);
@@ -38,15 +37,15 @@ export function wireFilters(store) {
 function refresh(store) {
   offerColumns(store);
   offerStates(store);
-  const top = document.getElementById("filter-top").value;
+  const top = find("filter-top").value;
   if (top) store.setFilter("best", best(store, top));
 }
 
 function search(store) {
-  const problem = document.getElementById("filter-problem");
+  const problem = find("filter-problem");
   const reading = { columns: columnsOf(store), value: (name, row) => store.value(name, row), texts: (row) => textOf(store, row) };
   try {
-    store.setFilter("words", predicateOf(document.getElementById("filter-text").value, reading));
+    store.setFilter("words", predicateOf(find("filter-text").value, reading));
     say(problem, "");
   } catch (error) {
     if (!(error instanceof QueryError)) throw error;
@@ -63,7 +62,7 @@ function textOf(store, row) {
 }
 
 function showBest(store) {
-  const select = document.getElementById("filter-top");
+  const select = find("filter-top");
   store.setFilter("best", best(store, select.value));
   if (select.value) showChip(store, "best", select.selectedOptions[0].textContent, () => (select.value = ""));
   else removeChip("best");
@@ -78,16 +77,14 @@ function showStates(store, fieldset) {
 }
 
 function offerColumns(store) {
-  const select = document.getElementById("filter-column");
+  const select = find("filter-column");
   const wanted = columnsOf(store).filter((column) => column.name !== "id");
-  if ([...select.options].map((option) => option.value).join("\n") === wanted.map((column) => column.name).join("\n")) return;
-  const chosen = select.value;
-  select.replaceChildren(...wanted.map((column) => element("option", { value: column.name }, column.title)));
-  select.value = wanted.some((column) => column.name === chosen) ? chosen : "value";
+  const chosen = wanted.some((column) => column.name === select.value) ? select.value : "value";
+  fill(select, wanted.map((column) => [column.name, column.title]), chosen);
 }
 
 function offerStates(store) {
-  const fieldset = document.getElementById("filter-states");
+  const fieldset = find("filter-states");
   for (const state of new Set(store.runs.state)) {
     if (fieldset.querySelector(`input[value="${CSS.escape(state)}"]`)) continue;
     const box = element("input", { type: "checkbox", value: state });
@@ -144,9 +141,9 @@ function showChip(store, filter, words, removed = () => {}) {
     store.setFilter(filter, null);
     chip.remove();
     removed();
-    document.getElementById("filter-text").focus();
+    find("filter-text").focus();
   });
-  document.getElementById("ranges").append(chip);
+  find("ranges").append(chip);
 }
 
 function removeChip(filter) {

@@ -76,6 +76,9 @@ export function size(bytes) {
   return `${place ? bytes.toFixed(1) : bytes} ${units[place]}`;
 }
 
+/** Return the page's element with this id. */
+export const find = (id) => document.getElementById(id);
+
 /** Return a new element; functions among the attributes become listeners, null and false are omitted. Texts are never parsed as HTML. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -85,6 +88,20 @@ export function element(tag, attributes = {}, ...children) {
   }
   made.append(...children);
   return made;
+}
+
+/** Fill a select with options, [[value, text]], and choose one of them, else the first. */
+export function fill(select, options, chosen = select.value) {
+  const known = JSON.stringify(options);
+  if (select.dataset.options !== known) select.replaceChildren(...options.map(([value, text]) => element("option", { value }, text)));
+  select.dataset.options = known;
+  select.value = chosen;
+  if (select.selectedIndex < 0) select.selectedIndex = 0;
+}
+
+/** Return a link to a run's page; a text where there are no pages (`home` is null). */
+export function runLink(home, id, text = "") {
+  return home === null ? element("span", {}, text) : element("a", { href: `${home}/runs/${encodeURIComponent(id)}` }, text);
 }
 
 /** Set a text only if it differs, so that selections and screen readers are not disturbed. */

@@ -1,16 +1,17 @@
 // The first page: all sweeps, live.
 
+import { find } from "./format.js";
 import { fetchJson, keepUp } from "./live.js";
 import { Sweeps } from "./sweeps.js";
 
 const PERIOD_MS = 1500;
-const { base } = document.getElementById("main").dataset;
+const { base } = find("main").dataset;
 const sweeps = new Sweeps(base, { namesProjects: true });
 
 async function ask() {
   const { sweeps: known } = await fetchJson(base);
   await sweeps.show(known);
-  document.getElementById("sweeps-none").hidden = known.length > 0;
+  find("sweeps-none").hidden = known.length > 0;
   return PERIOD_MS;
 }
 

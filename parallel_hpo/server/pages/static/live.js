@@ -1,6 +1,6 @@
 // Keeps a page up to date: polls the server while the page is visible.
 
-import { say } from "./format.js";
+import { find, say } from "./format.js";
 
 export const LIVE_MS = 600;
 /** Time between polls while nothing runs: something may start again. */
@@ -59,7 +59,7 @@ export async function fetchPatiently(address, asked, said = () => {}) {
  * and returns the message. `lives`: whether something may still change, which the page then says.
  */
 export async function keepUp(ask, gone = () => GONE, lives = () => true) {
-  const status = document.getElementById("live");
+  const status = find("live");
   for (let failures = 0; ; ) {
     let period = LIVE_MS;
     try {

@@ -1,6 +1,6 @@
 // A run's log: its last lines, then new ones. It follows the end until the reader scrolls away.
 
-import { element, say } from "./format.js";
+import { element, find, say } from "./format.js";
 import { fetchJson } from "./live.js";
 
 const PERIOD_MS = 700;
@@ -11,8 +11,8 @@ const MOST_ERRORS = 200;
 
 /** `failed`: called with the last lines of errors when new ones came. */
 export async function followLog(base, failed) {
-  const log = document.getElementById("log");
-  const follow = document.getElementById("follow");
+  const log = find("log");
+  const follow = find("follow");
   log.addEventListener("scroll", () => {
     follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
   });
@@ -21,7 +21,7 @@ export async function followLog(base, failed) {
     let wait = PERIOD_MS;
     try {
       const part = await fetchJson(next === null ? `${base}/log` : `${base}/log?after=${next}`);
-      if (next === null && part.first > 0) say(document.getElementById("log-more"), `${part.first} earlier lines are not shown`);
+      if (next === null && part.first > 0) say(find("log-more"), `${part.first} earlier lines are not shown`);
       add(log, part, follow.checked);
       errors.push(...part.errors.map((place) => part.lines[place]));
       errors.splice(0, errors.length - MOST_ERRORS);

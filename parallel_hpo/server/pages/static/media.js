@@ -1,6 +1,6 @@
 // A run's last images, tables and histograms.
 
-import { anything, element, number } from "./format.js";
+import { anything, element, find, number } from "./format.js";
 import { fetchJson } from "./live.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -17,8 +17,8 @@ export function showMedia(media, base) {
     ...media.tables.map((table) => tableOf(table, base)),
     ...media.histograms.map(histogram),
   ];
-  document.getElementById("media").replaceChildren(...figures);
-  document.getElementById("media-section").hidden = figures.length === 0;
+  find("media").replaceChildren(...figures);
+  find("media-section").hidden = figures.length === 0;
 }
 
 function pathOf(base, kind, file) {

@@ -1,6 +1,7 @@
 // The page of a project: its sweeps and its runs, live.
 
 import { wireFilters } from "./filters.js";
+import { find } from "./format.js";
 import { fetchJson, keepUp } from "./live.js";
 import { wireMenus } from "./menus.js";
 import { Store } from "./store.js";
@@ -8,7 +9,7 @@ import { Sweeps } from "./sweeps.js";
 import { RunTable } from "./table.js";
 
 const PERIOD_MS = 1500;
-const { base, home } = document.getElementById("main").dataset;
+const { base, home } = find("main").dataset;
 const store = new Store();
 const sweeps = new Sweeps(base, { namesProjects: false });
 let wired = false;

@@ -1,12 +1,12 @@
 // A report: a sweep as it was when the file was written, without a server.
 
 import { countsOf, drawBar, listCounts, progressWords } from "./progress.js";
-import { say } from "./format.js";
+import { find, say } from "./format.js";
 import { Store } from "./store.js";
 import { mountWorkspace } from "./workspace.js";
 
-const { sweep, timeline } = JSON.parse(document.getElementById("data").textContent);
-const histories = unpacked(document.getElementById("histories-packed").textContent);
+const { sweep, timeline } = JSON.parse(find("data").textContent);
+const histories = unpacked(find("histories-packed").textContent);
 
 /** The data that charts would request from a server. */
 const data = {
@@ -28,7 +28,7 @@ const store = new Store();
 const drawCharts = mountWorkspace(store, null);
 store.merge(sweep);
 const counts = countsOf(store.runs.state);
-say(document.getElementById("progress"), progressWords(counts, store.sweep.count));
-drawBar(document.getElementById("bar"), counts, store.sweep.count);
-listCounts(document.getElementById("counts"), counts);
+say(find("progress"), progressWords(counts, store.sweep.count));
+drawBar(find("bar"), counts, store.sweep.count);
+listCounts(find("counts"), counts);
 drawCharts(data);

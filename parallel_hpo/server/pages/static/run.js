@@ -2,7 +2,7 @@
 
 import { makeActions } from "./act.js";
 import { mountRun } from "./charts/index.js";
-import { anything, duration, element, number, say, time, tookOf, tookWords } from "./format.js";
+import { anything, duration, element, find, number, say, time, tookOf, tookWords } from "./format.js";
 import { fetchJson, keepUp, OVER_MS } from "./live.js";
 import { followLog } from "./log.js";
 import { showMedia } from "./media.js";
@@ -22,14 +22,14 @@ const FACTS = [
 const FAILED = ["failed", "crashed"];
 /** Values that the client logs by itself. */
 const CLIENTS_OWN = { _timestamp: time, _runtime: duration };
-const main = document.getElementById("main");
+const main = find("main");
 const { base } = main.dataset;
 const actions = makeActions(() => ({ name: seen.name, tags: seen.tags.join(", "), notes: seen.notes ?? "" }));
 let mounted = false;
 let seen = null;
 
 function showFacts(run) {
-  const list = document.getElementById("facts");
+  const list = find("facts");
   for (const [title, words] of FACTS) {
     let value = list.querySelector(`dd[data-fact="${title}"]`);
     if (value === null) {
@@ -61,12 +61,12 @@ function pairs(values) {
 
 /** Show the reason of the last attempt and the log's errors at the end, if the run failed. */
 function showFailure({ run, attempts }) {
-  document.getElementById("failure").hidden = !FAILED.includes(run.state);
-  say(document.getElementById("failure-reason"), attempts.at(-1)?.reason || `The run is ${run.state}; no reason is known.`);
+  find("failure").hidden = !FAILED.includes(run.state);
+  say(find("failure-reason"), attempts.at(-1)?.reason || `The run is ${run.state}; no reason is known.`);
 }
 
 function showErrors(lines) {
-  const errors = document.getElementById("failure-errors");
+  const errors = find("failure-errors");
   say(errors, [...lines].join("\n"));
   errors.hidden = lines.length === 0;
 }
@@ -79,7 +79,7 @@ function show(data) {
   showRows("files", data.files.map((file) => fileCells(file, base)));
   showRows("artifacts", data.artifacts.map((artifact) => artifactCells(artifact, base)));
   showRows("attempts", data.attempts.map(attemptCells));
-  for (const name of ["files", "artifacts", "attempts"]) document.getElementById(`${name}-section`).hidden = data[name].length === 0;
+  for (const name of ["files", "artifacts", "attempts"]) find(`${name}-section`).hidden = data[name].length === 0;
   showNeighbours(data.neighbours);
   showFailure(data);
   showMedia(data.media, base);
@@ -88,7 +88,7 @@ function show(data) {
 /** Link to the runs before and after this one; arrow keys lead there too. */
 function showNeighbours(names) {
   names.forEach((name, place) => {
-    const link = document.getElementById(["before", "after"][place]);
+    const link = find(["before", "after"][place]);
     link.hidden = name === null;
     if (name !== null) link.href = `${main.dataset.home}/runs/${encodeURIComponent(name)}`;
   });
@@ -127,7 +127,7 @@ function gone() {
 document.addEventListener("keydown", ({ key, target, altKey, ctrlKey, metaKey, shiftKey }) => {
   const id = { ArrowLeft: "before", ArrowRight: "after" }[key];
   const isFree = (target === document.body || target === main) && !(altKey || ctrlKey || metaKey || shiftKey);
-  if (id && isFree && !document.getElementById(id).hidden) document.getElementById(id).click();
+  if (id && isFree && !find(id).hidden) find(id).click();
 });
 keepUp(ask, gone, () => !seen.over);
 followLog(base, showErrors);

@@ -4,7 +4,7 @@ import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
 import { columnsOf } from "./columns.js";
-import { anything, columnFormat, element, fullValue, kept, say } from "./format.js";
+import { anything, columnFormat, element, fill, find, fullValue, kept, runLink, say } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
 
 const MANY = 200;
@@ -18,9 +18,9 @@ export class RunList {
   #lines = new Map();
   #closed = new Set();
   #soon = oncePerFrame(() => this.#draw());
-  #list = document.getElementById("rail-list");
-  #sort = document.getElementById("rail-sort");
-  #group = document.getElementById("rail-group");
+  #list = find("rail-list");
+  #sort = find("rail-sort");
+  #group = find("rail-group");
 
   constructor(store, home) {
     this.#store = store;
@@ -60,7 +60,7 @@ export class RunList {
     this.#put(parts);
     const shown = rows.filter((row) => store.shown[row]).length;
     const words = shown === store.count ? counted(store.count, "run") : `${shown} of ${store.count} runs`;
-    say(document.getElementById("rail-count"), store.selected.size ? `${words}, ${store.selected.size} selected` : words);
+    say(find("rail-count"), store.selected.size ? `${words}, ${store.selected.size} selected` : words);
   }
 
   /** Replace only what differs, so that focus and scroll stay. */
@@ -73,19 +73,10 @@ export class RunList {
 
   #offer() {
     const columns = columnsOf(this.#store);
-    const known = columns.map((column) => column.title).join("\n");
-    if (this.#list.dataset.columns === known) return;
-    this.#list.dataset.columns = known;
-    const options = (prefix) => columns.map((column) => element("option", { value: column.name }, prefix + column.title));
-    this.#sort.replaceChildren(element("option", { value: "" }, "best first"), ...options("by "));
+    const options = (prefix, some) => some.map((column) => [column.name, prefix + column.title]);
     const grouping = columns.filter(({ name }) => name.startsWith("parameters.") || ["state", "worker"].includes(name));
-    this.#group.replaceChildren(
-      element("option", { value: "" }, "no groups"),
-      ...grouping.map((column) => element("option", { value: column.name }, `group: ${column.title}`)),
-    );
-    this.#sort.value = this.#wanted.sort;
-    this.#group.value = this.#wanted.group;
-    for (const select of [this.#sort, this.#group]) if (select.selectedIndex < 0) select.value = "";
+    fill(this.#sort, [["", "best first"], ...options("by ", columns)], this.#wanted.sort);
+    fill(this.#group, [["", "no groups"], ...options("group: ", grouping)], this.#wanted.group);
   }
 
   /** Return pairs of a group's title and rows, the group with the first row first; one with null without groups. */
@@ -143,21 +134,16 @@ export class RunList {
 
   #newLine(id) {
     const box = element("input", { type: "checkbox", "aria-label": `Select run ${id} in charts` });
-    box.addEventListener("change", () => this.#select(id, box.checked));
-    const name = this.#home === null ? element("span", { class: "name" }) : element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` });
+    box.addEventListener("change", () => this.#store.choose(id, box.checked));
+    const name = runLink(this.#home, id);
     const state = element("span", { class: "state" }, element("span", { class: "hearing-only" }));
     const line = element("li", { "data-run": id }, box, element("span", { class: "swatch" }), state, name, element("span", { class: "value" }), this.#eye([id], id));
     line.addEventListener("click", (event) => {
-      if (!event.target.closest("a, button, input")) this.#select(id, !box.checked);
+      if (!event.target.closest("a, button, input")) this.#store.choose(id);
     });
     line.addEventListener("pointerenter", () => this.#store.hover?.(id));
     line.addEventListener("pointerleave", () => this.#store.hover?.(null));
     return line;
-  }
-
-  #select(id, isSelected) {
-    const others = [...this.#store.selected].filter((other) => other !== id);
-    this.#store.select(isSelected ? [...others, id] : others);
   }
 
   #eye(ids, title) {

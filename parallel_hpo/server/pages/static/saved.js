@@ -1,6 +1,6 @@
 // What a run saved beside its values: files, of which texts can be read here, and artifacts.
 
-import { element, say, size, time } from "./format.js";
+import { element, find, runLink, say, size, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { iconButton } from "./menus.js";
 
@@ -51,15 +51,14 @@ function changeOf(line) {
 async function showArtifact({ id, name }, base) {
   const body = openDialog(`Artifact ${name}`);
   const address = `${base}/artifacts/${id}`;
-  const { home } = document.getElementById("main").dataset;
-  const linkTo = (run) => element("a", { href: `${home}/runs/${encodeURIComponent(run)}` }, run);
+  const { home } = find("main").dataset;
   try {
     const { files, versions, users } = await fetchJson(address);
     const list = (title, rows, none) => [element("h3", {}, title), ...(rows.length ? [table(rows, title)] : [element("p", { class: "quiet" }, none)])];
     body.replaceChildren(
       ...list("Files", files.map((file) => [file.url === null ? fileCell(file, address) : `${file.name}: ${file.url}`, size(file.size)]), "It has no files."),
-      ...list("Versions", versions.map((version) => [version.name, version.aliases.join(", "), time(version.created), version.run === null ? "" : linkTo(version.run)]), "None."),
-      ...list("Used by", users.map((run) => [linkTo(run)]), "No run has used this version."),
+      ...list("Versions", versions.map((version) => [version.name, version.aliases.join(", "), time(version.created), version.run === null ? "" : runLink(home, version.run, version.run)]), "None."),
+      ...list("Used by", users.map((run) => [runLink(home, run, run)]), "No run has used this version."),
     );
   } catch (error) {
     say(body, error.message);

@@ -105,6 +105,12 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event("selection"));
   }
 
+  /** Select a run too, or no longer. */
+  choose(id, isChosen = !this.selected.has(id)) {
+    const others = [...this.selected].filter((other) => other !== id);
+    this.select(isChosen ? [...others, id] : others);
+  }
+
   /** Highlight a run (its id) in all charts and the list; null: none. */
   hover(id) {
     if (this.hovered === id) return;

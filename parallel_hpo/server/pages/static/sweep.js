@@ -2,7 +2,7 @@
 
 import { makeActions } from "./act.js";
 import { oncePerFrame } from "./charts/elements.js";
-import { duration, element, number, say } from "./format.js";
+import { duration, element, fill, find, number, runLink, say } from "./format.js";
 import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, listCounts, progressWords } from "./progress.js";
 import { Store } from "./store.js";
@@ -11,7 +11,6 @@ import { mountWorkspace } from "./workspace.js";
 const ACTS = { PENDING: ["pause", "stop", "cancel"], RUNNING: ["pause", "stop", "cancel"], PAUSED: ["resume", "stop", "cancel"] };
 /** Names of values of which higher ones are probably better. */
 const HIGHER = /acc|auc|score|reward|return|f1|iou|precision|recall|throughput|per_sec/i;
-const find = (id) => document.getElementById(id);
 const { base, home } = find("main").dataset;
 const store = new Store();
 const actions = makeActions(() => ({ name: store.sweep.name }), { delete: "Deletes the sweep with all its runs, their histories, logs and files from this server, for good. Its folder on the disk stays." });
@@ -49,7 +48,7 @@ function showBest() {
   if (find("best").dataset.shown === key) return;
   find("best").dataset.shown = key;
   if (row === undefined || metric === null) return find("best").replaceChildren(words);
-  const run = element("a", { href: `${home}/runs/${encodeURIComponent(store.best)}` }, store.runs.name[row]);
+  const run = runLink(home, store.best, store.runs.name[row]);
   return find("best").replaceChildren(element("span", { title: String(store.runs.value[row]) }, words), " ", run);
 }
 
@@ -58,11 +57,7 @@ function showMetrics() {
   const { metric, objective } = store.sweep;
   say(find("best-title"), `best ${metric?.name ?? "value"}`);
   const names = [...new Set([...(objective ? [objective.name] : [""]), ...store.keys, ...(metric ? [metric.name] : [])])];
-  if (find("metric").dataset.names !== names.join("\n")) {
-    find("metric").dataset.names = names.join("\n");
-    find("metric").replaceChildren(...names.map((name) => element("option", { value: name }, name || "no metric")));
-  }
-  find("metric").value = metric?.name ?? "";
+  fill(find("metric"), names.map((name) => [name, name || "no metric"]), metric?.name ?? "");
   find("goal").value = metric?.goal ?? "minimize";
   find("goal").disabled = metric?.name === objective?.name;
 }

@@ -2,13 +2,12 @@
 
 import { SweepCourses } from "./charts/sweeps.js";
 import { counted } from "./charts/numbers.js";
-import { duration, element, number, say, time } from "./format.js";
+import { duration, element, fill, find, number, say, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, progressWords } from "./progress.js";
 import { Store } from "./store.js";
 
 const MOST_COMPARED = 8;
-const find = (id) => document.getElementById(id);
 
 /** The cards in the element `sweeps`; `base`: the address of all data. */
 export class Sweeps {
@@ -79,13 +78,8 @@ export class Sweeps {
   }
 
   #offerStates() {
-    const select = find("sweeps-state");
     const states = [...new Set(this.#known.map(({ state }) => state.toLowerCase()))].sort();
-    if (select.dataset.states === states.join()) return;
-    select.dataset.states = states.join();
-    const chosen = select.value;
-    select.replaceChildren(element("option", { value: "" }, "all states"), ...states.map((state) => element("option", {}, state)));
-    select.value = states.includes(chosen) ? chosen : "";
+    fill(find("sweeps-state"), [["", "all states"], ...states.map((state) => [state, state])]);
   }
 
   #filter() {

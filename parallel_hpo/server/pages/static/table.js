@@ -3,7 +3,7 @@
 import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { ColumnChoice, columnsOf, fillMenu, formatOf } from "./columns.js";
-import { element, fullValue, say, tookWords } from "./format.js";
+import { element, find, fullValue, runLink, say, tookWords } from "./format.js";
 import { goesUpAtFirst, ordered } from "./order.js";
 
 export class RunTable {
@@ -23,7 +23,7 @@ export class RunTable {
     this.#choice = new ColumnChoice(home);
     this.#head = document.querySelector("#runs thead tr");
     this.#body = document.querySelector("#runs tbody");
-    this.#size = document.getElementById("page-size");
+    this.#size = find("page-size");
     this.#wire();
   }
 
@@ -42,13 +42,13 @@ export class RunTable {
     this.#size.addEventListener("change", () => this.#turnTo(0));
     const turns = { "page-first": () => 0, "page-back": () => this.#page - 1, "page-on": () => this.#page + 1, "page-last": () => Infinity };
     for (const [id, page] of Object.entries(turns)) {
-      document.getElementById(id).addEventListener("click", () => this.#turnTo(page()));
+      find(id).addEventListener("click", () => this.#turnTo(page()));
     }
   }
 
   #turnTo(page) {
     this.#page = page;
-    document.getElementById("table-scroll").scrollTop = 0;
+    find("table-scroll").scrollTop = 0;
     this.#soon();
   }
 
@@ -72,7 +72,7 @@ export class RunTable {
 
   #draw() {
     const all = this.#choice.sorted(columnsOf(this.#store));
-    fillMenu(document.getElementById("columns"), all, this.#choice);
+    fillMenu(find("columns"), all, this.#choice);
     this.#columns = all.filter((column) => !this.#choice.hides(column));
     this.#formats = this.#columns.map((column) => formatOf(this.#store, column));
     const order = this.#order();
@@ -164,10 +164,7 @@ export class RunTable {
 
   #line(id) {
     const box = element("input", { type: "checkbox", "aria-label": `Select run ${id}` });
-    box.addEventListener("change", () => {
-      const others = [...this.#store.selected].filter((other) => other !== id);
-      this.#store.select(box.checked ? [...others, id] : others);
-    });
+    box.addEventListener("change", () => this.#store.choose(id, box.checked));
     const cells = this.#columns.map((column) => element("td", { class: column.isNumber ? "number" : false }));
     const line = element("tr", { "data-run": id }, element("td", {}, box), ...cells);
     line.addEventListener("pointerenter", () => this.#store.hover?.(id));
@@ -177,8 +174,7 @@ export class RunTable {
 
   /** Show a run's name as a link to its page, or as text in a report, which has no pages. */
   #name(cell, id, name) {
-    if (this.#home === null) return say(cell, name);
-    if (!cell.firstChild) cell.append(element("a", { href: `${this.#home}/runs/${encodeURIComponent(id)}` }));
+    if (!cell.firstChild) cell.append(runLink(this.#home, id));
     cell.title = name;
     return say(cell.firstChild, name);
   }
@@ -212,9 +208,9 @@ export class RunTable {
     const store = this.#store;
     const chosen = store.selected.size ? `, ${store.selected.size} selected` : "";
     const part = number === store.count ? counted(store.count, "run") : `${number} of ${store.count} runs`;
-    say(document.getElementById("shown"), part + chosen);
-    say(document.getElementById("page-where"), `page ${this.#page + 1} of ${pages}`);
-    for (const id of ["page-first", "page-back"]) document.getElementById(id).disabled = this.#page === 0;
-    for (const id of ["page-on", "page-last"]) document.getElementById(id).disabled = this.#page >= pages - 1;
+    say(find("shown"), part + chosen);
+    say(find("page-where"), `page ${this.#page + 1} of ${pages}`);
+    for (const id of ["page-first", "page-back"]) find(id).disabled = this.#page === 0;
+    for (const id of ["page-on", "page-last"]) find(id).disabled = this.#page >= pages - 1;
   }
 }

@@ -4,7 +4,7 @@ import { Cards } from "./cards.js";
 import { mountSweep } from "./charts/index.js";
 import { Comparison } from "./compare.js";
 import { wireFilters } from "./filters.js";
-import { element, kept } from "./format.js";
+import { find, kept } from "./format.js";
 import { wireMenus } from "./menus.js";
 import { RunList } from "./runlist.js";
 import { RunTable } from "./table.js";
@@ -16,7 +16,7 @@ export function mountWorkspace(store, home) {
   const table = new RunTable(store, home);
   const comparison = new Comparison(store, home);
   new RunList(store, home);
-  const cards = new Cards(document.getElementById("cards"), home);
+  const cards = new Cards(find("cards"), home);
   cards.fill(document.querySelector("#layout .pop"));
   wireMenus();
   wireTabs(() => [table, comparison].forEach((panel) => panel.refresh()));
@@ -24,7 +24,7 @@ export function mountWorkspace(store, home) {
   return async (base) => {
     await isSeen();
     wireFilters(store);
-    mountSweep(document.getElementById("cards"), store, base, { home, bare: true, made: (chart) => cards.adopt(chart) });
+    mountSweep(find("cards"), store, base, { home, bare: true, made: (chart) => cards.adopt(chart) });
   };
 }
 
@@ -42,9 +42,9 @@ function wireTabs(changed) {
       const isIt = tab === chosen;
       tab.setAttribute("aria-selected", String(isIt));
       tab.tabIndex = isIt ? 0 : -1;
-      document.getElementById(tab.getAttribute("aria-controls")).hidden = !isIt;
+      find(tab.getAttribute("aria-controls")).hidden = !isIt;
     }
-    document.getElementById("layout").hidden = chosen !== tabs[0];
+    find("layout").hidden = chosen !== tabs[0];
     if (focuses) chosen.focus();
     changed();
   };
@@ -63,7 +63,7 @@ function wireTabs(changed) {
 
 /** The list of runs: beside the charts, or a drawer on a small screen. */
 function wireRail() {
-  const [rail, work, open, close] = ["rail", "work", "rail-open", "rail-close"].map((id) => document.getElementById(id));
+  const [rail, work, open, close] = ["rail", "work", "rail-open", "rail-close"].map((id) => find(id));
   const isDrawer = () => getComputedStyle(rail).position === "fixed" || matchMedia("(max-width: 60rem)").matches;
   const show = (isShown) => {
     if (!isDrawer()) kept.write("rail", isShown);

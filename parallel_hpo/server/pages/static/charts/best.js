@@ -2,11 +2,11 @@
 
 import { duration } from "../format.js";
 import { Chart } from "./chart.js";
-import { nearestPoint, paintLine, paintPoints, paintRing } from "./marks.js";
+import { paintLine } from "./marks.js";
 import { counted, extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { hitOf, hoveredRow, isBetter, isColoured, isFailed, metricName, nameOf, onNews, runColour } from "./runs.js";
-import { colours } from "./theme.js";
+import { paintRuns, pointing } from "./run_points.js";
+import { isBetter, isFailed, metricName, nameOf, onNews } from "./runs.js";
 
 const OPTIONS = [
   { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] },
@@ -31,21 +31,13 @@ export class Best extends Chart {
     if (!drawable.length) return this.plot.clear();
     const [low, high] = extent(drawable.map(({ y }) => y));
     const [kind, label] = over === "time" ? ["duration", "time since the first start"] : ["number", "finished runs"];
-    this.plot.draw({
+    return this.plot.draw({
       label: this.words.textContent,
       x: { low: over === "time" ? 0 : 1, high: points.at(-1).x, kind, label, whole: over === "runs" },
       y: { low, high, kind: log ? "log" : "number", label: metricName(store) },
-      paint: (context, place) => paintBest(context, place, store, drawable, [points.map(({ x }) => x), course]),
-      paintOver(context, place) {
-        const hovered = drawable.find(({ row }) => row === hoveredRow(store));
-        if (hovered) paintRing(context, hovered, place, runColour(store, hovered.row));
-      },
-      near(place, left, top) {
-        const hit = nearestPoint(drawable, place, left, top);
-        return hit && { ...hit, ...hitOf(store, hit.point.row, [[label, over === "time" ? duration(hit.point.x) : `${hit.point.x}`]]) };
-      },
+      paint: (context, place) => paintRuns(context, place, store, drawable, ({ accent }) => paintLine(context, points.map(({ x }) => x), course, place, { colour: accent, width: 2, step: true })),
+      ...pointing(store, drawable, ({ x }) => [[label, over === "time" ? duration(x) : `${x}`]]),
     });
-    return this.plot.hoverAgain();
   }
 
   describe(points, course) {
@@ -62,11 +54,6 @@ export class Best extends Chart {
     const lines = points.map(({ row, x, y }, index) => [this.store.runs.id[row], x, y, course[index]]);
     return [["run", this.wanted.over, metricName(this.store), "best so far"], ...lines];
   }
-
-  destroy() {
-    this.plot.destroy();
-    super.destroy();
-  }
 }
 
 /** Return the finished runs with a value in the order of their ends, {row, x, y, at}, and the best so far at each. */
@@ -81,16 +68,4 @@ export function courseOfBest(store, over) {
   let best = null;
   const course = points.map(({ y }) => (best = best === null || isBetter(store, y, best) ? y : best));
   return { points, course };
-}
-
-function paintBest(context, place, store, points, [xs, course]) {
-  const known = colours();
-  const shown = points.filter(({ row }) => store.shown[row]);
-  paintPoints(context, points.filter(({ row }) => !store.shown[row]), place, known.line, 2.5);
-  paintPoints(context, shown.filter(({ row }) => !isColoured(store, row)), place, known.muted, 2.5, 0.6);
-  paintLine(context, xs, course, place, { colour: known.accent, width: 2, step: true });
-  for (const point of shown.filter(({ row }) => isColoured(store, row))) {
-    paintPoints(context, [point], place, runColour(store, point.row), 3.5);
-    if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
-  }
 }

@@ -8,8 +8,7 @@ const SIZE = 12;
 
 /** Return a canvas: a picture with a name, or (null) a layer without one. */
 export function layer(label) {
-  const made = element("canvas", label === null ? { "aria-hidden": "true" } : { role: "img", "aria-label": label });
-  return made;
+  return element("canvas", label === null ? { "aria-hidden": "true" } : { role: "img", "aria-label": label });
 }
 
 /** Resize and clear a canvas; returns its context. */

@@ -1,6 +1,6 @@
 /** What every chart has: a frame in a figure of the page, options, a tooltip, and downloads. */
 
-import { element } from "../format.js";
+import { element, runLink } from "../format.js";
 import { controlOf, listen, oncePerFrame } from "./elements.js";
 import { colours, fontOf, onTheme } from "./theme.js";
 
@@ -9,7 +9,7 @@ export class Chart extends EventTarget {
   /** options: [{name, label, kind: "tick" | "choice" | "slider", value, choices, most, step, main}]. */
   constructor(figure, { name, title, options = [] }, { store = null, home = null, bare = false } = {}) {
     super();
-    Object.assign(this, { figure, name, title, options, store, home, ends: [], pinned: null });
+    Object.assign(this, { figure, name, title, options, store, home, pinned: null });
     this.wanted = Object.fromEntries(options.map((option) => [option.name, option.value]));
     this.controls = element("div", { class: "chart-controls" });
     this.controls.append(...options.filter(({ main }) => main || !bare).map((option) => controlOf(this, option)));
@@ -17,12 +17,11 @@ export class Chart extends EventTarget {
     this.host = element("div", { class: "chart-host" });
     this.words = element(figure.tagName === "FIGURE" ? "figcaption" : "p", { class: "chart-words" });
     this.tooltip = element("div", { class: "chart-tooltip", "aria-hidden": "true", hidden: true });
-    this.added = [this.controls, this.legend, this.host, this.words, this.tooltip];
-    if (!bare && !figure.querySelector("h2, h3")) this.added.unshift(element("h2", {}, title));
     figure.classList.add("chart");
-    figure.append(...this.added);
+    if (!bare && !figure.querySelector("h2, h3")) figure.append(element("h2", {}, title));
+    figure.append(this.controls, this.legend, this.host, this.words, this.tooltip);
     this.again = oncePerFrame(() => this.paint());
-    this.ends.push(onTheme(this.again), this.again.cancel);
+    onTheme(this.again);
   }
 
   /** Set an option, and draw the chart with it. */
@@ -42,9 +41,9 @@ export class Chart extends EventTarget {
     this.dispatchEvent(new Event("options"));
   }
 
-  /** Listen to the store, {event: function}, until the chart is destroyed. */
+  /** Listen to the store, {event: function}. */
   follow(listeners) {
-    this.ends.push(listen(this.store, listeners));
+    listen(this.store, listeners);
   }
 
   /** Show a legend, [{text, colour, hatched}]; none for an empty list. */
@@ -75,8 +74,7 @@ export class Chart extends EventTarget {
     this.unpin();
     this.show(clientX, clientY, tip);
     if (!tip.id || this.home === null) return;
-    const href = `${this.home}/runs/${encodeURIComponent(tip.id)}`;
-    this.tooltip.append(element("a", { href }, "Open the run's page"));
+    this.tooltip.append(runLink(this.home, tip.id, "Open the run's page"));
     const close = ({ key, target }) => (key === "Escape" || (!key && !this.tooltip.contains(target))) && this.unpin();
     this.pinned = listen(document, { pointerdown: close, keydown: close });
     this.tooltip.removeAttribute("aria-hidden");
@@ -127,12 +125,6 @@ export class Chart extends EventTarget {
 
   rows() {
     return [];
-  }
-
-  destroy() {
-    this.unpin();
-    for (const end of this.ends) end();
-    for (const part of this.added) part.remove();
   }
 }
 

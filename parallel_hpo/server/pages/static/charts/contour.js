@@ -3,10 +3,11 @@
 import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { effectsOf } from "./importance.js";
-import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
+import { paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, counted, exactText, short } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { hitOf, hoveredRow, isFailed, loggedOf, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
+import { pointing } from "./run_points.js";
+import { isFailed, loggedOf, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
 import { rangeOf } from "./scatter.js";
 import { colours, qualities } from "./theme.js";
 
@@ -59,32 +60,18 @@ export class Contour extends Chart {
       { text: `worst: ${short(worst[0])}`, colour: shades[0] }] : []);
     this.say(`${counted(points.filter(({ rank }) => rank !== null).length, "run")} over ${x} and ${y}; colours are ranks.`);
     if (!points.length) return this.plot.clear();
-    this.plot.draw({
+    return this.plot.draw({
       label: this.words.textContent,
       x: { ...rangeOf(across.axis), label: x }, y: { ...rangeOf(up.axis), label: y },
       paint: (context, place) => paintContour(context, place, store, points, shades),
-      paintOver(context, place) {
-        const hovered = points.find(({ row }) => row === hoveredRow(store));
-        if (hovered) paintRing(context, hovered, place, colours().text);
-      },
-      near(place, left, top) {
-        const hit = nearestPoint(points, place, left, top);
-        const facts = hit && [across, up].map(({ name, column }) => [name, asText(column[hit.point.row])]);
-        return hit && { ...hit, ...hitOf(store, hit.point.row, facts) };
-      },
+      ...pointing(store, points, ({ row }) => [across, up].map(({ name, column }) => [name, asText(column[row])])),
     });
-    return this.plot.hoverAgain();
   }
 
   rows() {
     const { x, y } = this.wanted;
     const columns = [x, y, "value"].map((name) => this.store.column(name));
     return [["run", x, y, metricName(this.store)], ...(this.points ?? []).map(({ row }) => [this.store.runs.id[row], ...columns.map((column) => column[row])])];
-  }
-
-  destroy() {
-    this.plot.destroy();
-    super.destroy();
   }
 }
 

@@ -120,7 +120,7 @@ function addQuantiles(band, sorted) {
 }
 
 /** Return a curve's value between its points; null outside. */
-export function valueAt({ x, y }, at) {
+function valueAt({ x, y }, at) {
   if (!x.length || at < x[0] || at > x.at(-1)) return null;
   let index = nearestIndex(x, at);
   if (x[index] > at && index > 0) index--;

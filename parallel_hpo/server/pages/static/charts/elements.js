@@ -1,6 +1,6 @@
 /** Form controls, frames and listeners. */
 
-import { element } from "../format.js";
+import { element, fill } from "../format.js";
 
 /** Return a form control for an option of a chart; it follows the option. */
 export function controlOf(chart, option) {
@@ -13,12 +13,7 @@ export function controlOf(chart, option) {
 const KINDS = {
   choice(option, changed) {
     const select = element("select", { change: () => changed(select.value) });
-    let offered = null;
-    const refresh = () => {
-      if (offered !== option.choices) select.replaceChildren(...option.choices.map(([value, text]) => element("option", { value }, text)));
-      offered = option.choices;
-      select.value = option.value ?? "";
-    };
+    const refresh = () => fill(select, option.choices, option.value ?? "");
     return Object.assign(element("label", { class: "control" }, element("span", {}, option.label), select), { refresh });
   },
   tick(option, changed) {
@@ -55,13 +50,12 @@ export function numberField(label, changed) {
 /** Return a function that runs `work` once before the next frame, for any number of calls. */
 export function oncePerFrame(work) {
   let asked = 0;
-  const later = () => {
+  return () => {
     asked ||= requestAnimationFrame(() => {
       asked = 0;
       work();
     });
   };
-  return Object.assign(later, { cancel: () => cancelAnimationFrame(asked) });
 }
 
 /** Listen to several events of a target; returns a function that removes the listeners. */

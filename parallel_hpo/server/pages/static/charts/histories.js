@@ -64,10 +64,7 @@ export class Histories extends Chart {
     };
     // grey curves first, the best last
     const order = courses.sort((one, other) => Number(isColoured(this.store, one.row)) - Number(isColoured(this.store, other.row)));
-    const spec = specOfCourses(group ? [] : order, bands, look);
-    if (spec) this.plot.draw(spec);
-    else this.plot.clear();
-    return this.plot.hoverAgain();
+    return this.plot.draw(specOfCourses(group ? [] : order, bands, look));
   }
 
   /** Return a band for each group of runs. */
@@ -117,12 +114,6 @@ export class Histories extends Chart {
       return (series?.x ?? []).map((at, index) => [id, at, series.y[index]]);
     });
     return [["run", x, key ?? "value"], ...lines];
-  }
-
-  destroy() {
-    this.cache.close();
-    this.plot.destroy();
-    super.destroy();
   }
 }
 

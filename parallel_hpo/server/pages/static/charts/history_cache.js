@@ -14,7 +14,7 @@ function isEnough(series, points) {
 /** The histories of a store's runs. */
 export class HistoryCache {
   constructor(store, source, arrived) {
-    Object.assign(this, { store, source, arrived, known: new Map(), loading: false, error: null, closed: false });
+    Object.assign(this, { store, source, arrived, known: new Map(), loading: false, error: null });
   }
 
   /** Return the known histories of rows as a Map by run id, and request the rest. */
@@ -43,7 +43,7 @@ export class HistoryCache {
       setTimeout(() => (this.error = null), AT_MOST_EACH_MS);
     }
     this.loading = false;
-    if (!this.closed) this.arrived();
+    this.arrived();
   }
 
   /** Convert clock times to seconds since the run's start. */
@@ -63,9 +63,5 @@ export class HistoryCache {
       }
     }
     return any;
-  }
-
-  close() {
-    this.closed = true;
   }
 }

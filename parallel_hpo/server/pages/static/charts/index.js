@@ -17,7 +17,6 @@
  *   "options"                the event after a value or the choices of an option have changed
  *   toPNG()                  a promise of a Blob; null if nothing is drawn
  *   toCSV()                  text
- *   destroy()
  * elements.js has `controlOf(chart, option)`: a labelled form control that follows the option.
  *
  * A chart is as high as `--chart-height` (280 px). In a figure with the class `fills` it is as high as the figure, which
@@ -39,32 +38,21 @@ import { Timeline } from "./timeline.js";
 
 const CHARTS = { best: Best, contour: Contour, parallel: Parallel, importance: Importance, scatter: Scatter, timeline: Timeline, histories: Histories };
 
-/** Draw the charts of a sweep into the elements of `root` with data-chart; they follow the store. Returns {charts, destroy}. */
+/** Draw the charts of a sweep into the elements of `root` with data-chart; they follow the store. */
 export function mountSweep(root, store, base, { made = () => {}, ...look } = {}) {
   const source = sourceOf(base);
-  const charts = new Map();
   for (const figure of root.querySelectorAll("[data-chart]")) {
-    const chart = new CHARTS[figure.dataset.chart](figure, { store, source, ...look });
-    charts.set(chart.name, chart);
-    made(chart);
+    made(new CHARTS[figure.dataset.chart](figure, { store, source, ...look }));
   }
-  return { charts, destroy: () => charts.forEach((chart) => chart.destroy()) };
 }
 
 /**
- * Draw a run's charts into the elements of `root` with data-charts; returns {destroy}.
+ * Draw a run's charts into the elements of `root` with data-charts.
  *
  * They follow "run-data" events of `root`: keys with new lines are read again.
  */
 export function mountRun(root, runData, base, look = {}) {
   const source = sourceOf(base);
   const drawn = [...root.querySelectorAll("[data-charts]")].map((section) => new RunCharts(section, runData, source, look));
-  const update = ({ detail }) => drawn.forEach((charts) => charts.follow(detail));
-  root.addEventListener("run-data", update);
-  return {
-    destroy() {
-      root.removeEventListener("run-data", update);
-      for (const charts of drawn) charts.destroy();
-    },
-  };
+  root.addEventListener("run-data", ({ detail }) => drawn.forEach((charts) => charts.follow(detail)));
 }

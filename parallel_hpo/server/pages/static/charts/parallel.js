@@ -31,9 +31,8 @@ export class Parallel extends Chart {
     this.makeCanvases();
     this.repaint = oncePerFrame(() => this.draw());
     this.follow({ data: onNews(this.again), filter: () => this.filtered(), selection: this.repaint, hover: () => this.paintOver() });
-    this.ends.push(followPointer(this), this.repaint.cancel);
-    this.observer = new ResizeObserver(this.again);
-    this.observer.observe(this.host);
+    followPointer(this);
+    new ResizeObserver(this.again).observe(this.host);
     this.paint();
   }
 
@@ -173,11 +172,5 @@ export class Parallel extends Chart {
 
   rowsShown() {
     return this.order.filter((row) => this.store.shown[row]);
-  }
-
-  destroy() {
-    this.observer.disconnect();
-    this.store.setFilter(FILTER, null);
-    super.destroy();
   }
 }

@@ -1,17 +1,17 @@
 /** The pointer over the parallel coordinates: dragging along an axis brushes it, hovering shows the run. */
 
 import { listen } from "./elements.js";
-import { tipOf, toggle } from "./runs.js";
+import { tipOf } from "./runs.js";
 
 const AXIS_REACH = 14; // maximum distance from an axis, in CSS pixels
 const LINE_REACH = 8; // maximum distance from a line, in CSS pixels
 const CLICK = 4; // a shorter drag is a click, which removes the axis's brush or selects a run
 
-/** Listen to the pointer over a chart's upper canvas; returns a function that removes the listeners. */
+/** Listen to the pointer over a chart's upper canvas. */
 export function followPointer(chart) {
   const canvas = chart.over;
   let drag = null;
-  return listen(canvas, {
+  listen(canvas, {
     pointerdown(event) {
       const index = axisAt(chart, event.offsetX);
       if (index === null || event.button) return;
@@ -63,7 +63,7 @@ function hover(chart, event) {
 function pick(chart, event) {
   const row = nearestRow(chart, event.offsetX, event.offsetY);
   if (row === null) return chart.unpin();
-  toggle(chart.store, chart.store.runs.id[row]);
+  chart.store.choose(chart.store.runs.id[row]);
   return chart.pin(event.clientX, event.clientY, tipOf(chart.store, row));
 }
 

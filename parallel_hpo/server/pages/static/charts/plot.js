@@ -13,7 +13,7 @@ const MOST_NAME = 120; // longest name that stands upright below an axis
 const DOT = 5;
 
 /**
- * A plot in an element: draw(spec) draws it anew, repaint() its inside only, repaintOver() what is highlighted.
+ * A plot in an element: draw(spec) draws it anew (null: empty), repaint() its inside only, repaintOver() what is highlighted.
  *
  * spec: {label, x, y, paint(context, place), paintOver(context, place), near(place, left, top), height}
  * x, y: {low, high, kind, label, names, listed, whole, fixed, reversed}; see scaleOf. fixed: without a margin.
@@ -26,17 +26,18 @@ export class Plot {
     [this.base, this.over] = [layer(""), layer(null)];
     this.over.className = "chart-over";
     host.replaceChildren(this.base, this.over);
-    this.observer = new ResizeObserver(() => this.spec && this.sized() && this.draw(this.spec));
-    this.observer.observe(host);
-    this.unlisten = this.followPointer();
+    new ResizeObserver(() => this.spec && this.sized() && this.draw(this.spec)).observe(host);
+    this.followPointer();
   }
 
   draw(spec) {
+    if (!spec) return this.clear();
     const meaning = JSON.stringify([spec.x.label, spec.x.kind, spec.y.label, spec.y.kind]);
     if (this.meaning !== meaning) this.zoom = null;
     Object.assign(this, { spec, meaning, width: this.host.clientWidth, height: this.host.clientHeight });
     this.base.setAttribute("aria-label", spec.label);
     this.repaint();
+    return this.hoverAgain();
   }
 
   /** Remove what is drawn. */
@@ -91,7 +92,7 @@ export class Plot {
   }
 
   followPointer() {
-    return listen(this.over, {
+    listen(this.over, {
       pointerdown: (event) => this.pressed(event),
       pointermove: (event) => (this.drag ? this.dragged(event) : this.hovered(event)),
       pointerup: (event) => this.released(event),
@@ -145,9 +146,7 @@ export class Plot {
       y: this.rangeOf(area.y, "y", this.box.top, this.box.height, !this.spec.y.reversed),
     };
     this.zoom = ranges && { x: ranges.x ?? this.zoom?.x, y: ranges.y ?? this.zoom?.y };
-    this.host.classList.toggle("zoomed", this.zoom !== null);
     this.repaint();
-    this.spec.zoomed?.();
   }
 
   rangeOf([low, high], name, start, size, upwards) {
@@ -191,13 +190,6 @@ export class Plot {
     this.pointer = null;
     this.unhover();
     this.repaintOver();
-  }
-
-  destroy() {
-    this.observer.disconnect();
-    this.unlisten();
-    this.left();
-    this.host.replaceChildren();
   }
 }
 

@@ -110,12 +110,6 @@ export class RunCharts extends EventTarget {
   redraw(known) {
     for (const chart of this.charts.values()) chart.redraw(known);
   }
-
-  destroy() {
-    this.observer.disconnect();
-    for (const chart of this.charts.values()) chart.destroy();
-    for (const part of [this.controls, this.empty, this.body]) part.remove();
-  }
 }
 
 class KeyChart extends Chart {
@@ -168,9 +162,7 @@ class KeyChart extends Chart {
       x: axisOver(over),
       y: { label: unit, log, whole: values.every(Number.isInteger), format: (value) => [short(value), unit].filter(Boolean).join(" ") },
     });
-    if (spec) this.plot.draw(spec);
-    else this.plot.clear();
-    this.plot.hoverAgain();
+    this.plot.draw(spec);
   }
 
   describe(y, unit) {
@@ -182,11 +174,6 @@ class KeyChart extends Chart {
 
   rows() {
     return [[this.all.wanted.x, this.key], ...(this.points?.x ?? []).map((x, index) => [x, this.points.y[index]])];
-  }
-
-  destroy() {
-    this.plot.destroy();
-    super.destroy();
   }
 }
 

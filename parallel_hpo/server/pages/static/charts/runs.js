@@ -60,7 +60,7 @@ export function ranked(store) {
 }
 
 /** Return the rows with a value. */
-export function rowsWith(values) {
+function rowsWith(values) {
   return values.flatMap((value, row) => (value === null || value === undefined ? [] : [row]));
 }
 
@@ -134,14 +134,7 @@ export function tipOf(store, row, more = []) {
 /** Return what a plot's pointer needs of a run beside its place: {id, colour, tip, pick}. */
 export function hitOf(store, row, more) {
   const id = store.runs.id[row];
-  return { id, colour: runColour(store, row), tip: tipOf(store, row, more), pick: () => toggle(store, id) };
-}
-
-/** Select a run, or deselect it. */
-export function toggle(store, id) {
-  const chosen = new Set(store.selected);
-  if (!chosen.delete(id)) chosen.add(id);
-  store.select([...chosen]);
+  return { id, colour: runColour(store, row), tip: tipOf(store, row, more), pick: () => store.choose(id) };
 }
 
 /** Return the row of the run under the pointer in any chart or list, if it is shown; else null. */

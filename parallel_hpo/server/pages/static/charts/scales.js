@@ -33,7 +33,7 @@ export function scaleOf({ kind = "number", low, high, whole = false, listed = nu
 }
 
 /** Return at most `most` round numbers between two numbers. */
-export function roundSteps(low, high, most, whole = false) {
+function roundSteps(low, high, most, whole = false) {
   if (!(high > low)) return [low];
   const power = 10 ** Math.floor(Math.log10((high - low) / Math.max(most, 1)));
   const steps = [1, 2, 5, 10, 20, 50].map((digit) => digit * power).filter((step) => !whole || step >= 1);

@@ -4,11 +4,10 @@ import { element } from "../format.js";
 import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
-import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, counted, exactText, extent } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { hitOf, hoveredRow, isColoured, isFailed, isOpen, metricName, onNews, runColour, variedOf } from "./runs.js";
-import { colours } from "./theme.js";
+import { paintRuns, pointing } from "./run_points.js";
+import { isFailed, isOpen, metricName, onNews, variedOf } from "./runs.js";
 
 const JITTER = 0.5; // fraction of the distance between categories, so that equal values don't overlap
 const OPTIONS = [{ name: "log", label: "Log metric", kind: "tick", value: false }];
@@ -22,7 +21,6 @@ export class Scatter extends Chart {
     this.host.setAttribute("aria-label", `${this.title}, scrollable`);
     this.plots = new Map();
     this.repaint = oncePerFrame(() => this.plots.forEach((plot) => plot.repaint()));
-    this.ends.push(this.repaint.cancel);
     const hover = oncePerFrame(() => this.plots.forEach((plot) => plot.repaintOver()));
     this.follow({ data: onNews(this.again), filter: this.repaint, selection: this.repaint, hover });
     this.again();
@@ -43,9 +41,7 @@ export class Scatter extends Chart {
   paintOne(plot, parameter) {
     const spec = parameter && specOf(this.store, parameter, this.wanted.log);
     plot.host.hidden = !spec;
-    if (spec) plot.draw(spec);
-    else plot.clear();
-    plot.hoverAgain();
+    plot.draw(spec);
   }
 
   describe(varied) {
@@ -61,11 +57,6 @@ export class Scatter extends Chart {
     const lines = this.store.runs.id.map((id, row) => [id, ...columns.map((column) => column[row])]);
     return [["run", ...names, metricName(this.store)], ...lines];
   }
-
-  destroy() {
-    for (const plot of this.plots.values()) plot.destroy();
-    super.destroy();
-  }
 }
 
 /** Return what a plot of the metric against a parameter draws; null without points. */
@@ -79,14 +70,7 @@ function specOf(store, parameter, log) {
     x: { ...rangeOf(axis), label: parameter.name },
     y: { ...y, kind: log ? "log" : "number", label: metricName(store) },
     paint: (context, place) => paintRuns(context, place, store, points),
-    paintOver(context, place) {
-      const hovered = points.find(({ row }) => row === hoveredRow(store));
-      if (hovered) paintRing(context, hovered, place, runColour(store, hovered.row));
-    },
-    near(place, left, top) {
-      const hit = nearestPoint(points, place, left, top);
-      return hit && { ...hit, ...hitOf(store, hit.point.row, [[parameter.name, asText(column[hit.point.row])]]) };
-    },
+    ...pointing(store, points, ({ row }) => [[parameter.name, asText(column[row])]]),
   };
 }
 
@@ -94,18 +78,6 @@ function specOf(store, parameter, log) {
 export function rangeOf({ numeric, kind, low, high, texts, listed, whole }) {
   if (!numeric) return { kind, low: -0.5, high: texts.length - 0.5, names: texts, fixed: true };
   return { kind, low, high, listed, whole };
-}
-
-function paintRuns(context, place, store, points) {
-  const known = colours();
-  const [shown, failed] = [points.filter(({ row }) => store.shown[row]), (row) => isFailed(store.runs.state[row])];
-  paintPoints(context, points.filter(({ row }) => !store.shown[row]), place, known.line, 2.5);
-  paintCrosses(context, shown.filter(({ row }) => failed(row)), place, known.bad, 3);
-  paintPoints(context, shown.filter(({ row }) => !failed(row) && !isColoured(store, row)), place, known.muted, 2.5, 0.6);
-  for (const point of shown.filter(({ row }) => !failed(row) && isColoured(store, row))) {
-    paintPoints(context, [point], place, runColour(store, point.row), 3.5);
-    if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
-  }
 }
 
 /** Return the runs with the parameter as points, failed ones below all others, and the range of the metric. */

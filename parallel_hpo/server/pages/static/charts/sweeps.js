@@ -46,7 +46,6 @@ export class SweepCourses extends Chart {
     this.explain(courses.map(({ name, colour }) => ({ text: name, colour })));
     const different = names.length > 1 ? ` Their metrics differ: ${names.join(", ")}.` : "";
     this.say(spec ? `${label} of ${counted(courses.length, "sweep")}.${different}` : "No run has finished with a value yet.");
-    if (spec) this.plot.draw(spec);
-    else this.plot.clear();
+    this.plot.draw(spec);
   }
 }

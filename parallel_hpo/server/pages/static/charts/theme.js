@@ -22,15 +22,9 @@ export function colours() {
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "gray"]));
 }
 
-/** Return whether the page is dark. */
-export function isDark() {
-  return DARK.matches;
-}
-
-/** Call back when the page changes between dark and light; returns a function that removes the listener. */
+/** Call back when the page changes between dark and light. */
 export function onTheme(changed) {
   DARK.addEventListener("change", changed);
-  return () => DARK.removeEventListener("change", changed);
 }
 
 /** Return a font of the page's family for a canvas. */

@@ -5,7 +5,7 @@ import { Chart } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
 import { clock, counted } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { onNews, runColour, tipOf, toggle } from "./runs.js";
+import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
 
 const [LANE, MOST_LANE] = [22, 40]; // CSS pixels per worker
@@ -25,10 +25,9 @@ const OPTIONS = [
 export class Timeline extends Chart {
   constructor(figure, context) {
     super(figure, { name: "timeline", title: "Workers and devices", options: structuredClone(OPTIONS) }, context);
-    Object.assign(this, { source: context.source, timeline: null, asked: -Infinity, timer: 0, closed: false });
+    Object.assign(this, { source: context.source, timeline: null, asked: -Infinity, timer: 0 });
     this.plot = new Plot(this);
     const repaint = oncePerFrame(() => this.plot.repaint());
-    this.ends.push(repaint.cancel);
     this.follow({ data: onNews(() => this.readIn(AT_MOST_EACH_MS)), filter: repaint, selection: repaint, hover: () => this.plot.repaintOver() });
     this.follow({ data: () => this.goesOn() && this.readIn(0) });
     this.read();
@@ -41,7 +40,7 @@ export class Timeline extends Chart {
     } catch (error) {
       this.say(`The timeline could not be read: ${error.message}.`);
     }
-    if (!this.closed) this.again();
+    this.again();
   }
 
   readIn(pause) {
@@ -61,7 +60,7 @@ export class Timeline extends Chart {
     this.showLegend(ended);
     if (ended.length + marks.length === 0) return this.plot.clear();
     const names = lanes.map(laneName);
-    this.plot.draw({
+    return this.plot.draw({
       height: Math.max(lanes.length * LANE + AROUND, Math.min(lanes.length * MOST_LANE + AROUND, this.host.clientHeight)),
       label: this.words.textContent,
       x: { ...reach(bars, marks, now), kind: "time" },
@@ -70,7 +69,6 @@ export class Timeline extends Chart {
       paintOver: (context, place) => paintHovered(context, place, this.store, ended),
       near: (place, left, top) => found(place, left, top, ended, marks, (hit) => this.told(hit, names)),
     });
-    return this.plot.hoverAgain();
   }
 
   /** Return what the pointer needs of a mark or a bar. */
@@ -81,7 +79,7 @@ export class Timeline extends Chart {
       ["from", clock(bar.start)], ["worker", names[lane]]];
     const row = this.store.row(bar.run);
     const tip = row === undefined ? { id: bar.run, title: bar.run, facts } : tipOf(this.store, row, facts);
-    return { id: bar.run, tip, pick: () => toggle(this.store, bar.run) };
+    return { id: bar.run, tip, pick: () => this.store.choose(bar.run) };
   }
 
   showLegend(bars) {
@@ -110,13 +108,6 @@ export class Timeline extends Chart {
     const lanes = this.timeline?.lanes ?? [];
     const lines = (this.timeline?.bars ?? []).map((bar) => [laneName(lanes[bar.lane]), bar.run, bar.attempt, bar.start, bar.end, outcomeOf(bar)]);
     return [["worker", "run", "attempt", "start", "end", "outcome"], ...lines];
-  }
-
-  destroy() {
-    this.closed = true;
-    clearTimeout(this.timer);
-    this.plot.destroy();
-    super.destroy();
   }
 }
 
