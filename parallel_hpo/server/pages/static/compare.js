@@ -35,10 +35,8 @@ export class Comparison {
     const chosen = store.selected.size;
     const words = chosen > MOST_RUNS ? `The best ${MOST_RUNS} of ${chosen} selected runs` : chosen ? counted(chosen, "selected run") : "No run is selected; these are the best";
     say(find("compare-words"), `${words}; ${differing.length} of ${facts.length} values ${all ? "are shown" : "differ"}.`);
-    const table = this.#panel.querySelector("table");
-    table.tHead.replaceChildren(element("tr", {}, element("td"), ...rows.map((row) => this.#title(row))));
-    const lines = differing.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text))));
-    table.tBodies[0].replaceChildren(...lines);
+    const { id, name } = store.runs;
+    sideBySide(this.#panel.querySelector("table"), rows.map((row) => [runColour(store, row), name[row], runLink(this.#home, id[row], name[row])]), differing);
   }
 
   #rows() {
@@ -60,11 +58,16 @@ export class Comparison {
       ...store.logged.filter((name) => name !== store.sweep?.metric?.name).map((name) => [name, (row) => anything(store.value(`logged.${name}`, row)) || "–"]),
     ];
   }
+}
 
-  #title(row) {
-    const { id, name } = this.#store.runs;
+/** Show facts, [[name, texts]], in columns with titles, [[colour, name, shown]]. */
+export function sideBySide(table, titles, facts) {
+  const heads = titles.map(([colour, title, shown]) => {
     const swatch = element("span", { class: "swatch" });
-    swatch.style.backgroundColor = runColour(this.#store, row);
-    return element("th", { scope: "col", title: name[row] }, element("span", { class: "row" }, swatch, runLink(this.#home, id[row], name[row])));
-  }
+    swatch.style.backgroundColor = colour;
+    return element("th", { scope: "col", title }, element("span", { class: "row" }, swatch, shown));
+  });
+  const lines = facts.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text))));
+  table.tHead.replaceChildren(element("tr", {}, element("td"), ...heads));
+  table.tBodies[0].replaceChildren(...lines);
 }

@@ -136,6 +136,7 @@ export class RunList {
     const box = element("input", { type: "checkbox", "aria-label": `Select run ${id} in charts` });
     box.addEventListener("change", () => this.#store.choose(id, box.checked));
     const name = runLink(this.#home, id);
+    name.className = "name";
     const state = element("span", { class: "state" }, element("span", { class: "hearing-only" }));
     const line = element("li", { "data-run": id }, box, element("span", { class: "swatch" }), state, name, element("span", { class: "value" }), this.#eye([id], id));
     line.addEventListener("click", (event) => {

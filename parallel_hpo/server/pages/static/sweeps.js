@@ -2,6 +2,7 @@
 
 import { SweepCourses } from "./charts/sweeps.js";
 import { counted } from "./charts/numbers.js";
+import { sideBySide } from "./compare.js";
 import { duration, element, fill, find, number, say, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, progressWords } from "./progress.js";
@@ -121,15 +122,8 @@ export class Sweeps {
     this.#chart ??= new SweepCourses(find("sweeps-chart"));
     this.#chart.show(picked.map(({ store }) => store));
     const rows = factsOf(picked).filter(([, texts]) => find("sweeps-all").checked || picked.length === 1 || new Set(texts).size > 1);
-    const table = find("sweeps-table");
-    table.tHead.replaceChildren(element("tr", {}, element("td"), ...picked.map(({ store }, place) => this.#title(store, place))));
-    table.tBodies[0].replaceChildren(...rows.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text)))));
-  }
-
-  #title(store, place) {
-    const swatch = element("span", { class: "swatch" });
-    swatch.style.backgroundColor = this.#chart.colourOf(place);
-    return element("th", { scope: "col", title: store.sweep.name }, element("span", { class: "row" }, swatch, element("span", {}, store.sweep.name)));
+    const titles = picked.map(({ store: { sweep } }, place) => [this.#chart.colourOf(place), sweep.name, element("span", {}, sweep.name)]);
+    sideBySide(find("sweeps-table"), titles, rows);
   }
 }
 
