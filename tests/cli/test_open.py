@@ -61,8 +61,9 @@ def page(address: str) -> str:
         return str(answer.read().decode())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("number", "named"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
+)
 def test_an_ended_sweep_is_served_until_a_signal(
     sweep: str,
     tmp_path: Path,

@@ -1,7 +1,8 @@
-"""Nodes on a real Dask cluster: two workers, on addresses of two hosts."""
+"""Nodes and a sweep on a real Dask cluster: two workers, on addresses of two hosts."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from parallel_hpo.core.errors import BackendError, UsageError
 from tests.cluster.dasks import DaskCluster, running_dask
 from tests.cluster.nodes import HeldNode, comes, named, next_end
 from tests.commands import start_python
+from tests.processes.conftest import MAINS, RealSweep, outcomes, sweep_in
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 HOSTS: Final = ("127.0.0.1", "127.0.0.2")
@@ -26,10 +28,7 @@ DRIVER: Final = """
 import sys, time
 from pathlib import Path
 from parallel_hpo.config.tables import MachineEngine
-from parallel_hpo.cluster.hosted import HostedEngine
-from parallel_hpo.cluster.hosted import ClusterChoice
-from tests.commands import start_python
-from tests.cluster.dasks import DaskCluster, running_dask
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from tests.cluster.nodes import HeldNode
 engine = HostedEngine(ClusterChoice(MachineEngine.DASK, sys.argv[1]))
 engine.start(engine.machines()[0], HeldNode(Path(sys.argv[2])).command)
@@ -38,8 +37,15 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
-    with running_dask(tmp_path_factory.mktemp("dask"), os.environ, HOSTS) as made:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSweep]:
+    """A sweep to be started, whose environment is the cluster's."""
+    with sweep_in(tmp_path_factory.mktemp("sweep")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cluster(sweep: RealSweep) -> Iterator[DaskCluster]:
+    with running_dask(sweep.folder, sweep.env, HOSTS) as made:
         yield made
 
 
@@ -122,6 +128,42 @@ def test_a_killed_worker_is_a_hint_and_its_node_ends_with_it(
     assert f"lost its worker {machine.address}" in end.error
     assert comes(lambda: not process.is_running())
     assert [machine.name for machine in engine.machines()] == list(HOSTS)
+
+
+OPTIMIZE: Final = """
+import sys
+import joblib
+from distributed import Client
+from parallel_hpo import ConfigLoader
+from tests.processes.mains import held
+hpo, client = ConfigLoader(sys.argv[1]).hpo, Client(sys.argv[2], set_as_default=False)
+with client, joblib.parallel_config(backend="dask", client=client):
+    sys.exit(hpo.optimize(held).exit_code)
+"""
+
+
+def test_within_joblibs_dask_backend_a_sweep_runs_on_the_clusters_machines(
+    sweep: RealSweep, cluster: DaskCluster
+) -> None:
+    config = sweep.configure(workers=1, grace_period_s=4, count=4)
+    sweep.python("-c", OPTIMIZE, config, cluster.address).wait_for(2)
+    sweep.go()
+    ended = sweep.finish()
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
+    assert {machine["name"] for machine in ended.summary["machines"]} == set(HOSTS)
+
+
+def test_the_doctor_examines_each_machine_of_the_cluster(sweep: RealSweep, cluster: DaskCluster) -> None:
+    config = sweep.configure(machines={"engine": "dask", "address": cluster.address})
+    examined = sweep.beside().run("doctor", config, f"{MAINS}:quick", "--machines", "--json")
+    examined.unlike = "no sweep is started"
+    ended = examined.finish()
+    found = json.loads(ended.stdout)
+    assert (ended.code, found["ok"]) == (0, True), ended.stdout
+    assert {machine["name"] for machine in found["machines"]} == set(HOSTS)
+    for machine in found["machines"]:
+        subjects = {finding["subject"] for finding in machine["findings"]}
+        assert {"versions", "reach", "clock", "workers", "directory", "target"} <= subjects
 
 
 def test_the_environment_is_the_machines_and_not_that_of_a_nanny() -> None:

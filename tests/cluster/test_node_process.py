@@ -65,10 +65,6 @@ def starter(file: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_a_node_that_ends_well_has_returned() -> None:
-    assert NodeProcess(python("pass")).wait() == NodeExit(0)
-
-
 def test_a_node_that_fails_leaves_its_code_and_the_last_of_what_it_said() -> None:
     said = NodeProcess(python("import sys; print('x' * 9999); sys.exit('no such sweep')")).wait()
     assert said.exit_code == 1
@@ -91,11 +87,6 @@ def test_a_node_has_the_environment_of_the_machine_and_what_is_added() -> None:
     there = os.environ | {"CUDA_VISIBLE_DEVICES": "3,5"}
     code = "import os; exit(os.environ['CUDA_VISIBLE_DEVICES'] + os.environ['KEY'] != '3,5k')"
     assert NodeProcess(python(code, KEY="k"), env=there).wait() == NodeExit(0)
-
-
-def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
-    code = "import select, sys; sys.exit(len(select.select([sys.stdin], [], [], 0.2)[0]))"
-    assert NodeProcess(python(code)).wait() == NodeExit(0)
 
 
 def test_a_node_that_must_stop_may_write_last_words(file: Path) -> None:
@@ -123,15 +114,6 @@ def test_what_a_node_leaves_is_dead_before_it_has_returned(file: Path) -> None:
 def test_what_a_launcher_says_is_not_its_guards_word() -> None:
     words = r"""printf '%s\n' 5 null '{"step": 0}' 'Job 7 begins'; exec "$@" """
     assert NodeProcess(python("pass"), launcher=("bash", "-c", words, "srun")).wait() == NodeExit(0)
-
-
-def test_a_guard_has_begun_without_what_takes_long_to_import(file: Path) -> None:
-    node = NodeProcess(python(SLEEPS.format(file=str(file))))
-    guard = has_begun(file).parent()
-    assert guard is not None
-    assert not any("pydantic" in part.path for part in guard.memory_maps())
-    node.stop()
-    node.wait()
 
 
 def test_a_node_that_is_killed_has_returned_all_the_same(file: Path) -> None:

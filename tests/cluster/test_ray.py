@@ -17,8 +17,7 @@ from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
 from tests.cluster.nodes import HeldNode, comes, next_end, next_ends
 from tests.cluster.raylets import Raylets, running_raylets
-from tests.conftest import clean_env_in
-from tests.processes.conftest import RealSweep, ending, expect_exact_on_two_machines
+from tests.processes.conftest import RealSweep, expect_exact_on_two_machines, sweep_in
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 DEVICES: Final = (2, 3)
@@ -28,11 +27,7 @@ MASKS: Final = {"0,1", "0,1,2"}
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSweep]:
     """A sweep to be started, whose environment is the cluster's."""
-    folder = tmp_path_factory.mktemp("sweep")
-    with (
-        clean_env_in(folder / "home") as environment,
-        ending(RealSweep(folder, environment)) as made,
-    ):
+    with sweep_in(tmp_path_factory.mktemp("sweep")) as made:
         yield made
 
 
@@ -122,6 +117,7 @@ def test_a_cluster_that_is_not_there_is_named() -> None:
         HostedEngine(ClusterChoice(MachineEngine.RAY, "nonsense"))
 
 
+@pytest.mark.thorough
 def test_a_killed_raylet_is_a_hint_and_its_node_ends_with_it(
     engine: HostedEngine, cluster: Raylets, nodes: dict[ClusterMachine, HeldNode]
 ) -> None:

@@ -47,23 +47,15 @@ WHOLE: Final = frozenset({ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED})
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One execution of a run; `outcome` is None where the supervisor died before its end."""
-
-    number: int
-    outcome: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Counted:
-    """A run as a ledger has it."""
+    """A run as a ledger has it; an attempt's outcome is None where the supervisor died before its end."""
 
     name: str
     parameters: Any
     outcome: Outcome | None
     reason: str
     resumable: bool
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[tuple[int, str | None], ...]
     value: float | None = None
 
     @property
@@ -72,9 +64,8 @@ class Counted:
         return self.outcome is None or self.resumable
 
     @property
-    def cuts(self) -> int:
-        """Attempts that a stop, a preemption or the supervisor's own death cut short: they cost no retry."""
-        return sum(1 for attempt in self.attempts if attempt.outcome in (None, Outcome.STOPPED))
+    def outcomes(self) -> list[str | None]:
+        return [outcome for _, outcome in self.attempts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +81,24 @@ class Told:
     started: bool = True
 
     @property
-    def was_withdrawn(self) -> bool:
-        """Whether its sweep was over before anybody had started it."""
-        return self.state == "killed" and not self.started
+    def is_nobodys(self) -> bool:
+        """Whether nobody has started it: it waits, or its sweep was over before."""
+        return self.state == "pending" or (self.state == "killed" and not self.started)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One ledger: a sweep's, or that of a share of it."""
 
-    folder: Path
     facts: dict[str, Any]
     runs: tuple[Counted, ...]
+    summary: Any
+    """None where the sweep has not ended by itself."""
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is left to be done, by the word of its own summary."""
-        summary = self.folder / "summary.json"
-        return summary.exists() and json.loads(summary.read_text())["exit_code"] in WHOLE
+        return self.summary is not None and self.summary["exit_code"] in WHOLE
 
 
 def disagreements(directory: Path, *, retries: int = 1, own_words: bool = False) -> Iterator[str]:
@@ -115,13 +106,16 @@ def disagreements(directory: Path, *, retries: int = 1, own_words: bool = False)
 
     `retries` as the sweeps had it; `own_words`: their `main`s may have ended their W&B runs themselves.
     """
-    database = directory / "server.db"
-    for folder in sorted({_sweep_folder(directory, ledger) for ledger in _ledgers(directory)}):
-        parts = [_read_part(ledger.parent) for ledger in _ledgers(directory, folder.name)]
-        if any(is_supervised(part.folder) or part.facts.get("backend") != "local" for part in parts):
+    sweeps: dict[str, list[Path]] = {}
+    for ledger in sorted([*directory.glob("*/ledger.db"), *directory.glob("*/share-*/ledger.db")]):
+        if ledger.stat().st_size > 0:  # a supervisor has begun to write it
+            sweeps.setdefault(ledger.relative_to(directory).parts[0], []).append(ledger.parent)
+    for sweep, folders in sweeps.items():
+        parts = [_read_part(folder) for folder in folders]
+        if any(map(is_supervised, folders)) or any(part.facts.get("backend") != "local" for part in parts):
             continue  # it goes on, or its server is elsewhere
-        for words in _disagreements_of(folder.name, parts, database, retries, own_words):
-            yield f"sweep {folder.name}: {words}"
+        for words in _disagreements_of(sweep, parts, directory / "server.db", retries, own_words):
+            yield f"sweep {sweep}: {words}"
 
 
 def _disagreements_of(
@@ -139,7 +133,7 @@ def _disagreements_of(
         else:
             yield from _faults_of_words(run, told[run.name], own_words=own_words)
     for name in set(told) - {run.name for run in counted}:
-        if told[name].state != "pending" and not told[name].was_withdrawn:
+        if not told[name].is_nobodys:
             yield f"run {name} is {told[name].state} on the server, and not in the ledger"
     if size is not None:
         yield from _faults_of_grid(size, parts, [told[run.name].index for run in counted if run.name in told])
@@ -152,19 +146,15 @@ def _faults_of_words(run: Counted, told: Told, *, own_words: bool) -> Iterator[s
     if None not in (run.value, told.value) and run.value != told.value:
         yield f"run {run.name} has the value {run.value}, and {told.value} on the server"
     if not agree(run, told, own_words=own_words):
-        code = "none" if told.exit_code is None else told.exit_code
-        outcomes = [attempt.outcome for attempt in run.attempts]
         yield (
-            f"run {run.name} is {run.outcome} ({run.reason or 'no reason'}) in the ledger after {outcomes},"
-            f" and {told.state} with exit code {code} on the server"
+            f"run {run.name} is {run.outcome} ({run.reason or 'no reason'}) in the ledger"
+            f" after {run.outcomes}, and {told.state} with exit code {told.exit_code} on the server"
         )
 
 
 def agree(run: Counted, told: Told, *, own_words: bool = False) -> bool:
     """Whether the server's state of a run is one of those that its outcome may have there."""
-    if run.waits or run.outcome is None:
-        return True
-    if told.state in STATES[run.outcome]:
+    if run.waits or run.outcome is None or told.state in STATES[run.outcome]:
         return True
     said_by_itself = told.exit_code is not None and told.state in SAID_BY_ITSELF
     match run.outcome:
@@ -185,23 +175,23 @@ def _faults_of_counts(part: Part, retries: int) -> Iterator[str]:
     count = part.facts.get("count")
     if count is not None and len(part.runs) > count:
         yield f"{len(part.runs)} runs were performed, of a count of {count}"
-    summary = json.loads((part.folder / "summary.json").read_text())
-    summed = [(run["run_id"], run["outcome"], run["attempts"]) for run in summary["runs"]]
+    summed = [(run["run_id"], run["outcome"], run["attempts"]) for run in part.summary["runs"]]
     if summed != (known := [(run.name, run.outcome, len(run.attempts)) for run in part.runs]):
         yield f"the summary has {summed}, and the ledger {known}"
-    yield from (
-        f"run {run.name} waits for --resume in a sweep that is complete" for run in part.runs if run.waits
-    )
+    for run in part.runs:
+        if run.waits:
+            yield f"run {run.name} waits for --resume in a sweep that is complete"
 
 
 def _faults_of_attempts(run: Counted, retries: int) -> Iterator[str]:
-    outcomes = [attempt.outcome for attempt in run.attempts]
-    if [attempt.number for attempt in run.attempts] != list(range(1, len(outcomes) + 1)):
-        yield f"run {run.name} has the attempts {[attempt.number for attempt in run.attempts]}"
-    if len(outcomes) > 1 + retries + run.cuts:
-        yield f"run {run.name} had {outcomes}: more attempts than 1 + {retries} retries + {run.cuts} cuts"
-    if ended := {Outcome.FINISHED, Outcome.FAILED}.intersection(outcomes[:-1]):
-        yield f"run {run.name} was run again after it had {ended.pop()}: {outcomes}"
+    numbers = [number for number, _ in run.attempts]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"run {run.name} has the attempts {numbers}"
+    cuts = sum(1 for outcome in run.outcomes if outcome in (None, Outcome.STOPPED))  # they cost no retry
+    if len(numbers) > 1 + retries + cuts:
+        yield f"run {run.name} had {run.outcomes}: more attempts than 1 + {retries} retries + {cuts} cuts"
+    if ended := {Outcome.FINISHED, Outcome.FAILED}.intersection(run.outcomes[:-1]):
+        yield f"run {run.name} was run again after it had {ended.pop()}: {run.outcomes}"
 
 
 def _faults_of_grid(size: int, parts: Sequence[Part], indexes: Iterable[int | None]) -> Iterator[str]:
@@ -210,9 +200,9 @@ def _faults_of_grid(size: int, parts: Sequence[Part], indexes: Iterable[int | No
     One that was stopped by hand, or that strangers drew from, has fewer: its test knows.
     """
     drawn = Counter(indexes)
-    yield from (
-        f"point {index} of the grid was run {times} times" for index, times in drawn.items() if times > 1
-    )
+    for index, times in drawn.items():
+        if times > 1:
+            yield f"point {index} of the grid was run {times} times"
     if not all(part.is_whole for part in parts):
         return
     counts = [part.facts.get("count") for part in parts]
@@ -222,16 +212,6 @@ def _faults_of_grid(size: int, parts: Sequence[Part], indexes: Iterable[int | No
         yield f"{wanted - len(drawn)} of {wanted} points of the grid were never run; not run: {missing}"
 
 
-def _ledgers(directory: Path, name: str = "*") -> list[Path]:
-    """Return all that a supervisor has begun to write."""
-    found = [*directory.glob(f"{name}/ledger.db"), *directory.glob(f"{name}/share-*/ledger.db")]
-    return sorted(path for path in found if path.stat().st_size > 0)
-
-
-def _sweep_folder(directory: Path, ledger: Path) -> Path:
-    return directory / ledger.relative_to(directory).parts[0]
-
-
 def _open(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
 
@@ -239,24 +219,17 @@ def _open(path: Path) -> sqlite3.Connection:
 def _read_part(folder: Path) -> Part:
     with closing(_open(folder / "ledger.db")) as ledger:
         facts = {name: json.loads(value) for name, value in ledger.execute("SELECT name, value FROM facts")}
-        attempts: dict[str, list[Attempt]] = {}
+        attempts: dict[str, list[tuple[int, str | None]]] = {}
         query = "SELECT run_id, attempt, outcome FROM attempts ORDER BY run_id, attempt"
         for name, number, outcome in ledger.execute(query):
-            attempts.setdefault(name, []).append(Attempt(number, outcome))
+            attempts.setdefault(name, []).append((number, outcome))
         query = "SELECT run_id, parameters, outcome, reason, resumable, value FROM runs ORDER BY number"
-        runs = tuple(
-            Counted(
-                name,
-                json.loads(parameters),
-                Outcome(outcome) if outcome else None,
-                reason,
-                bool(resumable),
-                tuple(attempts.get(name, ())),
-                value,
-            )
-            for name, parameters, outcome, reason, resumable, value in ledger.execute(query)
-        )
-    return Part(folder, facts, runs)
+        runs = []
+        for name, parameters, outcome, reason, resumable, value in ledger.execute(query):
+            ended, known = Outcome(outcome) if outcome else None, tuple(attempts.get(name, ()))
+            runs.append(Counted(name, json.loads(parameters), ended, reason, bool(resumable), known, value))
+    summary = folder / "summary.json"
+    return Part(facts, tuple(runs), json.loads(summary.read_text()) if summary.exists() else None)
 
 
 def _read_told(server: sqlite3.Connection, sweep: str) -> dict[str, Told]:

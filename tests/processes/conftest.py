@@ -84,8 +84,6 @@ class RealSweep:
         """Words before the command, such as `nohup`."""
         self.own_session = False
         """Whether the command leads a session and a process group, as in a terminal."""
-        self.before: Callable[[], object] | None = None
-        """Is called in the command's process before it begins."""
         self.retries = 1
         self.ends_its_runs = False
         """Whether `main` may end its W&B run itself, and then end otherwise."""
@@ -131,14 +129,7 @@ class RealSweep:
             environment=self.env,
             launcher=self.launcher,
             own_session=self.own_session,
-            before=self.before,
         )
-        return self
-
-    def with_helpers(self) -> RealSweep:
-        """Let the client collect facts about the machine as by default, in processes of its own."""
-        for name in QUIET:
-            self.env.pop(name, None)
         return self
 
     def beside(self) -> RealSweep:
@@ -288,6 +279,13 @@ def ending(sweep: RealSweep) -> Iterator[RealSweep]:
         sweep.process.communicate()
 
 
+@contextmanager
+def sweep_in(folder: Path) -> Iterator[RealSweep]:
+    """A sweep in this folder, in an environment of its own."""
+    with clean_env_in(folder / "home") as environment, ending(RealSweep(folder, environment)) as made:
+        yield made
+
+
 @pytest.fixture
 def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
     """A sweep to start; killed at the test's end if it still runs."""
@@ -307,20 +305,19 @@ class PerformedRuns:
 def new_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RealSweep]]:
     """Makes the sweeps that several tests of a file share."""
     with ExitStack() as stack:
-
-        def make() -> RealSweep:
-            folder = tmp_path_factory.mktemp("sweep")
-            environment = stack.enter_context(clean_env_in(folder / "home"))
-            return stack.enter_context(ending(RealSweep(folder, environment)))
-
-        yield make
+        yield lambda: stack.enter_context(sweep_in(tmp_path_factory.mktemp("sweep")))
 
 
 @pytest.fixture
 def temporary(sweep: RealSweep) -> Iterator[Path]:
-    """The sweep's temporary folder; its name is short, as a socket in it needs."""
+    """The sweep's temporary folder; its name is short, as a socket in it needs.
+
+    Its clients collect facts about the machine as by default, in processes of their own.
+    """
     folder = Path(tempfile.mkdtemp(prefix="left-"))
-    sweep.with_helpers().env["TMPDIR"] = str(folder)
+    sweep.env["TMPDIR"] = str(folder)
+    for name in QUIET:
+        sweep.env.pop(name, None)
     yield folder
     shutil.rmtree(folder)
 

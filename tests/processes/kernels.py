@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +40,6 @@ def wait_until_inside(number):
 hpo = HPO.from_dict({{
     "count": 4,
     "workers": 2,
-    "start_method": {method!r},
     "backend": "local",
     "directory": {directory!r},
     "sweep_configuration": {{
@@ -53,11 +52,11 @@ hpo = HPO.from_dict({{
 """A notebook's first cell: runs write to `folder` that they are inside `main`, and wait there for `go`."""
 
 
-def setup_cell(tmp_path: Path, method: str = "forkserver") -> str:
+def setup_cell(tmp_path: Path) -> str:
     """Return the first cell of a notebook whose files are here."""
     folder = tmp_path / "inside"
     folder.mkdir()
-    return SETUP.format(folder=str(folder), directory=str(tmp_path / "sweeps"), method=method)
+    return SETUP.format(folder=str(folder), directory=str(tmp_path / "sweeps"))
 
 
 def runs_inside(tmp_path: Path) -> int:
@@ -71,16 +70,12 @@ class Ran:
     printed: str = ""
     error: str = ""
     """The name of the exception that ended it."""
-    shown: list[str] = field(default_factory=list)
-    """The text of its displays and their updates."""
 
     def take(self, kind: str, content: dict[str, Any]) -> None:
         if kind == "stream" and content["name"] == "stdout":
             self.printed += content["text"]
         elif kind == "error":
             self.error = content["ename"]
-        elif kind in ("display_data", "update_display_data"):
-            self.shown.append(content["data"]["text/plain"])
 
 
 class Kernel:
@@ -90,17 +85,15 @@ class Kernel:
         self.process = process
         self._client = client
 
-    def run(
-        self, code: str, *, once: Callable[[Ran], bool] = lambda ran: False, then: Callable[[], object] = int
-    ) -> Ran:
-        """Run a cell to its end; call `then` as soon as `once` holds for its output so far."""
+    def run(self, code: str, *, interrupted_once: Callable[[], bool] = lambda: False) -> Ran:
+        """Run a cell to its end; interrupt it as soon as the condition holds."""
         asked = self._client.execute(code)
         ran, is_done = Ran(), False
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
-            if not is_done and once(ran):
+            if not is_done and interrupted_once():
                 is_done = True
-                then()
+                os.killpg(self.process.pid, signal.SIGINT)  # what the stop button does
             try:
                 message = self._client.get_iopub_msg(timeout=0.05)
             except queue.Empty:
@@ -110,10 +103,6 @@ class Kernel:
                 return ran
             ran.take(message["msg_type"], message["content"])
         raise AssertionError(f"never ended: {code}; {ran}")
-
-    def interrupt(self) -> None:
-        """Do what the stop button does: SIGINT to the kernel's process group."""
-        os.killpg(self.process.pid, signal.SIGINT)
 
 
 @contextmanager

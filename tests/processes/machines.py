@@ -1,89 +1,22 @@
-"""Machines of one sweep, for tests: processes with folders of their own, and cables that can be cut.
-
-standalone server ◀── cable ── parallel-hpo join …, one for each machine
-"""
+"""Machines of one sweep, for tests: processes with folders of their own, each `parallel-hpo join …`."""
 
 from __future__ import annotations
 
 import json
-import select
 import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import psutil
 
 from tests.commands import Started, start_command
 from tests.processes.conftest import DEADLINE_S, MAINS, RANDOM, Entry, RealSweep, rows
 
-LEASE_S: Final = 12.0
+LEASE_S: Final = 8.0
 """Long enough for a busy machine to be heard in time, short enough to wait for."""
-
-
-class Cable:
-    """A line to a server that can be cut: bytes wait in it then, as in a network that drops packets."""
-
-    def __init__(self, url: str) -> None:
-        self._target = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._whole = threading.Event()
-        self._whole.set()
-        self._ends: set[socket.socket] = set()
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def cut(self) -> None:
-        self._whole.clear()
-
-    def mend(self) -> None:
-        """Let new connections through; those that were cut are lost."""
-        for end in list(self._ends):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._whole.set()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.mend()
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # it is closed
-            while True:
-                near, _ = self._listener.accept()
-                self._ends.add(near)
-                self._threads.append(threading.Thread(target=self._connect, args=(near,)))
-                self._threads[-1].start()
-
-    def _connect(self, near: socket.socket) -> None:
-        with near:
-            self._whole.wait()
-            with suppress(OSError), socket.create_connection(self._target) as far:
-                self._ends.add(far)
-                self._pass_on(near, far)
-                self._ends.discard(far)
-        self._ends.discard(near)
-
-    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
-        other = {near: far, far: near}
-        while True:
-            for end in select.select([near, far], [], [])[0]:
-                data = end.recv(65536)
-                was_whole = self._whole.is_set()
-                self._whole.wait()
-                if not data or not was_whole:
-                    return
-                other[end].sendall(data)
 
 
 @dataclass
@@ -113,7 +46,6 @@ class Machines:
         self.sweep_id = ""
         self._count = 0
         self._started: list[Machine] = []
-        self._cables: list[Cable] = []
 
     def create(self, main: str, *, count: int, **section: Any) -> None:
         """Create the sweep; no machine has the file with its `main`, so that it travels."""
@@ -126,20 +58,15 @@ class Machines:
         assert made.returncode == 0, stderr
         self.sweep_id, self._count = stdout.strip(), count
 
-    def join(self, name: str, *, cable: Cable | None = None) -> Machine:
-        """Let a machine join."""
-        address = {} if cable is None else {"WANDB_BASE_URL": cable.url}
+    def join(self, name: str, *, url: str | None = None) -> Machine:
+        """Let a machine join, which reaches the server by this address."""
+        address = {} if url is None else {"WANDB_BASE_URL": url}
         (self.folder / name).mkdir()
         words = ("join", self.sweep_id, "--name", name, "--directory", "sweeps")
         environment = self._env | address
         process = start_command(*words, folder=self.folder / name, environment=environment)
         self._started.append(Machine(name, process))
         return self._started[-1]
-
-    def cable(self) -> Cable:
-        """Lay a line to the server that can be cut."""
-        self._cables.append(Cable(self._env["WANDB_BASE_URL"]))
-        return self._cables[-1]
 
     def go(self) -> None:
         """Let the runs of `held` end."""
@@ -194,8 +121,6 @@ class Machines:
                 for process in [*top.children(recursive=True), top]:
                     process.kill()
             machine.process.communicate()
-        for cable in self._cables:
-            cable.close()
 
 
 @contextmanager

@@ -128,19 +128,19 @@ def curious() -> None:
         run.log({"loss": float(wandb.config["x"]) + more})
 
 
+def polite() -> None:
+    """Journal the priority of this process, and of one that it starts; run until the test lets all go on."""
+    ask = "import os, psutil; print(os.nice(0), int(getattr(psutil.Process().ionice(), 'ioclass', -1)))"
+    child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    enter(nice=os.nice(0), child=child.stdout.split()).log({"loss": 1.0})
+    wait_until(may_go)
+
+
 def with_a_login() -> None:
     """Log in with a key of the user's own, as scripts that were written for W&B do."""
     key = os.environ["WANDB_API_KEY"]
     wandb.login(key=os.environ["USERS_KEY"])
     enter(key=key).log({"loss": float(wandb.config["x"])})
-
-
-def polite() -> None:
-    """Journal the priority of this process, and of one that it starts."""
-    ask = "import os, psutil; print(os.nice(0), int(getattr(psutil.Process().ionice(), 'ioclass', -1)))"
-    child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
-    run = enter(nice=os.nice(0), child=child.stdout.split())
-    run.log({"loss": float(wandb.config["x"])})
 
 
 def stepping() -> None:
@@ -167,12 +167,19 @@ def logs_for_long_in_slot_0() -> None:
 
 
 def mixed() -> None:
-    """Finish, fail or die, as `how` says, after more lines than are kept."""
+    """Finish, fail or die, as `how` says, after more lines than are kept.
+
+    Where ASK is set, ask, and wait to be interrupted.
+    """
     run = wandb.init()
     how = wandb.config["how"]
     for number in range(250):
         print(f"line {number} of {how}")
     run.log({"loss": 1.0})
+    if os.environ.get("ASK"):
+        print("your answer?")
+        print("it was", input())
+        time.sleep(600)
     if how == "fail":
         raise ValueError("this one fails")
     if how == "exit":
@@ -211,16 +218,6 @@ def deaf() -> None:
             time.sleep(600)
         except BaseException:  # noqa: BLE001 - that is what this main is for
             journal("swallowed")
-
-
-def stops_to_ask() -> None:
-    """Finish; where ASK is set, ask, and wait to be interrupted."""
-    with wandb.init() as run:
-        run.log({"loss": 1.0})
-        if os.environ.get("ASK"):
-            print("your answer?")
-            print("it was", input())
-            time.sleep(600)
 
 
 def holding_the_interpreter() -> None:

@@ -15,14 +15,14 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.store import tables
 from tests.ledgers import record_end, record_start
-from tests.processes.agreement import Attempt, Counted, Told, agree, disagreements
+from tests.processes.agreement import Counted, Told, agree, disagreements
 
 GRID: Final = {
     "method": "grid",
     "metric": {"name": "loss"},
     "parameters": {"x": {"values": [0, 1, 2]}},
 }
-CRASHED: Final = (Attempt(1, "crashed"), Attempt(2, "crashed"))
+CRASHED: Final = ((1, "crashed"), (2, "crashed"))
 
 
 def counted(outcome: Outcome | None, reason: str = "", *, resumable: bool = False) -> Counted:

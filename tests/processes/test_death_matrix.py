@@ -216,7 +216,7 @@ def in_short(reason: str) -> str:
         pytest.param(LEFTOVERS, {}, id="leftovers"),
         pytest.param(CLIENT_USAGES, {}, id="usages of wandb"),
         pytest.param(SPOILERS, {}, id="spoilers"),
-        pytest.param(TIMEOUTS, {"run_timeout_s": 6, "grace_period_s": 1}, id="timeouts"),
+        pytest.param(TIMEOUTS, {"run_timeout_s": 6, "grace_period_s": 1, "workers": 3}, id="timeouts"),
     ],
 )
 def test_each_way_to_die_counts_as_its_row_says(

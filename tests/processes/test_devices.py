@@ -5,6 +5,7 @@ A machine without a driver takes a mask's tokens as they are.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -122,16 +123,18 @@ def sit(session: Path, *, idle: bool) -> Path:
 
 
 @on_linux
-def test_a_polite_sweep_waits_while_somebody_sits_at_the_machine_and_then_has_the_least_priority(
+def test_a_polite_sweep_has_the_least_priority_and_starts_no_run_while_somebody_sits_at_the_machine(
     sweep: RealSweep, seat: Path
 ) -> None:
-    sit(seat, idle=False)
-    sweep.start("polite", count=1, workers=1, devices="cpu", polite=True)
-    sweep.read_until("this machine gets no run while the session of ada is active")
-    assert sweep.entries() == []
-    sit(seat, idle=True)
-    sweep.read_until("this machine is free again")
-    assert outcomes(sweep.finish().summary) == ["finished"]
-    (entry,) = sweep.entries()
+    sweep.start("polite", count=2, workers=1, devices="cpu", polite=True)
+    (entry,) = sweep.wait_for(1)
     idle_class = "3"
     assert (entry.facts["nice"], entry.facts["child"]) == (19, ["19", idle_class])
+    sit(seat, idle=False)
+    sweep.read_until("this machine gets no run while the session of ada is active")
+    sweep.go()
+    sweep.wait_until(
+        lambda: "finished" in {run.state for run in sweep.runs_on_the_server().values()}, "its end"
+    )
+    sweep.signal(signal.SIGINT)
+    assert outcomes(sweep.finish().summary) == ["finished"]

@@ -50,21 +50,21 @@ def test_the_runs_of_a_killed_machine_and_of_one_that_gets_sigterm_start_on_a_la
 
 
 def test_a_machine_that_is_cut_off_kills_its_runs_which_start_elsewhere_and_comes_back(
-    machines: Machines,
+    machines: Machines, standalone: dict[str, str]
 ) -> None:
     machines.create("held", count=5)
-    cable = machines.cable()
-    cut_off, other = machines.join("cut", cable=cable), machines.join("other")
-    cut = machines.wait_inside(cut_off, 2)
-    machines.wait_inside(other, 2)
-    workers = [entry.pid for entry in machines.entries(cut_off)]
-    cable.cut()
-    machines.wait_until(lambda: not any(map(psutil.pid_exists, workers)), "the end of its workers")
-    machines.wait_until(lambda: machines.events("left"), "the end of its lease")
-    cable.mend()
-    machines.wait_until(lambda: len(machines.events("joined")) == 3, "its coming back")
-    machines.go()
-    machines.expect_all_done(cut_off, other)
+    with proxying(standalone["WANDB_BASE_URL"]) as cable:
+        cut_off, other = machines.join("cut", url=cable.url), machines.join("other")
+        cut = machines.wait_inside(cut_off, 2)
+        machines.wait_inside(other, 2)
+        workers = [entry.pid for entry in machines.entries(cut_off)]
+        cable.choose = lambda message: Harm.LOSE_REQUEST
+        machines.wait_until(lambda: not any(map(psutil.pid_exists, workers)), "the end of its workers")
+        machines.wait_until(lambda: machines.events("left"), "the end of its lease")
+        cable.choose = lambda message: Harm.NONE
+        machines.wait_until(lambda: len(machines.events("joined")) == 3, "its coming back")
+        machines.go()
+        machines.expect_all_done(cut_off, other)
     assert cut <= machines.run_again(cut_off) | machines.run_again(other)
 
 

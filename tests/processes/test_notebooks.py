@@ -69,7 +69,7 @@ def test_an_interrupt_during_optimize_stops_the_sweep_and_another_can_follow(
     kernel: Kernel, tmp_path: Path
 ) -> None:
     kernel.run(setup_cell(tmp_path))
-    ended = kernel.run("hpo.optimize(main)", once=lambda _: runs_inside(tmp_path) == 2, then=kernel.interrupt)
+    ended = kernel.run("hpo.optimize(main)", interrupted_once=lambda: runs_inside(tmp_path) == 2)
     assert ended.error == "KeyboardInterrupt"
     again = kernel.run(f"{GO}; print(hpo.optimize(main).finished)")
     assert again.printed == "4\n"

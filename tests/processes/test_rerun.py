@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.processes.conftest import Ended, RealSweep, grid, rows
+import pytest
+
+from tests.processes.conftest import Ended, PerformedRuns, RealSweep, grid, rows
 from tests.pseudo_terminal import PseudoTerminal
 
 SCRIPT: Final = """
@@ -47,7 +50,7 @@ def run_that(ended: Ended, **parameters: Any) -> str:
 
 def outside_of_sweeps(sweep: RealSweep) -> list[Any]:
     """Return the state and exit code of each run on the server that belongs to no sweep."""
-    return sweep.server_rows("SELECT state, exitcode FROM runs WHERE sweep_id IS NULL")
+    return sweep.server_rows("SELECT state, exitcode FROM runs WHERE sweep_id IS NULL ORDER BY id")
 
 
 def record_of(sweep: RealSweep) -> list[Any]:
@@ -55,29 +58,35 @@ def record_of(sweep: RealSweep) -> list[Any]:
     return [rows(ledger, f"SELECT * FROM {table}") for table in ("runs", "attempts", "facts")]
 
 
-def test_a_run_is_run_again_with_its_parameters_and_leaves_with_its_own_exit_code(sweep: RealSweep) -> None:
-    ended = sweep.start("mixed", sweep=grid(how=["well", "fail"]), retries=0).finish()
-    before = record_of(sweep)
-    failed = rerun(sweep, run_that(ended, how="fail"))
+@pytest.fixture(scope="module")
+def mixed(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
+    """A run that went well, and one that failed."""
+    sweep = new_sweep()
+    return PerformedRuns(sweep, sweep.start("mixed", sweep=grid(how=["well", "fail"]), retries=0).finish())
+
+
+def test_a_run_is_run_again_with_its_parameters_and_leaves_with_its_own_exit_code(
+    mixed: PerformedRuns,
+) -> None:
+    sweep, before = mixed.sweep, record_of(mixed.sweep)
+    failed = rerun(sweep, run_that(mixed.ended, how="fail"))
     assert (failed.code, "line 249 of fail" in failed.stdout) == (1, True), failed.stderr
     assert 'raise ValueError("this one fails")' in failed.stderr
-    assert outside_of_sweeps(sweep) == [("failed", 1)]
-    best = rerun(sweep, "best")
-    assert (best.code, "line 249 of well" in best.stdout) == (0, True), best.stderr
+    assert outside_of_sweeps(sweep)[-1] == ("failed", 1)
     assert record_of(sweep) == before
 
 
-def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(sweep: RealSweep) -> None:
-    sweep.start("stops_to_ask", count=1, workers=1).finish()
+def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(mixed: PerformedRuns) -> None:
+    sweep = mixed.sweep
     command = [sys.executable, "-m", "parallel_hpo", "rerun", sweep.sweep_id, "best"]
-    sweep.env |= {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
-    with PseudoTerminal(command, env=sweep.env, folder=sweep.folder) as terminal:
+    variables = {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
+    with PseudoTerminal(command, env=sweep.env | variables, folder=sweep.folder) as terminal:
         terminal.wait_for(lambda lines: "your answer?" in lines, "a question")
         terminal.type(b"42\n")
         terminal.wait_for(lambda lines: "it was 42" in lines, "an answer")
         terminal.type(b"\x03")
         assert terminal.finish() == 128 + 2
-    assert [state for state, _ in outside_of_sweeps(sweep)] == ["failed"]
+    assert outside_of_sweeps(sweep)[-1] == ("killed", 255)
 
 
 def test_a_sweeps_own_program_is_run_again(sweep: RealSweep) -> None:

@@ -35,23 +35,16 @@ def entered(number: int) -> Callable[[RealSweep], bool]:
     return lambda sweep: len(sweep.entries()) >= number
 
 
-def all_have_finished(sweep: RealSweep) -> bool:
-    return [run.state for run in sweep.runs_on_the_server().values()] == ["finished"] * COUNT
-
-
 STAGES = {
     "the fork server is there": (has_process("parallel_hpo.worker.forkserver"), signal.SIGINT),
     "the sweep's server is there": (has_process("parallel_hpo.server"), signal.SIGTERM),
-    "the server has its tables": (has_file("server.db"), signal.SIGHUP),
-    "the sweep is open": (has_file("*/ledger.db"), signal.SIGTERM),
+    "the sweep is open": (has_file("*/ledger.db"), signal.SIGHUP),
     "the first worker is starting": (has_file("*/worker-*"), signal.SIGINT),
-    "the first worker's output is read": (has_file("*/worker-*/output.log"), signal.SIGHUP),
     "the first run is inside main": (entered(1), signal.SIGINT),
     "some runs are over": (entered(3), signal.SIGTERM),
 }
 LAST = {
     "the last run has begun": entered(COUNT),
-    "the last run is over": all_have_finished,
     "the summary is being written": has_file("*/summary.json*"),
 }
 
