@@ -348,6 +348,18 @@ def test_a_table_is_told_row_by_row(stage: SessionSetup, web: Web) -> None:
     }
 
 
+def test_a_sweeps_card_has_the_improvements_of_its_best_value(stage: SessionSetup, web: Web) -> None:
+    sweep = stage.sweep(grid(6))
+    agent = stage.agent(sweep)
+    for loss, exitcode in ((0.5, 0), (0.75, 0), (0.1, 1), (0.25, 0)):
+        name = stage.issued(agent)
+        stage.finish(sweep, name, loss, exitcode)
+        stage.clock.now += 1
+    assert [card["curve"] for card in seen(web, "")["sweeps"]] == [[[1, 0.5], [3, 0.25]]]
+    stage.finish(sweep, stage.issued(agent), 0.125)
+    assert seen(web, "")["sweeps"][0]["curve"][-1] == [4, 0.125]
+
+
 def test_a_project_lists_its_sweeps_and_all_its_runs(stage: SessionSetup, web: Web) -> None:
     sweep = stage.sweep(grid(2))
     name = stage.perform(sweep, stage.agent(sweep))

@@ -12,7 +12,7 @@ from parallel_hpo.server.pages.sweep_data import head_of
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.store import projects, sweeps
 from parallel_hpo.server.store.database import Transaction
-from parallel_hpo.server.store.records import Project
+from parallel_hpo.server.store.records import Project, Sweep
 from parallel_hpo.server.store.sweeps import StateTotals
 from parallel_hpo.server.values import RefusedError
 
@@ -51,16 +51,39 @@ def project_at(transaction: Transaction, entity: str, name: str) -> Project:
     return project
 
 
-def sweeps_of(transaction: Transaction, project: Project | None) -> list[dict[str, Any]]:
-    """Return the newest sweeps of a project, or (None) of all, each with its progress and its best value."""
-    found = sweeps.of_project(transaction, None if project is None else project.id, 0, _MAX_SWEEPS)
-    totals: dict[str, list[StateTotals]] = {sweep.id: [] for sweep in found}
-    for each in sweeps.totals(transaction, list(totals)):
-        totals[each.sweep].append(each)
-    summaries: dict[str, list[str]] = {sweep.id: [] for sweep in found}
-    for key, summary in sweeps.open_summaries(transaction, list(summaries)):
-        summaries[key].append(summary)
-    return [_card(head_of(sweep), totals[sweep.id], summaries[sweep.id]) for sweep in found]
+class SweepCards:
+    """Sweeps with their progress and their best values; keeps the curves of those that don't change."""
+
+    def __init__(self) -> None:
+        self._curves: dict[str, tuple[object, list[tuple[int, float]]]] = {}
+
+    def of(self, transaction: Transaction, project: Project | None) -> list[dict[str, Any]]:
+        """Return the newest sweeps of a project, or (None) of all."""
+        found = sweeps.of_project(transaction, None if project is None else project.id, 0, _MAX_SWEEPS)
+        totals: dict[str, list[StateTotals]] = {sweep.id: [] for sweep in found}
+        for each in sweeps.totals(transaction, list(totals)):
+            totals[each.sweep].append(each)
+        summaries: dict[str, list[str]] = {sweep.id: [] for sweep in found}
+        for key, summary in sweeps.open_summaries(transaction, list(summaries)):
+            summaries[key].append(summary)
+        return [
+            _card(head_of(sweep), totals[sweep.id], summaries[sweep.id])
+            | {"curve": self._curve(transaction, sweep, totals[sweep.id])}
+            for sweep in found
+        ]
+
+    def _curve(
+        self, transaction: Transaction, sweep: Sweep, totals: Sequence[StateTotals]
+    ) -> list[tuple[int, float]]:
+        """Return the improvements of a sweep's best value, with their places among its finished runs."""
+        metric = head_of(sweep)["metric"]
+        if metric is None:
+            return []
+        state = (metric["goal"], sweep.revision, sum(each.number for each in totals))
+        if self._curves.get(sweep.id, (None, []))[0] != state:
+            maximize = metric["goal"] == "maximize"
+            self._curves[sweep.id] = state, sweeps.improvements(transaction, sweep.id, maximize=maximize)
+        return self._curves[sweep.id][1]
 
 
 def _card(head: dict[str, Any], totals: Sequence[StateTotals], summaries: Sequence[str]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class PageRoutes:
     def __init__(self, world: AppContext, *, fresh_s: float = FRESH_S) -> None:
         self._world = world
         self._sweeps = Sweeps(fresh_s)
+        self._cards = projects.SweepCards()
         self._curves = Histories()
         self._recent = RecentAnswers(_CHARTS_STALER * fresh_s)
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
@@ -166,7 +167,7 @@ class PageRoutes:
 
     def _home_data(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
-            return answers.json(request, answers.dump({"sweeps": projects.sweeps_of(transaction, None)}))
+            return answers.json(request, answers.dump({"sweeps": self._cards.of(transaction, None)}))
 
     def _configuration(self, request: Request) -> Response:
         with self._seen_by(request).database.read() as transaction:
@@ -177,7 +178,7 @@ class PageRoutes:
         names, world = request.path_params, self._seen_by(request)
         with world.database.read() as transaction:
             project = projects.project_at(transaction, names["entity"], names["project"])
-            sweeps = projects.sweeps_of(transaction, project)
+            sweeps = self._cards.of(transaction, project)
         since = request.query_params.get("since", "")
         return answers.json(request, self._sweeps.project_json(world, project, sweeps, since))
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as sql_delete
 
-from parallel_hpo.server.rules.runs import OPEN
+from parallel_hpo.server.rules.runs import OPEN, RunState
 from parallel_hpo.server.store.records import Agent, Sweep
 from parallel_hpo.server.store.tables import (
     agents,
@@ -151,6 +151,19 @@ def totals(connection: Connection, sweep_ids: Sequence[str]) -> list[StateTotals
     )
     query = select(*columns).where(runs.c.sweep_id.in_(sweep_ids)).group_by(runs.c.sweep_id, runs.c.state)
     return [StateTotals(*row) for row in connection.execute(query)]
+
+
+def improvements(connection: Connection, sweep_id: str, *, maximize: bool) -> list[tuple[int, float]]:
+    """Return each value that was the best so far, with its place among the finished runs that have one."""
+    order = (runs.c.heard_at, runs.c.id)
+    choose = func.max if maximize else func.min
+    before = choose(runs.c.value).over(order_by=order, rows=(None, -1)).label("before")
+    columns = (runs.c.value, func.row_number().over(order_by=order).label("place"), before)
+    has_value = (runs.c.state == str(RunState.FINISHED)) & runs.c.value.is_not(None)
+    inner = select(*columns).where(runs.c.sweep_id == sweep_id, has_value).subquery()
+    better = inner.c.value > inner.c.before if maximize else inner.c.value < inner.c.before
+    query = select(inner.c.place, inner.c.value).where(inner.c.before.is_(None) | better)
+    return [(place, value) for place, value in connection.execute(query.order_by(inner.c.place))]
 
 
 def open_summaries(connection: Connection, sweep_ids: Sequence[str]) -> list[tuple[str, str]]:

@@ -90,6 +90,14 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** Return a new element of a picture. */
+export function drawing(tag, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
 /** Fill a select with options, [[value, text]], and choose one of them, else the first. */
 export function fill(select, options, chosen = select.value) {
   const known = JSON.stringify(options);

@@ -1,9 +1,8 @@
 // A run's last images, tables and histograms.
 
-import { anything, element, find, number } from "./format.js";
+import { anything, drawing, element, find, number } from "./format.js";
 import { fetchJson } from "./live.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 320;
 const HEIGHT = 120;
 let known = "";
@@ -50,24 +49,15 @@ function cell(value) {
 }
 
 function histogram({ key, values, bins }) {
-  const picture = document.createElementNS(SVG, "svg");
   const most = Math.max(...values, 1e-300);
   const span = bins[bins.length - 1] - bins[0] || 1;
-  const from = number(bins[0], 3);
-  const to = number(bins[bins.length - 1], 3);
-  picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-  picture.setAttribute("width", WIDTH);
-  picture.setAttribute("height", HEIGHT);
-  picture.setAttribute("role", "img");
-  picture.setAttribute("aria-label", `Histogram of ${key} from ${from} to ${to}`);
-  values.forEach((value, place) => {
-    const bar = document.createElementNS(SVG, "rect");
-    const left = ((bins[place] - bins[0]) / span) * WIDTH;
-    const right = ((bins[place + 1] - bins[0]) / span) * WIDTH;
+  const [from, to] = [bins[0], bins[bins.length - 1]].map((bin) => number(bin, 3));
+  const bars = values.map((value, place) => {
+    const [left, right] = [bins[place], bins[place + 1]].map((bin) => ((bin - bins[0]) / span) * WIDTH);
     const height = (value / most) * HEIGHT;
-    const shape = { x: left, y: HEIGHT - height, width: Math.max(0, right - left - 0.5), height, class: "histogram-bar" };
-    for (const [name, part] of Object.entries(shape)) bar.setAttribute(name, part);
-    picture.append(bar);
+    return drawing("rect", { x: left, y: HEIGHT - height, width: Math.max(0, right - left - 0.5), height, class: "histogram-bar" });
   });
+  const look = { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": `Histogram of ${key} from ${from} to ${to}` };
+  const picture = drawing("svg", look, ...bars);
   return element("figure", {}, picture, element("figcaption", {}, `${key}, from ${from} to ${to}`));
 }

@@ -3,7 +3,7 @@
 import { SweepCourses } from "./charts/sweeps.js";
 import { counted } from "./charts/numbers.js";
 import { sideBySide } from "./compare.js";
-import { duration, element, fill, find, number, say, time } from "./format.js";
+import { drawing, duration, element, fill, find, number, say, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, progressWords } from "./progress.js";
 import { Store } from "./store.js";
@@ -59,12 +59,13 @@ export class Sweeps {
     const about = element("p", { class: "quiet small" }, ...(this.#namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
     const head = element("div", { class: "row" }, box, element("a", { class: "grow name", href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span", { class: "badge" }));
     const best = element("p", { class: "best" }, element("strong"), " ", element("span", { class: "quiet" }));
+    const curve = drawing("svg", { class: "curve", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": true }, drawing("path", { "vector-effect": "non-scaling-stroke" }));
     const facts = element("div", { class: "row small" }, element("span", { class: "grow" }), element("span", { class: "quiet" }));
-    return element("li", { class: "card", "data-sweep": sweep.id }, head, about, best, element("div", { class: "bar", role: "img" }), facts);
+    return element("li", { class: "card", "data-sweep": sweep.id }, head, about, element("div", { class: "row" }, best, curve), element("div", { class: "bar", role: "img" }), facts);
   }
 
   #fill(card, sweep) {
-    const [head, , best, bar, facts] = card.children;
+    const [head, , { children: [best, curve] }, bar, facts] = card.children;
     const state = sweep.state.toLowerCase();
     say(head.children[1], sweep.name);
     head.children[1].title = sweep.name;
@@ -73,6 +74,7 @@ export class Sweeps {
     say(best.firstChild, sweep.best === null ? "–" : number(sweep.best));
     best.firstChild.title = sweep.best ?? "";
     say(best.lastChild, sweep.metric ? (sweep.best === null ? `no ${sweep.metric.name}${ENDS.includes(sweep.state) ? "" : " yet"}` : sweep.metric.name) : "no metric");
+    curve.firstChild.setAttribute("d", pathOf(sweep.curve, sweep.runs.finished));
     drawBar(bar, sweep.runs, sweep.count);
     say(facts.firstChild, progressWords(sweep.runs, sweep.count));
     say(facts.lastChild, timeWords(sweep));
@@ -129,6 +131,17 @@ export class Sweeps {
 
 function homeOf({ entity, project }) {
   return `/${encodeURIComponent(entity)}/${encodeURIComponent(project)}`;
+}
+
+/** Return the path of the best value so far over the finished runs; empty for a single one. */
+function pathOf(curve, finished) {
+  if (curve.length === 0 || finished < 2) return "";
+  const values = curve.map(([, value]) => value);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const x = (place) => ((place - 1) / (finished - 1)) * 100;
+  const y = (value) => 19 - ((value - low) / (high - low || 1)) * 18;
+  const [first, ...others] = curve;
+  return `M${x(first[0])} ${y(first[1])}${others.map(([place, value]) => `H${x(place)}V${y(value)}`).join("")}H100`;
 }
 
 /** Return how long a sweep took, or has taken and will take. */
