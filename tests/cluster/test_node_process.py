@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,9 +17,8 @@ import pytest
 
 from parallel_hpo.cluster.base import COORDINATOR_STDERR, NodeCommand, open_file
 from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, NodeStateUnknownError
+from tests.cluster.nodes import DEADLINE_S, GRACE_S, comes
 
-DEADLINE_S: Final = 30.0
-GRACE_S: Final = 20.0
 SLEEPS: Final = "import os, time; open({file!r}, 'w').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
 IGNORES: Final = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 IN_A_SESSION_OF_ITS_OWN: Final = (
@@ -30,13 +28,6 @@ IN_A_SESSION_OF_ITS_OWN: Final = (
 
 def python(code: str, *, grace_s: float = GRACE_S, **variables: str) -> NodeCommand:
     return NodeCommand(arguments=("-c", code), variables=variables, grace_s=grace_s)
-
-
-def comes(condition: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(condition())
 
 
 def has_begun(file: Path) -> psutil.Process:

@@ -175,13 +175,6 @@ class RealSweep:
                 raise AssertionError(f"ended before {what}: {self.process.communicate()[1]}")
             time.sleep(0.01)
 
-    def comes(self, condition: Callable[[], object], *, within_s: float = DEADLINE_S) -> bool:
-        """Return whether the condition becomes true in time, also after the command's end."""
-        deadline = time.monotonic() + within_s
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return bool(condition())
-
     def printed(self, text: str) -> int:
         """Return how often the workers have printed this text so far."""
         return sum(log.read_text().count(text) for log in self.directory.glob("*/worker-*/output.log"))
@@ -245,6 +238,14 @@ class RealSweep:
         """Return the sweep's first process with these words in its command line."""
         found = [process for process in self.tree() if words in command_line(process)]
         return min(found, key=lambda process: (process.create_time(), process.pid))
+
+
+def comes(condition: Callable[[], object]) -> bool:
+    """Return whether the condition becomes true in time."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return bool(condition())
 
 
 def command_line(process: psutil.Process) -> str:

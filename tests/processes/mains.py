@@ -188,14 +188,6 @@ def mixed() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def mendable() -> None:
-    """Fail until somebody has mended it."""
-    run = enter()
-    if not Path(os.environ["JOURNAL"]).with_name("mended").exists():
-        raise ValueError("not mended yet")
-    run.log({"loss": 1.0})
-
-
 def exiting() -> None:
     enter()
     os._exit(3)
@@ -238,7 +230,11 @@ def with_grandchild() -> None:
             time.sleep(600)
         os._exit(0)
     os.wait()
-    time.sleep(600)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        journal("interrupted")
+        raise
 
 
 def seeded() -> None:

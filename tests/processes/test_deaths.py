@@ -21,7 +21,7 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_when_the_fork_server_and_then_a_worker_are_killed_the_sweep_goes_on_and_stays_exact(
+def test_when_the_fork_server_a_worker_and_the_sweep_server_are_killed_the_sweep_goes_on_and_stays_exact(
     sweep: RealSweep,
 ) -> None:
     sweep.start("brief", count=12).wait_for(3)
@@ -29,19 +29,12 @@ def test_when_the_fork_server_and_then_a_worker_are_killed_the_sweep_goes_on_and
     sweep.process_named("parallel_hpo.worker.forkserver").kill()
     number = len(sweep.entries())
     kill(sweep.wait_for(number + 1)[-1].pid)
-    sweep.wait_for(number + 4)
+    sweep.wait_for(number + 3)
     assert server.is_running()
+    server.kill()
     ended = sweep.finish()
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 12), ended.stderr
     assert len({entry.run_id for entry in sweep.entries()}) == 12
-
-
-def test_when_the_sweep_server_is_killed_it_comes_back_and_no_run_is_lost(sweep: RealSweep) -> None:
-    sweep.start("brief", count=6).wait_for(3)
-    sweep.process_named("parallel_hpo.server").kill()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6), ended.stderr
-    assert len({entry.run_id for entry in sweep.entries()}) == 6
 
 
 def test_a_run_that_its_agent_cannot_begin_is_run_by_another_worker(sweep: RealSweep) -> None:

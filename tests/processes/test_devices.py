@@ -16,7 +16,7 @@ import pytest
 from parallel_hpo.devices.library import NoDriver, opened
 from parallel_hpo.devices.placing import open_driver
 from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
-from tests.devices.fakes import STRANGER, UUIDS
+from tests.devices.fakes import UUIDS
 from tests.processes.conftest import RealSweep, outcomes
 
 DRAWS_KW: Final = 0.25
@@ -57,13 +57,6 @@ def driven(sweep: RealSweep, driver: dict[str, str]) -> RealSweep:
     """A sweep whose processes find the fake driver."""
     sweep.env |= driver | {"FAKE_NVML": str(sweep.folder / "process")}
     return sweep
-
-
-def test_workers_get_the_visible_devices_that_nobody_computes_on(driven: RealSweep) -> None:
-    driven.env["CUDA_VISIBLE_DEVICES"] = f"6,{UUIDS[5][:5]},3"
-    ended = driven.start("curious", count=2, workers="auto").finish()
-    assert [worker["device"] for worker in ended.summary["workers"]] == [UUIDS[5][:5], "3"]
-    assert f"device 6 is left out: process {STRANGER} computes on it" in ended.stderr
 
 
 def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attempts_used_it(

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.processes.conftest import PerformedRuns, RealSweep, grid
+from tests.processes.conftest import PerformedRuns, RealSweep, comes, grid
 from tests.threads import answering_in_a_thread
 
 KEEP: Final = "import sys; print(sys.stdin.read().replace('\\n', ''), file=open(sys.argv[1], 'a'))"
@@ -123,4 +123,4 @@ def test_a_second_stop_ends_the_hook_of_a_stopped_sweep(sweep: RealSweep) -> Non
     ended = sweep.finish()
     assert (ended.code, "on_end and notify: cut short by another stop" in ended.stderr) == (130, True)
     hook = int(mark.read_text())  # it is killed; whoever inherits it has yet to reap it
-    assert sweep.comes(lambda: not psutil.pid_exists(hook))
+    assert comes(lambda: not psutil.pid_exists(hook))

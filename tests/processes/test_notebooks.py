@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 import pytest
 
-from tests.processes.conftest import expect_gone
 from tests.processes.kernels import Kernel, running_kernel, runs_inside, setup_cell
 
 GO: Final = "(folder / 'go').touch()"
@@ -75,12 +73,3 @@ def test_an_interrupt_during_optimize_stops_the_sweep_and_another_can_follow(
     assert again.printed == "4\n"
     summaries = [json.loads(path.read_text()) for path in (tmp_path / "sweeps").glob("*/summary.json")]
     assert sorted(summary["stop_reason"] for summary in summaries) == ["SIGINT", "all 4 runs performed"]
-
-
-def test_a_killed_kernel_leaves_nothing(kernel: Kernel, tmp_path: Path) -> None:
-    kernel.run(setup_cell(tmp_path))
-    kernel.run("handle = hpo.start(main); wait_until_inside(2)")
-    processes = psutil.Process(kernel.process.pid).children(recursive=True)
-    kernel.process.kill()
-    kernel.process.wait()
-    expect_gone(processes)

@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.power import Disk, disk, why_no_disk
-from tests.processes.conftest import RANDOM, Ended, RealSweep, expect_gone, grid, outcomes, rows
+from tests.processes.conftest import RANDOM, Ended, Entry, RealSweep, expect_gone, grid, outcomes, rows
 
 
 def resume(stopped: RealSweep, main: str, *arguments: str, **keys: Any) -> RealSweep:
@@ -27,10 +27,6 @@ def interrupt(sweep: RealSweep) -> None:
     assert sweep.finish().code == 130
 
 
-def kill_session(sweep: RealSweep) -> None:
-    sweep.kill()
-
-
 def expect_exactly(count: int, ended: Ended, sweep: RealSweep) -> None:
     """Expect this many runs, all finished, in the summary and in the journal."""
     assert ended.code == 0, ended.stderr
@@ -40,21 +36,32 @@ def expect_exactly(count: int, ended: Ended, sweep: RealSweep) -> None:
     assert attempts == {entry.run_id: entry.attempt for entry in sweep.entries()}
 
 
-@pytest.mark.parametrize(
-    ("stop", "limits"),
-    [(interrupt, {}), (kill_session, {"retries": 0})],
-)
-def test_cut_runs_come_first_as_their_next_attempt_and_the_count_is_exact(
-    sweep: RealSweep, stop: Callable[[RealSweep], None], limits: dict[str, Any]
-) -> None:
-    cut = sweep.start("sleeper", count=6, **limits).wait_for(2)
-    stop(sweep)
-    ended = resume(sweep, "quick", count=6).finish()
-    expect_exactly(6, ended, sweep)
-    known = {entry.run_id: entry.facts["parameters"] for entry in cut}
-    again = sweep.entries()[2:4]
-    assert {entry.run_id: entry.facts["parameters"] for entry in again} == known
-    assert [entry.attempt for entry in again] == [2, 2]
+def expect_cut_runs_first(cut: list[Entry], sweep: RealSweep) -> None:
+    """Expect the runs that were cut to come first, as their second attempt and with their parameters."""
+    again = sweep.entries()[len(cut) : 2 * len(cut)]
+    assert {entry.run_id: entry.facts["parameters"] for entry in again} == {
+        entry.run_id: entry.facts["parameters"] for entry in cut
+    }
+    assert {entry.attempt for entry in again} == {2}
+
+
+def test_an_interrupted_sweep_goes_on_by_the_command_that_the_terminal_names(sweep: RealSweep) -> None:
+    cut = sweep.start("held", count=48, arguments=("--count", "6")).wait_for(2)
+    sweep.signal(signal.SIGINT)
+    stopped = sweep.finish()
+    assert stopped.code == 130, stopped.stderr
+    (line,) = [line for line in stopped.stderr.splitlines() if line.startswith("resume with: ")]
+    _, *command = shlex.split(line.removeprefix("resume with: "))
+    sweep.go()
+    expect_exactly(6, sweep.python(*command).finish(), sweep)
+    expect_cut_runs_first(cut, sweep)
+
+
+def test_a_sessions_death_costs_no_retry_and_its_runs_come_first(sweep: RealSweep) -> None:
+    cut = sweep.start("sleeper", count=6, retries=0).wait_for(2)
+    sweep.kill()
+    expect_exactly(6, resume(sweep, "quick", count=6).finish(), sweep)
+    expect_cut_runs_first(cut, sweep)
 
 
 def test_a_finished_sweep_takes_a_higher_count_and_no_other_metric_unless_told_to_keep_its_own(
@@ -67,18 +74,6 @@ def test_a_finished_sweep_takes_a_higher_count_and_no_other_metric_unless_told_t
     kept = resume(sweep, "quick", "--keep-configuration", count=3, sweep=changed).finish()
     expect_exactly(3, kept, sweep)
     assert kept.summary["metric"] == "loss"
-
-
-def test_after_many_failures_the_command_that_the_terminal_names_performs_the_rest(sweep: RealSweep) -> None:
-    tripped = sweep.start("mendable", count=48, arguments=("--count", "7")).finish()
-    assert tripped.code == 4, tripped.stderr
-    (line,) = [line for line in tripped.stderr.splitlines() if line.startswith("resume with: ")]
-    (sweep.folder / "mended").touch()
-    _, *command = shlex.split(line.removeprefix("resume with: "))
-    ended = sweep.python(*command).finish()
-    assert ended.code == 0, ended.stderr
-    assert ended.summary["count"] == ended.summary["attempted"] == 7
-    assert {"failed", "finished"} == set(outcomes(ended.summary))
 
 
 def test_a_paused_sweep_says_so_and_goes_on_by_the_command_that_it_names(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from tests.processes.conftest import MAINS, RealSweep, ending, grid, outcomes
+from tests.processes.conftest import MAINS, RealSweep, comes, ending, grid, outcomes
 
 Start = Callable[[str, str], RealSweep]
 
@@ -35,7 +35,7 @@ def test_a_share_killed_within_a_run_runs_the_rest_of_its_own_part_later(
     points = grid(x=list(range(6)))
     sweep_id = sweep.create(count=6, workers=1, sweep_configuration=points)
     killed = start(sweep_id, "1/2")
-    assert sweep.comes(lambda: len(sweep.entries()) == 1)
+    assert comes(lambda: len(sweep.entries()) == 1)
     killed.signal(signal.SIGKILL)
     sweep.go()
     other = start(sweep_id, "2/2")

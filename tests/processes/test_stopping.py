@@ -7,14 +7,15 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
 from tests.processes.conftest import (
-    GONE_WITHIN_S,
     Ended,
     RealSweep,
     ServerRun,
+    comes,
     command_line,
     expect_gone,
     outcomes,
@@ -91,20 +92,6 @@ def test_an_interrupt_ends_the_wait_of_a_drain_and_a_second_one_kills_at_once(sw
     assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
 
 
-def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_the_server_hears_of_the_end(
-    sweep: RealSweep,
-) -> None:
-    """Ctrl-C goes to a whole process group; wandb-core outlives it to report the end."""
-    sweep.own_session = True
-    sweep.start("sleeper", count=COUNT).wait_for(2)
-    assert sweep.process is not None
-    os.killpg(sweep.process.pid, signal.SIGINT)
-    ended = sweep.finish()
-    assert ended.code == 130, ended.stderr
-    assert len(sweep.entries("interrupted")) == 2
-    assert set(sweep.runs_on_the_server().values()) == {ServerRun("killed", 255)}
-
-
 def test_a_preemption_that_signals_every_process_is_the_sessions_alone_and_the_sweep_goes_on(
     sweep: RealSweep,
 ) -> None:
@@ -120,18 +107,41 @@ def test_a_preemption_that_signals_every_process_is_the_sessions_alone_and_the_s
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * COUNT), ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_sweep_that_is_stopped_leaves_no_process_and_no_temporary_folder(
-    sweep: RealSweep, temporary: Path, number: signal.Signals
-) -> None:
-    """Except folders of wandb-core's sockets, which it leaves where it is killed."""
+def start_with_grandchildren(sweep: RealSweep) -> list[psutil.Process]:
+    """Start a sweep whose runs start processes; return all that are there."""
     sweep.start("with_grandchild", count=10).wait_for(2, "grandchild")
     processes = sweep.tree()
     assert any(process.name() == "wandb-core" for process in processes)
-    assert any(temporary.glob("parallel_hpo-*"))
-    sweep.signal(number)
-    sweep.finish()
+    return processes
+
+
+def expect_nothing_left(processes: list[psutil.Process], temporary: Path) -> None:
+    """Allow folders of wandb-core's sockets, which it leaves where it is killed."""
     expect_gone(processes)
-    assert sweep.comes(
-        lambda: all(path.name.startswith("wandb-") for path in temporary.iterdir()), within_s=GONE_WITHIN_S
-    )
+
+    def is_empty() -> bool:
+        return all(path.name.startswith("wandb-") for path in temporary.iterdir())
+
+    assert comes(is_empty)
+
+
+def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_leaves_nothing(
+    sweep: RealSweep, temporary: Path
+) -> None:
+    """Ctrl-C goes to a whole process group; wandb-core outlives it to report the end."""
+    sweep.own_session = True
+    processes = start_with_grandchildren(sweep)
+    os.killpg(processes[0].pid, signal.SIGINT)
+    ended = sweep.finish()
+    assert ended.code == 130, ended.stderr
+    assert len(sweep.entries("interrupted")) == 2
+    assert set(sweep.runs_on_the_server().values()) == {ServerRun("killed", 255)}
+    expect_nothing_left(processes, temporary)
+
+
+def test_a_sweep_that_is_killed_leaves_nothing(sweep: RealSweep, temporary: Path) -> None:
+    processes = start_with_grandchildren(sweep)
+    assert any(temporary.glob("parallel_hpo-*"))
+    sweep.signal(signal.SIGKILL)
+    sweep.finish()
+    expect_nothing_left(processes, temporary)

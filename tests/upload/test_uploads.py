@@ -201,13 +201,13 @@ def test_errors_are_reported_before_anything_is_created(target: Server, stage: S
     ended(stage, sweep, "r")
     uploads = Uploads(stage.folder, sweep, target)
     before = all_rows(target.folder)
-    unknown = replace(uploads, sweep_id="nowhere").call(code=2)
+    unknown = replace(uploads, sweep_id="nowhere").refused()
     assert "there is no sweep nowhere in" in unknown
-    assert "set WANDB_API_KEY or run `wandb login`" in uploads.call(code=2, env={"WANDB_API_KEY": ""})
+    assert "set WANDB_API_KEY or run `wandb login`" in uploads.refused({"WANDB_API_KEY": ""})
     away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
     assert "http://127.0.0.1:9 can't be reached" in away
     with serving(stage.folder, target.env) as own:
-        said = replace(uploads, target=own).call(code=2)
+        said = replace(uploads, target=own).refused()
     assert f"is the server that local/p/{sweep} is on" in said
     assert all_rows(target.folder) == before
     assert not (stage.folder / sweep).exists()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from tests.commands import Started, start_python
+from parallel_hpo.core.errors import ExitCode
+from tests.commands import Started, call_command, start_command
 from tests.contract.serving import DEADLINE_S, Server
 from tests.upload.likeness import Said, number_in
 
-PARALLEL_HPO: Final = str(Path(sys.executable).with_name("parallel-hpo"))
-"""The user's script, started in a prepared process."""
 MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
@@ -29,13 +27,22 @@ class Uploads:
     target: Server
 
     def start(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Started:
+        return start_command(*self._line, *words, folder=self.directory, environment=self._login | dict(env))
+
+    def refused(self, env: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Return the stderr of an upload that does not begin, called in this process."""
+        done = call_command(*self._line, folder=self.directory, environment=self._login | dict(env))
+        assert done.returncode == ExitCode.USAGE
+        return done.stderr
+
+    @property
+    def _line(self) -> tuple[str, ...]:
+        return "upload", self.sweep_id, "--directory", str(self.directory)
+
+    @property
+    def _login(self) -> dict[str, str]:
         login = {"WANDB_BASE_URL": self.target.said["url"], "WANDB_API_KEY": self.target.said["api_key"]}
-        line = (PARALLEL_HPO, "upload", self.sweep_id, "--directory", str(self.directory), *words)
-        return start_python(
-            *line,
-            folder=self.directory,
-            environment=self.target.env | login | dict(env),
-        )
+        return self.target.env | login
 
     def call(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> str:
         """Upload, and return stdout, or stderr if another code than 0 is expected."""
