@@ -200,7 +200,7 @@ def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served
 
 def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
     page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
-    page.get_by_role("combobox", name="Up", exact=True).select_option("train/accuracy")
+    page.get_by_role("combobox", name="Y", exact=True).select_option("train/accuracy")
     expect(page.locator("[data-chart=contour] .chart-words")).to_contain_text("over lr and train/accuracy")
     for menu, option, value in (
         ("Histories", "Over", "epoch"),

@@ -17,8 +17,8 @@ const REACH = 0.09; // standard deviation of a run's influence, as a fraction of
 const LEAST_WEIGHT = 0.25; // areas without runs around are left empty
 const MOST_RUNS = 2000; // of more, the newest
 const OPTIONS = [
-  { name: "x", label: "Across", kind: "choice", value: "", choices: [], main: true },
-  { name: "y", label: "Up", kind: "choice", value: "", choices: [], main: true },
+  { name: "x", label: "X", kind: "choice", value: "", choices: [], main: true },
+  { name: "y", label: "Y", kind: "choice", value: "", choices: [], main: true },
 ];
 
 export class Contour extends Chart {
@@ -56,8 +56,8 @@ export class Contour extends Chart {
     this.points = points;
     const worst = worstFirst(store).map((row) => store.column("value")[row]);
     const shades = qualities(BANDS);
-    this.explain(worst.length > 1 ? [{ text: `best: ${short(worst.at(-1))}`, colour: shades.at(-1) }, { text: `median: ${short(worst[(worst.length - 1) >> 1])}`, colour: shades[BANDS >> 1] },
-      { text: `worst: ${short(worst[0])}`, colour: shades[0] }] : []);
+    const [best, bad] = [worst.at(-1), worst[0]].map(short);
+    this.explain(worst.length > 1 ? [{ text: `best: ${best}`, colour: shades.at(-1) }, { text: `worst: ${bad}`, colour: shades[0] }] : []);
     this.say(`${counted(points.filter(({ rank }) => rank !== null).length, "run")} over ${x} and ${y}; colours are ranks.`);
     if (!points.length) return this.plot.clear();
     return this.plot.draw({
