@@ -8,8 +8,7 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page
 
-from tests.charts.conftest import open_charts
-from tests.charts.scene import DANGEROUS, Scene
+from tests.charts.scene import Scene
 from tests.charts.site import CHARTS, serving
 from tests.chromium import Scheme, Sight, accessibility_faults, looking
 
@@ -181,15 +180,6 @@ def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight)
     assert page.evaluate(TOOLTIP) == ""
 
 
-def test_what_a_run_is_called_is_never_html(sight: Sight) -> None:
-    page = sight.page
-    page.evaluate("() => store.select([store.runs.id[1]])")
-    page.wait_for_function("() => document.body.innerText.includes('loss of 1 selected run.')")
-    said = hover_everywhere(page, section(page, "histories").locator("canvas.chart-over"))
-    assert any(DANGEROUS in text for text in said)
-    assert page.locator("img").count() == 0
-
-
 def test_pictures_turn_dark_with_the_page(sight: Sight) -> None:
     page = sight.page
     light = {name: picture(page, name) for name in CHARTS if name != "importance"}
@@ -270,9 +260,3 @@ def test_a_sweep_that_has_hardly_begun_is_drawn_too(window: BrowserContext, runs
         sight.page.evaluate(FRAMES)
         assert words(sight.page, "parallel").startswith(f"{runs} of {runs} runs")
         assert sight.complaints() == []
-
-
-def test_nothing_is_wider_than_a_phone(window: BrowserContext, site: str) -> None:
-    with looking(window, width=375, height=700) as sight:
-        open_charts(sight, site)
-        assert sight.page.evaluate("() => document.documentElement.scrollWidth") <= 375

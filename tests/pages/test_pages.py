@@ -70,17 +70,9 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
     assert page.evaluate("() => document.getElementById('table-scroll').scrollLeft") == 77
     assert page.evaluate("() => document.activeElement.textContent") == name
     expect(page.locator("#counts li")).to_have_text(["3 finished", "1 running"])
-
-
-def test_new_runs_and_ends_come_by_themselves(visit: Visit, site: Served) -> None:
-    sweep, name = running(site)
-    page = open_table(visit(f"/local/p/sweeps/{sweep}"))
-    expect(page.locator("#progress")).to_have_text("0 of 4 ended")
     site.stage.finish(sweep, name, loss=0.25)
     expect(cell(page, name, "state")).to_have_text("finished")
-    site.stage.issued(site.stage.agent(sweep))
-    expect(page.locator(ROWS)).to_have_count(2)
-    expect(page.locator("#progress")).to_have_text("1 of 4 ended")
+    expect(page.locator("#progress")).to_have_text("4 of 4 ended")
 
 
 def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) -> None:
@@ -92,6 +84,7 @@ def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) 
         log(site, name, 3.0 - step / 30)
     expect(page.locator("#log")).to_contain_text("step 59")
     expect(page.locator("#summary")).to_contain_text("1.033")
+    expect(page.locator("[data-key=loss] .chart-words")).to_have_text("last 1.033, minimum 1.033, maximum 3")
     left_px = page.evaluate(
         "log => log.scrollHeight - log.scrollTop - log.clientHeight", page.query_selector("#log")
     )
@@ -201,12 +194,16 @@ def test_axe_finds_nothing_in_light_and_dark(visit: Visit, site: Served) -> None
 
 
 @pytest.mark.parametrize("address", ["sweeps/{sweep}", "runs/{run}", ""])
-def test_a_phones_width_is_wide_enough(visit: Visit, site: Served, address: str) -> None:
+def test_a_page_is_one_script_and_a_phones_width_is_wide_enough(
+    visit: Visit, site: Served, address: str
+) -> None:
     sweep, name = running(site)
     log(site, name, 0.5)
     page = visit(f"/local/p/{address.format(sweep=sweep, run=name)}".rstrip("/"), width=360)
     expect(page.locator("#live")).to_have_text("live")
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    names = page.evaluate("() => performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert len([name for name in names if name.endswith(".js")]) == 1
 
 
 def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served) -> None:

@@ -163,6 +163,23 @@ def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: 
     assert axe_findings(page) == []
 
 
+def test_a_brush_filters_the_list_and_its_filters_the_charts(visit: Visit, site: Served) -> None:
+    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    words = page.locator("[data-chart=histories] .chart-words")
+    expect(words).to_contain_text("val/loss of 40 shown runs.")
+    page.get_by_text("Choose by values").click()
+    value = page.get_by_role("group", name="val/loss", exact=True)
+    value.get_by_label("at most").fill("0.2")
+    value.get_by_label("at most").blur()
+    expect(page.locator("#rail-count")).to_have_text("12 of 40 runs")
+    expect(words).to_have_text("val/loss of 12 shown runs.")
+    page.click("#filter-menu summary")
+    page.locator("#filter-top").select_option("top 10 %")
+    expect(words).to_have_text("val/loss of 4 shown runs.")
+    page.get_by_role("button", name="Clear filters").click()
+    expect(words).to_contain_text("val/loss of 40 shown runs.")
+
+
 def test_runs_are_compared_by_another_logged_value(visit: Visit, site: Served) -> None:
     page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
     expect(page.locator("#best-title")).to_have_text("best val/loss")
@@ -195,7 +212,8 @@ def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served
     expect(page.locator(place)).to_have_count(1)
     with page.expect_download() as download:
         page.click("#csv")
-    assert "summary.train/accuracy" in download.value.path().read_text().splitlines()[0]
+    head, *lines = download.value.path().read_text().splitlines()
+    assert ("parameters.lr" in head, "summary.train/accuracy" in head, len(lines)) == (True, True, 40)
 
 
 def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
