@@ -1,11 +1,11 @@
-"""Commands to be run as nodes, what they leave in a folder, and waiting for what an engine says of them."""
+"""Commands to be run as nodes, waiting for what an engine says of them, and an engine that is none."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,3 +80,36 @@ def next_ends(engine: ClusterEngine, number: int) -> list[NodeTaskEnd]:
 
 def named(engine: ClusterEngine, name: str) -> ClusterMachine:
     return next(machine for machine in engine.machines() if machine.name == name)
+
+
+@dataclass
+class NotedEngine:
+    """Has these machines, and notes which were given a node."""
+
+    found: list[ClusterMachine]
+    name: str = "Noted"
+    started: list[tuple[str, NodeCommand]] = field(default_factory=list)
+    over: list[NodeTaskEnd] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
+    fails: bool = False
+
+    def machines(self) -> tuple[ClusterMachine, ...]:
+        if self.fails:
+            raise ZeroDivisionError("its scheduler is away")
+        return tuple(self.found)
+
+    def start(self, machine: ClusterMachine, command: NodeCommand) -> None:
+        self.started.append((machine.name, command))
+
+    def ended(self) -> tuple[NodeTaskEnd, ...]:
+        told, self.over = tuple(self.over), []
+        return told
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def own_address(self) -> str | None:
+        return "10.0.0.1"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -26,6 +27,9 @@ GRACE_S = 30.0
 STOP = SweepEnd("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.INTERRUPT)
 
 
+Answers = list[PoolNews | BackendError]
+
+
 @dataclass
 class Coordinator:
     """A coordinator whose pool and nodes are made up."""
@@ -36,11 +40,38 @@ class Coordinator:
     told: list[Notice] = field(default_factory=list)
     stopped: list[float] = field(default_factory=list)
     reports: queue.SimpleQueue[NodeReport | Answer] = field(default_factory=queue.SimpleQueue)
-    at_each_answer: Callable[[int], None] = lambda number: None
     answers: int = 0
 
     def __post_init__(self) -> None:
         self.control = Control(clock=lambda: self.now)
+        self._stops: dict[int, StopKind] = {}
+        self._later: dict[int, Answers] = {}
+        self._replies: dict[int, Answers] = {}
+        self._step_s = 0.0
+
+    def given(
+        self,
+        *first: PoolNews | BackendError,
+        stops: dict[int, StopKind] | None = None,
+        reports: Sequence[NodeReport] = (),
+        later: dict[int, Answers] | None = None,
+        replies: dict[int, Answers] | None = None,
+        step_s: float = 0.0,
+    ) -> Coordinator:
+        """Have the pool answer so, and things happen at some of its answers, each `step_s` after the last.
+
+        Args:
+            first: the pool's answers until something else is said; the last one for ever.
+            stops: stops at these answers, counted from 1.
+            reports: reports of nodes, at the first answer.
+            later: the pool's answers from these on.
+            replies: the pool's answers once it was told so many things.
+        """
+        if first:
+            self.pool.then(*first)
+        self._stops, self._later, self._replies = stops or {}, later or {}, replies or {}
+        self._reports, self._step_s = list(reports), step_s
+        return self
 
     def run(self) -> SweepEnd:
         with Ledger(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as command_pipe:
@@ -65,7 +96,14 @@ class Coordinator:
     def _post(self, answer: Answer) -> None:
         self.reports.put(answer)
         self.answers += 1
-        self.at_each_answer(self.answers)
+        self.now += self._step_s
+        if self.answers in self._stops:
+            self.control.stop(self._stops[self.answers])
+        if self.answers == 1:
+            for report in self._reports:
+                self.reports.put(report)
+        if answers := self._later.pop(self.answers, None) or self._replies.pop(len(self.pool.told), None):
+            self.pool.then(*answers)
         self.control.ring()
 
 
@@ -76,190 +114,107 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
         yield made
 
 
+OVER: Final = news(ends=ALL_DONE, living=0)
+STOPPED: Final = news(ends=STOP, living=0)
+GPU1: Final = joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")
+KILLED: Final = NodeEnded("0badf00d", "gpu1", returned=True, reason="killed")
+NONE_LEFT: Final = NoMachinesLeft("gpu1: no torch")
+
+
 def test_a_sweep_ends_when_its_pool_ends_and_all_nodes_have_left(coordinator: Coordinator) -> None:
-    coordinator.pool.then(
-        news(joined(1, 1, "gpu1")), news(ends=ALL_DONE, living=1), news(ends=ALL_DONE, living=0)
-    )
+    coordinator.given(news(joined(1, 1, "gpu1")), news(ends=ALL_DONE, living=1), OVER)
     assert coordinator.run() == SweepEnd("all 2 runs performed", 0, None)
     assert coordinator.pool.asked[:2] == [(0, 0), (1, 0)]
     assert (coordinator.pool.told, coordinator.stopped) == ([], [])
 
 
 def test_an_interrupt_is_the_pools_and_its_answer_the_ending(coordinator: Coordinator) -> None:
-    def stop_at(number: int) -> None:
-        if number == 1:
-            coordinator.control.stop(StopKind.INTERRUPT)
-        if coordinator.pool.told:
-            coordinator.pool.then(news(ends=STOP, living=0))
-
-    coordinator.at_each_answer = stop_at
+    coordinator.given(stops={1: StopKind.INTERRUPT}, replies={1: [STOPPED]})
     assert coordinator.run() == SweepEnd(STOP.reason, STOP.exit_code, StopKind.INTERRUPT)
     assert coordinator.pool.told == [STOP]
 
 
 def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(coordinator: Coordinator) -> None:
-    def stop_at(number: int) -> None:
-        if number <= 2:
-            coordinator.control.stop(StopKind.INTERRUPT)
-        if len(coordinator.pool.told) == 2:
-            coordinator.pool.then(news(ends=STOP, living=0))
-
-    coordinator.at_each_answer = stop_at
-    coordinator.run()
-    assert [told.stop for told in coordinator.pool.told if isinstance(told, SweepEnd)] == [
-        StopKind.INTERRUPT,
-        StopKind.KILL,
-    ]
+    interrupts = dict.fromkeys((1, 2), StopKind.INTERRUPT)
+    coordinator.given(stops=interrupts, replies={2: [STOPPED]}).run()
+    told = [told.stop for told in coordinator.pool.told if isinstance(told, SweepEnd)]
+    assert told == [StopKind.INTERRUPT, StopKind.KILL]
     assert coordinator.stopped == [0.0]
 
 
-def test_machines_that_do_not_leave_are_ended_by_the_engine(
-    coordinator: Coordinator,
-) -> None:
-    def stop_at(number: int) -> None:
-        if number == 1:
-            coordinator.control.stop(StopKind.INTERRUPT)
-        coordinator.now += 1.0
-
-    coordinator.at_each_answer = stop_at
+def test_machines_that_do_not_leave_are_ended_by_the_engine(coordinator: Coordinator) -> None:
+    coordinator.given(stops={1: StopKind.INTERRUPT}, step_s=1.0)
     assert coordinator.run().stop is StopKind.INTERRUPT
     assert GRACE_S <= coordinator.stopped[0] < coordinator.now <= GRACE_S + 5 + 4
 
 
 def test_a_machine_that_does_not_answer_holds_no_sweep_up_that_is_complete(coordinator: Coordinator) -> None:
-    def pass_time(number: int) -> None:
-        coordinator.now += 1.0
-
-    coordinator.pool.then(news(ends=ALL_DONE, living=1))
-    coordinator.at_each_answer = pass_time
+    coordinator.given(news(ends=ALL_DONE, living=1), step_s=1.0)
     assert coordinator.run() == SweepEnd("all 2 runs performed", 0, None)
     assert coordinator.now <= 5 + 4
     assert len(coordinator.stopped) == 1
 
 
 def test_a_drain_takes_as_long_as_it_takes(coordinator: Coordinator) -> None:
-    def stop_at(number: int) -> None:
-        if number == 1:
-            coordinator.control.stop(StopKind.DRAIN)
-        coordinator.now += 1000.0
-        if number == 20:
-            coordinator.pool.then(news(ends=SweepEnd("drained", 75, StopKind.DRAIN), living=0))
-
-    coordinator.at_each_answer = stop_at
-    assert coordinator.run() == SweepEnd("drained", 75, StopKind.DRAIN)
+    drained = SweepEnd("drained", 75, StopKind.DRAIN)
+    later: dict[int, Answers] = {20: [news(ends=drained, living=0)]}
+    coordinator.given(stops={1: StopKind.DRAIN}, later=later, step_s=1000.0)
+    assert coordinator.run() == drained
     assert coordinator.stopped == []
 
 
-def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with(coordinator: Coordinator) -> None:
-    def end_at(number: int) -> None:
-        if number == 1:
-            coordinator.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
-            coordinator.reports.put(NodeEnded("deadbeef", "gpu2", returned=True, reason="never joined"))
-        if coordinator.pool.told:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    coordinator.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
-    coordinator.at_each_answer = end_at
-    coordinator.run()
-    assert coordinator.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
-
-
-def test_the_end_of_a_node_is_reported_once_its_join_is_known(coordinator: Coordinator) -> None:
-    def end_at(number: int) -> None:
-        if number == 1:
-            coordinator.reports.put(NodeEnded("0badf00d", "gpu1", returned=True, reason="killed"))
-        if number == 3:
-            coordinator.pool.then(news(joined(1, 1, "gpu1", mark="1_t2_3_boot_0badf00d")), news())
-        if coordinator.pool.told:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    coordinator.pool.then(news(), news())
-    coordinator.at_each_answer = end_at
-    coordinator.run()
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with_once_its_join_is_known(
+    coordinator: Coordinator, number: int
+) -> None:
+    never = NodeEnded("deadbeef", "gpu2", returned=True, reason="never joined")
+    known: Answers = [news(GPU1), news()]
+    first = () if number else known
+    coordinator.given(*first, reports=[KILLED, never], later={number: known}, replies={1: [OVER]}).run()
     assert coordinator.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
 def test_a_sweep_that_no_machine_can_perform_ends(coordinator: Coordinator) -> None:
-    def give_up(number: int) -> None:
-        if number == 1:
-            coordinator.reports.put(NoMachinesLeft("gpu1: no torch"))
-        for told in coordinator.pool.told:
-            assert isinstance(told, SweepEnd)
-            coordinator.pool.then(news(ends=told, living=0))
-
-    coordinator.pool.then(news(living=0))
-    coordinator.at_each_answer = give_up
-    ending = coordinator.run()
-    assert (ending.exit_code, "gpu1: no torch" in ending.reason) == (ExitCode.FAILURE_POLICY, True)
+    ends = SweepEnd("gpu1: no torch", ExitCode.FAILURE_POLICY)
+    coordinator.given(news(living=0), reports=[NONE_LEFT], replies={1: [news(ends=ends, living=0)]})
+    assert coordinator.run().exit_code == ExitCode.FAILURE_POLICY
+    (told,) = coordinator.pool.told
+    assert isinstance(told, SweepEnd)
+    assert (told.exit_code, "gpu1: no torch" in told.reason) == (ExitCode.FAILURE_POLICY, True)
 
 
-def test_a_machine_that_joined_by_itself_keeps_a_sweep_going_without_an_engine(
-    coordinator: Coordinator,
+@pytest.mark.parametrize(
+    ("living", "reports"),
+    [
+        pytest.param(1, [NONE_LEFT], id="one that joined by itself"),
+        pytest.param(0, [NONE_LEFT, NoMachinesLeft("")], id="one that the engine finds later"),
+    ],
+)
+def test_a_machine_keeps_a_sweep_going_though_none_was_left(
+    coordinator: Coordinator, living: int, reports: list[NodeReport]
 ) -> None:
-    def give_up(number: int) -> None:
-        if number == 1:
-            coordinator.reports.put(NoMachinesLeft("gpu1: no torch"))
-        if number == 5:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    coordinator.at_each_answer = give_up
-    assert coordinator.run().exit_code == ExitCode.COMPLETE
-    assert coordinator.pool.told == []
-
-
-def test_a_machine_that_the_engine_finds_later_is_waited_for(
-    coordinator: Coordinator,
-) -> None:
-    def give_up(number: int) -> None:
-        if number == 1:
-            coordinator.reports.put(NoMachinesLeft("gpu1: no torch"))
-            coordinator.reports.put(NoMachinesLeft(""))
-            coordinator.pool.then(news(living=0))
-        if number == 5:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    coordinator.at_each_answer = give_up
+    coordinator.given(news(living=living), reports=reports, later={5: [OVER]})
     assert coordinator.run().exit_code == ExitCode.COMPLETE
     assert coordinator.pool.told == []
 
 
 def test_where_no_machine_comes_that_is_said_once(coordinator: Coordinator) -> None:
-    def wait(number: int) -> None:
-        coordinator.now += NO_NODE_WARNING_S
-        if number == 5:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    coordinator.pool.then(news(living=0))
-    coordinator.at_each_answer = wait
-    coordinator.run()
+    coordinator.given(news(living=0), later={5: [OVER]}, step_s=NO_NODE_WARNING_S).run()
     assert ["no machine has joined" in str(notice) for notice in coordinator.told] == [True]
 
 
 def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(coordinator: Coordinator) -> None:
-    coordinator.pool.then(ServerRefusedError("no pool", status=404, answer={}))
-    ending = coordinator.run()
+    ending = coordinator.given(ServerRefusedError("no pool", status=404, answer={})).run()
     assert (ending.exit_code, "no pool" in ending.reason) == (ExitCode.OUR_FAULT, True)
 
 
 def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(coordinator: Coordinator) -> None:
-    def wait(number: int) -> None:
-        if number == 3:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    coordinator.pool.then(ServerRefusedError("too many requests", status=429, answer={}))
-    coordinator.at_each_answer = wait
-    assert coordinator.run().exit_code == ExitCode.COMPLETE
+    refused = ServerRefusedError("too many requests", status=429, answer={})
+    assert coordinator.given(refused, later={3: [OVER]}).run().exit_code == ExitCode.COMPLETE
 
 
 def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(coordinator: Coordinator) -> None:
-    def wait(number: int) -> None:
-        coordinator.now += AWAY_WARNING_S / 2
-        if number == 6:
-            coordinator.pool.then(news(ends=ALL_DONE, living=0))
-
-    away: PoolNews | BackendError = BackendError("no answer")
-    coordinator.pool.then(away)
-    coordinator.at_each_answer = wait
+    coordinator.given(BackendError("no answer"), later={6: [OVER]}, step_s=AWAY_WARNING_S / 2)
     assert coordinator.run().exit_code == ExitCode.COMPLETE
     words = [notice.text for notice in coordinator.told if isinstance(notice, Message)]
     assert ["no answer" in text for text in words] == [True, False]

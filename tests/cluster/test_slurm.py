@@ -1,8 +1,10 @@
-"""Nodes on a real Slurm of two hosts: steps of an allocation, and jobs of their own."""
+"""Nodes and sweeps on a real Slurm of two hosts: steps of an allocation, jobs, and shares that are tasks."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +17,17 @@ import pytest
 
 from parallel_hpo.cluster.base import NodeTaskEnd
 from parallel_hpo.cluster.slurm import SlurmEngine
-from parallel_hpo.core.errors import MissingExtraError, UsageError
+from parallel_hpo.core.errors import ExitCode, MissingExtraError, UsageError
 from tests.cluster.nodes import HeldNode, comes, next_end
+from tests.commands import MODULE
+from tests.processes.conftest import (
+    MAINS,
+    RealSweep,
+    expect_exact_on_two_machines,
+    outcomes,
+    sweep_in,
+    with_own_python,
+)
 from tests.slurm import CORES, NoSlurmError, Slurm, running_slurm
 
 HOSTS: Final = ("m1", "m2")
@@ -183,6 +194,64 @@ def test_an_srun_that_dies_is_a_hint(engines: Engines, node: HeldNode) -> None:
     end = next_end(engine)
     assert not end.returned
     assert comes(lambda: not process.is_running())
+
+
+@pytest.fixture
+def sweep(slurm: Slurm, tmp_path: Path) -> Iterator[RealSweep]:
+    """A sweep to be started, whose commands find Slurm's programs."""
+    with sweep_in(tmp_path) as made:
+        with_own_python(made).env |= slurm.variables
+        yield made
+    slurm.wait_for_all()
+
+
+def test_a_sweep_on_the_jobs_of_slurm(sweep: RealSweep) -> None:
+    expect_exact_on_two_machines(sweep, engine="slurm", count=2)
+
+
+SHARES: Final = 2
+
+
+def start_tasks(sweep: RealSweep, sweep_id: str) -> RealSweep:
+    """Start all shares as the tasks of one `srun`."""
+    sweep.launcher = ("srun", f"--ntasks={SHARES}", "--output=tasks.out")
+    part = ("--sweep-id", sweep_id, "--share", "slurm")
+    return sweep.python(*MODULE, "run", "config.json", f"{MAINS}:held", *part)
+
+
+def shares_of(sweep: RealSweep, sweep_id: str) -> list[Any]:
+    folders = (sweep.directory / sweep_id).glob(f"share-*-of-{SHARES}")
+    return [json.loads((folder / "summary.json").read_text()) for folder in folders]
+
+
+def test_shares_in_a_job_are_drained_terminated_and_completed_by_the_jobs_after_it(
+    sweep: RealSweep, slurm: Slurm
+) -> None:
+    """Slurm signals every process of a job: what is drained cuts no run, what is terminated can go on."""
+    sweep_id = sweep.create(count=5, workers=1)
+    start_tasks(sweep, sweep_id).wait_for(SHARES)
+    slurm.call("scancel", "--signal=USR1", *slurm.jobs())
+    output = sweep.folder / "tasks.out"
+    sweep.wait_until(lambda: output.read_text().count("SIGUSR1: no new runs") == SHARES, "the drain")
+    sweep.go()
+    assert sweep.finish().code == ExitCode.RESUMABLE
+    drained = {entry.run_id for entry in sweep.entries()}
+    slurm.wait_for_all()
+
+    (sweep.folder / "go").unlink()
+    start_tasks(sweep, sweep_id).wait_for(2 * SHARES)
+    slurm.call("scancel", *slurm.jobs())
+    assert sweep.finish().code == ExitCode.SIGNAL_BASE + signal.SIGTERM
+    shares = shares_of(sweep, sweep_id)
+    assert [sorted(outcomes(share)) for share in shares] == [["finished", "stopped"]] * SHARES
+
+    sweep.go()
+    assert start_tasks(sweep, sweep_id).finish().code == ExitCode.COMPLETE
+    shares = shares_of(sweep, sweep_id)
+    assert sorted(share["finished"] for share in shares) == [2, 3]
+    run_ids = {run["run_id"] for share in shares for run in share["runs"]}
+    assert {entry.run_id for entry in sweep.entries()} == run_ids
+    assert {entry.attempt for entry in sweep.entries() if entry.run_id in drained} == {1}
 
 
 def test_machines_reach_this_one_by_the_way_to_the_controller(engines: Engines) -> None:

@@ -20,7 +20,7 @@ from parallel_hpo.doctor import DoctorSubject, Finding, Level, examine
 from parallel_hpo.doctor.examine import examine_machines
 from parallel_hpo.doctor.findings import MachineCheck
 from parallel_hpo.session.membership import versions_here
-from tests.cluster.engines import NotedEngine
+from tests.cluster.nodes import NotedEngine
 from tests.commands import start_python
 from tests.processes.heading import FolderEngine
 

@@ -6,16 +6,14 @@ import json
 import resource
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.contract.proxy import Harm, Message, Mischief, Proxy, proxying
+from tests.contract.proxy import Harm, Mischief, Proxy, proxying
 from tests.processes.conftest import Ended, RealSweep, grid, outcomes, rows
 
 pytestmark = pytest.mark.thorough
@@ -51,30 +49,6 @@ def test_lost_replies_repeated_requests_and_late_copies_are_harmless(sweep: Real
     ended = sweep.start("quick", sweep=GRID, count=POINTS).finish()
     assert {Harm.LOSE_REPLY, Harm.REPEAT, Harm.LATE_COPY} <= set(mischief.done), mischief.done
     expect_exact(sweep, ended, sweep.folder / "server" / "server.db")
-
-
-@dataclass
-class Weather:
-    """Harms for all messages from now on, each for a number of seconds; then all is well."""
-
-    spells: tuple[tuple[float, Harm], ...]
-    began: float = field(default_factory=time.monotonic)
-
-    def __call__(self, message: Message) -> Harm:
-        left_s = time.monotonic() - self.began
-        for seconds, harm in self.spells:
-            left_s -= seconds
-            if left_s < 0:
-                return harm
-        return Harm.NONE
-
-
-def test_bursts_of_errors_and_a_network_that_is_away_cost_a_pause_and_no_run(
-    sweep: RealSweep, proxy: Proxy
-) -> None:
-    sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
-    proxy.choose = Weather(((1, Harm.FAIL_500), (1, Harm.REFUSE_429), (4, Harm.LOSE_REQUEST)))
-    expect_exact(sweep, sweep.finish(), sweep.folder / "server" / "server.db")
 
 
 def test_a_sweep_that_is_deleted_from_its_server_ends_and_says_so(sweep: RealSweep, proxy: Proxy) -> None:

@@ -17,8 +17,12 @@ import pytest
 from tests.processes.conftest import PerformedRuns, RealSweep, comes, grid
 from tests.threads import answering_in_a_thread
 
-KEEP: Final = "import sys; print(sys.stdin.read().replace('\\n', ''), file=open(sys.argv[1], 'a'))"
-"""A command's program that appends what it is told to a file, a line each time."""
+KEEP: Final = """
+import sys
+print(sys.stdin.read().replace("\\n", ""), file=open(sys.argv[1], "a"))
+sys.exit("no such luck")
+"""
+"""A command's program that appends what it is told to a file, a line each time, and fails."""
 
 
 def keep(file: Path) -> list[str]:
@@ -71,16 +75,20 @@ def mixed(new_sweep: Callable[[], RealSweep]) -> Mixed:
     return Mixed(sweep, ended, notified)
 
 
-def test_on_end_gets_the_summary(mixed: Mixed) -> None:
+def test_on_end_gets_the_summary_and_its_failure_is_said(mixed: Mixed) -> None:
     assert kept(mixed.sweep.folder / "end.jsonl") == [mixed.ended.summary]
+    assert "warning: on_end: exit 1: no such luck" in mixed.ended.stderr
 
 
-def test_on_failure_gets_each_failed_run_once(mixed: Mixed) -> None:
+def test_on_failure_gets_each_failed_run_once_and_its_failure_is_said(mixed: Mixed) -> None:
     place = {"sweep_id": mixed.sweep.sweep_id}
     expected = [run | place | {"folder": str(mixed.folder_of(how))} for how, run in mixed.bad.items()]
     told = kept(mixed.sweep.folder / "failures.jsonl")
     assert len(told) == 3
     assert all(run in told for run in expected)
+    for run in expected:
+        words = f"warning: on_failure for run {run['run_id']}: exit 1: no such luck"
+        assert words in mixed.ended.stderr
 
 
 def test_a_failed_run_has_a_folder_that_says_why_and_holds_no_secret(mixed: Mixed) -> None:
