@@ -292,5 +292,6 @@ TestOneMachine.settings = settings(max_examples=50, stateful_step_count=40)
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(900)
 def test_one_machine_for_long() -> None:
     run_state_machine_as_test(OneMachine, settings=settings(max_examples=400, stateful_step_count=60))
