@@ -92,7 +92,7 @@ class Handle:
     def __repr__(self) -> str:
         """Return the sweep's id and whether it runs; its notebook cell shows the rest."""
         sweep = self._opened.path.sweep_id if self._opened else "that is starting"
-        return f"<Handle of sweep {sweep}, {'over' if self.done() else 'running'}>"
+        return f"<Handle of sweep {sweep}, {'ended' if self.done() else 'running'}>"
 
     def _repr_html_(self) -> str | None:
         """Return the sweep as HTML for other cells of a notebook than the one that started it."""

@@ -234,7 +234,7 @@ def join(draft: PoolDraft, request: Join) -> PoolNode:
     Only the session's named previous epoch is marked as gone, since the request may arrive twice, and late.
     """
     if any(old.epoch == request.previous for old in draft.living()):
-        mark_gone(draft, request.previous, "it joined anew")
+        mark_gone(draft, request.previous, "it joined again")
     node = PoolNode(
         epoch=draft.pool.epochs + 1,
         name=_free_name(request.name, {node.name for node in draft.living()}),
@@ -278,11 +278,11 @@ def concerns(lost: NodeLost, node: PoolNode) -> bool:
     return node.name == lost.name and lost.epoch in (None, node.epoch)
 
 
-def reopen(draft: PoolDraft, anew: Pool) -> None:
+def reopen(draft: PoolDraft, opened: Pool) -> None:
     """Give a pool a new count and new limits; its runs and nodes stay."""
     old = draft.pool
     draft.pool = replace(
-        anew,
+        opened,
         started=old.started,
         open_runs=old.open_runs,
         failures=FailureCount(none_finished=old.failures.none_finished),
@@ -290,4 +290,4 @@ def reopen(draft: PoolDraft, anew: Pool) -> None:
         epochs=old.epochs,
         events=old.events,
     )
-    draft.add_event("opened", None, {"name": "", "reason": "opened again", "count": anew.count})
+    draft.add_event("opened", None, {"name": "", "reason": "opened again", "count": opened.count})

@@ -172,7 +172,7 @@ class Screen:
         if not self._is_live:
             return
         if self._console.size != self._size:
-            self._begin_anew()
+            self._redraw()
         if self._counts.opened:
             self._live.start()
         lines, self._waiting = self._waiting, []
@@ -212,7 +212,7 @@ class Screen:
         most = height // ROWS_PART - len(head)
         return Group(*head, *rows_of(self._workers, now, self._counts.name_of, width=width, most=most))
 
-    def _begin_anew(self) -> None:
+    def _redraw(self) -> None:
         """Clear the screen after a change of its size, and let the last lines be printed again.
 
         The rows' position is unknown then: some terminals wrap lines again, others cut them.

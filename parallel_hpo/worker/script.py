@@ -171,7 +171,7 @@ class LoadingTarget:
 
     def is_on(self, asker: FrameType) -> bool:
         """Return whether the calling code belongs to a file that is loaded, not run."""
-        return self._names is not None or _is_imported_anew(asker)
+        return self._names is not None or _is_imported_again(asker)
 
     def stand_in(self, thing: object) -> None:
         """Note a placeholder, which becomes None once the file is loaded."""
@@ -192,7 +192,7 @@ class LoadingTarget:
                     setattr(module, name, None)
 
 
-def _is_imported_anew(asker: FrameType) -> bool:
+def _is_imported_again(asker: FrameType) -> bool:
     """Return whether this process was made by multiprocessing's spawn or forkserver.
 
     It imports the script first (`_inheriting`), then the modules of its target.

@@ -160,5 +160,5 @@ def test_a_handle_shows_its_sweep_and_state_and_becomes_none_in_a_worker(gate: G
     assert repr(handle) == "<Handle of sweep that is starting, running>"
     gate.open()
     handle.result(DEADLINE_S)
-    assert repr(handle).endswith(", over>")
+    assert repr(handle).endswith(", ended>")
     assert pickle.loads(pickle.dumps(handle)) is None

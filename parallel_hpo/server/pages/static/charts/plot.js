@@ -13,7 +13,7 @@ const MOST_NAME = 120; // longest name that stands upright below an axis
 const DOT = 5;
 
 /**
- * A plot in an element: draw(spec) draws it anew (null: empty), repaint() its inside only, repaintOver() what is highlighted.
+ * A plot in an element: draw(spec) draws it (null: empty), repaint() its inside only, repaintOver() what is highlighted.
  *
  * spec: {label, x, y, paint(context, place), paintOver(context, place), near(place, left, top), height}
  * x, y: {low, high, kind, label, names, listed, whole, fixed, reversed}; see scaleOf. fixed: without a margin.
