@@ -15,7 +15,7 @@ from parallel_hpo.core.errors import UsageError
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from tests.records.test_cleaning import made
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.removal.test_sweep_removal import has_project, performed
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -25,10 +25,10 @@ MANY = 20_000
 @pytest.fixture
 def kept_and_old(tmp_path: Path) -> tuple[str, str]:
     """Two finished sweeps on an embedded server; one has a folder."""
-    stage = SessionSetup(tmp_path)
-    kept, _ = performed(stage)
-    old, _ = performed(stage, lines=MANY)
-    stage.close()
+    services = Services(tmp_path)
+    kept, _ = performed(services)
+    old, _ = performed(services, lines=MANY)
+    services.close()
     made(tmp_path).rename(tmp_path / old)
     return kept, old
 
@@ -49,9 +49,9 @@ def test_clean_removes_a_sweeps_data_from_the_server(
     assert done["removed"]
     assert not (tmp_path / old).exists()
     assert (tmp_path / "server.db").stat().st_size < size / 4
-    stage = SessionSetup(tmp_path)
-    assert sum(stage.progress(kept).runs.values()) == 1
-    stage.close()
+    services = Services(tmp_path)
+    assert sum(services.progress(kept).runs.values()) == 1
+    services.close()
 
 
 def test_status_ignores_an_unreadable_database(tmp_path: Path, command: Command) -> None:
@@ -88,9 +88,9 @@ def test_clean_yes_alone_is_refused(tmp_path: Path, command: Command) -> None:
 def test_a_named_sweep_without_a_folder_is_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = SessionSetup(tmp_path)
-    sweep, _ = performed(stage)
-    kept, _ = performed(stage)
+    services = Services(tmp_path)
+    sweep, _ = performed(services)
+    kept, _ = performed(services)
     (said,) = cleaned(capsys, tmp_path, CleanSelection([sweep]))
     assert (said["sweep"], said["folder"], said["lost"], said["removed"]) == (
         sweep,
@@ -100,16 +100,16 @@ def test_a_named_sweep_without_a_folder_is_removed(
     )
     with pytest.raises(UsageError, match="there is no sweep"):
         cleaned(capsys, tmp_path, CleanSelection([sweep]))
-    assert sum(stage.progress(kept).runs.values()) == 1
-    stage.close()
+    assert sum(services.progress(kept).runs.values()) == 1
+    services.close()
 
 
 def test_a_project_is_removed_with_all_its_sweeps_and_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stage = SessionSetup(tmp_path)
-    sweep, _ = performed(stage)
-    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
+    services = Services(tmp_path)
+    sweep, _ = performed(services)
+    run_service.upsert(services.world, RunUpsert(name="alone", project="p"))
     made(tmp_path).rename(tmp_path / sweep)
     said = cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("p")))
     assert [(each["sweep"], each["project"], each["removed"]) for each in said] == [
@@ -118,26 +118,26 @@ def test_a_project_is_removed_with_all_its_sweeps_and_runs(
     ]
     assert said[1]["lost"] == ["with 1 runs of no sweep"]
     assert not (tmp_path / sweep).exists()
-    assert not has_project(stage)
+    assert not has_project(services)
     with pytest.raises(UsageError, match="there is no project local/p"):
         cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("p")))
-    stage.close()
+    services.close()
 
 
 def test_an_active_project_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stage = SessionSetup(tmp_path)
-    old, _ = performed(stage)
-    stage.set_state(old, "FINISHED")
-    stage.clock.now = time.time()
-    sweep, _ = performed(stage)
+    services = Services(tmp_path)
+    old, _ = performed(services)
+    services.set_state(old, "FINISHED")
+    services.clock.now = time.time()
+    sweep, _ = performed(services)
     said = cleaned(capsys, tmp_path, CleanSelection(project=ProjectPath.parse("local/p")))
     assert {each["sweep"]: each["keep"] for each in said} == {
         old: "",
         sweep: "it is running",
         None: f"sweep {sweep} of it stays",
     }
-    assert has_project(stage)
-    stage.close()
+    assert has_project(services)
+    services.close()
 
 
 def test_an_age_is_a_duration_of_any_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

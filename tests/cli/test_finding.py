@@ -24,7 +24,7 @@ from parallel_hpo.server.services import pool
 from parallel_hpo.session.membership import versions_here
 from tests.cli.folders import leave_sweep
 from tests.cluster.pools import joined, left, over, started
-from tests.server.acting import Clock, SessionSetup, grid
+from tests.server.acting import Clock, Services, grid
 from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
 
 NO_SERVER = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
@@ -51,15 +51,15 @@ class ToldPool:
 @pytest.fixture
 def performed(tmp_path: Path) -> tuple[Path, str]:
     """A directory whose server has a pool with one performed run and a living machine."""
-    with closing(SessionSetup(tmp_path)) as stage:
-        sweep = stage.sweep(grid(6))
+    with closing(Services(tmp_path)) as services:
+        sweep = services.sweep(grid(6))
         wanted = new_pool(sweep, backend="local", configuration=CONFIGURATION)
-        pool.open_pool(stage.world, sweep, wanted)
-        epoch = pool.join(stage.world, sweep, machine("gpu1")).epoch
-        pool.exchange(stage.world, sweep, told(epoch, 1, 1))
-        pool.exchange(stage.world, sweep, told(epoch, 2, 1, starts=(start("r"),)))
-        pool.exchange(stage.world, sweep, told(epoch, 3, ends=(end("r", value=0.5, duration_s=2.0),)))
-        pool.leave(stage.world, sweep, epoch, "done")
+        pool.open_pool(services.world, sweep, wanted)
+        epoch = pool.join(services.world, sweep, machine("gpu1")).epoch
+        pool.exchange(services.world, sweep, told(epoch, 1, 1))
+        pool.exchange(services.world, sweep, told(epoch, 2, 1, starts=(start("r"),)))
+        pool.exchange(services.world, sweep, told(epoch, 3, ends=(end("r", value=0.5, duration_s=2.0),)))
+        pool.leave(services.world, sweep, epoch, "done")
     return tmp_path, sweep
 
 
@@ -91,13 +91,13 @@ def test_commands_find_the_pools_sweep(
 
 def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path: Path) -> None:
     unreadable = b"cparallel_hpo.gone\nMain\n."
-    with closing(SessionSetup(tmp_path)) as stage:
-        pooled = stage.sweep(grid(6))
+    with closing(Services(tmp_path)) as services:
+        pooled = services.sweep(grid(6))
         wanted = new_pool(pooled, backend="local", main=b64encode(unreadable).decode())
-        pool.open_pool(stage.world, pooled, wanted)
-        epoch = pool.join(stage.world, pooled, machine("gpu1")).epoch
-        pool.exchange(stage.world, pooled, told(epoch, 1, 1))
-        pool.exchange(stage.world, pooled, told(epoch, 2, starts=(start("r"),)))
+        pool.open_pool(services.world, pooled, wanted)
+        epoch = pool.join(services.world, pooled, machine("gpu1")).epoch
+        pool.exchange(services.world, pooled, told(epoch, 1, 1))
+        pool.exchange(services.world, pooled, told(epoch, 2, starts=(start("r"),)))
     kept = {"python": VERSIONS.python, "wandb": VERSIONS.wandb, "parallel_hpo": VERSIONS.parallel_hpo}
     facts = {"main": None, "main_not_kept": ""}
     leave_sweep(tmp_path / "kept", [0.1], facts=facts | {"versions": kept})
@@ -123,10 +123,10 @@ def test_status_lists_sweeps_that_machines_performed(
 ) -> None:
     directory, sweep = performed
     leave_sweep(directory / "here", [0.1])
-    with closing(SessionSetup(directory, clock=Clock(time.time()))) as stage:
+    with closing(Services(directory, clock=Clock(time.time()))) as services:
         for name in ("here", "cloud"):
-            pool.open_pool(stage.world, name, new_pool(name, configuration=CONFIGURATION))
-        pool.join(stage.world, "cloud", machine("gpu2"))
+            pool.open_pool(services.world, name, new_pool(name, configuration=CONFIGURATION))
+        pool.join(services.world, "cloud", machine("gpu2"))
     status(None, directory, as_json=True)
     rows = {row["sweep"]: row for row in json.loads(capsys.readouterr().out)}
     assert list(rows) == ["here", sweep, "cloud"]

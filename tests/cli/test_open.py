@@ -20,7 +20,7 @@ from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
 from tests.commands import Started, start_command
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 HTML = {"Accept": "text/html"}
@@ -29,10 +29,10 @@ HTML = {"Accept": "text/html"}
 @pytest.fixture
 def sweep(tmp_path: Path) -> str:
     """A performed sweep."""
-    stage = SessionSetup(tmp_path)
-    sweep = stage.sweep(grid(2))
-    stage.perform(sweep, stage.agent(sweep))
-    stage.close()
+    services = Services(tmp_path)
+    sweep = services.sweep(grid(2))
+    services.perform(sweep, services.agent(sweep))
+    services.close()
     record(tmp_path, sweep, "http://127.0.0.1:9")
     return sweep
 

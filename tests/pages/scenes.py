@@ -17,7 +17,7 @@ from parallel_hpo.server.artifacts.contents import blob_of
 from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store import artifact_collections, artifacts, files, projects, tables
 from parallel_hpo.server.store.artifacts import Entry
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 
 LONG_METRIC: Final = "validation/segmentation/mean_intersection_over_union_of_all_classes"
 LONG_NAME: Final = "resnet50-imagenet21k-cosine-warmup-labelsmoothing-0.1-mixup"
@@ -68,8 +68,8 @@ def keys_of(names: Iterator[str] | tuple[str, ...]) -> str:
 class Scenes:
     """Fills a database with sweeps; a sweep's runs are the same each time."""
 
-    def __init__(self, stage: SessionSetup) -> None:
-        self._stage = stage
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def sweep(
         self,
@@ -81,15 +81,15 @@ class Scenes:
         points: int = 0,
     ) -> str:
         """Create a sweep and its runs; `states`: a letter a run, repeated; `points`: lines that each logs."""
-        stage = self._stage
-        sweep = stage.sweep({**config, "run_cap": max(1, runs)})
-        stage.set_state(sweep, state)
-        with stage.world.database.read() as transaction:
+        services = self._services
+        sweep = services.sweep({**config, "run_cap": max(1, runs)})
+        services.set_state(sweep, state)
+        with services.world.database.read() as transaction:
             query = select(tables.sweeps.c.project_id).where(tables.sweeps.c.id == sweep)
             project = int(transaction.execute(query).scalar_one())
         dice = random.Random(zlib.crc32(json.dumps(config).encode()) + runs)
         rows = [self._run(config, sweep, project, place, dice, states or "f") for place in range(runs)]
-        with stage.world.database.write() as transaction:
+        with services.world.database.write() as transaction:
             for begin in range(0, runs, 500):
                 transaction.execute(insert(tables.runs), rows[begin : begin + 500])
         if points:
@@ -110,7 +110,7 @@ class Scenes:
         given = {name: {"value": _drawn(space, dice)} for name, space in config["parameters"].items()}
         metric = config["metric"]
         value = _quality(given, dice) * (1 if metric["goal"] == "minimize" else -1)
-        begin = self._stage.clock() - 7200 + place * (7000 / max(100, place + 1))
+        begin = self._services.clock() - 7200 + place * (7000 / max(100, place + 1))
         name = LONG_NAME if "augmentation" in given and place % 5 == 0 else f"sweep-{place + 1}"
         return {
             "project_id": project,
@@ -143,16 +143,16 @@ class Scenes:
 
     def save(self, logger: str, user: str) -> None:
         """Have a run save its code, its changes and a model, which another run uses."""
-        stage = self._stage
+        services = self._services
         texts = {"code/train.py": CODE, "diff.patch": CHANGES, "model.bin": "x" * 2000}
         digest = base64.b64encode(hashlib.md5(CODE.encode(), usedforsecurity=False).digest()).decode()
-        run, other, now = stage.run(logger), stage.run(user), stage.clock()
+        run, other, now = services.run(logger), services.run(user), services.clock()
         kept = {FileRef(str(run.id), name): text for name, text in texts.items()} | {blob_of(digest): CODE}
         for file_ref, text in kept.items():
-            path = file_ref.path_in(stage.world.files)
+            path = file_ref.path_in(services.world.files)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        with stage.world.database.write() as transaction:
+        with services.world.database.write() as transaction:
             for name, text in texts.items():
                 files.put(transaction, files.File(run.id, name, len(text), "0" * 32, now))
             project = projects.find(transaction, "local", "p")
@@ -170,7 +170,7 @@ class Scenes:
 
     def _log(self, sweep: str, metric: str, points: int, dice: random.Random) -> None:
         """Have each run of a sweep log curves, its machine's load, and a console."""
-        with self._stage.world.database.write() as transaction:
+        with self._services.world.database.write() as transaction:
             found = transaction.execute(select(tables.runs).where(tables.runs.c.sweep_id == sweep)).all()
             for run in found:
                 end = points // 3 if run.state != "finished" else points
@@ -271,9 +271,9 @@ def _console(points: int, *, failed: bool) -> Iterator[str]:
         yield "ERROR 2026-12-02T10:00:01.000000 FloatingPointError: the loss is not a number"
 
 
-def fill(stage: SessionSetup) -> dict[str, str]:
+def fill(services: Services) -> dict[str, str]:
     """Create all sweeps; return their ids by what they show."""
-    scenes = Scenes(stage)
+    scenes = Scenes(services)
     small = scenes.sweep(SMALL, 60, state="RUNNING", states="ffffxffffffkfffffr"[::-1], points=120)
     scenes.save(f"{small[-3:]}00005", f"{small[-3:]}00006")
     return {

@@ -16,7 +16,7 @@ from sqlalchemy import delete, insert
 
 from parallel_hpo.core import keys
 from parallel_hpo.server.store import tables
-from tests.server.acting import MASTER_KEY, Clock, SessionSetup
+from tests.server.acting import MASTER_KEY, Clock, Services
 from tests.server.embedded import Embedded
 
 SPACE: Final = {
@@ -37,10 +37,10 @@ LOSS_KEYS: Final = json.dumps(
 
 @dataclass
 class Served:
-    """A server, and the stage by which a test changes what it shows."""
+    """A server, and its services, by which a test changes what it shows."""
 
     url: str
-    stage: SessionSetup
+    services: Services
     end: Callable[[], object]
     """End the server, as its owner does."""
 
@@ -48,41 +48,41 @@ class Served:
         return keys.with_ticket(self.url + page, keys.ticket_key(MASTER_KEY), time.time())
 
     def empty(self) -> None:
-        """Delete all sweeps and runs, and reset the stage's clock; ids are not reused."""
-        with self.stage.world.database.write() as transaction:
+        """Delete all sweeps and runs, and reset the services' clock; ids are not reused."""
+        with self.services.world.database.write() as transaction:
             for table in reversed(tables.metadata.sorted_tables):
                 if table not in (tables.alembic_version, tables.files_folder):
                     transaction.execute(delete(table))
-        self.stage.clock.now = time.time()
+        self.services.clock.now = time.time()
 
 
 @contextmanager
 def served(folder: Path, environment: dict[str, str]) -> Iterator[Served]:
     """Serve a folder's database."""
-    stage = SessionSetup(folder, clock=Clock(time.time()))
+    services = Services(folder, clock=Clock(time.time()))
     server = Embedded(environment, folder / "server.db", key=MASTER_KEY)
     try:
-        yield Served(server.said()["url"], stage, server.end)
+        yield Served(server.said()["url"], services, server.end)
     finally:
         server.end()
-        stage.close()
+        services.close()
 
 
-def filled(stage: SessionSetup, number: int, state: str = "FINISHED") -> str:
+def filled(services: Services, number: int, state: str = "FINISHED") -> str:
     """Create a sweep of ended runs, of which every tenth failed; return its id."""
-    sweep = stage.sweep(SPACE | {"run_cap": max(1, number)})
-    stage.set_state(sweep, state)
-    project = _project_of(stage, sweep)
-    chance, now = random.Random(number), stage.clock()
+    sweep = services.sweep(SPACE | {"run_cap": max(1, number)})
+    services.set_state(sweep, state)
+    project = _project_of(services, sweep)
+    chance, now = random.Random(number), services.clock()
     rows = [_row(chance, sweep, project, now, place) for place in range(number)]
-    with stage.world.database.write() as transaction:
+    with services.world.database.write() as transaction:
         for begin in range(0, number, 500):
             transaction.execute(insert(tables.runs), rows[begin : begin + 500])
     return sweep
 
 
-def _project_of(stage: SessionSetup, sweep: str) -> int:
-    with stage.world.database.read() as transaction:
+def _project_of(services: Services, sweep: str) -> int:
+    with services.world.database.read() as transaction:
         query = tables.sweeps.select().where(tables.sweeps.c.id == sweep)
         return int(transaction.execute(query).one().project_id)
 

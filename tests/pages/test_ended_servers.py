@@ -22,7 +22,7 @@ def site(tmp_path: Path) -> Iterator[Served]:
 
 
 def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit, site: Served) -> None:
-    over, (going_on, run) = filled(site.stage, 1), running(site)
+    over, (going_on, run) = filled(site.services, 1), running(site)
     pages = [
         visit(f"/local/p/{address}") for address in (f"sweeps/{over}", f"sweeps/{going_on}", f"runs/{run}")
     ]

@@ -32,17 +32,17 @@ NOTHING: Final[dict[Scheme, list[dict[str, Any]]]] = {scheme: [] for scheme in S
 
 def running(site: Served) -> tuple[str, str]:
     """The ids of a sweep and its running run."""
-    sweep = site.stage.sweep(SPACE | {"run_cap": 4})
-    name = site.stage.issued(site.stage.agent(sweep, "mark_0_1"))
-    site.stage.start(sweep, name, opener="mark_0_1")
+    sweep = site.services.sweep(SPACE | {"run_cap": 4})
+    name = site.services.issued(site.services.agent(sweep, "mark_0_1"))
+    site.services.start(sweep, name, opener="mark_0_1")
     return sweep, name
 
 
 def log(site: Served, name: str, loss: float) -> None:
-    step = site.stage.run(name).history_lines
+    step = site.services.run(name).history_lines
     line = json.dumps({"_step": step, "loss": loss})
     batches = (Batch(Stream.HISTORY, step, (line,)), Batch(Stream.CONSOLE, step, (f"step {step}",)))
-    site.stage.stream(name, Chunk(batches, json.dumps({"loss": loss})))
+    site.services.stream(name, Chunk(batches, json.dumps({"loss": loss})))
 
 
 def cell(page: Page, run: str, title: str) -> Locator:
@@ -53,7 +53,7 @@ def cell(page: Page, run: str, title: str) -> Locator:
 
 def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
-    filled_too = [site.stage.perform(sweep, site.stage.agent(sweep)) for _ in range(3)]
+    filled_too = [site.services.perform(sweep, site.services.agent(sweep)) for _ in range(3)]
     page = open_table(visit(f"/local/p/sweeps/{sweep}", width=500))
     expect(page.locator(ROWS)).to_have_count(4)
     page.click('#runs th[data-column="name"]')
@@ -70,7 +70,7 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
     assert page.evaluate("() => document.getElementById('table-scroll').scrollLeft") == 77
     assert page.evaluate("() => document.activeElement.textContent") == name
     expect(page.locator("#counts li")).to_have_text(["3 finished", "1 running"])
-    site.stage.finish(sweep, name, loss=0.25)
+    site.services.finish(sweep, name, loss=0.25)
     expect(cell(page, name, "state")).to_have_text("finished")
     expect(page.locator("#progress")).to_have_text("4 of 4 ended")
 
@@ -101,7 +101,7 @@ def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None
     page = visit("/local/p")
     expect(page.locator("#sweeps a.name")).to_have_text([sweep])
     expect(page.locator(f"{ROWS} a")).to_have_text([name])
-    site.stage.finish(sweep, name, loss=0.125)
+    site.services.finish(sweep, name, loss=0.125)
     expect(page.locator("#sweeps .best")).to_have_text("0.125 loss")
     page.click("#sweeps a.name")
     page.wait_for_url(f"**/sweeps/{sweep}")
@@ -111,7 +111,7 @@ def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None
 
 
 def test_a_runs_code_its_changes_and_its_artifacts_are_read_in_the_page(visit: Visit, site: Served) -> None:
-    scenes = Scenes(site.stage)
+    scenes = Scenes(site.services)
     sweep = scenes.sweep(SMALL, 2)
     first, second = (f"{sweep[-3:]}{place:05d}" for place in range(2))
     scenes.save(first, second)
@@ -137,10 +137,10 @@ def test_a_runs_code_its_changes_and_its_artifacts_are_read_in_the_page(visit: V
 
 def test_what_a_run_says_is_text(visit: Visit, site: Served) -> None:
     evil = "<img src=x onerror=alert(1)>"
-    sweep = site.stage.sweep({"method": "grid", "parameters": {evil: {"values": [evil, 1]}}})
-    name = site.stage.issued(site.stage.agent(sweep))
-    site.stage.start(sweep, name)
-    site.stage.stream(name, Chunk((Batch(Stream.CONSOLE, 0, (evil,)),), json.dumps({evil: evil})))
+    sweep = site.services.sweep({"method": "grid", "parameters": {evil: {"values": [evil, 1]}}})
+    name = site.services.issued(site.services.agent(sweep))
+    site.services.start(sweep, name)
+    site.services.stream(name, Chunk((Batch(Stream.CONSOLE, 0, (evil,)),), json.dumps({evil: evil})))
     page = open_table(visit(f"/local/p/sweeps/{sweep}"))
     expect(page.locator(ROWS)).to_contain_text([evil])
     page.goto(f"{site.url}/local/p/runs/{name}")
@@ -170,8 +170,8 @@ def axe_findings_in_light_and_dark(page: Page) -> dict[Scheme, list[dict[str, An
 def test_axe_finds_nothing_in_light_and_dark(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     log(site, name, 0.5)
-    filled(site.stage, 30)
-    site.stage.finish(sweep, site.stage.issued(site.stage.agent(sweep)), exitcode=1)
+    filled(site.services, 30)
+    site.services.finish(sweep, site.services.issued(site.services.agent(sweep)), exitcode=1)
     page = visit(f"/local/p/sweeps/{sweep}")
     expect(page.locator("#rail-list li")).to_have_count(2)
     page.click("#filter-menu summary")
@@ -216,7 +216,7 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     page.click("#rail-list a")
     confirm(page, "Stop")
     expect(page.locator("#actions")).to_contain_text("requested")
-    assert site.stage.run(name).stop_requested
+    assert site.services.run(name).stop_requested
     page.goto(f"{site.url}/local/p/sweeps/{sweep}")
     confirm(page, "Cancel")
     expect(page.locator("#state")).to_have_text("canceled")
@@ -227,7 +227,7 @@ def test_workers_of_this_machine_are_drained_and_scaled_from_their_sweeps_page(
     visit: Visit, site: Served
 ) -> None:
     sweep, _ = running(site)
-    folder = site.stage.folder / sweep
+    folder = site.services.folder / sweep
     with Ledger(folder / "ledger.db") as ledger, CommandPipe(folder) as mailbox:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for slot in (0, 1):
@@ -247,9 +247,9 @@ def test_workers_of_this_machine_are_drained_and_scaled_from_their_sweeps_page(
 
 def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
-    site.stage.finish(sweep, name)
-    other = site.stage.perform(sweep, site.stage.agent(sweep))
-    with Ledger(site.stage.folder / sweep / "ledger.db") as ledger:
+    site.services.finish(sweep, name)
+    other = site.services.perform(sweep, site.services.agent(sweep))
+    with Ledger(site.services.folder / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         record_start(ledger, RunId(name), parameters={}, attempt=1, slot=Slot(0), device=None)
         record_end(ledger, RunId(name), 1, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
@@ -280,8 +280,8 @@ def test_a_failed_run_says_why_at_the_top(visit: Visit, site: Served) -> None:
     expect(page.locator("#live")).to_have_text("live")
     expect(page.locator("#failure")).to_be_hidden()
     said = ("step 0", "ERROR 2026-12-02T10:00:01.000000 ZeroDivisionError: division by zero")
-    site.stage.stream(name, Chunk((Batch(Stream.CONSOLE, 0, said),)))
-    site.stage.finish(sweep, name, exitcode=1)
+    site.services.stream(name, Chunk((Batch(Stream.CONSOLE, 0, said),)))
+    site.services.finish(sweep, name, exitcode=1)
     expect(page.locator("#failure-reason")).to_have_text("exit code 1")
     expect(page.locator("#failure-errors")).to_have_text("ZeroDivisionError: division by zero")
     expect(page.locator("#live")).to_have_text("")
@@ -290,7 +290,7 @@ def test_a_failed_run_says_why_at_the_top(visit: Visit, site: Served) -> None:
 
 def test_names_tags_and_notes_are_edited_on_their_page(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
-    site.stage.finish(sweep, name)
+    site.services.finish(sweep, name)
     page = visit(f"/local/p/runs/{name}")
     page.locator("#actions").get_by_role("button", name="Edit").click()
     page.locator("dialog").get_by_label("name").fill("a better name")
@@ -311,8 +311,8 @@ def test_names_tags_and_notes_are_edited_on_their_page(visit: Visit, site: Serve
 
 def test_neighbours_are_visited_and_a_run_and_its_sweep_deleted(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
-    site.stage.finish(sweep, name)
-    after = site.stage.perform(sweep, site.stage.agent(sweep))
+    site.services.finish(sweep, name)
+    after = site.services.perform(sweep, site.services.agent(sweep))
     page = visit(f"/local/p/runs/{name}")
     expect(page.get_by_role("link", name="Previous run")).to_have_count(0)
     page.get_by_role("link", name="Next run").click()

@@ -16,7 +16,7 @@ ROWS = "#runs tbody tr"
 
 @pytest.fixture
 def sweep(site: Served) -> str:
-    return filled(site.stage, 120)
+    return filled(site.services, 120)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_hidden_columns_stay_hidden(page: Page) -> None:
 
 
 def test_ten_thousand_runs_are_a_table_too(visit: Visit, site: Served) -> None:
-    sweep = filled(site.stage, 10_000)
+    sweep = filled(site.services, 10_000)
     page = visit(f"/local/p/sweeps/{sweep}")
     expect(page.locator("#counts")).to_contain_text("9000 finished")
     expect(page.locator("#rail-list li.run")).to_have_count(200)

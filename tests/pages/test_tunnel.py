@@ -108,7 +108,7 @@ def forward(tmp_path: Path) -> Iterator[Forward]:
 def test_a_page_acts_through_a_tunnel_on_another_port(
     window: BrowserContext, site: Served, forward: Forward, name: str
 ) -> None:
-    sweep = filled(site.stage, 3, "RUNNING")
+    sweep = filled(site.services, 3, "RUNNING")
     near = f"http://{name}:{forward(site.url)}"
     with tabs_of_its_own(window):
         page = new_tab(window, width=1200, height=900, scheme="light")

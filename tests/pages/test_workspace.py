@@ -104,7 +104,7 @@ def settled_faults(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_labels_have_room_and_axe_finds_nothing(visit: Visit, site: Served, scene: str) -> None:
-    sweep = Scenes(site.stage).sweep(**SCENES[scene])
+    sweep = Scenes(site.services).sweep(**SCENES[scene])
     page = visit(f"/local/p/sweeps/{sweep}", width=1400)
     assert "\n".join(settled_faults(page)) == ""
     assert axe_findings(page) == []
@@ -113,7 +113,7 @@ def test_labels_have_room_and_axe_finds_nothing(visit: Visit, site: Served, scen
 
 
 def test_a_phone_shows_a_runs_value_without_scrolling(visit: Visit, site: Served) -> None:
-    sweep = Scenes(site.stage).sweep(**SCENES["ugly"])
+    sweep = Scenes(site.services).sweep(**SCENES["ugly"])
     page = open_table(visit(f"/local/p/sweeps/{sweep}", width=390))
     cell = page.locator("#runs tbody tr").first.locator("td").nth(2)
     expect(cell).to_have_text(re.compile(r"^-0\.1"))
@@ -122,7 +122,7 @@ def test_a_phone_shows_a_runs_value_without_scrolling(visit: Visit, site: Served
 
 
 def test_the_first_screen_has_what_one_looks_for(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     assert "\n".join(settled_faults(page)) == ""
     for chart in ("best", "parallel", "importance", "histories"):
         box = page.locator(f"[data-chart={chart}] .chart-host").bounding_box()
@@ -132,7 +132,7 @@ def test_the_first_screen_has_what_one_looks_for(visit: Visit, site: Served) -> 
 
 
 def test_a_charts_picture_shows_its_title_and_its_axes(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     assert "\n".join(settled_faults(page)) == ""
     page.get_by_label("Menu of Best value so far").click()
     with page.expect_download() as download:
@@ -148,7 +148,7 @@ def test_a_charts_picture_shows_its_title_and_its_axes(visit: Visit, site: Serve
 
 
 def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: Served) -> None:
-    sweep = Scenes(site.stage).sweep(SMALL, 6)
+    sweep = Scenes(site.services).sweep(SMALL, 6)
     page = visit(f"/local/p/sweeps/{sweep}")
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#compare-words")).to_contain_text("No run is selected; these are the best")
@@ -164,7 +164,7 @@ def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: 
 
 
 def test_a_brush_filters_the_list_and_its_filters_the_charts(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     words = page.locator("[data-chart=histories] .chart-words")
     expect(words).to_contain_text("val/loss of 40 shown runs.")
     page.get_by_text("Choose by values").click()
@@ -181,7 +181,7 @@ def test_a_brush_filters_the_list_and_its_filters_the_charts(visit: Visit, site:
 
 
 def test_runs_are_compared_by_another_logged_value(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     expect(page.locator("#best-title")).to_have_text("best val/loss")
     page.get_by_label("Compare by").select_option("train/accuracy")
     expect(page.get_by_label("Which values are better")).to_have_value("maximize")
@@ -197,7 +197,7 @@ def test_runs_are_compared_by_another_logged_value(visit: Visit, site: Served) -
 
 
 def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served) -> None:
-    page = open_table(visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400))
+    page = open_table(visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400))
     page.fill("#filter-text", "accuracy > 0.8 and state = finished")
     expect(page.locator("#shown")).to_have_text(re.compile(r"^1\d of 40 runs$"))
     page.click("#columns summary")
@@ -217,7 +217,7 @@ def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served
 
 
 def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.stage).sweep(**SCENES['small'])}", width=1400)
+    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     page.get_by_role("combobox", name="Y", exact=True).select_option("train/accuracy")
     expect(page.locator("[data-chart=contour] .chart-words")).to_contain_text("over lr and train/accuracy")
     for menu, option, value in (
@@ -234,7 +234,7 @@ def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
 
 
 def test_the_first_page_finds_and_compares_sweeps(visit: Visit, site: Served) -> None:
-    scenes = Scenes(site.stage)
+    scenes = Scenes(site.services)
     scenes.sweep(SMALL, 12)
     scenes.sweep({**SMALL, "name": "Random instead", "method": "random"}, 8, states="fx", state="RUNNING")
     scenes.sweep(UGLY, 3)

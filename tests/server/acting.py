@@ -52,7 +52,7 @@ class Clock:
 
 
 @dataclass
-class SessionSetup:
+class Services:
     """The server's logic, with verbs for what clients do to it."""
 
     folder: Path

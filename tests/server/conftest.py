@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql import PostgreSQL
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.kept import KeptPostgreSQL, KeptSQLite, StoredSweep
 
 DATABASES = ("sqlite", "postgresql")
@@ -28,9 +28,9 @@ def kept_postgresql(postgresql: PostgreSQL) -> Iterator[KeptPostgreSQL]:
 
 
 @pytest.fixture(params=DATABASES)
-def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionSetup]:
+def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     """The server's logic on an empty database, of each kind that is installed."""
     kept: StoredSweep = request.getfixturevalue(f"kept_{request.param}")
     kept.empty()
-    with closing(SessionSetup(tmp_path, kept=kept)) as stage:
-        yield stage
+    with closing(Services(tmp_path, kept=kept)) as services:
+        yield services

@@ -24,7 +24,7 @@ from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.run_table import RunScope
 from parallel_hpo.server.store.runs import RunPath
 from tests.ledgers import record_attempt_end, record_end, record_start
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 
 ONE, TWO = RunId("one"), RunId("two")
 
@@ -33,12 +33,12 @@ def at(sweep: str) -> SweepAt:
     return SweepAt("local", "p", sweep)
 
 
-def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3))
+def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(services: Services) -> None:
+    sweep = services.sweep(grid(3))
     for label in ("mark_0_1", "mark_0_1", "mark_1_2", "mark_0_3"):
-        stage.agent(sweep, label)
-        stage.clock.now += 10
-    told = timeline(stage.world, at(sweep))
+        services.agent(sweep, label)
+        services.clock.now += 10
+    told = timeline(services.world, at(sweep))
     assert [(lane["machine"], lane["name"]) for lane in told["lanes"]] == [
         ("host", "worker 0"),
         ("host", "worker 1"),
@@ -49,31 +49,31 @@ def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(
 
 @pytest.mark.parametrize("path", ["local/p/{sweep}", "local/elsewhere/{sweep}"])
 def test_a_ledger_of_the_sweep_beside_the_database_is_heeded_and_no_others(
-    stage: SessionSetup, tmp_path: Path, path: str
+    services: Services, tmp_path: Path, path: str
 ) -> None:
-    sweep = stage.sweep(grid(3))
-    run = stage.issued(stage.agent(sweep, "mark_0_1"))
+    sweep = services.sweep(grid(3))
+    run = services.issued(services.agent(sweep, "mark_0_1"))
     with Ledger(tmp_path / "sweeps" / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": path.format(sweep=sweep)})
         record_start(ledger, RunId(run), parameters={}, attempt=1, slot=Slot(0), device="GPU 3")
-    told = timeline(replace(stage.world, sweeps_in=tmp_path / "sweeps"), at(sweep))
+    told = timeline(replace(services.world, sweeps_in=tmp_path / "sweeps"), at(sweep))
     is_its_own = path.startswith("local/p/")
     assert [lane["device"] for lane in told["lanes"]] == (["GPU 3"] if is_its_own else [None])
     assert [(bar["run"], bar["end"]) for bar in told["bars"]] == ([(run, None)] if is_its_own else [])
 
 
-def test_a_damaged_ledger_is_passed_over(stage: SessionSetup, tmp_path: Path) -> None:
-    sweep = stage.sweep(grid(3))
-    stage.agent(sweep, "mark_0_1")
+def test_a_damaged_ledger_is_passed_over(services: Services, tmp_path: Path) -> None:
+    sweep = services.sweep(grid(3))
+    services.agent(sweep, "mark_0_1")
     (tmp_path / sweep).mkdir()
     (tmp_path / sweep / "ledger.db").write_bytes(b"no ledger" * 1000)
-    told = timeline(replace(stage.world, sweeps_in=tmp_path), at(sweep))
+    told = timeline(replace(services.world, sweeps_in=tmp_path), at(sweep))
     assert [lane["name"] for lane in told["lanes"]] == ["worker 0"]
 
 
-def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: SessionSetup, tmp_path: Path) -> None:
-    sweep = stage.sweep(grid(9))
-    run = stage.perform(sweep, stage.agent(sweep))
+def test_the_count_and_further_attempts_are_those_of_the_ledger(services: Services, tmp_path: Path) -> None:
+    sweep = services.sweep(grid(9))
+    run = services.perform(sweep, services.agent(sweep))
     with Ledger(tmp_path / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
         for attempt in (1, 2):
@@ -81,22 +81,20 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(stage: SessionSe
         record_attempt_end(
             ledger, RunId(run), 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.5, 0.25))
         )
-    known = replace(stage.world, sweeps_in=tmp_path)
+    known = replace(services.world, sweeps_in=tmp_path)
     told = json.loads(Sweeps(0.0).sweep_json(known, at(sweep), ""))
     assert (told["sweep"]["count"], told["runs"]["attempts"]) == (4, [2])
     assert told["sweep"]["used"] == "1.5 device hours, 0.25 kWh of devices"
     assert [each["used"] for each in attempts_of(known, at(sweep), run)] == [told["sweep"]["used"], ""]
-    told = json.loads(Sweeps(0.0).sweep_json(stage.world, at(sweep), ""))
+    told = json.loads(Sweeps(0.0).sweep_json(services.world, at(sweep), ""))
     assert (told["sweep"]["count"], told["runs"]["attempts"], told["sweep"]["used"]) == (9, [1], "")
 
 
-def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(
-    stage: SessionSetup, tmp_path: Path
-) -> None:
-    sweep = stage.sweep(grid(9))
-    run = stage.issued(stage.agent(sweep))
-    stage.start(sweep, run)
-    known, path = replace(stage.world, sweeps_in=tmp_path), RunPath("local", "p", run)
+def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(services: Services, tmp_path: Path) -> None:
+    sweep = services.sweep(grid(9))
+    run = services.issued(services.agent(sweep))
+    services.start(sweep, run)
+    known, path = replace(services.world, sweeps_in=tmp_path), RunPath("local", "p", run)
 
     def times(world: AppContext) -> tuple[Any, Any]:
         columns = json.loads(Sweeps(0.0).sweep_json(world, at(sweep), ""))["runs"]
@@ -114,18 +112,18 @@ def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(
                 crash = AttemptEnd(outcome=Outcome.CRASHED, duration_s=10.0)
                 record_attempt_end(ledger, RunId(run), 1, crash)
         assert times(known) == (10.0, 2000.0)
-        stage.finish(sweep, run)
+        services.finish(sweep, run)
         assert times(known) == (None, None), "the ledger says less than the server"
         end = AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0)
         record_end(ledger, RunId(run), 2, end)
     assert times(known) == (15.0, None)
-    assert times(stage.world) == (None, None)
+    assert times(services.world) == (None, None)
 
 
-def test_a_row_changes_with_the_ledger_alone(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(9))
-    run = stage.perform(sweep, stage.agent(sweep))
-    with stage.world.database.read() as transaction:
+def test_a_row_changes_with_the_ledger_alone(services: Services) -> None:
+    sweep = services.sweep(grid(9))
+    run = services.perform(sweep, services.agent(sweep))
+    with services.world.database.read() as transaction:
         project = sweep_at(transaction, at(sweep)).project_id
         table = RunTable(RunScope(project, sweep), fresh_s=0.0)
         first = table.changes_since(transaction, None, "")

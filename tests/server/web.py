@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import httpx
 
 from parallel_hpo.server.http.app import make_app
-from tests.server.acting import MASTER_KEY, SessionSetup
+from tests.server.acting import MASTER_KEY, Services
 
 URL = "http://127.0.0.1:1234"
 
@@ -22,9 +22,9 @@ class Web:
     """A client with a key, and the application that it talks to."""
 
     def __init__(
-        self, stage: SessionSetup, key: str | None = MASTER_KEY, host: str = "127.0.0.1", **options: Any
+        self, services: Services, key: str | None = MASTER_KEY, host: str = "127.0.0.1", **options: Any
     ) -> None:
-        app = make_app(stage.world, host=host, **options)
+        app = make_app(services.world, host=host, **options)
         self._app = app
         self._key = key
         self._runner = asyncio.Runner()

@@ -20,7 +20,7 @@ from parallel_hpo.server.store.lines import Stream
 from tests.cli.folders import leave_sweep
 from tests.conftest import clean_env_in
 from tests.contract.serving import DEADLINE_S, Server, serving
-from tests.server.acting import Clock, SessionSetup, grid
+from tests.server.acting import Clock, Services, grid
 from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
 from tests.server.web import Web
 from tests.upload.likeness import all_rows
@@ -42,7 +42,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 class Elsewhere:
     """An interrupted sweep on a running server."""
 
-    stage: SessionSetup
+    services: Services
     uploads: Uploads
     names: Mapping[str, str]
     """The runs, by how they ended."""
@@ -63,19 +63,19 @@ class Elsewhere:
 @pytest.fixture
 def elsewhere(target: Server, tmp_path: Path) -> Iterator[Elsewhere]:
     """A sweep with Hyperband and an active run."""
-    stage = SessionSetup(tmp_path, clock=Clock(time.time()))
+    services = Services(tmp_path, clock=Clock(time.time()))
     judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
-    sweep = stage.sweep(grid(4, early_terminate=judging, description="mine"))
-    agent = stage.agent(sweep)
+    sweep = services.sweep(grid(4, early_terminate=judging, description="mine"))
+    agent = services.agent(sweep)
     names = {}
     for place, how in enumerate(("finished", "killed", "crashed", "running")):
-        names[how] = stage.issued(agent)
-        stage.start(sweep, names[how])
-        stage.stream(names[how], told(stage.clock.now, loss=float(place)))
+        names[how] = services.issued(agent)
+        services.start(sweep, names[how])
+        services.stream(names[how], told(services.clock.now, loss=float(place)))
         if how != "running":
-            supervision.end_run(stage.world, stage.at(sweep), names[how], how)
-    yield Elsewhere(stage, Uploads(tmp_path, sweep, target), names)
-    stage.close()
+            supervision.end_run(services.world, services.at(sweep), names[how], how)
+    yield Elsewhere(services, Uploads(tmp_path, sweep, target), names)
+    services.close()
 
 
 def told(now: float, *, loss: float) -> Chunk:
@@ -92,15 +92,15 @@ def told(now: float, *, loss: float) -> Chunk:
 def test_a_running_sweep_is_uploaded_in_parts(
     elsewhere: Elsewhere,
 ) -> None:
-    stage, names = elsewhere.stage, elsewhere.names
+    services, names = elsewhere.services, elsewhere.names
     uploads = elsewhere.uploads
-    with serving(stage.folder, uploads.target.env):  # its own server, meanwhile
+    with serving(services.folder, uploads.target.env):  # its own server, meanwhile
         answer = elsewhere.upload(code=75)
         ended = {names[how]: how for how in ("finished", "killed", "crashed")}
         assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
         assert elsewhere.there.sweep["state"] == "PENDING"
-        stage.set_state(elsewhere.uploads.sweep_id, "CANCELED")
-        stage.stream(names["running"], Chunk(exitcode=1))
+        services.set_state(elsewhere.uploads.sweep_id, "CANCELED")
+        services.stream(names["running"], Chunk(exitcode=1))
         here = ("--database", "server.db", "--files", "server-files")
         answer = elsewhere.upload(*here, code=0)
     assert answer["sent"] == [names["running"]]
@@ -114,46 +114,46 @@ def test_a_running_sweep_is_uploaded_in_parts(
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[SessionSetup]:
-    made = SessionSetup(tmp_path, clock=Clock(time.time()))
+def services(tmp_path: Path) -> Iterator[Services]:
+    made = Services(tmp_path, clock=Clock(time.time()))
     yield made
     made.close()
 
 
-def ended(stage: SessionSetup, sweep: str, name: str, *, began: float = 0.0) -> None:
+def ended(services: Services, sweep: str, name: str, *, began: float = 0.0) -> None:
     """Perform a run."""
-    stage.start(sweep, name)
-    stage.stream(name, told(stage.clock.now + began, loss=1.0))
-    stage.stream(name, Chunk(exitcode=0))
+    services.start(sweep, name)
+    services.stream(name, told(services.clock.now + began, loss=1.0))
+    services.stream(name, Chunk(exitcode=0))
 
 
-def test_an_abandoned_run_is_named_with_advice(target: Server, stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(4))
-    done, left, _given_out = (stage.issued(stage.agent(sweep)) for _ in range(3))
-    ended(stage, sweep, done)
-    uploads = Uploads(stage.folder, sweep, target)
+def test_an_abandoned_run_is_named_with_advice(target: Server, services: Services) -> None:
+    sweep = services.sweep(grid(4))
+    done, left, _given_out = (services.issued(services.agent(sweep)) for _ in range(3))
+    ended(services, sweep, done)
+    uploads = Uploads(services.folder, sweep, target)
     answer = uploads.call_for_json("--project", "given-out")
     assert (answer["sent"], answer["open"]) == ([done], [])
-    leave_sweep(stage.folder / sweep, [0.5])
-    stage.start(sweep, left)
+    leave_sweep(services.folder / sweep, [0.5])
+    services.start(sweep, left)
     said = uploads.call("--project", "given-out", code=75)
     assert f"not over, so not sent: {left}; upload again when they are" in said
     assert f"no process runs them any more: resume the sweep by run --resume {sweep}" in said
 
 
 @pytest.mark.thorough
-def test_runs_that_cannot_be_uploaded_are_named(target: Server, stage: SessionSetup) -> None:
-    one, other = stage.sweep(grid(2)), stage.sweep(grid(2))
-    ended(stage, one, "again")
-    Uploads(stage.folder, one, target).call("--project", "shared")
-    ended(stage, one, "again", began=60)
+def test_runs_that_cannot_be_uploaded_are_named(target: Server, services: Services) -> None:
+    one, other = services.sweep(grid(2)), services.sweep(grid(2))
+    ended(services, one, "again")
+    Uploads(services.folder, one, target).call("--project", "shared")
+    ended(services, one, "again", began=60)
     before = all_rows(target.folder)
-    said = Uploads(stage.folder, one, target).call("--project", "shared", code=1)
+    said = Uploads(services.folder, one, target).call("--project", "shared", code=1)
     assert "run again was not uploaded: the destination has an earlier attempt of it" in said
     assert all_rows(target.folder) == before
-    stage.delete("again")
-    ended(stage, other, "again")
-    said = Uploads(stage.folder, other, target).call("--project", "shared", code=1)
+    services.delete("again")
+    ended(services, other, "again")
+    said = Uploads(services.folder, other, target).call("--project", "shared", code=1)
     assert (
         "run again was not uploaded: the project has another run of that id: name another --project" in said
     )
@@ -169,14 +169,14 @@ def log(web: Web, run: str, content: bytes) -> None:
 
 
 @pytest.mark.thorough
-def test_interleaved_versions_keep_their_numbers(target: Server, stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(2))
+def test_interleaved_versions_keep_their_numbers(target: Server, services: Services) -> None:
+    sweep = services.sweep(grid(2))
     for name in ("r1", "r2"):
-        ended(stage, sweep, name)
-    with Web(stage) as web:
+        ended(services, sweep, name)
+    with Web(services) as web:
         for content, name in ((b"1", "r1"), (b"2", "r2"), (b"3", "r1")):
             log(web, name, content)
-    uploads = Uploads(stage.folder, sweep, target)
+    uploads = Uploads(services.folder, sweep, target)
     there = uploads.there(uploads.call_for_json("--project", "turns"))
     assert [(each["version"], each["run"]) for each in there.artifacts] == [(0, "r1"), (1, "r2"), (2, "r1")]
     assert there.artifacts == uploads.here().artifacts
@@ -184,30 +184,30 @@ def test_interleaved_versions_keep_their_numbers(target: Server, stage: SessionS
         assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
 
 
-def test_a_run_with_missing_files_is_named(target: Server, stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(2))
+def test_a_run_with_missing_files_is_named(target: Server, services: Services) -> None:
+    sweep = services.sweep(grid(2))
     for name in ("bare", "whole"):
-        ended(stage, sweep, name)
-    with Web(stage) as web:
+        ended(services, sweep, name)
+    with Web(services) as web:
         log(web, "bare", b"1")
-    shutil.rmtree(stage.folder / "server-files" / "manifests")
-    said = Uploads(stage.folder, sweep, target).call("--project", "bare", code=1)
+    shutil.rmtree(services.folder / "server-files" / "manifests")
+    said = Uploads(services.folder, sweep, target).call("--project", "bare", code=1)
     assert "run bare was not uploaded: the server's files are missing (" in said
     assert "1 of 2 runs are there, 1 sent now" in said
 
 
-def test_errors_are_reported_before_anything_is_created(target: Server, stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(2))
-    ended(stage, sweep, "r")
-    uploads = Uploads(stage.folder, sweep, target)
+def test_errors_are_reported_before_anything_is_created(target: Server, services: Services) -> None:
+    sweep = services.sweep(grid(2))
+    ended(services, sweep, "r")
+    uploads = Uploads(services.folder, sweep, target)
     before = all_rows(target.folder)
     unknown = replace(uploads, sweep_id="nowhere").refused()
     assert "there is no sweep nowhere in" in unknown
     assert "set WANDB_API_KEY or run `wandb login`" in uploads.refused({"WANDB_API_KEY": ""})
     away = uploads.call(code=1, env={"WANDB_BASE_URL": "http://127.0.0.1:9"})
     assert "http://127.0.0.1:9 can't be reached" in away
-    with serving(stage.folder, target.env) as own:
+    with serving(services.folder, target.env) as own:
         said = replace(uploads, target=own).refused()
     assert f"is the server that local/p/{sweep} is on" in said
     assert all_rows(target.folder) == before
-    assert not (stage.folder / sweep).exists()
+    assert not (services.folder / sweep).exists()

@@ -15,7 +15,7 @@ from parallel_hpo.server import removal
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.web import URL, Web
 
 CREATE = """mutation C($i: CreateArtifactInput!) { createArtifact(input: $i) { artifact { id state } } }"""
@@ -43,10 +43,10 @@ def md5(content: bytes) -> str:
 
 
 @pytest.fixture
-def web(stage: SessionSetup) -> Iterator[Web]:
+def web(services: Services) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
-    with Web(stage) as web:
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    with Web(services) as web:
         yield web
 
 
@@ -140,8 +140,8 @@ def versions(web: Web, order: str | None) -> list[str]:
     return [edge["version"] for edge in project["artifactCollection"]["artifacts"]["edges"]]
 
 
-def blobs(stage: SessionSetup) -> list[str]:
-    return [path.name for path in (stage.world.files / "blobs").iterdir()]
+def blobs(services: Services) -> list[str]:
+    return [path.name for path in (services.world.files / "blobs").iterdir()]
 
 
 def test_a_file_that_is_here_already_is_not_asked_for_again(web: Web) -> None:
@@ -149,11 +149,11 @@ def test_a_file_that_is_here_already_is_not_asked_for_again(web: Web) -> None:
     assert address_of_file(web, created(web, "other"), CONTENT) is None
 
 
-def test_content_that_is_not_what_the_manifest_says_is_refused(stage: SessionSetup, web: Web) -> None:
+def test_content_that_is_not_what_the_manifest_says_is_refused(services: Services, web: Web) -> None:
     url = address_of_file(web, created(web), CONTENT)
     assert url is not None
     assert web.put(url, content=b"other").status_code == 400
-    assert blobs(stage) == []
+    assert blobs(services) == []
 
 
 def test_an_artifact_whose_file_never_came_is_not_committed(web: Web) -> None:
@@ -182,12 +182,12 @@ def test_a_repeated_commit_is_harmless(web: Web) -> None:
     assert commit(web, artifact)["data"]["commitArtifact"]["artifact"]["versionIndex"] == 0
 
 
-def test_a_file_is_kept_as_long_as_an_artifact_has_it(stage: SessionSetup, web: Web) -> None:
+def test_a_file_is_kept_as_long_as_an_artifact_has_it(services: Services, web: Web) -> None:
     first, second = logged(web), logged(web, "other")
     web.ask(DELETE, i={"artifactID": first, "deleteAliases": True})
-    assert len(blobs(stage)) == 1
+    assert len(blobs(services)) == 1
     web.ask(DELETE, i={"artifactID": second, "deleteAliases": True})
-    assert blobs(stage) == []
+    assert blobs(services) == []
 
 
 def test_a_deleted_versions_number_is_not_given_again(web: Web) -> None:
@@ -246,9 +246,9 @@ def test_a_tag_that_the_client_would_not_take_is_refused(web: Web) -> None:
     assert found(web)["tags"] == []
 
 
-def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(stage: SessionSetup, web: Web) -> None:
+def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(services: Services, web: Web) -> None:
     """As the Public API does; the run that logged it first stays the one that made it."""
-    run_service.upsert(stage.world, RunUpsert(name="again", project="p"))
+    run_service.upsert(services.world, RunUpsert(name="again", project="p"))
     first = logged(web, digest="d", runName="r", tags=[{"tagName": "a"}])
     logged(web, digest="e", runName="r")
     aliases = [{"artifactCollectionName": "data", "alias": "best"}]
@@ -259,7 +259,7 @@ def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(stage: Se
     assert found(web, "data:best")["createdBy"]["name"] == "r"
     assert outputs(web, "again") == ["v0"]
     assert outputs(web, "r") == ["v0", "v1"]
-    stage.delete("again")
+    services.delete("again")
     assert found(web, "data:best")["versionIndex"] == 0
 
 
@@ -274,12 +274,12 @@ def test_who_sends_files_logs_only_the_newest_version_again(web: Web) -> None:
     assert created(web, digest="d") != first
 
 
-def test_versions_have_an_order(stage: SessionSetup, web: Web) -> None:
+def test_versions_have_an_order(services: Services, web: Web) -> None:
     artifacts = []
     for digest in "abc":
-        stage.clock.now += 1
+        services.clock.now += 1
         artifacts.append(logged(web, digest=digest))
-    stage.clock.now += 1
+    services.clock.now += 1
     web.ask(UPDATE, i={"artifactID": artifacts[0], "description": "changed"})
     orders = {None: "210", "version_index": "012", "+version_index": "012", "-version_index": "210"}
     orders |= {"created_at": "012", "-created_at": "210", "-updated_at": "021"}
@@ -311,13 +311,13 @@ def path_of_file(content: bytes, birth: str = "QQ==", digest: str | None = None)
     return f"/artifactsV2/default/local/p/data/{birth}/{digest}/a.txt"
 
 
-def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(stage: SessionSetup, web: Web) -> None:
+def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(services: Services, web: Web) -> None:
     logged(web)
     for birth in ("QQ==", ""):
         answer = web.get(path_of_file(CONTENT, birth))
         assert (answer.status_code, answer.content) == (200, CONTENT)
         assert answer.headers["x-content-type-options"] == "nosniff"
-    with Web(stage, key=None) as stranger:
+    with Web(services, key=None) as stranger:
         assert stranger.get(path_of_file(CONTENT)).status_code == 401
 
 
@@ -351,11 +351,11 @@ def test_a_runs_file_is_listed_and_fetched_as_nothing_that_a_browser_would_run(w
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_an_address_to_fetch_does_not_allow_to_send(stage: SessionSetup, web: Web) -> None:
+def test_an_address_to_fetch_does_not_allow_to_send(services: Services, web: Web) -> None:
     url = send_file(web)["directUrl"]
     assert web.put(url.replace("/downloads/", "/uploads/"), content=b"x").status_code == 403
     assert web.get(url.replace("signature=", "signature=0")).status_code == 403
-    stage.clock.now += 24 * 3600 + 1
+    services.clock.now += 24 * 3600 + 1
     assert web.get(url).status_code == 403
 
 
@@ -367,18 +367,18 @@ def test_a_deleted_file_is_gone(web: Web) -> None:
     assert web.get(file["directUrl"]).status_code == 404
 
 
-def test_a_deleted_run_takes_its_files_along(stage: SessionSetup, web: Web) -> None:
+def test_a_deleted_run_takes_its_files_along(services: Services, web: Web) -> None:
     send_file(web)
-    run_id = stage.run("r").id
-    removal.delete_run(stage.world, run_id, with_artifacts=False)
-    assert not (stage.world.files / str(run_id)).exists()
+    run_id = services.run("r").id
+    removal.delete_run(services.world, run_id, with_artifacts=False)
+    assert not (services.world.files / str(run_id)).exists()
 
 
-def test_a_run_that_an_agent_owes_is_not_deleted(stage: SessionSetup) -> None:
-    sweep = stage.sweep({"method": "random", "parameters": {"x": {"value": 1}}})
-    name = stage.issued(stage.agent(sweep))
+def test_a_run_that_an_agent_owes_is_not_deleted(services: Services) -> None:
+    sweep = services.sweep({"method": "random", "parameters": {"x": {"value": 1}}})
+    name = services.issued(services.agent(sweep))
     with pytest.raises(RefusedError, match="stop it first"):
-        removal.delete_run(stage.world, stage.run(name).id, with_artifacts=False)
+        removal.delete_run(services.world, services.run(name).id, with_artifacts=False)
 
 
 def test_no_address_is_given_for_another_host(web: Web) -> None:

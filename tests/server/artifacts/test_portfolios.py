@@ -15,7 +15,7 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
-from tests.server.acting import MASTER_KEY, SessionSetup, grid
+from tests.server.acting import MASTER_KEY, Services, grid
 from tests.server.artifacts.test_artifacts import CREATE, DELETE, created, logged
 from tests.server.web import Web
 
@@ -43,10 +43,10 @@ MOVE = """mutation M($i: MoveArtifactSequenceInput!) { moveArtifactSequence(inpu
 
 
 @pytest.fixture
-def web(stage: SessionSetup) -> Iterator[Web]:
+def web(services: Services) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
-    with Web(stage) as web:
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    with Web(services) as web:
         yield web
 
 
@@ -57,12 +57,12 @@ def test_collections_and_versions_of_an_older_database_are_sequences_and_whole(t
         for statement in OLD:
             connection.execute(text(statement))
     engine.dispose()
-    stage = SessionSetup(tmp_path)
-    with Web(stage) as web:
+    services = Services(tmp_path)
+    with Web(services) as web:
         assert meant(web, "data:best") == (7, 7)
         linked(web, base64.b64encode(b"Artifact:1").decode())
         assert meant(web, "best:latest") == (0, 7)
-    stage.close()
+    services.close()
 
 
 OLD = (
@@ -217,12 +217,12 @@ def test_a_portfolio_is_renamed_with_its_versions(web: Web) -> None:
     assert (meant(web, "best:v0"), meant(web, "better:v0")) == (None, (0, 0))
 
 
-def test_a_link_needs_the_right_to_change_the_version(stage: SessionSetup, web: Web) -> None:
-    own, other = stage.sweep(grid(1)), stage.sweep(grid(1))
-    name = stage.issued(stage.agent(other, "w1"))
-    stage.start(other, name)
+def test_a_link_needs_the_right_to_change_the_version(services: Services, web: Web) -> None:
+    own, other = services.sweep(grid(1)), services.sweep(grid(1))
+    name = services.issued(services.agent(other, "w1"))
+    services.start(other, name)
     artifact = logged(web, runName=name)
-    with Web(stage, worker_key(MASTER_KEY, "w0", own)) as worker:
+    with Web(services, worker_key(MASTER_KEY, "w0", own)) as worker:
         assert "another sweep" in message(linked(worker, artifact))
         linked(web, artifact)
         there = portfolio(web)["id"]

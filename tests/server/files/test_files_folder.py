@@ -15,7 +15,7 @@ from parallel_hpo.server.files.folder import ID_FILE, FolderRequest, find_folder
 from parallel_hpo.server.http import access
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 
 NAME = "postgresql://hpo@db/sweeps"
 
@@ -26,9 +26,9 @@ def wish(machine: Path, **more: Any) -> FolderRequest:
 
 
 def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
-    stage: SessionSetup, tmp_path: Path
+    services: Services, tmp_path: Path
 ) -> None:
-    database = stage.world.database
+    database = services.world.database
     first = open_folder(database, wish(tmp_path / "a"), host="gpu1")
     assert open_folder(database, wish(tmp_path / "a"), host="gpu1") == first  # as at each later start
     (tmp_path / "a").rename(tmp_path / "on the disk of gpu1")
@@ -39,31 +39,31 @@ def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
     assert not (tmp_path / "b").exists()
 
 
-def test_servers_of_a_shared_folder_find_it_under_whatever_path(stage: SessionSetup, tmp_path: Path) -> None:
+def test_servers_of_a_shared_folder_find_it_under_whatever_path(services: Services, tmp_path: Path) -> None:
     shared, mounted = tmp_path / "shared", tmp_path / "mounted"
-    open_folder(stage.world.database, wish(tmp_path / "a", named=shared), host="gpu1")
+    open_folder(services.world.database, wish(tmp_path / "a", named=shared), host="gpu1")
     mounted.symlink_to(shared)
-    assert open_folder(stage.world.database, wish(tmp_path / "b", named=mounted), host="gpu2") == mounted
+    assert open_folder(services.world.database, wish(tmp_path / "b", named=mounted), host="gpu2") == mounted
     # Who doesn't name it again finds it where it was.
-    assert open_folder(stage.world.database, wish(tmp_path / "a"), host="gpu1") == shared
-    assert find_folder(stage.world.database, wish(tmp_path / "a")) == shared
+    assert open_folder(services.world.database, wish(tmp_path / "a"), host="gpu1") == shared
+    assert find_folder(services.world.database, wish(tmp_path / "a")) == shared
 
 
 def test_a_folder_is_adopted_by_word_only_and_then_is_the_database_s(
-    stage: SessionSetup, tmp_path: Path
+    services: Services, tmp_path: Path
 ) -> None:
-    open_folder(stage.world.database, wish(tmp_path / "a"), host="gpu1")
+    open_folder(services.world.database, wish(tmp_path / "a"), host="gpu1")
     named = wish(tmp_path / "b", named=tmp_path / "new", adopt=True)
-    assert open_folder(stage.world.database, named, host="gpu2") == tmp_path / "new"
+    assert open_folder(services.world.database, named, host="gpu2") == tmp_path / "new"
     with pytest.raises(BackendError, match=r"new on gpu2"):
-        open_folder(stage.world.database, wish(tmp_path, named=tmp_path / "a/server-files"), host="gpu1")
+        open_folder(services.world.database, wish(tmp_path, named=tmp_path / "a/server-files"), host="gpu1")
 
 
-def test_two_databases_do_not_keep_their_files_in_one_folder(stage: SessionSetup, tmp_path: Path) -> None:
+def test_two_databases_do_not_keep_their_files_in_one_folder(services: Services, tmp_path: Path) -> None:
     other = Database.open(str(tmp_path / "other.db"))
     open_folder(other, FolderRequest("other", tmp_path / "o", True, named=tmp_path / "shared"), host="gpu1")
     with pytest.raises(BackendError, match="has the files of another database, other: name another folder"):
-        open_folder(stage.world.database, wish(tmp_path / "a", named=tmp_path / "shared"), host="gpu1")
+        open_folder(services.world.database, wish(tmp_path / "a", named=tmp_path / "shared"), host="gpu1")
     other.close()
 
 
@@ -130,10 +130,10 @@ def test_files_that_a_sqlite_database_had_in_a_named_folder_are_not_forgotten(
     assert open_folder(database, beside(old), host="here") == disk
 
 
-def test_a_folder_that_can_not_be_had_is_named(stage: SessionSetup, tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_had_is_named(services: Services, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(BackendError, match=r"can't store files in .*file/x: .*; name another --files"):
-        open_folder(stage.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
+        open_folder(services.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
 
 
 def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) -> None:

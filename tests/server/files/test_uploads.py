@@ -12,31 +12,33 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.web import URL, Web
 
 RUN = RunPath("local", "p", "r")
 
 
 @pytest.fixture
-def web(stage: SessionSetup) -> Iterator[Web]:
+def web(services: Services) -> Iterator[Web]:
     """A client without a key, and a run to upload for."""
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
-    with Web(stage, key=None) as web:
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    with Web(services, key=None) as web:
         yield web
 
 
-def send(stage: SessionSetup, place: FileRef, content: bytes) -> None:
+def send(services: Services, place: FileRef, content: bytes) -> None:
     """Have a run's file sent."""
 
     async def body() -> AsyncIterator[bytes]:
         yield content
 
-    run_files.record_upload(stage.world, place, asyncio.run(run_files.store(stage.world, place, body())))
+    run_files.record_upload(
+        services.world, place, asyncio.run(run_files.store(services.world, place, body()))
+    )
 
 
-def address(stage: SessionSetup, name: str) -> str:
-    (file,) = run_files.create(stage.world, URL, RUN, [name]).files
+def address(services: Services, name: str) -> str:
+    (file,) = run_files.create(services.world, URL, RUN, [name]).files
     assert file.upload_url is not None
     return file.upload_url
 
@@ -45,24 +47,24 @@ NAMES = ["config.yaml", "media/images/a b_1.png", "ü?#%.txt", "media/images/tra
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_is_stored_under_its_run(stage: SessionSetup, web: Web, name: str) -> None:
-    assert web.put(address(stage, name), content=b"bytes").status_code == 200
-    assert (stage.world.files / str(stage.run("r").id) / name).read_bytes() == b"bytes"
+def test_a_file_is_stored_under_its_run(services: Services, web: Web, name: str) -> None:
+    assert web.put(address(services, name), content=b"bytes").status_code == 200
+    assert (services.world.files / str(services.run("r").id) / name).read_bytes() == b"bytes"
 
 
-def test_a_second_upload_replaces_the_first(stage: SessionSetup, web: Web) -> None:
-    url = address(stage, "output.log")
+def test_a_second_upload_replaces_the_first(services: Services, web: Web) -> None:
+    url = address(services, "output.log")
     web.put(url, content=b"one, longer")
     web.put(url, content=b"two")
-    folder = stage.world.files / str(stage.run("r").id)
+    folder = services.world.files / str(services.run("r").id)
     assert [path.read_bytes() for path in folder.iterdir()] == [b"two"]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "", ".", "..", "a\0b", "a\nb", "n" * 1001])
 def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs_not(
-    stage: SessionSetup, web: Web, caplog: pytest.LogCaptureFixture, name: str
+    services: Services, web: Web, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    before, refused, after = run_files.create(stage.world, URL, RUN, ["a", name, "b"]).files
+    before, refused, after = run_files.create(services.world, URL, RUN, ["a", name, "b"]).files
     assert (refused.name, refused.upload_url) == (name, None)
     assert "run r: file name" in caplog.text
     for file in (before, after):
@@ -70,55 +72,55 @@ def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs
         assert web.put(file.upload_url, content=b"bytes").status_code == 200
 
 
-def test_files_that_are_too_many_cost_the_others_nothing(stage: SessionSetup, web: Web) -> None:
-    files = run_files.create(stage.world, URL, RUN, ["a"] * 50_001).files
+def test_files_that_are_too_many_cost_the_others_nothing(services: Services, web: Web) -> None:
+    files = run_files.create(services.world, URL, RUN, ["a"] * 50_001).files
     assert (len(files), [file.upload_url is None for file in files[-2:]]) == (50_001, [False, True])
 
 
 def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(
-    stage: SessionSetup,
+    services: Services,
 ) -> None:
     place = FileRef("1", "config.yaml")
 
     async def upload() -> None:
         async def body() -> AsyncIterator[bytes]:
             yield b"half"
-            (written,) = stage.world.files.glob(".incoming/*")
+            (written,) = services.world.files.glob(".incoming/*")
             begun = written.with_name("begun")
             begun.write_bytes(b"by a server that is dead")
-            run_files.clear_unfinished(stage.world.files)
+            run_files.clear_unfinished(services.world.files)
             assert not begun.exists()
             yield b" whole"
 
-        await run_files.store(stage.world, place, body())
+        await run_files.store(services.world, place, body())
 
     asyncio.run(upload())
-    assert place.path_in(stage.world.files).read_bytes() == b"half whole"
-    assert list(stage.world.files.glob(".incoming/*")) == []
+    assert place.path_in(services.world.files).read_bytes() == b"half whole"
+    assert list(services.world.files.glob(".incoming/*")) == []
 
 
-def test_an_address_is_good_for_its_own_file_only(stage: SessionSetup, web: Web) -> None:
-    url = urlsplit(address(stage, "config.yaml"))
+def test_an_address_is_good_for_its_own_file_only(services: Services, web: Web) -> None:
+    url = urlsplit(address(services, "config.yaml"))
     assert web.put(f"/uploads/1/other.yaml?{url.query}", content=b"x").status_code == 403
     assert web.put(f"/uploads/2/config.yaml?{url.query}", content=b"x").status_code == 403
     assert web.put("/uploads/1/config.yaml", content=b"x").status_code == 403
     assert web.put("/uploads/1/config.yaml?expires=9999999999&signature=%FF", content=b"x").status_code == 403
-    assert not stage.world.files.exists()
+    assert not services.world.files.exists()
 
 
-def test_an_address_expires(stage: SessionSetup, web: Web) -> None:
-    url = address(stage, "config.yaml")
-    stage.clock.now += 3600 + 1
+def test_an_address_expires(services: Services, web: Web) -> None:
+    url = address(services, "config.yaml")
+    services.clock.now += 3600 + 1
     assert web.put(url, content=b"x").status_code == 403
 
 
-def test_a_file_in_the_place_of_a_folder_is_refused(stage: SessionSetup, web: Web) -> None:
-    web.put(address(stage, "a"), content=b"x")
-    assert web.put(address(stage, "a/b"), content=b"x").status_code == 409
-    web.put(address(stage, "c/d"), content=b"x")
-    assert web.put(address(stage, "c"), content=b"x").status_code == 409
+def test_a_file_in_the_place_of_a_folder_is_refused(services: Services, web: Web) -> None:
+    web.put(address(services, "a"), content=b"x")
+    assert web.put(address(services, "a/b"), content=b"x").status_code == 409
+    web.put(address(services, "c/d"), content=b"x")
+    assert web.put(address(services, "c"), content=b"x").status_code == 409
 
 
-def test_an_unknown_run_gets_an_error_and_never_null(stage: SessionSetup) -> None:
+def test_an_unknown_run_gets_an_error_and_never_null(services: Services) -> None:
     with pytest.raises(RefusedError, match="doesn't exist"):
-        run_files.create(stage.world, URL, RunPath("local", "p", "nobody"), ["a"])
+        run_files.create(services.world, URL, RunPath("local", "p", "nobody"), ["a"])

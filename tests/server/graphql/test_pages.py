@@ -14,7 +14,7 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import projects, runs
 from parallel_hpo.server.store.listing import ListingCache, ListingScope
-from tests.server.acting import MASTER_KEY, SessionSetup, grid
+from tests.server.acting import MASTER_KEY, Services, grid
 from tests.server.web import Web
 
 RUNS = """query R($after: String, $first: Int, $order: String, $filters: JSONString) { project(name: "p") {
@@ -27,18 +27,18 @@ LOSSES = [3.0, float("nan"), 1.0, 4.0, 1.0]
 
 
 @pytest.fixture
-def web(stage: SessionSetup) -> Iterator[Web]:
+def web(services: Services) -> Iterator[Web]:
     for number, loss in enumerate(LOSSES):
-        stage.clock.now += 1
-        log(stage, f"r{number}", loss)
-    run_service.upsert(stage.world, RunUpsert(name="of another", project="q"))
-    with Web(stage) as web:
+        services.clock.now += 1
+        log(services, f"r{number}", loss)
+    run_service.upsert(services.world, RunUpsert(name="of another", project="q"))
+    with Web(services) as web:
         yield web
 
 
-def log(stage: SessionSetup, name: str, loss: float) -> None:
+def log(services: Services, name: str, loss: float) -> None:
     summary = json.dumps({"loss": loss})
-    run_service.upsert(stage.world, RunUpsert(name=name, project="p", summary=summary))
+    run_service.upsert(services.world, RunUpsert(name=name, project="p", summary=summary))
 
 
 def page(web: Web, **variables: Any) -> Any:
@@ -75,10 +75,10 @@ def test_the_pages_of_an_order_together_are_all_runs(
 
 
 def test_who_goes_through_an_order_by_a_metric_meets_each_run_once_whatever_is_logged_meanwhile(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
     losses = itertools.count(-1, -1)
-    pages = walk(web, between=lambda: log(stage, "r0", next(losses)), order=BEST)
+    pages = walk(web, between=lambda: log(services, "r0", next(losses)), order=BEST)
     assert sorted(itertools.chain(*pages)) == ["r0", "r1", "r2", "r3", "r4"]
 
 
@@ -88,19 +88,19 @@ def test_a_cursor_of_another_order_is_a_place_in_the_one_that_is_asked_for(web: 
 
 
 def test_a_run_that_was_deleted_since_the_first_page_is_left_out_of_the_next(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
-    stage.delete("r0")
+    services.delete("r0")
     found = page(web, first=2, order=BEST, after=first)
     assert names(found) == ["r3"]
     assert found["list"]["pageInfo"]["hasNextPage"]
 
 
-def test_another_server_process_goes_on_from_the_same_place(stage: SessionSetup, web: Web) -> None:
+def test_another_server_process_goes_on_from_the_same_place(services: Services, web: Web) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
-    stage.forget_engines()
-    with Web(stage) as other:
+    services.forget_engines()
+    with Web(services) as other:
         assert names(page(other, first=2, order=BEST, after=first)) == ["r0", "r3"]
 
 
@@ -114,36 +114,36 @@ def test_runs_are_counted_beside_each_page(web: Web, filters: dict[str, Any], or
 
 
 def test_a_count_beside_a_further_page_is_that_of_the_list_which_the_page_is_of(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
     wanted = {"filters": '{"summary_metrics.loss": {"$lt": 4}}', "order": BEST}
     first = page(web, first=1, **wanted)
-    log(stage, "new", 0.0)
+    log(services, "new", 0.0)
     second = page(web, first=9, after=first["list"]["pageInfo"]["endCursor"], **wanted)
     assert (second["runCount"], names(second)) == (3, ["r4", "r0"])
     assert page(web, **wanted)["runCount"] == 4
 
 
 def test_a_workers_key_opens_no_run_of_another_sweep_in_a_list_that_was_begun_with_another_key(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
-    own, other = stage.sweep(grid(2)), stage.sweep(grid(2))
+    own, other = services.sweep(grid(2)), services.sweep(grid(2))
     for sweep in (own, other):
-        stage.perform(sweep, stage.agent(sweep))
+        services.perform(sweep, services.agent(sweep))
     wanted = {"first": 1, "order": BEST, "filters": '{"summary_metrics.loss": {"$lt": 9}}'}
     first = page(web, **wanted)
-    with Web(stage, worker_key(MASTER_KEY, "w0", own)) as worker:
+    with Web(services, worker_key(MASTER_KEY, "w0", own)) as worker:
         found = page(worker, after=first["list"]["pageInfo"]["endCursor"], **wanted)
     assert (first["runCount"], found["runCount"]) == (6, 5)
 
 
-def test_a_page_has_a_thousand_runs_at_most(stage: SessionSetup) -> None:
-    with stage.world.database.write() as transaction:
+def test_a_page_has_a_thousand_runs_at_most(services: Services) -> None:
+    with services.world.database.write() as transaction:
         project = projects.ensure(transaction, "local", "p", 0.0)
         common = {"project_id": project.id, "state": "running", "created_at": 0.0, "heard_at": 0.0}
         for number in range(1001):
             runs.create(transaction, {"name": f"r{number}", **common})
-    with Web(stage) as web:
+    with Web(services) as web:
         first = page(web, first=5000)
         assert len(names(first)) == 1000
         assert names(page(web, after=first["list"]["pageInfo"]["endCursor"])) == ["r1000"]
@@ -159,15 +159,15 @@ SWEEP_LISTS = """query S($after: String, $sweep: String, $agent: String) {
     fragment r on RunConnection { edges { node { name } } pageInfo { endCursor hasNextPage } }"""
 
 
-def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(stage: SessionSetup) -> None:
-    run_service.upsert(stage.world, RunUpsert(name="r", project="q"))
-    sweeps = [stage.sweep(grid(2))]
-    stage.clock.now += 1
-    sweeps.append(stage.sweep(grid(2)))
-    agent = stage.agent(sweeps[0])
-    done = [stage.perform(sweeps[0], agent) for _ in range(2)]
+def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(services: Services) -> None:
+    run_service.upsert(services.world, RunUpsert(name="r", project="q"))
+    sweeps = [services.sweep(grid(2))]
+    services.clock.now += 1
+    sweeps.append(services.sweep(grid(2)))
+    agent = services.agent(sweeps[0])
+    done = [services.perform(sweeps[0], agent) for _ in range(2)]
     met: list[list[str]] = [[], [], [], []]
-    with Web(stage) as web:
+    with Web(services) as web:
         for after in (None, "1"):
             data = web.ask(SWEEP_LISTS, after=after, sweep=sweeps[0], agent=agent)["data"]
             project, sweep = data["project"], data["project"]["sweep"]

@@ -9,7 +9,7 @@ from graphql import parse
 from parallel_hpo.server.context import UNLABELLED, Caller
 from parallel_hpo.server.graphql.execute import Executor, check_size
 from parallel_hpo.server.values import GraphQLRequest, RefusedError
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 
 CALLER = Caller(UNLABELLED, is_master=True, base_url="http://127.0.0.1:1234")
 LINES = 30
@@ -42,18 +42,18 @@ def test_a_fragment_is_counted_wherever_it_stands() -> None:
         check_size(parse(f"{{ a {{ {'...f ' * 499} }} b {{ ...f }} }} {fragments}"))
 
 
-def test_a_query_that_takes_too_long_is_refused_and_a_mutation_is_not(stage: SessionSetup) -> None:
+def test_a_query_that_takes_too_long_is_refused_and_a_mutation_is_not(services: Services) -> None:
     ticks = itertools.count(step=4)
     executor = Executor(clock=lambda: float(next(ticks)))
-    sweep = stage.sweep(grid(1))
+    sweep = services.sweep(grid(1))
     with pytest.raises(RefusedError, match="takes too long"):
         executor.execute(
-            stage.world, CALLER, GraphQLRequest("{ viewer { id name username email } }", None, None)
+            services.world, CALLER, GraphQLRequest("{ viewer { id name username email } }", None, None)
         )
     register = (
         f'mutation {{ createAgent(input: {{host: "h", sweep: "{sweep}"}}) {{ agent {{ id name state }} }} }}'
     )
-    assert executor.execute(stage.world, CALLER, GraphQLRequest(register, None, None)).data
+    assert executor.execute(services.world, CALLER, GraphQLRequest(register, None, None)).data
 
 
 MIXED = "query Read { viewer { id } } mutation Stop($id: ID!) { stopRun(input: {id: $id}) { success } }"
@@ -78,13 +78,13 @@ def test_what_may_change_something_is_no_query(query: str, operation: str | None
     assert executor.knows(request)
 
 
-def test_a_query_stops_between_the_runs_that_it_looks_through(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3))
-    agent = stage.agent(sweep)
+def test_a_query_stops_between_the_runs_that_it_looks_through(services: Services) -> None:
+    sweep = services.sweep(grid(3))
+    agent = services.agent(sweep)
     for _ in range(3):
-        stage.perform(sweep, agent)
+        services.perform(sweep, agent)
     ticks = itertools.count(step=3)
     executor = Executor(clock=lambda: float(next(ticks)))
     query = '{ project(name: "p") { runCount(filters: "{\\"config.x\\": {\\"$ne\\": 9}}") } }'
     with pytest.raises(RefusedError, match="takes too long"):
-        executor.execute(stage.world, CALLER, asking(query))
+        executor.execute(services.world, CALLER, asking(query))

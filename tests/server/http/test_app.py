@@ -25,7 +25,7 @@ from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.files import File
-from tests.server.acting import MASTER_KEY, START, SessionSetup, grid
+from tests.server.acting import MASTER_KEY, START, Services, grid
 from tests.server.web import Web
 
 DEADLINE_S = 20.0
@@ -36,20 +36,20 @@ BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { 
 
 
 @pytest.fixture
-def web(stage: SessionSetup) -> Iterator[Web]:
+def web(services: Services) -> Iterator[Web]:
     """A client with the master key."""
-    with Web(stage) as web:
+    with Web(services) as web:
         yield web
 
 
-def test_a_server_answers_before_it_can_execute_graphql(stage: SessionSetup) -> None:
+def test_a_server_answers_before_it_can_execute_graphql(services: Services) -> None:
     may_be_made = threading.Event()
 
     def make() -> Executor:
         assert may_be_made.wait(DEADLINE_S)
         return make_executor()
 
-    with Web(stage, make_executor=make) as web:
+    with Web(services, make_executor=make) as web:
         viewer = web.begin("/graphql", json=VIEWER)
         assert web.get("/hpo/health").status_code == 200
         assert not viewer.done()
@@ -70,8 +70,8 @@ def test_the_viewer_is_answered(web: Web) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "b" * 40, "w0-" + "c" * 64, worker_key("d" * 40, "w0")])
-def test_a_wrong_key_is_refused(stage: SessionSetup, key: str | None) -> None:
-    with Web(stage, key) as web:
+def test_a_wrong_key_is_refused(services: Services, key: str | None) -> None:
+    with Web(services, key) as web:
         assert web.post("/graphql", json=VIEWER).status_code == 401
         assert web.post("/files/local/p/r/file_stream", json={}).status_code == 401
         assert web.get("/hpo/sweeps/local/p/s").status_code == 401
@@ -79,8 +79,8 @@ def test_a_wrong_key_is_refused(stage: SessionSetup, key: str | None) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer x", "Basic", "Basic %%%", "Basic Zm9v", "Basic /w=="])
-def test_a_malformed_authorization_is_refused(stage: SessionSetup, header: str) -> None:
-    with Web(stage, None) as web:
+def test_a_malformed_authorization_is_refused(services: Services, header: str) -> None:
+    with Web(services, None) as web:
         response = web.post("/graphql", json=VIEWER, headers={"Authorization": header})
     assert response.status_code == 401
 
@@ -107,8 +107,8 @@ def test_loopback_is_served_by_each_of_its_names(web: Web, host: str) -> None:
     assert web.post("/graphql", json=VIEWER, headers={"Host": host}).status_code == 200
 
 
-def test_a_server_on_all_addresses_is_served_by_any_name(stage: SessionSetup) -> None:
-    with Web(stage, host="0.0.0.0") as web:
+def test_a_server_on_all_addresses_is_served_by_any_name(services: Services) -> None:
+    with Web(services, host="0.0.0.0") as web:
         assert web.post("/graphql", json=VIEWER, headers={"Host": "gpu17:80"}).status_code == 200
 
 
@@ -128,9 +128,9 @@ def test_a_server_on_all_addresses_is_served_by_any_name(stage: SessionSetup) ->
     ],
 )
 def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
-    stage: SessionSetup, web: Web, forwarded: dict[str, str], begins: str
+    services: Services, web: Web, forwarded: dict[str, str], begins: str
 ) -> None:
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
     query = """mutation C { createRunFiles(input: {
         entityName: "local", projectName: "p", runName: "r", files: ["a"]}) { files { uploadUrl } } }"""
     answer = web.post("/graphql", json={"query": query}, headers=forwarded).json()
@@ -140,13 +140,13 @@ def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
     assert web.put(path, content=b"bytes").status_code == 200
 
 
-def test_an_agent_carries_the_label_of_its_key(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(2))
+def test_an_agent_carries_the_label_of_its_key(services: Services) -> None:
+    sweep = services.sweep(grid(2))
     query = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
-    with Web(stage, worker_key(MASTER_KEY, "w0_1")) as worker:
+    with Web(services, worker_key(MASTER_KEY, "w0_1")) as worker:
         agent = worker.ask(query, s=sweep)["data"]["createAgent"]["agent"]["id"]
-    name = stage.issued(agent)
-    assert stage.release(sweep, "w0_") == [name]
+    name = services.issued(agent)
+    assert services.release(sweep, "w0_") == [name]
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def packed(body: bytes) -> dict[str, Any]:
     return {"content": gzip.compress(body), "headers": {"Content-Encoding": "gzip"}}
 
 
-def test_a_stream_packed_by_gzip_is_a_stream(stage: SessionSetup, web: Web) -> None:
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
+def test_a_stream_packed_by_gzip_is_a_stream(services: Services, web: Web) -> None:
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
     row = {"files": {"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0}']}}}
     response = web.post("/files/local/p/r/file_stream", **packed(json.dumps(row).encode()))
     assert response.status_code == 200
-    assert stage.run("r").history_lines == 1
+    assert services.run("r").history_lines == 1
 
 
 def test_what_is_packed_is_unpacked_no_further_than_a_body_may_be_big(web: Web) -> None:
@@ -229,32 +229,32 @@ def test_what_only_says_that_it_is_packed_is_refused(web: Web, bad: bytes) -> No
     assert web.post("/graphql", content=b"{}", headers={"Content-Encoding": "br"}).status_code == 415
 
 
-def test_a_database_that_is_busy_asks_the_client_to_come_again(stage: SessionSetup) -> None:
-    other = SessionSetup(stage.folder, where=stage.where, busy_timeout_s=0.01)
+def test_a_database_that_is_busy_asks_the_client_to_come_again(services: Services) -> None:
+    other = Services(services.folder, where=services.where, busy_timeout_s=0.01)
     query = 'mutation U { upsertBucket(input: {name: "r"}) { bucket { name } } }'
     with Web(other) as web:
-        with stage.world.database.write():
+        with services.world.database.write():
             assert web.post("/graphql", json={"query": query}).status_code == 503
         assert web.post("/graphql", json={"query": query}).status_code == 200
     other.close()
 
 
 def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    stage = SessionSetup(tmp_path)
-    with stage.world.database.write() as transaction:
+    services = Services(tmp_path)
+    with services.world.database.write() as transaction:
         transaction.execute(text("DROP TABLE agents"))
     query = 'mutation B { agentHeartbeat(input: {id: "a"}) { commands } }'
-    with Web(stage) as web:
+    with Web(services) as web:
         assert web.post("/graphql", json={"query": query}).status_code == 500
-    stage.close()
+    services.close()
     assert "no such table: agents" in caplog.text
 
 
-def test_a_heartbeat_waits_for_no_query(stage: SessionSetup) -> None:
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
-    beat = {"query": BEAT, "variables": {"a": stage.agent(stage.sweep(grid(1)))}}
-    with stage.world.database.write() as transaction:
-        files.put(transaction, File(stage.run("r").id, "f", 1, "0" * 32, START))
+def test_a_heartbeat_waits_for_no_query(services: Services) -> None:
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    beat = {"query": BEAT, "variables": {"a": services.agent(services.sweep(grid(1)))}}
+    with services.world.database.write() as transaction:
+        files.put(transaction, File(services.run("r").id, "f", 1, "0" * 32, START))
     order: list[int] = []
     beaten = threading.Event()
 
@@ -268,14 +268,14 @@ def test_a_heartbeat_waits_for_no_query(stage: SessionSetup) -> None:
         order.append(number)
         beaten.set()
 
-    stage.world = replace(stage.world, clock=clock)
-    with Web(stage) as web:
+    services.world = replace(services.world, clock=clock)
+    with Web(services) as web:
         web.race({"query": ADDRESSES}, beat, answered=answered)
     assert order == [1, 0]
 
 
-def test_health_needs_no_key_and_tells_nothing(stage: SessionSetup) -> None:
-    with Web(stage, None) as web:
+def test_health_needs_no_key_and_tells_nothing(services: Services) -> None:
+    with Web(services, None) as web:
         response = web.get("/hpo/health")
     assert (response.status_code, response.json()) == (
         200,
@@ -283,19 +283,19 @@ def test_health_needs_no_key_and_tells_nothing(stage: SessionSetup) -> None:
     )
 
 
-def test_the_supervisors_door_is_closed_to_workers(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(2))
-    with Web(stage, worker_key(MASTER_KEY, "w0")) as worker:
+def test_the_supervisors_door_is_closed_to_workers(services: Services) -> None:
+    sweep = services.sweep(grid(2))
+    with Web(services, worker_key(MASTER_KEY, "w0")) as worker:
         assert worker.get(f"/hpo/sweeps/local/p/{sweep}").status_code == 403
         answer = worker.post(f"/hpo/sweeps/local/p/{sweep}/release", json={"label_prefix": "w"})
     assert answer.status_code == 403
 
 
-def test_a_supervisor_sees_releases_and_ends_runs(stage: SessionSetup, web: Web) -> None:
-    sweep = stage.sweep(grid(4))
-    unstarted = stage.issued(stage.agent(sweep, "w0"))
-    started = stage.issued(stage.agent(sweep, "w1"))
-    stage.start(sweep, started)
+def test_a_supervisor_sees_releases_and_ends_runs(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(4))
+    unstarted = services.issued(services.agent(sweep, "w0"))
+    started = services.issued(services.agent(sweep, "w1"))
+    services.start(sweep, started)
     base = f"/hpo/sweeps/local/p/{sweep}"
     assert web.post(f"{base}/release", json={"label_prefix": "w0"}).json() == {"released": [unstarted]}
     assert web.post(f"{base}/runs/{started}/end", json={"state": "crashed"}).json() == {"state": "crashed"}
@@ -317,16 +317,16 @@ def test_a_supervisor_sees_releases_and_ends_runs(stage: SessionSetup, web: Web)
     ],
 )
 def test_a_supervisors_mistake_is_named(
-    stage: SessionSetup, web: Web, path: str, body: Any, status: int
+    services: Services, web: Web, path: str, body: Any, status: int
 ) -> None:
-    sweep = stage.sweep(grid(4))
+    sweep = services.sweep(grid(4))
     response = web.post(f"/hpo/sweeps/local/p/{sweep}{path}", json=body)
     assert response.status_code == status
     assert response.json()["error"]
 
 
-def test_a_supervisor_sets_a_sweeps_state(stage: SessionSetup, web: Web) -> None:
-    sweep = stage.sweep(grid(4))
+def test_a_supervisor_sets_a_sweeps_state(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(4))
     base = f"/hpo/sweeps/local/p/{sweep}"
     assert web.post(f"{base}/state", json={"state": "FINISHED"}).json() == {"state": "FINISHED"}
     assert web.get(base).json()["state"] == "FINISHED"
@@ -336,12 +336,12 @@ def test_an_unknown_sweep_is_not_found(web: Web) -> None:
     assert web.get("/hpo/sweeps/local/p/none").status_code == 404
 
 
-def test_a_query_sees_runs_filtered_ordered_and_paged(stage: SessionSetup, web: Web) -> None:
-    sweep = stage.sweep(grid(5))
-    agent = stage.agent(sweep)
+def test_a_query_sees_runs_filtered_ordered_and_paged(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(5))
+    agent = services.agent(sweep)
     for loss in (3, 1, 2):
-        stage.finish(sweep, stage.issued(agent), loss=loss)
-    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
+        services.finish(sweep, services.issued(agent), loss=loss)
+    run_service.upsert(services.world, RunUpsert(name="alone", project="p"))
     query = """query Runs($filters: JSONString, $after: String) { project(name: "p") {
         runCount(filters: $filters)
         runs(filters: $filters, after: $after, first: 2, order: "+summary_metrics.loss") {
@@ -362,12 +362,12 @@ def test_a_query_sees_runs_filtered_ordered_and_paged(stage: SessionSetup, web: 
 
 @pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])
 def test_a_sweep_shows_its_best_value_and_its_agents(
-    stage: SessionSetup, web: Web, goal: str, best: float
+    services: Services, web: Web, goal: str, best: float
 ) -> None:
-    sweep = stage.sweep(grid(5, metric={"name": "loss", "goal": goal}))
-    agent = stage.agent(sweep)
+    sweep = services.sweep(grid(5, metric={"name": "loss", "goal": goal}))
+    agent = services.agent(sweep)
     for loss in (3, 1):
-        stage.finish(sweep, stage.issued(agent), loss=loss)
+        services.finish(sweep, services.issued(agent), loss=loss)
     query = """query S($s: String!) { project(name: "p") { sweep(sweepName: $s) {
         state bestLoss runCount runCountExpected agents { edges { node { id totalRuns } } } } } }"""
     assert web.ask(query, s=sweep)["data"]["project"]["sweep"] == {
@@ -380,13 +380,13 @@ def test_a_sweep_shows_its_best_value_and_its_agents(
 
 
 def test_a_sweep_shows_its_prior_runs_and_not_another_sweeps_to_a_worker(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
-    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
-    run_service.upsert(stage.world, RunUpsert(name="unasked", project="p"))
-    other = stage.sweep(grid(1))
-    name = stage.issued(stage.agent(other))
-    prior = stage.sweep(grid(2), prior_runs=json.dumps({"name": {"$in": ["alone", name]}}))
+    run_service.upsert(services.world, RunUpsert(name="alone", project="p"))
+    run_service.upsert(services.world, RunUpsert(name="unasked", project="p"))
+    other = services.sweep(grid(1))
+    name = services.issued(services.agent(other))
+    prior = services.sweep(grid(2), prior_runs=json.dumps({"name": {"$in": ["alone", name]}}))
     query = """query S($s: String!) { project(name: "p") { sweep(sweepName: $s) {
         priorRuns { edges { node { name } } } } } }"""
 
@@ -395,7 +395,7 @@ def test_a_sweep_shows_its_prior_runs_and_not_another_sweeps_to_a_worker(
         return [edge["node"]["name"] for edge in runs["edges"]]
 
     assert (shown(web, prior), shown(web, other)) == (["alone", name], [])
-    with Web(stage, worker_key(MASTER_KEY, "w0", prior)) as worker:
+    with Web(services, worker_key(MASTER_KEY, "w0", prior)) as worker:
         assert shown(worker, prior) == ["alone"]
 
 
@@ -413,10 +413,10 @@ def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
     assert found == [[{"node": {"username": "local"}}], []]
 
 
-def test_a_sweep_of_another_project_is_not_found(stage: SessionSetup, web: Web) -> None:
-    sweep = stage.sweep(grid(5))
+def test_a_sweep_of_another_project_is_not_found(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(5))
     sweep_service.upsert(
-        stage.world,
+        services.world,
         sweep_service.SweepUpsert(config="method: random\nparameters: {x: {value: 1}}", project="q"),
     )
     query = 'query S($s: String!) { project(name: "q") { sweep(sweepName: $s) { id } } }'
@@ -424,13 +424,13 @@ def test_a_sweep_of_another_project_is_not_found(stage: SessionSetup, web: Web) 
 
 
 def test_a_run_that_was_only_issued_has_not_begun_for_a_client_that_resumes(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
-    sweep = stage.sweep(grid(5))
-    name = stage.issued(stage.agent(sweep))
+    sweep = services.sweep(grid(5))
+    name = services.issued(services.agent(sweep))
     query = """query R($n: String!) { model(name: "p", entityName: "local") {
         bucket(name: $n, missingOk: true) { wandbConfig(keys: ["t"]) historyTail } } }"""
     bucket = {"wandbConfig": None, "historyTail": "[]"}
     assert web.ask(query, n=name)["data"]["model"]["bucket"] == bucket
-    stage.start(sweep, name)
+    services.start(sweep, name)
     assert web.ask(query, n=name)["data"]["model"]["bucket"]["wandbConfig"] == '{"t": 1}'

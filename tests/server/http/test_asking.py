@@ -19,7 +19,7 @@ from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Database
-from tests.server.acting import METRIC, SessionSetup, grid
+from tests.server.acting import METRIC, Services, grid
 from tests.server.web import Web
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0, "max": 100}}}
@@ -49,78 +49,78 @@ class Model:
         return {"x": index}
 
 
-def put_in(stage: SessionSetup, meanwhile: Callable[[int], object]) -> Model:
+def put_in(services: Services, meanwhile: Callable[[int], object]) -> Model:
     """Let such a model choose the runs of this process's sweeps that have one."""
     model = Model(meanwhile)
 
     def make(configuration: SweepConfiguration, **options: Any) -> Engine:
         return model if configuration.method is Method.BAYES else make_engine(configuration, **options)
 
-    stage.world = replace(stage.world, engines=Engines(make))
+    services.world = replace(services.world, engines=Engines(make))
     return model
 
 
 @pytest.fixture
-def other(stage: SessionSetup) -> Iterator[Database]:
+def other(services: Services) -> Iterator[Database]:
     """Another server process on the same database, which has little patience."""
-    database = Database.open(stage.where, busy_timeout_s=0.2)
+    database = Database.open(services.where, busy_timeout_s=0.2)
     yield database
     database.close()
 
 
-def test_others_write_while_a_model_is_asked(stage: SessionSetup, other: Database) -> None:
-    sweep = stage.sweep(BAYES)
-    agent = stage.agent(sweep)
+def test_others_write_while_a_model_is_asked(services: Services, other: Database) -> None:
+    sweep = services.sweep(BAYES)
+    agent = services.agent(sweep)
 
     def write(_index: int) -> None:
         with other.write() as transaction:
-            sweeps.touch_agent(transaction, agent, stage.clock())
+            sweeps.touch_agent(transaction, agent, services.clock())
 
-    put_in(stage, write)
-    assert stage.issued(agent)
+    put_in(services, write)
+    assert services.issued(agent)
 
 
-def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(stage: SessionSetup) -> None:
-    sweep = stage.sweep(BAYES)
-    mine, others = stage.agent(sweep), stage.agent(sweep)
-    beside = copy(stage)
+def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(services: Services) -> None:
+    sweep = services.sweep(BAYES)
+    mine, others = services.agent(sweep), services.agent(sweep)
+    beside = copy(services)
     taken: list[str] = []
 
     def be_faster(index: int) -> None:
         if index == 0:
             taken.append(beside.issued(others))
 
-    model = put_in(stage, be_faster)
+    model = put_in(services, be_faster)
     put_in(beside, lambda _index: None)
-    own = stage.issued(mine)
+    own = services.issued(mine)
     assert model.asked == [0, 1]
-    assert [json.loads(stage.run(name).assigned or "")["x"] for name in (*taken, own)] == [0, 1]
+    assert [json.loads(services.run(name).assigned or "")["x"] for name in (*taken, own)] == [0, 1]
 
 
-def test_what_a_model_said_of_another_space_is_not_issued(stage: SessionSetup) -> None:
-    sweep = stage.sweep(BAYES)
-    agent = stage.agent(sweep)
+def test_what_a_model_said_of_another_space_is_not_issued(services: Services) -> None:
+    sweep = services.sweep(BAYES)
+    agent = services.agent(sweep)
     changed = BAYES | {"name": "changed"}
 
     def change(_index: int) -> None:
         if len(model.asked) == 1:
-            sweep_service.upsert(stage.world, SweepUpsert(id=sweep, config=json.dumps(changed)))
+            sweep_service.upsert(services.world, SweepUpsert(id=sweep, config=json.dumps(changed)))
 
-    model = put_in(stage, change)
-    assert stage.issued(agent)
+    model = put_in(services, change)
+    assert services.issued(agent)
     assert model.asked == [0, 0]
 
 
-def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(stage: SessionSetup) -> None:
-    sweep = stage.sweep(BAYES)
+def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(services: Services) -> None:
+    sweep = services.sweep(BAYES)
 
     def finish_the_first(index: int) -> None:
         if index == 1:
-            stage.finish(sweep, first)
+            services.finish(sweep, first)
 
-    model = put_in(stage, finish_the_first)
-    first = stage.issued(stage.agent(sweep))
-    stage.issued(stage.agent(sweep))
+    model = put_in(services, finish_the_first)
+    first = services.issued(services.agent(sweep))
+    services.issued(services.agent(sweep))
     assert model.asked == [0, 1]
 
 
@@ -128,17 +128,17 @@ def beat(agent: str) -> dict[str, Any]:
     return {"query": BEAT, "variables": {"id": agent, "state": "{}"}}
 
 
-def test_heartbeats_are_answered_while_a_model_is_asked(stage: SessionSetup) -> None:
+def test_heartbeats_are_answered_while_a_model_is_asked(services: Services) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def take_long(_index: int) -> None:
         begun.set()
         assert go_on.wait(DEADLINE_S)
 
-    slow, quick = stage.sweep(BAYES), stage.sweep(grid(3))
-    waiting, idle = stage.agent(slow), stage.agent(quick)
-    put_in(stage, take_long)
-    with Web(stage) as web:
+    slow, quick = services.sweep(BAYES), services.sweep(grid(3))
+    waiting, idle = services.agent(slow), services.agent(quick)
+    put_in(services, take_long)
+    with Web(services) as web:
         asking = web.begin("/graphql", json=beat(waiting))
         web.wait_for(asyncio.to_thread(begun.wait, DEADLINE_S))
         answer = web.post("/graphql", json=beat(idle))
@@ -148,11 +148,11 @@ def test_heartbeats_are_answered_while_a_model_is_asked(stage: SessionSetup) -> 
         assert '"run"' in web.wait_for(asking).json()["data"]["agentHeartbeat"]["commands"]
 
 
-def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(stage: SessionSetup) -> None:
-    sweep = stage.sweep(BAYES)
-    waiting = [stage.agent(sweep) for _ in range(4)]
-    model = put_in(stage, lambda _index: None)
-    with Web(stage) as web:
+def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(services: Services) -> None:
+    sweep = services.sweep(BAYES)
+    waiting = [services.agent(sweep) for _ in range(4)]
+    model = put_in(services, lambda _index: None)
+    with Web(services) as web:
         for task in [web.begin("/graphql", json=beat(agent)) for agent in waiting]:
             assert web.wait_for(task).status_code == 200
     assert model.asked == [0, 1, 2, 3]

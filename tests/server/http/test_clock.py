@@ -9,7 +9,7 @@ import pytest
 from parallel_hpo.server.http.settings import WatchedClock
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
-from tests.server.acting import START, SessionSetup, grid
+from tests.server.acting import START, Services, grid
 
 SILENCE_S = 301
 
@@ -47,36 +47,36 @@ def test_a_step_is_seen_once(step_s: int) -> None:
     assert clocks.watched.set_at() == START + step_s
 
 
-def stepped(stage: SessionSetup) -> Clocks:
+def stepped(services: Services) -> Clocks:
     """Let the server's logic live by clocks that a test sets."""
     clocks = Clocks()
-    stage.world = replace(stage.world, clock=clocks.watched, clock_set_at=clocks.watched.set_at)
+    services.world = replace(services.world, clock=clocks.watched, clock_set_at=clocks.watched.set_at)
     return clocks
 
 
-def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(stage: SessionSetup) -> None:
-    clocks = stepped(stage)
-    sweep = stage.sweep(grid(1))
-    name = stage.issued(stage.agent(sweep))
-    stage.start(sweep, name)
+def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(services: Services) -> None:
+    clocks = stepped(services)
+    sweep = services.sweep(grid(1))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
     clocks.pass_(SILENCE_S)
-    stage.stream(name, Chunk())
+    services.stream(name, Chunk())
     clocks.wall_s += 400
-    assert stage.apply_timeouts() == []
+    assert services.apply_timeouts() == []
     clocks.pass_(SILENCE_S)
-    assert stage.apply_timeouts() == [name]
-    assert stage.run(name).state is RunState.CRASHED
+    assert services.apply_timeouts() == [name]
+    assert services.run(name).state is RunState.CRASHED
 
 
-def test_a_beat_right_after_a_step_ends_no_run_that_it_does_not_list(stage: SessionSetup) -> None:
-    clocks = stepped(stage)
-    sweep = stage.sweep(grid(1))
-    agent = stage.agent(sweep)
-    name = stage.issued(agent)
-    stage.start(sweep, name)
+def test_a_beat_right_after_a_step_ends_no_run_that_it_does_not_list(services: Services) -> None:
+    clocks = stepped(services)
+    sweep = services.sweep(grid(1))
+    agent = services.agent(sweep)
+    name = services.issued(agent)
+    services.start(sweep, name)
     clocks.wall_s += 400
-    stage.beat(agent)
-    assert stage.run(name).state is RunState.RUNNING
+    services.beat(agent)
+    assert services.run(name).state is RunState.RUNNING
     clocks.pass_(SILENCE_S)
-    stage.beat(agent)
-    assert stage.run(name).state is RunState.CRASHED
+    services.beat(agent)
+    assert services.run(name).state is RunState.CRASHED

@@ -15,7 +15,7 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.lines import Stream
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 from tests.server.web import Web
 
 PARTS = [("sqlite", 0), ("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgresql", 4)]
@@ -146,24 +146,24 @@ class Fuzzer:
         return b"[" * 100_000 if shape == 2 and self._source.random() < 0.05 else content
 
 
-@pytest.mark.parametrize(("stage", "seed"), PARTS, indirect=["stage"])
-def test_malformed_requests_do_no_harm(stage: SessionSetup, seed: int) -> None:
+@pytest.mark.parametrize(("services", "seed"), PARTS, indirect=["services"])
+def test_malformed_requests_do_no_harm(services: Services, seed: int) -> None:
     source = Random(seed)
     fuzzer = Fuzzer(source)
-    sweep = stage.sweep(grid(5))
+    sweep = services.sweep(grid(5))
     for name in ("kept", "r"):
-        run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
-    stage.stream("kept", Chunk((Batch(Stream.HISTORY, 0, ROWS),), exitcode=0))
+        run_service.upsert(services.world, RunUpsert(name=name, project="p"))
+    services.stream("kept", Chunk((Batch(Stream.HISTORY, 0, ROWS),), exitcode=0))
     requests = []
     for _ in range(REQUESTS):
         path = source.choice(PATHS[:3]) if source.random() < 0.7 else source.choice(PATHS)
         method = "POST" if source.random() < 0.9 else source.choice(["GET", "PUT", "DELETE", "PATCH"])
         requests.append((method, path, fuzzer.body(path)))
-    with Web(stage) as web:
+    with Web(services) as web:
         answers = zip(requests, web.answers(*requests), strict=True)
         assert [(*request, text) for request, (status, text) in answers if status >= 500] == []
         query = 'query Q { project(name: "p") { run(name: "kept") { state history(samples: 100) } } }'
         kept = web.ask(query)["data"]["project"]["run"]
     assert kept == {"state": "finished", "history": list(ROWS)}
-    assert stage.issued(stage.agent(sweep))
-    assert not (stage.folder.parent / "x").exists()
+    assert services.issued(services.agent(sweep))
+    assert not (services.folder.parent / "x").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from parallel_hpo.core.keys import SUPERVISOR, node_key, node_worker_key, worker_key
 from parallel_hpo.core.pool_messages import as_json
-from tests.server.acting import MASTER_KEY, SessionSetup, grid
+from tests.server.acting import MASTER_KEY, Services, grid
 from tests.server.pooling import TIMEOUT_S, machine, new_pool, told
 from tests.server.web import Web
 
@@ -20,17 +20,17 @@ REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s})
 class Site:
     """A server with a sweep of a grid, its pool, and callers by their keys."""
 
-    def __init__(self, stage: SessionSetup, clients: ExitStack) -> None:
-        self.stage = stage
+    def __init__(self, services: Services, clients: ExitStack) -> None:
+        self.services = services
         self._clients = clients
-        self.sweep = stage.sweep(grid(6))
+        self.sweep = services.sweep(grid(6))
         self.master = self.caller(MASTER_KEY)
         wanted = new_pool(self.sweep, backend="local")
         assert self.post(self.master, "", wanted).status_code == 200
         self.numbers = iter(range(1, 1000))
 
     def caller(self, key: str) -> Web:
-        return self._clients.enter_context(Web(self.stage, key))
+        return self._clients.enter_context(Web(self.services, key))
 
     def sweep_key(self) -> str:
         return worker_key(MASTER_KEY, SUPERVISOR, self.sweep)
@@ -51,21 +51,21 @@ class Site:
 
 
 @pytest.fixture
-def site(stage: SessionSetup) -> Iterator[Site]:
+def site(services: Services) -> Iterator[Site]:
     with ExitStack() as clients:
-        yield Site(stage, clients)
+        yield Site(services, clients)
 
 
 def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:
     wanted = new_pool(site.sweep, backend="local", has_coordinator=True)
     site.post(site.master, "", wanted)
     site.join()
-    site.stage.clock.now += TIMEOUT_S - 1
+    site.services.clock.now += TIMEOUT_S - 1
     assert site.exchange(site.master, 1)["ends"] is None
     watched = site.caller(site.sweep_key()).get(f"/hpo/pools/{site.sweep}/events?event=0").json()
     assert [event["kind"] for event in watched["events"]] == ["opened", "opened", "joined"]
     assert (watched["living"], watched["ends"]) == (1, None)
-    site.stage.clock.now += 1
+    site.services.clock.now += 1
     assert site.exchange(site.master, 1)["ends"] is not None
     assert site.master.get("/hpo/pools/unknown/events").status_code == 404
 
@@ -76,7 +76,7 @@ def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(si
     state = f"/hpo/sweeps/local/p/{site.sweep}"
     assert node.get(state).status_code == 200
     assert "errors" not in worker.ask(REGISTER, s=site.sweep)
-    site.stage.clock.now += TIMEOUT_S
+    site.services.clock.now += TIMEOUT_S
     site.join("b")  # whoever comes next finds that the first is gone
     answers = [
         node.get(state),
@@ -106,7 +106,7 @@ def test_a_node_speaks_for_its_own_epoch_only(site: Site, verb: str) -> None:
 @pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/divide", "/lost"])
 def test_keys_of_workers_and_of_other_sweeps_are_refused(site: Site, verb: str) -> None:
     _, key = site.join()
-    other = site.stage.sweep(grid(2))
+    other = site.services.sweep(grid(2))
     strangers = (
         node_worker_key(key, "m_0_1"),
         worker_key(MASTER_KEY, "m_0_1", site.sweep),

@@ -18,7 +18,7 @@ from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import artifact_collections, artifacts, runs
 from parallel_hpo.server.store.artifacts import COMMITTED
-from tests.server.acting import MASTER_KEY, SessionSetup, grid
+from tests.server.acting import MASTER_KEY, Services, grid
 from tests.server.web import Web
 
 READ_RUN = """query R($name: String!) { project(name: "p") { run(name: $name) { id } } }"""
@@ -53,21 +53,21 @@ RENAME = """mutation R($id: ID!) { updateArtifactSequence(input: {artifactSequen
 class Neighbours:
     """Two sweeps of one project, each with a run that is on; a client with the key of a worker of `own`."""
 
-    def __init__(self, stage: SessionSetup) -> None:
-        self.stage = stage
-        self.own, self.other = stage.sweep(grid(4)), stage.sweep(grid(4))
-        self.other_agent = stage.agent(self.other, "w1")
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.own, self.other = services.sweep(grid(4)), services.sweep(grid(4))
+        self.other_agent = services.agent(self.other, "w1")
         self.runs = {sweep: self._started(sweep) for sweep in (self.own, self.other)}
-        self.web = Web(stage, worker_key(MASTER_KEY, "w0", self.own))
+        self.web = Web(services, worker_key(MASTER_KEY, "w0", self.own))
 
     def _started(self, sweep: str) -> str:
-        agent = self.other_agent if sweep == self.other else self.stage.agent(sweep, "w0")
-        name = self.stage.issued(agent)
-        self.stage.start(sweep, name)
+        agent = self.other_agent if sweep == self.other else self.services.agent(sweep, "w0")
+        name = self.services.issued(agent)
+        self.services.start(sweep, name)
         return name
 
     def id_of_run(self, sweep: str) -> str:
-        return f"run:{self.stage.run(self.runs[sweep]).id}"
+        return f"run:{self.services.run(self.runs[sweep]).id}"
 
     def refused(self, query: str, **variables: Any) -> str:
         """Send what must be refused, and return why it was."""
@@ -88,8 +88,8 @@ def commands(worker: Web, agents: list[str]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def sweeps(stage: SessionSetup) -> Iterator[Neighbours]:
-    neighbours = Neighbours(stage)
+def sweeps(services: Services) -> Iterator[Neighbours]:
+    neighbours = Neighbours(services)
     with neighbours.web:
         yield neighbours
 
@@ -134,13 +134,13 @@ def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps:
     assert "doesn't exist" in sweeps.refused(FORK, config=json.dumps(point))
     address = f"/files/local/p/{name}/file_stream"
     assert sweeps.web.post(address, json={"complete": True, "exitcode": 0}).status_code == 404
-    sweeps.stage.stream(name, Chunk(exitcode=0))
+    sweeps.services.stream(name, Chunk(exitcode=0))
     assert "doesn't exist" in sweeps.refused(DELETE, id=run)
-    assert sweeps.stage.run(name).state is RunState.FINISHED
+    assert sweeps.services.run(name).state is RunState.FINISHED
 
 
 def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbours) -> None:
-    run_service.upsert(sweeps.stage.world, RunUpsert(name="alone", project="p"))
+    run_service.upsert(sweeps.services.world, RunUpsert(name="alone", project="p"))
     run = sweeps.id_of_run(sweeps.own)
     assert sweeps.done(EDIT, id=run)
     assert sweeps.done(STOP, id=run)
@@ -151,7 +151,7 @@ def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbour
 
 
 def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours) -> None:
-    world = sweeps.stage.world
+    world = sweeps.services.world
     wishes = ArtifactFields("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
     created = versions.create(world, wishes)
     with world.database.write() as transaction:  # as a commit does it, whose files have come
@@ -164,13 +164,13 @@ def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours
 
 
 def test_a_sweeps_engine_learns_from_prior_runs_whoever_asks_for_a_run(sweeps: Neighbours) -> None:
-    stage = sweeps.stage
+    services = sweeps.services
     tried = sweeps.runs[sweeps.other]
-    stage.finish(sweeps.other, tried)
-    point = stage.run(tried).assigned
-    later = stage.sweep(grid(4), prior_runs='{"state": "finished"}')
-    agents = [stage.agent(later, f"w{number}") for number in range(3)]
-    with Web(stage, worker_key(MASTER_KEY, "w0", later)) as worker:
+    services.finish(sweeps.other, tried)
+    point = services.run(tried).assigned
+    later = services.sweep(grid(4), prior_runs='{"state": "finished"}')
+    agents = [services.agent(later, f"w{number}") for number in range(3)]
+    with Web(services, worker_key(MASTER_KEY, "w0", later)) as worker:
         assert [command["type"] for command in commands(worker, agents)] == ["run"] * 3
-    with stage.world.database.read() as transaction:
+    with services.world.database.read() as transaction:
         assert point not in [run.assigned for run in runs.of_sweep(transaction, later)]

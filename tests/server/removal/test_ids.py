@@ -12,35 +12,35 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import collections, insert_one, metadata, projects
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.web import URL, Web
 
 DELETE = "mutation D($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"
 
 
-def started(stage: SessionSetup, name: str) -> int:
+def started(services: Services, name: str) -> int:
     """Begin a run, and return its key."""
-    run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
-    return stage.run(name).id
+    run_service.upsert(services.world, RunUpsert(name=name, project="p"))
+    return services.run(name).id
 
 
-def test_deleting_a_run_once_more_deletes_no_other_run(stage: SessionSetup) -> None:
-    id_of_old = started(stage, "old")
-    with Web(stage) as web:
+def test_deleting_a_run_once_more_deletes_no_other_run(services: Services) -> None:
+    id_of_old = started(services, "old")
+    with Web(services) as web:
         web.ask(DELETE, id=f"run:{id_of_old}")
-        started(stage, "new")
+        started(services, "new")
         web.ask(DELETE, id=f"run:{id_of_old}")
-    assert stage.run("new").id > id_of_old
+    assert services.run("new").id > id_of_old
 
 
-def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(stage: SessionSetup) -> None:
-    started(stage, "old")
-    (file,) = run_files.create(stage.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
-    stage.delete("old")
-    id_of_new = started(stage, "new")
-    with Web(stage, key=None) as web:
+def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(services: Services) -> None:
+    started(services, "old")
+    (file,) = run_files.create(services.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
+    services.delete("old")
+    id_of_new = started(services, "new")
+    with Web(services, key=None) as web:
         web.put(file.upload_url or "", content=b"of the old run")
-    assert not (stage.world.files / str(id_of_new) / "config.yaml").exists()
+    assert not (services.world.files / str(id_of_new) / "config.yaml").exists()
 
 
 COUNTED = [
@@ -56,8 +56,8 @@ def row(table: Any, number: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("table", COUNTED, ids=lambda table: table.name)
-def test_the_last_id_of_a_table_is_not_given_again(stage: SessionSetup, table: Any) -> None:
-    with stage.world.database.write() as transaction:
+def test_the_last_id_of_a_table_is_not_given_again(services: Services, table: Any) -> None:
+    with services.world.database.write() as transaction:
         for parent in metadata.sorted_tables[: metadata.sorted_tables.index(table)]:
             if parent in (projects, collections):
                 transaction.execute(insert(parent).values(id=1, **row(parent, 0)))

@@ -21,87 +21,87 @@ from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.holdings import StorageUsage
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 from tests.server.files.test_uploads import send
 
 SIZE = 1_000
 
 
-def performed(stage: SessionSetup, lines: int = 3) -> tuple[str, str]:
+def performed(services: Services, lines: int = 3) -> tuple[str, str]:
     """Create a sweep and perform a run of it that logs so many lines; return both names."""
-    sweep = stage.sweep(grid(3))
-    name = stage.issued(stage.agent(sweep))
-    stage.start(sweep, name)
+    sweep = services.sweep(grid(3))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
     text = tuple(f'{{"_step": {step}, "loss": 1}}' for step in range(lines))
-    stage.stream(name, Chunk((Batch(Stream.HISTORY, 0, text),), exitcode=0))
+    services.stream(name, Chunk((Batch(Stream.HISTORY, 0, text),), exitcode=0))
     return sweep, name
 
 
-def logged(stage: SessionSetup, run: str, collection: str, *aliases: str) -> Artifact:
+def logged(services: Services, run: str, collection: str, *aliases: str) -> Artifact:
     """Have a run log an artifact, as it is after its commit."""
     wishes = ArtifactFields("local", "p", collection, "model", digest=run + collection, run=run)
-    made = versions.create(stage.world, wishes)
-    with stage.world.database.write() as transaction:
+    made = versions.create(services.world, wishes)
+    with services.world.database.write() as transaction:
         artifacts.change(transaction, made.id, {"state": COMMITTED, "version": 0, "size": SIZE})
         artifact_collections.put_aliases(transaction, made.collection.id, made.id, ["latest", *aliases])
     return made
 
 
-def is_there(stage: SessionSetup, artifact: Artifact) -> bool:
-    with stage.world.database.read() as transaction:
+def is_there(services: Services, artifact: Artifact) -> bool:
+    with services.world.database.read() as transaction:
         found = artifacts.find(transaction, artifact.id)
     return found is not None and found.state == COMMITTED
 
 
-def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(stage: SessionSetup) -> None:
-    sweep, _ = performed(stage)
-    other, kept = performed(stage)
-    before = removal.measure_sweep(stage.world, other)
-    removal.remove_sweep(stage.world, sweep)
-    assert removal.measure_sweep(stage.world, sweep) == StorageUsage()
-    assert removal.measure_sweep(stage.world, other) == before
-    with stage.world.database.read() as transaction:
+def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(services: Services) -> None:
+    sweep, _ = performed(services)
+    other, kept = performed(services)
+    before = removal.measure_sweep(services.world, other)
+    removal.remove_sweep(services.world, sweep)
+    assert removal.measure_sweep(services.world, sweep) == StorageUsage()
+    assert removal.measure_sweep(services.world, other) == before
+    with services.world.database.read() as transaction:
         assert sweeps.find(transaction, sweep) is None
-    assert stage.run(kept).history_lines == 3
-    removal.remove_sweep(stage.world, sweep)  # as after one that was cut short
+    assert services.run(kept).history_lines == 3
+    removal.remove_sweep(services.world, sweep)  # as after one that was cut short
 
 
-def test_what_a_sweep_takes_up_grows_with_its_lines(stage: SessionSetup) -> None:
-    few, many = (removal.measure_sweep(stage.world, performed(stage, lines)[0]) for lines in (3, 100))
+def test_what_a_sweep_takes_up_grows_with_its_lines(services: Services) -> None:
+    few, many = (removal.measure_sweep(services.world, performed(services, lines)[0]) for lines in (3, 100))
     assert (few.rows, many.rows) == (4, 101)
     assert many.size - few.size >= 97 * len('{"_step": 3, "loss": 1}')
 
 
-def test_files_of_its_runs_go_from_the_disk(stage: SessionSetup) -> None:
-    sweep, name = performed(stage)
-    place = FileRef(str(stage.run(name).id), "output.log")
-    send(stage, place, b"bytes")
-    assert removal.measure_sweep(stage.world, sweep).rows == 5
-    removal.remove_sweep(stage.world, sweep)
-    assert not place.path_in(stage.world.files).exists()
+def test_files_of_its_runs_go_from_the_disk(services: Services) -> None:
+    sweep, name = performed(services)
+    place = FileRef(str(services.run(name).id), "output.log")
+    send(services, place, b"bytes")
+    assert removal.measure_sweep(services.world, sweep).rows == 5
+    removal.remove_sweep(services.world, sweep)
+    assert not place.path_in(services.world.files).exists()
 
 
 def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(
-    stage: SessionSetup,
+    services: Services,
 ) -> None:
-    sweep, name = performed(stage)
-    _, user = performed(stage)
+    sweep, name = performed(services)
+    _, user = performed(services)
     names = ("unused", "used", "again", "named", "linked")
-    made = {each: logged(stage, name, each, *(["best"] if each == "named" else [])) for each in names}
-    versions.use(stage.world, made["used"].id, RunPath("local", "p", user))
+    made = {each: logged(services, name, each, *(["best"] if each == "named" else [])) for each in names}
+    versions.use(services.world, made["used"].id, RunPath("local", "p", user))
     again = ArtifactFields("local", "p", "again", "model", digest=f"{name}again", run=user)
-    assert versions.create(stage.world, again).id == made["again"].id
-    collections.link(stage.world, made["linked"].id, CollectionPath("local", "p", "portfolio"), [])
-    removal.remove_sweep(stage.world, sweep)
-    assert {each for each in names if is_there(stage, made[each])} == {"used", "again", "named", "linked"}
+    assert versions.create(services.world, again).id == made["again"].id
+    collections.link(services.world, made["linked"].id, CollectionPath("local", "p", "portfolio"), [])
+    removal.remove_sweep(services.world, sweep)
+    assert {each for each in names if is_there(services, made[each])} == {"used", "again", "named", "linked"}
 
 
-def test_a_portfolio_stays_with_what_is_linked_to_it(stage: SessionSetup) -> None:
-    sweep, name = performed(stage)
-    linked = logged(stage, name, "model")
-    collections.link(stage.world, linked.id, CollectionPath("local", "p", "portfolio"), ["best"])
-    removal.remove_sweep(stage.world, sweep)
-    with stage.world.database.read() as transaction:
+def test_a_portfolio_stays_with_what_is_linked_to_it(services: Services) -> None:
+    sweep, name = performed(services)
+    linked = logged(services, name, "model")
+    collections.link(services.world, linked.id, CollectionPath("local", "p", "portfolio"), ["best"])
+    removal.remove_sweep(services.world, sweep)
+    with services.world.database.read() as transaction:
         project = projects.find(transaction, "local", "p")
         assert project is not None
         portfolio = artifact_collections.find(transaction, project.id, "portfolio")
@@ -110,45 +110,45 @@ def test_a_portfolio_stays_with_what_is_linked_to_it(stage: SessionSetup) -> Non
     assert member.artifact.id == linked.id
 
 
-def has_project(stage: SessionSetup, name: str = "p") -> bool:
-    with stage.world.database.read() as transaction:
+def has_project(services: Services, name: str = "p") -> bool:
+    with services.world.database.read() as transaction:
         return projects.find(transaction, "local", name) is not None
 
 
-def test_what_a_sweep_takes_up_has_its_artifacts(stage: SessionSetup) -> None:
-    sweep, name = performed(stage)
-    before = removal.measure_sweep(stage.world, sweep)
-    logged(stage, name, "model")
-    assert removal.measure_sweep(stage.world, sweep) == before + StorageUsage(1, SIZE)
+def test_what_a_sweep_takes_up_has_its_artifacts(services: Services) -> None:
+    sweep, name = performed(services)
+    before = removal.measure_sweep(services.world, sweep)
+    logged(services, name, "model")
+    assert removal.measure_sweep(services.world, sweep) == before + StorageUsage(1, SIZE)
 
 
-def test_a_project_goes_with_the_last_that_was_in_it(stage: SessionSetup) -> None:
-    sweep, name = performed(stage)
-    other, _ = performed(stage)
-    logged(stage, name, "model")
+def test_a_project_goes_with_the_last_that_was_in_it(services: Services) -> None:
+    sweep, name = performed(services)
+    other, _ = performed(services)
+    logged(services, name, "model")
     begun = ArtifactFields("local", "p", "never finished", "model", digest="d", run=name)
-    versions.create(stage.world, begun)
-    removal.remove_sweep(stage.world, other)
-    assert has_project(stage)
-    removal.remove_sweep(stage.world, sweep)
-    assert not has_project(stage)
+    versions.create(services.world, begun)
+    removal.remove_sweep(services.world, other)
+    assert has_project(services)
+    removal.remove_sweep(services.world, sweep)
+    assert not has_project(services)
 
 
-def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(stage: SessionSetup) -> None:
-    _, name = performed(stage)
-    run_service.upsert(stage.world, RunUpsert(name="alone", project="p"))
-    run_service.upsert(stage.world, RunUpsert(name="alone", project="other"))
-    place = FileRef(str(stage.run("alone").id), "a.txt")
-    send(stage, place, b"bytes")
-    logged(stage, name, "model", "best")
-    rest = removal.besides_sweeps(stage.world, "local", "p")
+def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(services: Services) -> None:
+    _, name = performed(services)
+    run_service.upsert(services.world, RunUpsert(name="alone", project="p"))
+    run_service.upsert(services.world, RunUpsert(name="alone", project="other"))
+    place = FileRef(str(services.run("alone").id), "a.txt")
+    send(services, place, b"bytes")
+    logged(services, name, "model", "best")
+    rest = removal.besides_sweeps(services.world, "local", "p")
     assert rest is not None
     assert (rest.runs, rest.collections, rest.is_on, rest.held.rows) == (1, 1, True, 2)
-    removal.remove_project(stage.world, "local", "p")
-    assert (has_project(stage), has_project(stage, "other")) == (False, True)
-    assert removal.list_sweeps(stage.world) == []
-    assert not place.path_in(stage.world.files).exists()
-    removal.remove_project(stage.world, "local", "p")
+    removal.remove_project(services.world, "local", "p")
+    assert (has_project(services), has_project(services, "other")) == (False, True)
+    assert removal.list_sweeps(services.world) == []
+    assert not place.path_in(services.world.files).exists()
+    removal.remove_project(services.world, "local", "p")
 
 
 class Dying:
@@ -171,18 +171,18 @@ class Dying:
             yield transaction
 
 
-def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(stage: SessionSetup) -> None:
+def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(services: Services) -> None:
     for writes in range(100):
-        sweep, name = performed(stage)
-        model, used = logged(stage, name, "model"), logged(stage, name, "used")
-        versions.use(stage.world, used.id, RunPath("local", "p", name))
-        dying: Any = Dying(stage.world.database, writes)
+        sweep, name = performed(services)
+        model, used = logged(services, name, "model"), logged(services, name, "used")
+        versions.use(services.world, used.id, RunPath("local", "p", name))
+        dying: Any = Dying(services.world.database, writes)
         try:
-            removal.remove_sweep(replace(stage.world, database=dying), sweep)
+            removal.remove_sweep(replace(services.world, database=dying), sweep)
             break
         except KeyboardInterrupt:
-            removal.remove_sweep(stage.world, sweep)
-            assert not is_there(stage, model)
-            assert not is_there(stage, used)
-            assert not has_project(stage)
+            removal.remove_sweep(services.world, sweep)
+            assert not is_there(services, model)
+            assert not is_there(services, used)
+            assert not has_project(services)
     assert 3 < writes < 100

@@ -15,7 +15,7 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import holdings
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.artifacts.test_artifacts import (
     CONTENT,
     DELETE,
@@ -34,10 +34,10 @@ DEADLINE_S = 20.0
 
 
 @pytest.fixture
-def web(stage: SessionSetup) -> Iterator[Web]:
+def web(services: Services) -> Iterator[Web]:
     """A client with the master key, and a run."""
-    run_service.upsert(stage.world, RunUpsert(name="r", project="p"))
-    with Web(stage) as web:
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    with Web(services) as web:
         yield web
 
 
@@ -51,75 +51,75 @@ def begun(web: Web, name: str, content: bytes) -> str:
     return artifact
 
 
-def manifests(stage: SessionSetup) -> int:
-    return len(list((stage.world.files / "manifests").iterdir()))
+def manifests(services: Services) -> int:
+    return len(list((services.world.files / "manifests").iterdir()))
 
 
 def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(
-    stage: SessionSetup, web: Web
+    services: Services, web: Web
 ) -> None:
     logged(web)
     artifact = begun(web, "never", OTHER)
-    stage.clock.now += ABANDONED_S - 1
-    assert tidy(stage.world).files == 0
-    stage.clock.now += 2
-    taken = tidy(stage.world)
+    services.clock.now += ABANDONED_S - 1
+    assert tidy(services.world).files == 0
+    services.clock.now += 2
+    taken = tidy(services.world)
     assert (taken.files, taken.size > len(OTHER)) == (2, True)
-    assert (len(blobs(stage)), manifests(stage)) == (1, 1)
+    assert (len(blobs(services)), manifests(services)) == (1, 1)
     assert "doesn't exist" in commit(web, artifact)["errors"][0]["message"]
 
 
-def test_an_artifact_whose_run_is_over_is_given_up_sooner(stage: SessionSetup) -> None:
+def test_an_artifact_whose_run_is_over_is_given_up_sooner(services: Services) -> None:
     for name in ("over", "on"):
-        run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
+        run_service.upsert(services.world, RunUpsert(name=name, project="p"))
         wishes = ArtifactFields("local", "p", name, "model", digest=name, run=name)
-        versions.create(stage.world, wishes)
-    stage.stream("over", Chunk(exitcode=1))
+        versions.create(services.world, wishes)
+    services.stream("over", Chunk(exitcode=1))
     for after_s, left in ((ABANDONED_BY_A_RUN_S - 1, 2), (2, 1)):
-        stage.clock.now += after_s
-        tidy(stage.world)
-        ids = [stage.run(name).id for name in ("over", "on")]
-        with stage.world.database.read() as transaction:
+        services.clock.now += after_s
+        tidy(services.world)
+        ids = [services.run(name).id for name in ("over", "on")]
+        with services.world.database.read() as transaction:
             assert sum(len(holdings.unfinished_of_run(transaction, run)) for run in ids) == left
 
 
-def test_an_artifact_whose_client_is_at_work_is_not_given_up(stage: SessionSetup, web: Web) -> None:
+def test_an_artifact_whose_client_is_at_work_is_not_given_up(services: Services, web: Web) -> None:
     artifact = begun(web, "slow", OTHER)
-    stage.clock.now += ABANDONED_S - 1
+    services.clock.now += ABANDONED_S - 1
     assert address_of_file(web, artifact, OTHER) is None
-    stage.clock.now += ABANDONED_S - 1
-    tidy(stage.world)
+    services.clock.now += ABANDONED_S - 1
+    tidy(services.world)
     assert commit(web, artifact).get("errors") is None
 
 
-def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(stage: SessionSetup, web: Web) -> None:
+def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(services: Services, web: Web) -> None:
     old = logged(web, "old")
-    stage.clock.now += 86400
+    services.clock.now += 86400
     artifact = created(web, "new")
     assert address_of_file(web, artifact, CONTENT) is None
     web.ask(DELETE, i={"artifactID": old, "deleteAliases": True})
-    tidy(stage.world)
+    tidy(services.world)
     send_manifest(web, artifact, {"a.txt": {"digest": md5(CONTENT), "size": len(CONTENT)}})
     assert commit(web, artifact).get("errors") is None
 
 
-def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(stage: SessionSetup, web: Web) -> None:
+def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(services: Services, web: Web) -> None:
     old = logged(web, "old")
-    stage.clock.now += 86400
+    services.clock.now += 86400
     created(web, "new")
     web.ask(DELETE, i={"artifactID": old, "deleteAliases": True})
-    assert blobs(stage) == []
+    assert blobs(services) == []
 
 
-def test_a_server_takes_back_what_others_left_while_it_runs(stage: SessionSetup) -> None:
-    files = stage.world.files
+def test_a_server_takes_back_what_others_left_while_it_runs(services: Services) -> None:
+    files = services.world.files
     left = [files / ".incoming" / "begun", files / "77" / "a.txt", files / "blobs" / ("0" * 32)]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"by a server that is dead")
-        os.utime(path, (stage.clock.now, stage.clock.now))
+        os.utime(path, (services.clock.now, services.clock.now))
     deadline = time.monotonic() + DEADLINE_S
-    with Web(stage, tidy_every_s=0.01) as web:
+    with Web(services, tidy_every_s=0.01) as web:
         while any(path.exists() for path in left):
             assert time.monotonic() < deadline
             web.get("/hpo/health")

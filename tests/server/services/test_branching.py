@@ -16,7 +16,7 @@ from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 
 
 def forking(parent: str, step: float) -> str:
@@ -25,53 +25,53 @@ def forking(parent: str, step: float) -> str:
     return json.dumps({"lr": {"value": 2}, "_wandb": {"value": {"branch_point": point}}})
 
 
-def fork(stage: SessionSetup, name: str, parent: str, step: float, **wishes: Any) -> Run:
+def fork(services: Services, name: str, parent: str, step: float, **wishes: Any) -> Run:
     wanted = RunUpsert(name=name, project="p", config=forking(parent, step), **wishes)
-    return run_service.upsert(stage.world, wanted).bucket
+    return run_service.upsert(services.world, wanted).bucket
 
 
-def rewind(stage: SessionSetup, name: str, step: float, metric: str = "_step") -> Run:
-    return run_service.rewind(stage.world, RunPath("local", "p", name), metric, step)
+def rewind(services: Services, name: str, step: float, metric: str = "_step") -> Run:
+    return run_service.rewind(services.world, RunPath("local", "p", name), metric, step)
 
 
-def log(stage: SessionSetup, name: str, *rows: dict[str, Any], exitcode: int | None = None) -> None:
+def log(services: Services, name: str, *rows: dict[str, Any], exitcode: int | None = None) -> None:
     """Log rows after those that are there, and the summary that a client makes of them."""
-    batch = Batch(Stream.HISTORY, stage.run(name).history_lines, tuple(map(json.dumps, rows)))
+    batch = Batch(Stream.HISTORY, services.run(name).history_lines, tuple(map(json.dumps, rows)))
     summary = {key: value for row in rows for key, value in row.items()}
-    stage.stream(name, Chunk((batch,), summary=json.dumps(summary), exitcode=exitcode))
+    services.stream(name, Chunk((batch,), summary=json.dumps(summary), exitcode=exitcode))
 
 
 def losses(*values: float, begin: int = 0) -> list[dict[str, Any]]:
     return [{"_step": begin + i, "loss": value} for i, value in enumerate(values)]
 
 
-def told(stage: SessionSetup, name: str, stream: Stream = Stream.HISTORY) -> list[str]:
-    with stage.world.database.read() as transaction:
-        return list(lines.texts(transaction, stage.run(name).id, stream))
+def told(services: Services, name: str, stream: Stream = Stream.HISTORY) -> list[str]:
+    with services.world.database.read() as transaction:
+        return list(lines.texts(transaction, services.run(name).id, stream))
 
 
-def values(stage: SessionSetup, name: str) -> list[float]:
-    return [json.loads(text)["loss"] for text in told(stage, name)]
+def values(services: Services, name: str) -> list[float]:
+    return [json.loads(text)["loss"] for text in told(services, name)]
 
 
-def summary(stage: SessionSetup, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(stage.run(name).summary)
+def summary(services: Services, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(services.run(name).summary)
     return found
 
 
 @pytest.fixture
-def parent(stage: SessionSetup) -> str:
+def parent(services: Services) -> str:
     """A run that ended, with five rows and console output."""
-    run_service.upsert(stage.world, RunUpsert(name="parent", project="p", config='{"lr": {"value": 1}}'))
-    log(stage, "parent", {"_step": 0, "loss": 0, "once": 7}, *losses(1, 2, 3, 4, begin=1))
+    run_service.upsert(services.world, RunUpsert(name="parent", project="p", config='{"lr": {"value": 1}}'))
+    log(services, "parent", {"_step": 0, "loss": 0, "once": 7}, *losses(1, 2, 3, 4, begin=1))
     said = (Batch(Stream.CONSOLE, 0, ("old",) * 3), Batch(Stream.EVENTS, 0, ('{"cpu": 1}',)))
-    stage.stream("parent", Chunk(said, exitcode=1))
+    services.stream("parent", Chunk(said, exitcode=1))
     return "parent"
 
 
-def test_a_fork_begins_with_what_its_parent_had_told_until_then(stage: SessionSetup, parent: str) -> None:
-    made = fork(stage, "fork", parent, 2)
-    assert values(stage, "fork") == [0, 1, 2]
+def test_a_fork_begins_with_what_its_parent_had_told_until_then(services: Services, parent: str) -> None:
+    made = fork(services, "fork", parent, 2)
+    assert values(services, "fork") == [0, 1, 2]
     assert made.history_lines == 3
     assert json.loads(made.summary) == {"_step": 2, "loss": 2, "once": 7}
     keys = json.loads(made.history_keys)
@@ -79,92 +79,92 @@ def test_a_fork_begins_with_what_its_parent_had_told_until_then(stage: SessionSe
     assert (made.state, made.log_lines, made.config) == (RunState.RUNNING, 0, forking(parent, 2))
 
 
-def test_a_fork_goes_on_by_itself_and_outlives_its_parent(stage: SessionSetup, parent: str) -> None:
-    fork(stage, "fork", parent, 2)
-    log(stage, "fork", *losses(9, begin=3))
-    assert values(stage, parent) == [0, 1, 2, 3, 4]
-    stage.delete(parent)
-    assert values(stage, "fork") == [0, 1, 2, 9]
+def test_a_fork_goes_on_by_itself_and_outlives_its_parent(services: Services, parent: str) -> None:
+    fork(services, "fork", parent, 2)
+    log(services, "fork", *losses(9, begin=3))
+    assert values(services, parent) == [0, 1, 2, 3, 4]
+    services.delete(parent)
+    assert values(services, "fork") == [0, 1, 2, 9]
 
 
 def test_what_a_fork_tells_of_its_summary_lies_over_what_it_began_with(
-    stage: SessionSetup, parent: str
+    services: Services, parent: str
 ) -> None:
-    fork(stage, "fork", parent, 2)
-    log(stage, "fork", *losses(9, begin=3))
-    log(stage, "fork", {"_step": 4, "acc": 1})
-    assert summary(stage, "fork") == {"_step": 4, "loss": 2, "once": 7, "acc": 1}
+    fork(services, "fork", parent, 2)
+    log(services, "fork", *losses(9, begin=3))
+    log(services, "fork", {"_step": 4, "acc": 1})
+    assert summary(services, "fork") == {"_step": 4, "loss": 2, "once": 7, "acc": 1}
 
 
 def test_where_nothing_is_cut_off_the_summary_is_the_one_that_was_told(
-    stage: SessionSetup, parent: str
+    services: Services, parent: str
 ) -> None:
-    run_service.upsert(stage.world, RunUpsert(id=stage.run(parent).id, summary='{"loss": {"min": 0}}'))
-    assert json.loads(fork(stage, "fork", parent, 4).summary) == {"loss": {"min": 0}}
-    assert json.loads(rewind(stage, parent, 4).summary) == {"loss": {"min": 0}}
-    assert json.loads(rewind(stage, parent, 3).summary)["loss"] == 3
+    run_service.upsert(services.world, RunUpsert(id=services.run(parent).id, summary='{"loss": {"min": 0}}'))
+    assert json.loads(fork(services, "fork", parent, 4).summary) == {"loss": {"min": 0}}
+    assert json.loads(rewind(services, parent, 4).summary) == {"loss": {"min": 0}}
+    assert json.loads(rewind(services, parent, 3).summary)["loss"] == 3
 
 
-def test_a_fork_from_nobody_is_refused_and_makes_no_run(stage: SessionSetup, parent: str) -> None:
+def test_a_fork_from_nobody_is_refused_and_makes_no_run(services: Services, parent: str) -> None:
     with pytest.raises(RefusedError, match="run nobody of project local/p doesn't exist: fork_from"):
-        fork(stage, "fork", "nobody", 2)
-    with stage.world.database.read() as transaction:
+        fork(services, "fork", "nobody", 2)
+    with services.world.database.read() as transaction:
         assert runs_store.at(transaction, RunPath("local", "p", "fork")) is None
 
 
 def test_a_fork_that_tells_more_of_its_configuration_is_not_forked_again(
-    stage: SessionSetup, parent: str
+    services: Services, parent: str
 ) -> None:
-    fork(stage, "fork", parent, 2)
-    log(stage, "fork", *losses(9, begin=3))
-    again = fork(stage, "fork", parent, 2)
-    assert (again.history_lines, values(stage, "fork")) == (4, [0, 1, 2, 9])
+    fork(services, "fork", parent, 2)
+    log(services, "fork", *losses(9, begin=3))
+    again = fork(services, "fork", parent, 2)
+    assert (again.history_lines, values(services, "fork")) == (4, [0, 1, 2, 9])
 
 
-def test_a_rewound_run_goes_on_after_the_step_that_is_named(stage: SessionSetup, parent: str) -> None:
-    rewound = rewind(stage, parent, 2.9)
+def test_a_rewound_run_goes_on_after_the_step_that_is_named(services: Services, parent: str) -> None:
+    rewound = rewind(services, parent, 2.9)
     assert (rewound.name, rewound.history_lines, rewound.config) == (parent, 3, '{"lr": {"value": 1}}')
     assert json.loads(rewound.summary) == {"_step": 2, "loss": 2, "once": 7}
-    log(stage, parent, *losses(9, begin=3))
-    assert values(stage, parent) == [0, 1, 2, 9]
-    assert summary(stage, parent) == {"_step": 3, "loss": 9, "once": 7}
-    assert json.loads(stage.run(parent).history_keys)["lastStep"] == 3
+    log(services, parent, *losses(9, begin=3))
+    assert values(services, parent) == [0, 1, 2, 9]
+    assert summary(services, parent) == {"_step": 3, "loss": 9, "once": 7}
+    assert json.loads(services.run(parent).history_keys)["lastStep"] == 3
 
 
 def test_console_output_and_system_metrics_of_a_rewound_run_begin_anew(
-    stage: SessionSetup, parent: str
+    services: Services, parent: str
 ) -> None:
-    rewound = rewind(stage, parent, 2)
+    rewound = rewind(services, parent, 2)
     assert (rewound.log_lines, rewound.event_lines, rewound.system_metrics) == (0, 0, "{}")
-    stage.stream(parent, Chunk((Batch(Stream.CONSOLE, 0, ("new",)),)))
-    assert (told(stage, parent, Stream.CONSOLE), told(stage, parent, Stream.EVENTS)) == (["new"], [])
+    services.stream(parent, Chunk((Batch(Stream.CONSOLE, 0, ("new",)),)))
+    assert (told(services, parent, Stream.CONSOLE), told(services, parent, Stream.EVENTS)) == (["new"], [])
 
 
-def test_an_ended_run_that_is_rewound_is_on_again(stage: SessionSetup, parent: str) -> None:
-    run_service.request_stop(stage.world, stage.run(parent).id)
-    rewound = rewind(stage, parent, 2)
+def test_an_ended_run_that_is_rewound_is_on_again(services: Services, parent: str) -> None:
+    run_service.request_stop(services.world, services.run(parent).id)
+    rewound = rewind(services, parent, 2)
     assert (rewound.state, rewound.exitcode, rewound.stop_requested) == (RunState.RUNNING, None, False)
 
 
 def test_a_run_rewound_again_has_not_changed_and_one_rewound_beyond_its_end_is_whole(
-    stage: SessionSetup, parent: str
+    services: Services, parent: str
 ) -> None:
-    assert rewind(stage, parent, 99).history_lines == 5
-    first = rewind(stage, parent, 2)
-    assert rewind(stage, parent, 2) == first
+    assert rewind(services, parent, 99).history_lines == 5
+    first = rewind(services, parent, 2)
+    assert rewind(services, parent, 2) == first
 
 
-def test_a_row_without_a_step_is_not_known_to_be_before_one(stage: SessionSetup, parent: str) -> None:
-    log(stage, parent, {"loss": 5}, *losses(6, begin=5))
-    assert rewind(stage, parent, 4).history_lines == 5
-    assert values(stage, parent) == [0, 1, 2, 3, 4]
+def test_a_row_without_a_step_is_not_known_to_be_before_one(services: Services, parent: str) -> None:
+    log(services, parent, {"loss": 5}, *losses(6, begin=5))
+    assert rewind(services, parent, 4).history_lines == 5
+    assert values(services, parent) == [0, 1, 2, 3, 4]
 
 
-def test_what_can_not_be_rewound_is_refused_in_words(stage: SessionSetup, parent: str) -> None:
+def test_what_can_not_be_rewound_is_refused_in_words(services: Services, parent: str) -> None:
     with pytest.raises(RefusedError, match="run local/p/nobody doesn't exist: resume_from"):
-        rewind(stage, "nobody", 2)
+        rewind(services, "nobody", 2)
     with pytest.raises(RefusedError, match="rewound by their _step, not by 'loss'"):
-        rewind(stage, parent, 2, metric="loss")
+        rewind(services, parent, 2, metric="loss")
 
 
 @pytest.mark.parametrize("step", [-1, float("nan"), float("inf"), 2.0**63, "3", None, True])
@@ -187,103 +187,103 @@ def test_a_branch_point_is_a_run_and_a_step() -> None:
 RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 
-def losses_at(stage: SessionSetup, sweep: str, band: int) -> list[float]:
-    with stage.world.database.read() as transaction:
+def losses_at(services: Services, sweep: str, band: int) -> list[float]:
+    with services.world.database.read() as transaction:
         return sorted(sweeps.losses_at_band(transaction, sweep, band).values())
 
 
-def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3))
-    name = stage.issued(stage.agent(sweep))
-    stage.start(sweep, name)
-    log(stage, name, *losses(3, 2, 1), exitcode=0)
-    before = stage.run(name)
-    rewound = rewind(stage, name, 1)
+def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) -> None:
+    sweep = services.sweep(grid(3))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
+    log(services, name, *losses(3, 2, 1), exitcode=0)
+    before = services.run(name)
+    rewound = rewind(services, name, 1)
     assert (before.value, rewound.value) == (1, None)
     assert rewound.sweep_revision > before.sweep_revision
-    log(stage, name, *losses(5, begin=2), exitcode=0)
-    assert stage.run(name).value == 5
+    log(services, name, *losses(5, begin=2), exitcode=0)
+    assert services.run(name).value == 5
 
 
-def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3, early_terminate=RULE))
-    name = stage.issued(stage.agent(sweep))
-    stage.start(sweep, name)
-    log(stage, name, *losses(5, 4, 3, 2))
-    assert (losses_at(stage, sweep, 2), losses_at(stage, sweep, 4)) == ([4], [2])
-    rewound = rewind(stage, name, 2)
+def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(services: Services) -> None:
+    sweep = services.sweep(grid(3, early_terminate=RULE))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
+    log(services, name, *losses(5, 4, 3, 2))
+    assert (losses_at(services, sweep, 2), losses_at(services, sweep, 4)) == ([4], [2])
+    rewound = rewind(services, name, 2)
     assert (rewound.metric_rows, rewound.best_loss) == (3, 3)
-    assert (losses_at(stage, sweep, 2), losses_at(stage, sweep, 4)) == ([4], [])
-    log(stage, name, *losses(9, begin=3))
-    assert losses_at(stage, sweep, 4) == [9]
+    assert (losses_at(services, sweep, 2), losses_at(services, sweep, 4)) == ([4], [])
+    log(services, name, *losses(9, begin=3))
+    assert losses_at(services, sweep, 4) == [9]
 
 
-def test_a_rewound_run_is_judged_by_its_next_row_and_not_by_what_it_has_been(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3, early_terminate=RULE))
-    worse, *others = [stage.issued(stage.agent(sweep)) for _ in range(3)]
+def test_a_rewound_run_is_judged_by_its_next_row_and_not_by_what_it_has_been(services: Services) -> None:
+    sweep = services.sweep(grid(3, early_terminate=RULE))
+    worse, *others = [services.issued(services.agent(sweep)) for _ in range(3)]
     for name, loss in ((worse, 9), *((other, 1) for other in others)):
-        stage.start(sweep, name)
-        log(stage, name, *losses(loss, loss))
-    assert not rewind(stage, worse, 1).stop_requested
-    log(stage, worse, *losses(9, begin=2))
-    assert stage.run(worse).stop_requested
+        services.start(sweep, name)
+        log(services, name, *losses(loss, loss))
+    assert not rewind(services, worse, 1).stop_requested
+    log(services, worse, *losses(9, begin=2))
+    assert services.run(worse).stop_requested
 
 
-def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(stage: SessionSetup) -> None:
-    sweep = stage.sweep(grid(3, early_terminate=RULE))
-    parent, name = stage.issued(stage.agent(sweep)), stage.issued(stage.agent(sweep))
-    stage.start(sweep, parent)
-    log(stage, parent, *losses(5, 4, 3), exitcode=0)
+def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(services: Services) -> None:
+    sweep = services.sweep(grid(3, early_terminate=RULE))
+    parent, name = services.issued(services.agent(sweep)), services.issued(services.agent(sweep))
+    services.start(sweep, parent)
+    log(services, parent, *losses(5, 4, 3), exitcode=0)
     for _ in range(2):
-        begun = fork(stage, name, parent, 1, sweep=sweep)
+        begun = fork(services, name, parent, 1, sweep=sweep)
         assert (begun.history_lines, begun.metric_rows, begun.best_loss) == (2, 2, 4)
-        log(stage, name, *losses(9, begin=2))
-        assert values(stage, name) == [5, 4, 9]
-    stage.start(sweep, name)
-    assert stage.run(name).inherited is None
+        log(services, name, *losses(9, begin=2))
+        assert values(services, name) == [5, 4, 9]
+    services.start(sweep, name)
+    assert services.run(name).inherited is None
 
 
-def test_what_a_supervisor_sends_later_of_an_attempt_begins_it_not_again(stage: SessionSetup) -> None:
+def test_what_a_supervisor_sends_later_of_an_attempt_begins_it_not_again(services: Services) -> None:
     """More of it may have come than its dead client had on its disk."""
-    sweep = stage.sweep(grid(3))
-    parent, name = stage.issued(stage.agent(sweep)), stage.issued(stage.agent(sweep))
-    stage.start(sweep, parent)
-    log(stage, parent, *losses(5, 4, 3), exitcode=0)
-    fork(stage, name, parent, 1, sweep=sweep)
-    log(stage, name, *losses(9, begin=2))
+    sweep = services.sweep(grid(3))
+    parent, name = services.issued(services.agent(sweep)), services.issued(services.agent(sweep))
+    services.start(sweep, parent)
+    log(services, parent, *losses(5, 4, 3), exitcode=0)
+    fork(services, name, parent, 1, sweep=sweep)
+    log(services, name, *losses(9, begin=2))
     point = RunUpsert(name=name, project="p", config=forking(parent, 1), sweep=sweep)
-    run_service.upsert(stage.world, point, opener=SUPERVISOR)
-    rewound = run_service.rewind(stage.world, RunPath("local", "p", parent), "_step", 0, opener=SUPERVISOR)
-    assert (values(stage, name), values(stage, parent)) == ([5, 4, 9], [5, 4, 3])
+    run_service.upsert(services.world, point, opener=SUPERVISOR)
+    rewound = run_service.rewind(services.world, RunPath("local", "p", parent), "_step", 0, opener=SUPERVISOR)
+    assert (values(services, name), values(services, parent)) == ([5, 4, 9], [5, 4, 3])
     assert rewound.state is RunState.RUNNING
 
 
-def test_an_agent_whose_ended_run_is_rewound_by_hand_goes_on_with_the_sweep(stage: SessionSetup) -> None:
-    agent = stage.agent(sweep := stage.sweep(grid(3)))
-    first = stage.perform(sweep, agent)
-    rewind(stage, first, 0)
-    assert stage.issued(agent) != first
+def test_an_agent_whose_ended_run_is_rewound_by_hand_goes_on_with_the_sweep(services: Services) -> None:
+    agent = services.agent(sweep := services.sweep(grid(3)))
+    first = services.perform(sweep, agent)
+    rewind(services, first, 0)
+    assert services.issued(agent) != first
 
 
-def test_an_agent_that_rewinds_its_own_run_has_it_until_it_ends(stage: SessionSetup) -> None:
-    agent = stage.agent(sweep := stage.sweep(grid(3)))
-    first = stage.perform(sweep, agent)
-    rewind(stage, first, 0)
-    assert stage.beat(agent, first) is None
-    assert stage.run(first).state is RunState.RUNNING
-    stage.finish(sweep, first)
-    assert stage.issued(agent) != first
+def test_an_agent_that_rewinds_its_own_run_has_it_until_it_ends(services: Services) -> None:
+    agent = services.agent(sweep := services.sweep(grid(3)))
+    first = services.perform(sweep, agent)
+    rewind(services, first, 0)
+    assert services.beat(agent, first) is None
+    assert services.run(first).state is RunState.RUNNING
+    services.finish(sweep, first)
+    assert services.issued(agent) != first
 
 
 def test_a_worker_that_rewinds_its_run_as_it_runs_it_again_goes_on_with_what_is_left(
-    stage: SessionSetup,
+    services: Services,
 ) -> None:
-    sweep = stage.sweep(grid(3, early_terminate=RULE))
-    name = stage.issued(stage.agent(sweep, "0w1"))
-    run_service.upsert(stage.world, RunUpsert(name=name, sweep=sweep, project="p"), opener="0w1")
-    log(stage, name, *losses(5, 4, 3))
-    rewound = run_service.rewind(stage.world, RunPath("local", "p", name), "_step", 1, opener="0w2")
+    sweep = services.sweep(grid(3, early_terminate=RULE))
+    name = services.issued(services.agent(sweep, "0w1"))
+    run_service.upsert(services.world, RunUpsert(name=name, sweep=sweep, project="p"), opener="0w1")
+    log(services, name, *losses(5, 4, 3))
+    rewound = run_service.rewind(services.world, RunPath("local", "p", name), "_step", 1, opener="0w2")
     assert (rewound.metric_rows, rewound.opened_by) == (2, "0w2")
     first_words = RunUpsert(id=rewound.id, name=name, sweep=sweep, project="p")
-    run_service.upsert(stage.world, first_words, opener="0w2")
-    assert (stage.run(name).metric_rows, losses_at(stage, sweep, 2)) == (2, [4])
+    run_service.upsert(services.world, first_words, opener="0w2")
+    assert (services.run(name).metric_rows, losses_at(services, sweep, 2)) == (2, [4])

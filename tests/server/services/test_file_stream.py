@@ -15,57 +15,57 @@ from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 
 FIRST = '{"_step": 0, "loss": NaN}'
 SECOND = '{"_step": 1, "loss": 0.5}'
 
 
 @pytest.fixture
-def name(stage: SessionSetup) -> str:
-    run_service.upsert(stage.world, RunUpsert(name="r1", project="p"))
+def name(services: Services) -> str:
+    run_service.upsert(services.world, RunUpsert(name="r1", project="p"))
     return "r1"
 
 
-def history(stage: SessionSetup, name: str, steps: StepRange | None = None) -> list[str]:
-    with stage.world.database.read() as transaction:
-        return list(lines.texts(transaction, stage.run(name).id, Stream.HISTORY, steps or StepRange()))
+def history(services: Services, name: str, steps: StepRange | None = None) -> list[str]:
+    with services.world.database.read() as transaction:
+        return list(lines.texts(transaction, services.run(name).id, Stream.HISTORY, steps or StepRange()))
 
 
 def rows(offset: int, *texts: str) -> Chunk:
     return Chunk((Batch(Stream.HISTORY, offset, texts),))
 
 
-def test_lines_are_kept_as_they_came(stage: SessionSetup, name: str) -> None:
-    stage.stream(name, rows(0, FIRST))
-    stage.stream(name, rows(1, SECOND))
-    assert history(stage, name) == [FIRST, SECOND]
+def test_lines_are_kept_as_they_came(services: Services, name: str) -> None:
+    services.stream(name, rows(0, FIRST))
+    services.stream(name, rows(1, SECOND))
+    assert history(services, name) == [FIRST, SECOND]
 
 
-def test_a_repeated_chunk_changes_nothing(stage: SessionSetup, name: str) -> None:
+def test_a_repeated_chunk_changes_nothing(services: Services, name: str) -> None:
     for _ in range(2):
-        stage.stream(name, rows(0, FIRST, SECOND))
-    assert history(stage, name) == [FIRST, SECOND]
-    run = stage.run(name)
+        services.stream(name, rows(0, FIRST, SECOND))
+    assert history(services, name) == [FIRST, SECOND]
+    run = services.run(name)
     assert run.history_lines == 2
     assert json.loads(run.history_keys)["keys"]["loss"]["typeCounts"] == [{"type": "number", "count": 2}]
 
 
-def test_a_late_first_chunk_does_not_drop_later_lines(stage: SessionSetup, name: str) -> None:
-    stage.stream(name, rows(0, FIRST))
-    stage.stream(name, rows(1, SECOND))
-    stage.stream(name, rows(0, FIRST))
-    assert history(stage, name) == [FIRST, SECOND]
+def test_a_late_first_chunk_does_not_drop_later_lines(services: Services, name: str) -> None:
+    services.stream(name, rows(0, FIRST))
+    services.stream(name, rows(1, SECOND))
+    services.stream(name, rows(0, FIRST))
+    assert history(services, name) == [FIRST, SECOND]
 
 
-def test_history_is_found_by_its_steps(stage: SessionSetup, name: str) -> None:
-    stage.stream(name, rows(0, FIRST, SECOND))
-    assert history(stage, name, StepRange(1, 2)) == [SECOND]
+def test_history_is_found_by_its_steps(services: Services, name: str) -> None:
+    services.stream(name, rows(0, FIRST, SECOND))
+    assert history(services, name, StepRange(1, 2)) == [SECOND]
 
 
-def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: SessionSetup, name: str) -> None:
-    stage.stream(name, rows(0, FIRST, SECOND))
-    resumed = run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
+def test_a_run_that_came_back_gets_told_where_its_history_goes_on(services: Services, name: str) -> None:
+    services.stream(name, rows(0, FIRST, SECOND))
+    resumed = run_service.upsert(services.world, RunUpsert(name=name, project="p"))
     assert resumed.bucket.history_lines == 2
     assert not resumed.inserted
 
@@ -74,38 +74,38 @@ def test_a_run_that_came_back_gets_told_where_its_history_goes_on(stage: Session
     ("exitcode", "state"),
     [(0, RunState.FINISHED), (1, RunState.FAILED), (255, RunState.KILLED)],
 )
-def test_an_exit_code_ends_a_run(stage: SessionSetup, name: str, exitcode: int, state: RunState) -> None:
-    stage.stream(name, Chunk(exitcode=exitcode))
-    stage.stream(name, Chunk())
-    assert stage.run(name).state is state
-    assert stage.run(name).exitcode == exitcode
+def test_an_exit_code_ends_a_run(services: Services, name: str, exitcode: int, state: RunState) -> None:
+    services.stream(name, Chunk(exitcode=exitcode))
+    services.stream(name, Chunk())
+    assert services.run(name).state is state
+    assert services.run(name).exitcode == exitcode
 
 
-def test_a_resumed_run_is_running_and_has_no_exit_code(stage: SessionSetup, name: str) -> None:
-    stage.stream(name, Chunk(exitcode=1))
-    run_service.upsert(stage.world, RunUpsert(name=name, project="p"))
-    assert stage.run(name).state is RunState.RUNNING
-    assert stage.run(name).exitcode is None
+def test_a_resumed_run_is_running_and_has_no_exit_code(services: Services, name: str) -> None:
+    services.stream(name, Chunk(exitcode=1))
+    run_service.upsert(services.world, RunUpsert(name=name, project="p"))
+    assert services.run(name).state is RunState.RUNNING
+    assert services.run(name).exitcode is None
 
 
-def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(stage: SessionSetup, name: str) -> None:
-    assert not stage.stream(name, Chunk())
-    run_service.request_stop(stage.world, stage.run(name).id)
-    assert stage.stream(name, Chunk())
-    stage.stream(name, Chunk(exitcode=1))
-    assert stage.run(name).state is RunState.KILLED
+def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(services: Services, name: str) -> None:
+    assert not services.stream(name, Chunk())
+    run_service.request_stop(services.world, services.run(name).id)
+    assert services.stream(name, Chunk())
+    services.stream(name, Chunk(exitcode=1))
+    assert services.run(name).state is RunState.KILLED
 
 
-def test_an_unknown_run_is_not_found(stage: SessionSetup) -> None:
+def test_an_unknown_run_is_not_found(services: Services) -> None:
     with pytest.raises(RefusedError) as refusal:
-        stage.stream("nobody", Chunk())
+        services.stream("nobody", Chunk())
     assert refusal.value.status == 404
 
 
-def test_a_line_that_is_no_json_leaves_nothing_behind(stage: SessionSetup, name: str) -> None:
+def test_a_line_that_is_no_json_leaves_nothing_behind(services: Services, name: str) -> None:
     with pytest.raises(RefusedError, match="a line is not valid JSON"):
-        stage.stream(name, rows(0, FIRST, "{"))
-    assert history(stage, name) == []
+        services.stream(name, rows(0, FIRST, "{"))
+    assert history(services, name) == []
 
 
 def test_a_real_request_is_read() -> None:
@@ -157,24 +157,24 @@ def test_any_json_is_read_or_refused(body: Any) -> None:
         assert isinstance(read_chunk(body), Chunk)
 
 
-def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(stage: SessionSetup, name: str) -> None:
+def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(services: Services, name: str) -> None:
     third = '{"_step": 2, "loss": 0.25}'
-    stage.stream(name, rows(0, FIRST, SECOND))
-    stage.stream(name, rows(2, FIRST, SECOND, third))
-    assert history(stage, name) == [FIRST, SECOND, third]
-    assert stage.run(name).history_lines == 5
-    assert json.loads(stage.run(name).history_keys)["keys"]["loss"]["typeCounts"][0]["count"] == 3
+    services.stream(name, rows(0, FIRST, SECOND))
+    services.stream(name, rows(2, FIRST, SECOND, third))
+    assert history(services, name) == [FIRST, SECOND, third]
+    assert services.run(name).history_lines == 5
+    assert json.loads(services.run(name).history_keys)["keys"]["loss"]["typeCounts"][0]["count"] == 3
 
 
-def test_rows_that_were_all_sent_before_change_nothing(stage: SessionSetup, name: str) -> None:
-    stage.stream(name, rows(0, FIRST, SECOND))
-    stage.stream(name, rows(2, FIRST))
-    assert history(stage, name) == [FIRST, SECOND]
-    assert stage.run(name).history_lines == 2
+def test_rows_that_were_all_sent_before_change_nothing(services: Services, name: str) -> None:
+    services.stream(name, rows(0, FIRST, SECOND))
+    services.stream(name, rows(2, FIRST))
+    assert history(services, name) == [FIRST, SECOND]
+    assert services.run(name).history_lines == 2
 
 
-def test_rows_without_a_step_are_all_kept(stage: SessionSetup, name: str) -> None:
+def test_rows_without_a_step_are_all_kept(services: Services, name: str) -> None:
     text = '{"loss": 1}'
-    stage.stream(name, rows(0, text))
-    stage.stream(name, rows(1, text))
-    assert history(stage, name) == [text, text]
+    services.stream(name, rows(0, text))
+    services.stream(name, rows(1, text))
+    assert history(services, name) == [text, text]

@@ -23,7 +23,7 @@ from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 
 POINTS = 4
 SILENCE_S = 301
@@ -55,7 +55,7 @@ class ProgressTracker:
 class Play:
     """A sweep and all who work on it."""
 
-    stage: SessionSetup
+    services: Services
     sweep: str
     actors: list[Actor] = field(default_factory=list)
     labels: itertools.count[int] = field(default_factory=itertools.count)
@@ -64,16 +64,16 @@ class Play:
     def join(self, *, stranger: bool = False) -> None:
         label = "" if stranger else f"{next(self.labels)}_0_1"
         try:
-            self.actors.append(Actor(label, self.stage.agent(self.sweep, label)))
+            self.actors.append(Actor(label, self.services.agent(self.sweep, label)))
         except RefusedError:
-            assert self.stage.progress(self.sweep).state in ("FINISHED", "CANCELED")
+            assert self.services.progress(self.sweep).state in ("FINISHED", "CANCELED")
 
     # --- what an actor does ---------------------------------------------------------
 
     def beat(self, actor: Actor) -> None:
         if actor.agent is None:
             return
-        command = self.stage.beat(actor.agent, *([actor.run] if actor.run else []))
+        command = self.services.beat(actor.agent, *([actor.run] if actor.run else []))
         match command:
             case {"type": "run" | "resume", "run_id": name}:
                 assert actor.run is None, "an agent was given a second run"
@@ -88,7 +88,7 @@ class Play:
 
     def begin(self, actor: Actor) -> None:
         if actor.run is not None and not actor.inside:
-            self.stage.start(self.sweep, actor.run, opener=actor.label)
+            self.services.start(self.sweep, actor.run, opener=actor.label)
             actor.inside = True
             if actor.run not in self.courses or self.courses[actor.run].opener != actor.label:
                 self.courses[actor.run] = ProgressTracker(actor.label)
@@ -97,9 +97,9 @@ class Play:
         """Log a row that Hyperband judges; wandb's client stops what has no agent to do so."""
         if actor.run is None or not actor.inside:
             return
-        known = self.stage.run(actor.run).history_lines
+        known = self.services.run(actor.run).history_lines
         row = f'{{"_step": {known}, "loss": {known % 3}}}'
-        asked = self.stage.stream(actor.run, Chunk((Batch(Stream.HISTORY, known, (row,)),)))
+        asked = self.services.stream(actor.run, Chunk((Batch(Stream.HISTORY, known, (row,)),)))
         self.courses[actor.run].rows += 1
         self.expect_course(actor.run)
         if asked and actor.agent is None:
@@ -107,15 +107,15 @@ class Play:
 
     def expect_course(self, name: str) -> None:
         """Expect that the server knows the present attempt's rows alone, and the bands that they reach."""
-        run, rows = self.stage.run(name), self.courses[name].rows
+        run, rows = self.services.run(name), self.courses[name].rows
         assert run.metric_rows == rows
-        with self.stage.world.database.read() as transaction:
+        with self.services.world.database.read() as transaction:
             at = [band for band in BANDS if run.id in sweeps.losses_at_band(transaction, self.sweep, band)]
         assert at == [band for band in BANDS if band <= rows]
 
     def end(self, actor: Actor) -> None:
         if actor.run is not None and actor.inside:
-            self.stage.stream(actor.run, Chunk(summary='{"loss": 1}', exitcode=0))
+            self.services.stream(actor.run, Chunk(summary='{"loss": 1}', exitcode=0))
             self.forget(actor)
 
     def stop(self, actor: Actor) -> None:
@@ -123,7 +123,7 @@ class Play:
         if actor.run is not None and actor.label:
             self.begin(actor)
         if actor.run is not None and actor.inside:
-            self.stage.stream(actor.run, Chunk(exitcode=1))
+            self.services.stream(actor.run, Chunk(exitcode=1))
         self.forget(actor)
 
     def die(self, actor: Actor) -> None:
@@ -132,14 +132,14 @@ class Play:
         if not actor.label:
             return
         known = actor.run if actor.inside or actor.agent is None else None
-        self.stage.release(self.sweep, actor.label, *([known] if known else []))
+        self.services.release(self.sweep, actor.label, *([known] if known else []))
         if known is not None:
             self.actors.append(Actor(f"{next(self.labels)}_0_1", run=known))
 
     def leave(self, actor: Actor) -> None:
         self.actors.remove(actor)
         if actor.label:
-            self.stage.release(self.sweep, actor.label)
+            self.services.release(self.sweep, actor.label)
 
     def forget(self, actor: Actor) -> None:
         actor.run, actor.inside = None, False
@@ -150,22 +150,22 @@ class Play:
 
     def stop_run(self, actor: Actor) -> None:
         if actor.run is not None:
-            run_service.request_stop(self.stage.world, self.stage.run(actor.run).id)
+            run_service.request_stop(self.services.world, self.services.run(actor.run).id)
 
     def set_state(self, state: str) -> None:
         try:
-            self.stage.set_state(self.sweep, state)
+            self.services.set_state(self.sweep, state)
         except RefusedError:
             assert state == "PAUSED"
 
     def let_time_pass(self) -> None:
         """Let so much pass that whoever is dead has been silent for long, and whoever lives was heard."""
-        self.stage.clock.now += SILENCE_S
+        self.services.clock.now += SILENCE_S
         for actor in list(self.actors):
             if actor.run is not None and actor.inside:
-                self.stage.stream(actor.run, Chunk())
+                self.services.stream(actor.run, Chunk())
             self.beat(actor)
-        self.stage.apply_timeouts()
+        self.services.apply_timeouts()
 
     def finish(self) -> None:
         """Run the sweep to its end, whatever became of it."""
@@ -182,8 +182,8 @@ class Play:
                 self.end(actor)
             if not self.actors:
                 return
-            self.stage.clock.now += 60
-        raise AssertionError(f"nobody is sent away: {self.stage.progress(self.sweep)}")
+            self.services.clock.now += 60
+        raise AssertionError(f"nobody is sent away: {self.services.progress(self.sweep)}")
 
 
 ACTS: dict[str, Callable[[Play, Actor], None]] = {
@@ -200,7 +200,7 @@ ACTS: dict[str, Callable[[Play, Actor], None]] = {
     "pause": lambda play, _: play.set_state("PAUSED"),
     "resume": lambda play, _: play.set_state("RUNNING"),
     "time passes": lambda play, _: play.let_time_pass(),
-    "another server": lambda play, _: play.stage.forget_engines(),
+    "another server": lambda play, _: play.services.forget_engines(),
 }
 
 
@@ -215,9 +215,9 @@ acts_of_all = st.lists(
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[SessionSetup]:
+def services(tmp_path: Path) -> Iterator[Services]:
     """One of the two databases: what is tried here is no question of SQL."""
-    made = SessionSetup(tmp_path)
+    made = Services(tmp_path)
     yield made
     made.close()
 
@@ -225,9 +225,9 @@ def stage(tmp_path: Path) -> Iterator[SessionSetup]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=acts_of_all)
 def test_each_point_of_a_grid_is_run_once_and_the_sweep_ends(
-    stage: SessionSetup, acts: list[tuple[str, int]]
+    services: Services, acts: list[tuple[str, int]]
 ) -> None:
-    play = Play(stage, stage.sweep(grid(POINTS, early_terminate=RULE)))
+    play = Play(services, services.sweep(grid(POINTS, early_terminate=RULE)))
     play.join()
     play.join(stranger=True)
     for act, number in acts:
@@ -238,10 +238,10 @@ def test_each_point_of_a_grid_is_run_once_and_the_sweep_ends(
         elif act in ("resume", "time passes"):
             ACTS[act](play, Actor(""))
     play.finish()
-    with stage.world.database.read() as transaction:
+    with services.world.database.read() as transaction:
         found = runs.of_sweep(transaction, play.sweep)
     assert Counter(run.assigned for run in found if is_done(run)) == {
         f'{{"x": {point}}}': 1 for point in range(POINTS)
     }
     assert [run.name for run in found if run.state in OPEN] == []
-    assert stage.progress(play.sweep).state == "FINISHED"
+    assert services.progress(play.sweep).state == "FINISHED"

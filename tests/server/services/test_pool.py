@@ -22,34 +22,34 @@ from parallel_hpo.server.context import (
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
 
 class Together:
     """A sweep of a grid on this server, and machines that work for it."""
 
-    def __init__(self, stage: SessionSetup, count: int | None = 4, points: int = 6) -> None:
-        self.stage = stage
-        self.sweep = stage.sweep(grid(points))
+    def __init__(self, services: Services, count: int | None = 4, points: int = 6) -> None:
+        self.services = services
+        self.sweep = services.sweep(grid(points))
         self.open(count)
         self.number = self.workers = 0
 
     def open(self, count: int | None) -> None:
-        pool.open_pool(self.stage.world, self.sweep, new_pool(self.sweep, backend="local", count=count))
+        pool.open_pool(self.services.world, self.sweep, new_pool(self.sweep, backend="local", count=count))
 
     def join(self, name: str) -> int:
-        return pool.join(self.stage.world, self.sweep, machine(name, mark=f"1_t2_3_{name}")).epoch
+        return pool.join(self.services.world, self.sweep, machine(name, mark=f"1_t2_3_{name}")).epoch
 
     def tell(self, epoch: int, wants: int = 0, **more: Any) -> Granted:
         self.number += 1
         told_now = told(epoch, self.number, wants, **more)
-        return pool.exchange(self.stage.world, self.sweep, told_now)[0]
+        return pool.exchange(self.services.world, self.sweep, told_now)[0]
 
     def issued(self, name: str) -> str:
         """Let a new worker of a machine be issued a run."""
         self.workers += 1
-        return self.stage.issued(self.stage.agent(self.sweep, f"1_t2_3_{name}_0_{self.workers}"))
+        return self.services.issued(self.services.agent(self.sweep, f"1_t2_3_{name}_0_{self.workers}"))
 
     def begin(self, epoch: int, run: str) -> None:
         self.tell(epoch, wants=1)
@@ -57,24 +57,24 @@ class Together:
 
     @property
     def state(self) -> str:
-        return self.stage.progress(self.sweep).state
+        return self.services.progress(self.sweep).state
 
 
 @pytest.fixture
-def together(stage: SessionSetup) -> Together:
-    return Together(stage)
+def together(services: Services) -> Together:
+    return Together(services)
 
 
 def test_a_run_that_a_dead_machine_never_started_is_issued_to_another_and_one_that_it_had_is_not(
     together: Together,
 ) -> None:
-    stage, epoch = together.stage, together.join("a")
+    services, epoch = together.services, together.join("a")
     begun, never = together.issued("a"), together.issued("a")
     together.begin(epoch, begun)
-    stage.clock.now += TIMEOUT_S
+    services.clock.now += TIMEOUT_S
     other = together.join("b")
     assert [run.run_id for run in together.tell(other, wants=1).again] == [begun]
-    assert stage.run(begun).state is RunState.RUNNING
+    assert services.run(begun).state is RunState.RUNNING
     assert together.issued("b") == never
     assert together.issued("b") not in (begun, never)
 
@@ -84,17 +84,17 @@ def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: 
     epoch, never = together.join("a"), together.issued("a")
     together.tell(epoch)
     if how == "left":
-        pool.leave(together.stage.world, together.sweep, epoch, "told to go")
+        pool.leave(together.services.world, together.sweep, epoch, "told to go")
     else:
-        pool.lose(together.stage.world, together.sweep, NodeLost("a", returned=True))
+        pool.lose(together.services.world, together.sweep, NodeLost("a", returned=True))
     assert together.issued("b") == never
 
 
 @pytest.mark.parametrize("sign", ["news", "hint", "stop"])
-def test_a_head_that_asks_or_tells_something_is_there(stage: SessionSetup, sign: str) -> None:
-    world = stage.world
+def test_a_head_that_asks_or_tells_something_is_there(services: Services, sign: str) -> None:
+    world = services.world
     pool.open_pool(world, "s", new_pool(has_coordinator=True))
-    stage.clock.now += TIMEOUT_S
+    services.clock.now += TIMEOUT_S
     if sign == "hint":
         pool.lose(world, "s", NodeLost("a", returned=False))
     elif sign == "stop":
@@ -104,9 +104,9 @@ def test_a_head_that_asks_or_tells_something_is_there(stage: SessionSetup, sign:
 
 
 def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
-    world, epoch = together.stage.world, together.join("a")
-    together.stage.clock.now += TIMEOUT_S
-    restarted = replace(world, up_since=together.stage.clock.now)
+    world, epoch = together.services.world, together.join("a")
+    together.services.clock.now += TIMEOUT_S
+    restarted = replace(world, up_since=together.services.clock.now)
     assert pool.news(restarted, together.sweep, 0, 0).living == 1
     assert pool.news(world, together.sweep, 0, 0).living == 0
     assert not pool.is_alive(world, together.sweep, epoch)
@@ -115,7 +115,7 @@ def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Togeth
 def test_shares_close_a_pool_unless_a_machine_has_joined_even_after_many_events(
     together: Together,
 ) -> None:
-    world, sweep = together.stage.world, together.sweep
+    world, sweep = together.services.world, together.sweep
     divided = SweepEnd("shares", 2, StopKind.DRAIN)
     pool.divide(world, sweep, divided)
     assert pool.watch(world, sweep, 0).ends == divided
@@ -145,7 +145,7 @@ def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_op
 
 
 def test_a_sweep_that_somebody_cancelled_is_not_run_again_by_opening_its_pool(together: Together) -> None:
-    together.stage.set_state(together.sweep, "CANCELED")
+    together.services.set_state(together.sweep, "CANCELED")
     together.open(5)
     assert together.state == "CANCELED"
 
@@ -155,12 +155,12 @@ def test_opening_a_pool_says_how_far_it_is(together: Together) -> None:
     together.begin(epoch, "r")
     together.begin(epoch, "s")
     together.tell(epoch, ends=(end("r"),))
-    state = pool.open_pool(together.stage.world, together.sweep, new_pool(together.sweep))
+    state = pool.open_pool(together.services.world, together.sweep, new_pool(together.sweep))
     assert (state.started, state.ended, state.living, state.events) == (2, 1, 1, 6)
 
 
 def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> None:
-    world = together.stage.world
+    world = together.services.world
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, notices=({"kind": "Message"},))
@@ -174,7 +174,7 @@ def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> Non
 
 
 def test_news_are_what_came_after_what_is_known(together: Together) -> None:
-    world = together.stage.world
+    world = together.services.world
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, notices=({"kind": "Message", "text": "x"},))
@@ -193,7 +193,7 @@ def test_a_run_between_two_attempts_is_not_running(together: Together) -> None:
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, ends=(end("r", outcome=Outcome.CRASHED, final=False),))
-    assert pool.news(together.stage.world, together.sweep, 0, 0).running == 0
+    assert pool.news(together.services.world, together.sweep, 0, 0).running == 0
 
 
 def test_a_run_that_waits_on_the_server_ends_with_its_sweep(together: Together) -> None:
@@ -201,14 +201,14 @@ def test_a_run_that_waits_on_the_server_ends_with_its_sweep(together: Together) 
     epoch, other = together.join("a"), together.join("b")
     never = together.issued("b")
     together.tell(other)
-    pool.leave(together.stage.world, together.sweep, other, "told to go")
+    pool.leave(together.services.world, together.sweep, other, "told to go")
     together.begin(epoch, "r")
     together.tell(epoch, ends=(end("r"),))
-    assert together.stage.run(never).state is RunState.KILLED
+    assert together.services.run(never).state is RunState.KILLED
 
 
 def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
-    world, epoch = together.stage.world, together.join("a")
+    world, epoch = together.services.world, together.join("a")
     pool.leave(world, together.sweep, epoch, "told to go")
     assert together.tell(epoch, notices=({"kind": "Message"},)).gone
     assert pool.news(world, together.sweep, 0, 0).notices == ()
@@ -223,31 +223,31 @@ def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together)
     assert (again.attempt, again.spent_s, again.deaths, again.preemptions) == (4, 7.5, 2, 1)
 
 
-def test_a_pool_as_it_was_asked_for_is_kept_whole(stage: SessionSetup) -> None:
+def test_a_pool_as_it_was_asked_for_is_kept_whole(services: Services) -> None:
     wanted = new_pool(
         section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"
     )
-    pool.open_pool(stage.world, "s", wanted)
-    assert read(NewPool, json.loads(pool.facts(stage.world, "s"))) == wanted
+    pool.open_pool(services.world, "s", wanted)
+    assert read(NewPool, json.loads(pool.facts(services.world, "s"))) == wanted
 
 
 @pytest.mark.parametrize(
     "section", [{"failures": {"max_total": 0}}, {"failures": {"most": 1}}, {"sweep_timeout_s": "soon"}]
 )
 def test_limits_that_are_none_are_refused_and_nothing_is_made(
-    stage: SessionSetup, section: dict[str, Any]
+    services: Services, section: dict[str, Any]
 ) -> None:
     with pytest.raises(RefusedError, match=f"NewPool.section.{next(iter(section))}"):
-        pool.open_pool(stage.world, "s", new_pool(section=section))
+        pool.open_pool(services.world, "s", new_pool(section=section))
     with pytest.raises(RefusedError, match="has no pool here"):
-        pool.facts(stage.world, "s")
+        pool.facts(services.world, "s")
 
 
 def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_seed_with_it(
     together: Together,
 ) -> None:
     wanted = new_pool(together.sweep, count=50, section={"deadline": 40}, has_coordinator=True)
-    pool.open_pool(together.stage.world, together.sweep, wanted)
+    pool.open_pool(together.services.world, together.sweep, wanted)
     epoch = together.join("a")
     together.begin(epoch, "first")
     together.tell(epoch, ends=(end("first", duration_s=20.0),))
@@ -257,15 +257,15 @@ def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_s
     together.tell(epoch, ends=(stopped("second"),))
     (again,) = together.tell(epoch, wants=1).again
     assert again.seed == 2**31 - 1
-    together.stage.clock.now += 25
+    together.services.clock.now += 25
     assert "no run starts" in str(together.tell(epoch, wants=1).ends)
 
 
 def test_a_pool_without_a_head_has_no_deadline_for_machines_have_their_own(together: Together) -> None:
-    pool.open_pool(together.stage.world, together.sweep, new_pool(together.sweep, section={"deadline": 5}))
+    pool.open_pool(together.services.world, together.sweep, new_pool(together.sweep, section={"deadline": 5}))
     epoch = together.join("a")
-    brief = pool.join(together.stage.world, together.sweep, replace(machine("b"), deadline_s=5.0)).epoch
-    together.stage.clock.now += 10
+    brief = pool.join(together.services.world, together.sweep, replace(machine("b"), deadline_s=5.0)).epoch
+    together.services.clock.now += 10
     assert together.tell(epoch, wants=1).ends is None
     assert "deadline of this machine" in str(together.tell(brief, wants=1).ends)
 
@@ -274,8 +274,8 @@ def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
     wants = as_json(machine("odd"))
     wants["versions"]["wandb"] = "0.1"
     with pytest.raises(RefusedError, match=r"wandb 0\.1 there"):
-        pool.join(together.stage.world, together.sweep, read(type(machine()), wants))
-    event = pool.news(together.stage.world, together.sweep, 1, 0).events[0]
+        pool.join(together.services.world, together.sweep, read(type(machine()), wants))
+    event = pool.news(together.services.world, together.sweep, 1, 0).events[0]
     assert (event.kind, event.body["name"]) == ("refused", "odd")
 
 

@@ -13,7 +13,7 @@ from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.store import pool as store
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import START, SessionSetup
+from tests.server.acting import START, Services
 from tests.server.pool_play import PoolPlay, Side
 
 SWEEP = "s"
@@ -22,14 +22,14 @@ SWEEP = "s"
 class PoolOnDatabase:
     """A pool as the server's services keep it."""
 
-    def __init__(self, stage: SessionSetup) -> None:
-        self.stage = stage
-        self.clock = stage.clock
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.clock = services.clock
         self.up_since = START
 
     @property
     def world(self) -> AppContext:
-        world = self.stage.world
+        world = self.services.world
         return AppContext(
             database=world.database,
             files=world.files,
@@ -78,15 +78,15 @@ class PoolOnDatabase:
 class PlayOnDatabase(PoolPlay):
     def make_side(self) -> Side:
         self.folder = tempfile.TemporaryDirectory()
-        self.stage = SessionSetup(Path(self.folder.name))
-        return PoolOnDatabase(self.stage)
+        self.services = Services(Path(self.folder.name))
+        return PoolOnDatabase(self.services)
 
     def teardown(self) -> None:
         try:
             super().teardown()
         finally:
-            if hasattr(self, "stage"):
-                self.stage.close()
+            if hasattr(self, "services"):
+                self.services.close()
                 self.folder.cleanup()
 
 

@@ -19,15 +19,15 @@ from parallel_hpo.server.store.migrations import config_for, upgrade
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
-from tests.server.acting import SessionSetup, grid
+from tests.server.acting import Services, grid
 
 
-def test_a_write_waits_for_the_one_before_it(stage: SessionSetup) -> None:
+def test_a_write_waits_for_the_one_before_it(services: Services) -> None:
     """What a transaction read is still true when it writes, whichever process it is in."""
-    name = stage.issued(stage.agent(stage.sweep(grid(1))))
-    other = SessionSetup(stage.folder, where=stage.where)
+    name = services.issued(services.agent(services.sweep(grid(1))))
+    other = Services(services.folder, where=services.where)
     with ThreadPoolExecutor(1) as thread:
-        with stage.world.database.write() as transaction:
+        with services.world.database.write() as transaction:
             run = runs.at(transaction, RunPath("local", "p", name))
             assert run is not None
             end = thread.submit(other.stream, name, Chunk(exitcode=0))
@@ -36,7 +36,7 @@ def test_a_write_waits_for_the_one_before_it(stage: SessionSetup) -> None:
             apply_event(transaction, run, RunEvent.OWNER_CRASHED)
         end.result(timeout=10)
     other.close()
-    assert stage.run(name).state is RunState.FINISHED
+    assert services.run(name).state is RunState.FINISHED
 
 
 def test_a_full_disk_may_pass() -> None:

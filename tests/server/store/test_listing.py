@@ -21,7 +21,7 @@ from parallel_hpo.server.store.listing import RunQuery
 from parallel_hpo.server.store.tables import insert_one, projects
 from parallel_hpo.server.store.tables import runs as table
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import START, SessionSetup
+from tests.server.acting import START, Services
 
 KEYS = ("loss", "lr", "a", "b", "a.b", "value", "train/loss", "ü", 'q"', "back\\slash", "a b", "")
 TEXTS = ("", "x", "adam", "NaN", "lr:NaN", '": NaN', "ü", "\\", '"', "\n", "\0", "\ud800", "1", "\u0001NaN")
@@ -129,7 +129,7 @@ class Inventory:
 
 @pytest.mark.parametrize("filters", [{}, {"sweep": "s"}])
 def test_a_page_is_found_in_an_index(tmp_path: Path, filters: dict[str, Any]) -> None:
-    with closing(SessionSetup(tmp_path)) as stage, stage.world.database.read() as transaction:
+    with closing(Services(tmp_path)) as services, services.world.database.read() as transaction:
         asked: list[tuple[str, Any]] = []
         sa_event.listen(
             transaction, "before_cursor_execute", lambda *call: asked.append((call[2], call[3])), named=False
@@ -192,9 +192,9 @@ ODD = [
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(rows, max_size=6), filters, orders)
 def test_what_is_listed_is_what_passes_in_its_order(
-    stage: SessionSetup, rows: list[dict[str, Any]], filters: dict[str, Any], order: str
+    services: Services, rows: list[dict[str, Any]], filters: dict[str, Any], order: str
 ) -> None:
-    with suppress(TakenBackError), stage.world.database.write() as transaction:
+    with suppress(TakenBackError), services.world.database.write() as transaction:
         shelf = Inventory(transaction, rows)
         try:
             expected = shelf.expected(filters, order)

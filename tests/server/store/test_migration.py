@@ -17,7 +17,7 @@ from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
 from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
-from tests.server.acting import SessionSetup
+from tests.server.acting import Services
 from tests.server.conftest import DATABASES
 
 REVISION: Final = "0004"
@@ -82,9 +82,9 @@ def _rows(engine: Engine) -> Rows:
         }
 
 
-def opened(old: Engine, tmp_path: Path) -> SessionSetup:
+def opened(old: Engine, tmp_path: Path) -> Services:
     """Open it as this version's server does."""
-    return SessionSetup(tmp_path, where=old.url.render_as_string(hide_password=False))
+    return Services(tmp_path, where=old.url.render_as_string(hide_password=False))
 
 
 def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, tmp_path: Path) -> None:
@@ -100,25 +100,25 @@ def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, 
 
 
 def test_a_sweep_goes_on_over_a_migration(old: Engine, tmp_path: Path) -> None:
-    with closing(opened(old, tmp_path)) as stage:
-        assert stage.beat(AGENT, ON) is None
-        stage.finish(SWEEP, ON)
-        points = stage.points(AGENT, SWEEP)
+    with closing(opened(old, tmp_path)) as services:
+        assert services.beat(AGENT, ON) is None
+        services.finish(SWEEP, ON)
+        points = services.points(AGENT, SWEEP)
         assert points == [2, 3]  # the deleted run's, and the one that was not issued yet
-        assert stage.progress(SWEEP).runs["finished"] == 4
+        assert services.progress(SWEEP).runs["finished"] == 4
 
 
 def test_what_refers_to_a_row_is_still_checked_after_a_migration(old: Engine, tmp_path: Path) -> None:
-    with closing(opened(old, tmp_path)) as stage:
+    with closing(opened(old, tmp_path)) as services:
         for table in ("projects", "runs", "artifact_collections", "artifacts"):
-            with pytest.raises(IntegrityError), stage.world.database.write() as transaction:
+            with pytest.raises(IntegrityError), services.world.database.write() as transaction:
                 transaction.execute(text(f"DELETE FROM {table}"))
 
 
 def test_an_id_of_a_deleted_run_is_never_given_again(old: Engine, tmp_path: Path) -> None:
-    with closing(opened(old, tmp_path)) as stage:
-        upsert(stage.world, RunUpsert(name="last", project="p"))
-        id_of_last = stage.run("last").id
-        stage.delete("last")
-        upsert(stage.world, RunUpsert(name="next", project="p"))
-        assert stage.run("next").id > id_of_last
+    with closing(opened(old, tmp_path)) as services:
+        upsert(services.world, RunUpsert(name="last", project="p"))
+        id_of_last = services.run("last").id
+        services.delete("last")
+        upsert(services.world, RunUpsert(name="next", project="p"))
+        assert services.run("next").id > id_of_last

@@ -17,7 +17,7 @@ from parallel_hpo.server.services import pool
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
 from tests.postgresql import PostgreSQL
-from tests.server.acting import START, SessionSetup
+from tests.server.acting import START, Services
 from tests.server.conftest import DATABASES
 from tests.server.pooling import TIMEOUT_S, VERSIONS, end, machine, new_pool, start, told
 
@@ -76,15 +76,15 @@ WRITTEN: Final[dict[str, list[dict[str, Any]]]] = {
 
 
 @pytest.fixture(params=DATABASES)
-def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SessionSetup]:
+def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     """The server on a database of that revision."""
     url = database_url(str(tmp_path / "server.db"))
     if request.param == "postgresql":
         postgresql: PostgreSQL = request.getfixturevalue("postgresql")
         url = database_url(postgresql.fresh())
     _write(url, new_pool(SWEEP, count=6))
-    with closing(SessionSetup(tmp_path, where=url.render_as_string(hide_password=False))) as stage:
-        yield stage
+    with closing(Services(tmp_path, where=url.render_as_string(hide_password=False))) as services:
+        yield services
 
 
 def _write(url: URL, wanted: NewPool) -> None:
@@ -101,21 +101,21 @@ def _write(url: URL, wanted: NewPool) -> None:
     engine.dispose()
 
 
-def test_any_machine_runs_what_a_share_had_left_until_the_whole_count_is_done(stage: SessionSetup) -> None:
+def test_any_machine_runs_what_a_share_had_left_until_the_whole_count_is_done(services: Services) -> None:
     numbers = iter(range(6, 100))
 
     def tell(epoch: int, wants: int = 0, **more: Any) -> Granted:
-        return pool.exchange(stage.world, SWEEP, told(epoch, next(numbers), wants, **more))[0]
+        return pool.exchange(services.world, SWEEP, told(epoch, next(numbers), wants, **more))[0]
 
     assert [run.run_id for run in tell(1, 2, ends=(end("r2"),)).again] == ["r3", "r4"]
-    new = pool.join(stage.world, SWEEP, machine("c")).epoch
+    new = pool.join(services.world, SWEEP, machine("c")).epoch
     assert new == 3
     for epoch, run, attempt in ((1, "r3", 2), (1, "r4", 2), (new, "r5", 1), (1, "r6", 1)):
         tell(epoch, wants=1)
         assert tell(epoch, 1, starts=(start(run, attempt),)).started == (run,)
         last = tell(epoch, ends=(end(run, attempt),))
     assert last.ends == SweepEnd("all 6 runs performed", 0)
-    news = pool.news(stage.world, SWEEP, 0, 0)
+    news = pool.news(services.world, SWEEP, 0, 0)
     assert [event.number for event in news.events] == list(range(1, len(news.events) + 1))
     assert {event.body["run_id"] for event in news.events if event.kind == "ended"} == {
         *("r2", "r3", "r4", "r5", "r6")
