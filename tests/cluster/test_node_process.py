@@ -80,6 +80,11 @@ def test_a_node_has_the_environment_of_the_machine_and_what_is_added() -> None:
     assert NodeProcess(python(code, KEY="k"), env=there).wait() == NodeExit(0)
 
 
+def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
+    code = "import select, sys; sys.exit(len(select.select([sys.stdin], [], [], 0.2)[0]))"
+    assert NodeProcess(python(code)).wait() == NodeExit(0)
+
+
 def test_a_node_that_must_stop_may_write_last_words(file: Path) -> None:
     code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
     node = NodeProcess(python(code + SLEEPS.format(file=str(file))))

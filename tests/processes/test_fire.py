@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.contract.proxy import Harm, Mischief, Proxy, proxying
+from tests.contract.proxy import Harm, Message, Mischief, Proxy, proxying
 from tests.processes.conftest import Ended, RealSweep, grid, outcomes, rows
 
 pytestmark = pytest.mark.thorough
@@ -51,6 +54,30 @@ def test_lost_replies_repeated_requests_and_late_copies_are_harmless(sweep: Real
     expect_exact(sweep, ended, sweep.folder / "server" / "server.db")
 
 
+@dataclass
+class Weather:
+    """Harms for all messages from now on, each for a number of seconds; then all is well."""
+
+    spells: tuple[tuple[float, Harm], ...]
+    began: float = field(default_factory=time.monotonic)
+
+    def __call__(self, message: Message) -> Harm:
+        left_s = time.monotonic() - self.began
+        for seconds, harm in self.spells:
+            left_s -= seconds
+            if left_s < 0:
+                return harm
+        return Harm.NONE
+
+
+def test_bursts_of_errors_and_a_network_that_is_away_cost_a_pause_and_no_run(
+    sweep: RealSweep, proxy: Proxy
+) -> None:
+    sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
+    proxy.choose = Weather(((1, Harm.FAIL_500), (1, Harm.REFUSE_429), (4, Harm.LOSE_REQUEST)))
+    expect_exact(sweep, sweep.finish(), sweep.folder / "server" / "server.db")
+
+
 def test_a_sweep_that_is_deleted_from_its_server_ends_and_says_so(sweep: RealSweep, proxy: Proxy) -> None:
     sweep.start("quick", count=1000).wait_for(4)
     with closing(sqlite3.connect(sweep.folder / "server" / "server.db", timeout=60)) as database, database:
@@ -76,17 +103,31 @@ def test_a_server_without_room_pauses_the_sweep_and_loses_nothing(sweep: RealSwe
     expect_exact(sweep, sweep.finish(), sweep.directory / "server.db")
 
 
-def test_a_ledger_without_room_pauses_the_sweep_and_loses_nothing(sweep: RealSweep) -> None:
-    sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
+def fill_ledgers_disk(sweep: RealSweep) -> int:
+    """Leave the session's ledger no room to grow, and wait until that is said; return the session's pid."""
     assert sweep.process is not None
     (ledger,) = sweep.directory.glob("*/ledger.db-wal")
     limit_files(sweep.process.pid, ledger.stat().st_size)
     sweep.read_until("the ledger can't be written: ")
+    return sweep.process.pid
+
+
+def test_a_ledger_without_room_pauses_the_sweep_and_loses_nothing(sweep: RealSweep) -> None:
+    sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
+    pid = fill_ledgers_disk(sweep)
     assert len(sweep.entries()) < POINTS
-    limit_files(sweep.process.pid, resource.RLIM_INFINITY)
+    limit_files(pid, resource.RLIM_INFINITY)
     ended = sweep.finish()
     assert "the ledger can be written again: the sweep goes on" in ended.stderr
     expect_exact(sweep, ended, sweep.directory / "server.db")
+
+
+def test_a_stop_ends_a_sweep_that_waits_for_room(sweep: RealSweep) -> None:
+    sweep.start("quick", count=1000).wait_for(4)
+    fill_ledgers_disk(sweep)
+    sweep.signal(signal.SIGINT)
+    ended = sweep.finish()
+    assert (ended.code, ended.summary["lost"]) == (130, 0), ended.stderr
 
 
 def test_a_directory_that_is_removed_ends_the_sweep_with_an_error(sweep: RealSweep) -> None:

@@ -166,6 +166,20 @@ def test_a_table_for_spreadsheets_has_no_formulas(services: Services, web: Web) 
     assert {row["parameters.flag"] for row in rows} == {"true"}
 
 
+def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(1))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
+    heights = [float(step % 7) for step in range(5000)]
+    heights[1234], heights[4321] = 1000.0, -1000.0
+    log(services, name, [{"_step": step, "loss": height} for step, height in enumerate(heights)])
+    told = seen(web, f"runs/{name}/history", key="loss", points=100)["points"]
+    assert len(told["x"]) <= 102
+    assert (told["x"][told["y"].index(1000.0)], told["x"][told["y"].index(-1000.0)]) == (1234, 4321)
+    assert told["x"] == sorted(told["x"])
+    assert (told["x"][0], told["x"][-1]) == (0, 4999)
+
+
 def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(1))
     name = services.issued(services.agent(sweep))
