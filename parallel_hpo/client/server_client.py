@@ -12,7 +12,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -48,7 +48,6 @@ from parallel_hpo.core.pool_messages import (
 )
 from parallel_hpo.core.types import SweepId, SweepPath
 
-Answer = TypeVar("Answer")
 REQUEST_LIMIT_S: Final = 10.0
 GRAPHQL_LIMIT_S: Final = 60.0
 """Timeout in seconds; longer, since a created sweep is synced to disk, and a retry would create another."""

@@ -66,20 +66,18 @@ class SweepCards:
         summaries: dict[str, list[str]] = {sweep.id: [] for sweep in found}
         for key, summary in sweeps.open_summaries(transaction, list(summaries)):
             summaries[key].append(summary)
-        return [
-            _card(head_of(sweep), totals[sweep.id], summaries[sweep.id])
-            | {"curve": self._curve(transaction, sweep, totals[sweep.id])}
-            for sweep in found
-        ]
+        cards = []
+        for sweep in found:
+            card = _card(head_of(sweep), totals[sweep.id], summaries[sweep.id])
+            cards.append(card | {"curve": self._curve(transaction, sweep, card)})
+        return cards
 
-    def _curve(
-        self, transaction: Transaction, sweep: Sweep, totals: Sequence[StateTotals]
-    ) -> list[tuple[int, float]]:
+    def _curve(self, transaction: Transaction, sweep: Sweep, card: dict[str, Any]) -> list[tuple[int, float]]:
         """Return the improvements of a sweep's best value, with their places among its finished runs."""
-        metric = head_of(sweep)["metric"]
+        metric = card["metric"]
         if metric is None:
             return []
-        state = (metric["goal"], sweep.revision, sum(each.number for each in totals))
+        state = (metric["goal"], sweep.revision, sum(card["runs"].values()))
         if self._curves.get(sweep.id, (None, []))[0] != state:
             maximize = metric["goal"] == "maximize"
             self._curves[sweep.id] = state, sweeps.improvements(transaction, sweep.id, maximize=maximize)

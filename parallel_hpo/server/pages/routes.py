@@ -206,8 +206,7 @@ class PageRoutes:
         return self._shared(request, at, lambda: answers.dump(timeline.timeline(world, at)))
 
     def _run_data(self, request: Request) -> Response:
-        world, at = self._seen_by(request), _run_in(request)
-        data = run_data(world, at) | {"artifacts": run_files.artifacts_of(world, at)}
+        data = run_data(self._seen_by(request), _run_in(request))
         return answers.json(request, answers.dump(data))
 
     def _history(self, request: Request) -> Response:

@@ -27,7 +27,7 @@ from parallel_hpo.records.reader import LedgerRun, PerformedRuns, ledger_counts,
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
-from parallel_hpo.server.store import files, lines, runs
+from parallel_hpo.server.store import artifacts, files, lines, runs
 from parallel_hpo.server.store.database import Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
@@ -258,6 +258,7 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
         run = run_at(transaction, path)
         neighbours = runs.neighbours(transaction, run)
         sent = sorted(files.of_run(transaction, run.id), key=lambda file: not _is_source(file.name))
+        saved = _artifacts(transaction, run)
     in_ledger = _read_count(world, SweepAt(path.entity, path.project, run.sweep_id or "")).runs.get(run.name)
     spent, since = _times_in(in_ledger, is_open=run.state in OPEN)
     summary = json.loads(run.summary)
@@ -275,8 +276,28 @@ def run_data(world: AppContext, path: RunPath) -> dict[str, Any]:
         "summary": strict(known),
         "attempts": _attempts(world, path, run),
         "files": [{"name": file.name, "size": file.size, "updated": file.updated_at} for file in sent],
+        "artifacts": saved,
         "media": strict(media_in(summary)),
     }
+
+
+def _artifacts(transaction: Transaction, run: Run) -> list[dict[str, Any]]:
+    """Return the artifacts that a run logged, then those that it used."""
+    logged = artifacts.outputs_of_run(transaction, run.id)
+    used = artifacts.used_by_run(transaction, run.id)
+    return [
+        {
+            "id": each.id,
+            "name": f"{each.collection.name}:v{each.version}",
+            "type": each.collection.type,
+            "how": how,
+            "files": each.file_count,
+            "size": each.size,
+            "created": each.created_at,
+        }
+        for how, those in (("logged", logged), ("used", used))
+        for each in those
+    ]
 
 
 def _is_source(name: str) -> bool:

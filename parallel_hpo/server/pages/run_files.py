@@ -99,7 +99,7 @@ def artifact(world: AppContext, at: RunPath, artifact_id: int) -> dict[str, Any]
             "files": [{"name": e.path, "size": e.size, "url": e.ref} for e in entries[:_MAX_FILES]],
             "versions": [
                 {
-                    "name": _version(each),
+                    "name": f"v{each.version}",
                     "aliases": artifact_collections.aliases_of_artifact(transaction, each.id),
                     "created": each.created_at,
                     "run": None if each.run_id is None else names.get(each.run_id),
@@ -115,28 +115,3 @@ def _of_run(transaction: Transaction, run: Run, artifact_id: int) -> Artifact:
         if each.id == artifact_id:
             return each
     raise RefusedError(f"run {run.name} has no artifact {artifact_id}", status=404)
-
-
-def artifacts_of(world: AppContext, at: RunPath) -> list[dict[str, Any]]:
-    """Return the artifacts that a run logged, then those that it used."""
-    with world.database.read() as transaction:
-        run = run_at(transaction, at)
-        logged = artifacts.outputs_of_run(transaction, run.id)
-        used = artifacts.used_by_run(transaction, run.id)
-    return [
-        {
-            "id": each.id,
-            "name": f"{each.collection.name}:{_version(each)}",
-            "type": each.collection.type,
-            "how": how,
-            "files": each.file_count,
-            "size": each.size,
-            "created": each.created_at,
-        }
-        for how, those in (("logged", logged), ("used", used))
-        for each in those
-    ]
-
-
-def _version(artifact: Artifact) -> str:
-    return f"v{artifact.version}"

@@ -240,20 +240,15 @@ def _pool(row: Row[Any]) -> Pool:
     )
 
 
+_POOL_FIELDS: Final = (
+    *("is_local", "count", "node_timeout_s", "has_coordinator", "sweep_timeout_s", "deadline"),
+    *("opened_at", "coordinator_seen_at", "started", "open_runs", "epochs", "events", "exhausted"),
+)
+"""Fields that are columns of their own."""
+
+
 def _pool_values(pool: Pool) -> dict[str, Any]:
-    plain = (
-        *(
-            "is_local",
-            "count",
-            "node_timeout_s",
-            "has_coordinator",
-            "sweep_timeout_s",
-            "deadline",
-            "opened_at",
-        ),
-        *("coordinator_seen_at", "started", "open_runs", "epochs", "events", "exhausted"),
-    )
-    return {name: getattr(pool, name) for name in plain} | {
+    return {name: getattr(pool, name) for name in _POOL_FIELDS} | {
         "max_consecutive": pool.limits.max_consecutive,
         "max_total": pool.limits.max_total,
         "max_initial": pool.limits.max_initial,
