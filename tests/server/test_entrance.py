@@ -237,6 +237,12 @@ def let_in_to_act(services: Services, browser: Web, origin: str = "http://127.0.
     return answer.json()["token"] if answer.status_code == 200 else None
 
 
+def acting(services: Services, browser: Web) -> dict[str, str]:
+    """Be let in, and return the headers with which the page may act."""
+    token = let_in_to_act(services, browser)
+    return {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": token or ""}
+
+
 def act(browser: Web, sweep: str, do: str, **headers: str) -> int:
     own = {"Origin": "http://127.0.0.1:1234"} | {
         name.replace("_", "-"): value for name, value in headers.items()
@@ -262,10 +268,7 @@ def test_the_page_that_a_ticket_led_to_may_act(services: Services, browser: Web,
 def test_a_page_may_ask_a_run_to_stop(services: Services, browser: Web, sweep: str) -> None:
     name = services.issued(services.agent(sweep))
     services.start(sweep, name)
-    headers = {
-        "Origin": "http://127.0.0.1:1234",
-        "X-Parallel-Hpo-Token": let_in_to_act(services, browser) or "",
-    }
+    headers = acting(services, browser)
     answer = browser.post(f"/pages/act/local/p/runs/{name}", json={"do": "stop"}, headers=headers)
     assert (answer.status_code, services.run(name).stop_requested) == (200, True)
 
@@ -275,10 +278,7 @@ def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
 ) -> None:
     name = services.issued(services.agent(sweep))
     services.start(sweep, name)
-    headers = {
-        "Origin": "http://127.0.0.1:1234",
-        "X-Parallel-Hpo-Token": let_in_to_act(services, browser) or "",
-    }
+    headers = acting(services, browser)
 
     def edit(path: str, **texts: str) -> int:
         asked = {"do": "edit"} | texts
@@ -298,10 +298,7 @@ def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
 def test_a_page_may_delete_an_ended_run(services: Services, browser: Web, sweep: str) -> None:
     name = services.issued(services.agent(sweep))
     services.start(sweep, name)
-    headers = {
-        "Origin": "http://127.0.0.1:1234",
-        "X-Parallel-Hpo-Token": let_in_to_act(services, browser) or "",
-    }
+    headers = acting(services, browser)
 
     def delete() -> int:
         asked = {"do": "delete"}

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
+from parallel_hpo.core.keys import SUPERVISOR, worker_key
 from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.runs import RunUpsert
+from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import files, lines
 from parallel_hpo.server.store.files import File
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.acting import START, Services, grid
+from tests.server.acting import MASTER_KEY, START, Services, grid
 from tests.server.web import Web
 
 DATA = "/pages/data/local/p"
@@ -197,6 +200,18 @@ def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(services: Servi
     assert seen(web, f"runs/{name}/history", key='"; drop')["points"] == {"x": [], "y": []}
 
 
+def test_a_curve_over_a_logged_value_has_it_in_rising_order(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(1))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
+    rows = [
+        {"_step": step, "lr": lr, "loss": loss} for step, (lr, loss) in enumerate([(2, 5), (1, 4), (3, 6)])
+    ]
+    log(services, name, rows)
+    told = seen(web, f"runs/{name}/history", key="loss", x="key.lr")["points"]
+    assert (told["x"], told["y"]) == ([1, 2, 3], [4, 5, 6])
+
+
 def test_a_curve_that_was_seen_grows_with_its_run(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(1))
     name = services.issued(services.agent(sweep))
@@ -351,6 +366,29 @@ def test_what_a_run_stored_is_never_a_page_of_ours(services: Services, web: Web)
     assert web.get(f"{DATA}/runs/{name}/files/..%2f..%2fserver.db").status_code in (400, 404)
 
 
+def test_code_and_changes_come_first_among_a_runs_files(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(1))
+    name = services.perform(sweep, services.agent(sweep))
+    for file in ("a.bin", "code/train.py", "diff.patch"):
+        put(services, name, file, b"x")
+    told = [file["name"] for file in seen(web, f"runs/{name}")["files"]]
+    assert told == ["code/train.py", "diff.patch", "a.bin"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [(b"x" * 2**20, 200), (b"x" * (2**20 + 1), 413), (b"\xff", 415)],
+    ids=["1 MiB", "longer", "no text"],
+)
+def test_only_a_text_of_at_most_1_mib_is_read_in_the_page(
+    services: Services, web: Web, content: bytes, status: int
+) -> None:
+    sweep = services.sweep(grid(1))
+    name = services.perform(sweep, services.agent(sweep))
+    put(services, name, "a.txt", content)
+    assert web.get(f"{DATA}/runs/{name}/text/a.txt").status_code == status
+
+
 def test_a_table_is_told_row_by_row(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(1))
     name = services.perform(sweep, services.agent(sweep))
@@ -382,6 +420,20 @@ def test_a_project_lists_its_sweeps_and_all_its_runs(services: Services, web: We
         (sweep, 1.0, {"finished": 1})
     ]
     assert (told["runs"]["id"], told["runs"]["sweep"]) == ([name], [sweep])
+
+
+def test_the_first_page_lists_all_sweeps_and_a_project_its_own(services: Services, web: Web) -> None:
+    here = services.sweep(grid(1))
+    there = sweep_service.upsert(services.world, SweepUpsert(config=json.dumps(grid(1)), project="q")).id
+    assert [card["id"] for card in seen(web, "")["sweeps"]] == [here]
+    assert {card["id"] for card in web.get("/pages/data/sweeps").json()["sweeps"]} == {here, there}
+
+
+def test_with_a_sweeps_key_the_first_page_lists_that_sweep(services: Services) -> None:
+    services.sweep(grid(1))
+    own = services.sweep(grid(1))
+    with Web(services, worker_key(MASTER_KEY, SUPERVISOR, own)) as web:
+        assert [card["id"] for card in web.get("/pages/data/sweeps").json()["sweeps"]] == [own]
 
 
 @pytest.mark.parametrize("is_of_sweep", [True, False])
