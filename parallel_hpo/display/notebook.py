@@ -231,7 +231,7 @@ def find_publisher() -> Publish | None:
     return publish_display_data
 
 
-def cell_number() -> int | None:
+def find_cell() -> int | None:
     """Return the number of the cell that this notebook executes; None outside of one."""
     number: int | None = getattr(_shell(), "execution_count", None)
     return number
@@ -247,7 +247,12 @@ class NotebookCell(Writer[_Step]):
     shows_memory: Final = False
 
     def __init__(
-        self, publish: Publish, *, varied: Varied = None, clock: Callable[[], float] = time.monotonic
+        self,
+        publish: Publish,
+        *,
+        varied: Varied = None,
+        clock: Callable[[], float] = time.monotonic,
+        find_cell: Callable[[], int | None] = find_cell,
     ) -> None:
         """Show the sweep by `publish`; `varied`: names of parameters to show; `clock` in seconds."""
         super().__init__("parallel_hpo cell")
@@ -255,7 +260,8 @@ class NotebookCell(Writer[_Step]):
         self._varied = varied
         self._clock = clock
         self._display = {"display_id": f"parallel_hpo-{uuid4().hex}"}
-        self._number = cell_number()
+        self._find_cell = find_cell
+        self._number = find_cell()
         self._view = NotebookView()
         self._show(update=False)  # in the cell's own thread, which creates the output in this cell
 
@@ -279,7 +285,7 @@ class NotebookCell(Writer[_Step]):
 
     def html(self) -> str | None:
         """Return what the cell shows; None in this cell itself, which shows it."""
-        if cell_number() == self._number:
+        if self._find_cell() == self._number:
             return None
         return as_html(self._view, self._varied, self._clock())
 

@@ -13,6 +13,7 @@ from parallel_hpo.display.notebook import (
     SHOWN_ENDS,
     SHOWN_RUNNING,
     SHOWN_WARNINGS,
+    STARTING,
     NotebookCell,
     NotebookView,
     advance_view,
@@ -165,6 +166,14 @@ def test_the_result_is_shown_last_with_how_to_resume_an_incomplete_sweep(
     assert notebook.last.splitlines()[0] == "0 runs in 1.0 s: 0 finished"
     assert "ended: count reached" in notebook.last
     assert notebook.last.endswith("resume with: start(main)") is is_resumable
+
+
+def test_a_cell_shows_itself_in_other_cells_only(notebook: Notebook) -> None:
+    number = 3
+    with NotebookCell(notebook, find_cell=lambda: number) as cell:
+        assert cell.html() is None
+        number = 4
+        assert STARTING in (cell.html() or "")
 
 
 def test_many_notices_cause_few_updates(notebook: Notebook) -> None:
