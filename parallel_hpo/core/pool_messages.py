@@ -354,15 +354,16 @@ def end_as_json(end: PooledEnd) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """Replace what JSON or a database can't hold: lone surrogates, NUL, NaN and infinities."""
-    match value:
-        case str():
-            return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-        case float():
-            return value if isfinite(value) else None
-        case Mapping():
-            return {_plain(key): _plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_plain(inner) for inner in value]
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        return value.encode(errors="replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
     return value
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
@@ -231,7 +232,8 @@ def some(number: int, thing: str) -> str:
 def brief(parameters: Parameters, varied: Varied) -> str:
     """Return the varied parameters as `lr=0.1 epochs=5`, each with its shortest unique name."""
     shown = {path: value for path, value in leaves(parameters) if _shown(path, varied)}
-    return " ".join(f"{_name(path, shown)}={_cut(value)}" for path, value in shown.items())
+    names = _short_names(tuple(shown))
+    return " ".join(f"{name}={_cut(value)}" for name, value in zip(names, shown.values(), strict=True))
 
 
 def _opened(notice: SweepOpened) -> Text:
@@ -291,7 +293,13 @@ def _shown(path: NestedName, varied: Varied) -> bool:
     return varied is None or any(path[:end] in varied for end in range(1, len(path) + 1))
 
 
-def _name(path: NestedName, others: Mapping[NestedName, Any]) -> str:
+@lru_cache(maxsize=64)
+def _short_names(paths: tuple[NestedName, ...]) -> list[str]:
+    """Return the shortest unique names of parameters; most runs have the same ones."""
+    return [_short_name(path, paths) for path in paths]
+
+
+def _short_name(path: NestedName, others: tuple[NestedName, ...]) -> str:
     own = [
         end for end in range(1, len(path) + 1) if sum(other[-end:] == path[-end:] for other in others) == 1
     ]

@@ -176,20 +176,19 @@ class LocalCount(Count):
 
     def ask(self, start: PooledStart, needs: PoolNeeds) -> None:
         self._outbox.ask(start, needs)
-        self._exchange_if_possible()
 
     def withdraw(self, end: PooledEnd) -> None:
         self._outbox.withdraw(end)
-        self._exchange_if_possible()
 
     def end(self, end: PooledEnd) -> None:
         self._outbox.end(end)
-        self._exchange_if_possible()
 
     def publish(self, needs: PoolNeeds) -> None:
+        """Exchange all that has happened since the last call, in one transaction."""
         self._outbox.needs = needs
-        if self._notes or needs != self._told:
-            self._exchange_if_possible()
+        is_news = self._outbox.has_pending or bool(self._notes) or needs != self._told
+        if is_news and self._retry_at is None:
+            self._exchange()
 
     def tick(self) -> None:
         due_at = self.due_at
@@ -247,10 +246,6 @@ class LocalCount(Count):
             parameters={},
             outcome=row.outcome,
         )
-
-    def _exchange_if_possible(self) -> None:
-        if self._retry_at is None:
-            self._exchange()
 
     def _exchange(self) -> None:
         message = self._outbox.compose()

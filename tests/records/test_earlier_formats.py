@@ -29,6 +29,7 @@ from parallel_hpo.session.signals import Control
 from tests.server.pooling import end, start
 
 WRITTEN: Final = (Path(__file__).parent / "ledger-3.sql").read_text()
+NEEDS: Final = PoolNeeds(wants=2, wants_again=2)
 ADDED: Final = {1: ("machines", "places"), 2: ("seeds",), 3: ("consumption",)}
 """Tables that each format has added."""
 FINISHED, FAILED, RETRIED, THIRD, FOURTH = map(
@@ -80,10 +81,12 @@ def test_a_ledger_of_an_earlier_format_goes_on_in_the_newest(path: Path) -> None
         count = count_of(ledger, earlier, control)
         runs = [(run.run_id, run.attempt) for run in earlier.reruns]
         for run_id, attempt in [*runs, ("sixth", 1)]:
-            count.ask(start(run_id, attempt), PoolNeeds(wants=2, wants_again=2))
+            count.ask(start(run_id, attempt), NEEDS)
+            count.publish(NEEDS)
             assert StartGranted(Slot(0), RunId(run_id)) in count.take()
             count.end(end(run_id, attempt))
-        count.ask(start("seventh"), PoolNeeds(wants=2))
+        count.ask(start("seventh"), NEEDS)
+        count.publish(NEEDS)
         assert [answer.run_id for answer in count.take() if isinstance(answer, StartRefused)] == ["seventh"]
         assert list(outcomes(ledger).values()).count(Outcome.FINISHED) == 5
     (done,) = performed(path.parent)
@@ -104,5 +107,5 @@ def count_of(ledger: Ledger, earlier: ResumeState, control: Control) -> LocalCou
         control=control,
         observer=lambda notice: None,
     )
-    count.publish(PoolNeeds(wants=2, wants_again=2))
+    count.publish(NEEDS)
     return count

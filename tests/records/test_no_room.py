@@ -114,12 +114,20 @@ class Counted:
             observer=self.told.append,
             retry_s=0.0,
         )
-        self.count.publish(PoolNeeds(wants=2))
+        self.publish()
         self.count.take()
+
+    def publish(self) -> None:
+        self.count.publish(PoolNeeds(wants=2))
 
     def ask(self, run_id: str) -> list[CountEvent]:
         self.count.ask(start(run_id), PoolNeeds(wants=2))
+        self.publish()
         return self.answers()
+
+    def end(self, run_id: str, outcome: Outcome = Outcome.FINISHED) -> None:
+        self.count.end(end(run_id, outcome=outcome))
+        self.publish()
 
     def answers(self) -> list[CountEvent]:
         """Return the answers about starts."""
@@ -162,6 +170,7 @@ def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(
         counted.ask("a")
         counted.control.put(STOP)
         counted.count.withdraw(stopped("a"))
+        counted.publish()
     counted.flush(grace_s=SOON_S)
     assert (counted.answers(), counted.outcomes()) == ([], {})
 
@@ -174,7 +183,7 @@ def test_ends_that_could_not_be_written_after_a_stop_are_once_there_is_room(
     counted.control.put(STOP)
     with held(counted.ledger, tmp_path):
         for run_id in "ab":
-            counted.count.end(end(run_id, outcome=Outcome.STOPPED))
+            counted.end(run_id, Outcome.STOPPED)
     counted.flush(grace_s=SOON_S)
     assert counted.outcomes() == {"a": Outcome.STOPPED, "b": Outcome.STOPPED}
     assert all("could not be written" not in text for text, _ in counted.words())
@@ -184,7 +193,7 @@ def test_what_can_not_be_written_within_a_stops_time_is_said(counted: Counted, t
     counted.ask("a")
     counted.control.put(STOP)
     with held(counted.ledger, tmp_path):
-        counted.count.end(end("a", outcome=Outcome.STOPPED))
+        counted.end("a", Outcome.STOPPED)
         counted.flush(grace_s=0)
     ((text, is_warning),) = counted.words()
     assert is_warning
@@ -195,6 +204,6 @@ def test_a_broken_ledger_ends_the_sweep_at_once_unless_it_is_stopped(counted: Co
     counted.ask("a")
     counted.ledger._db.execute("DROP TABLE attempts")
     with pytest.raises(LedgerError, match="no such table"):
-        counted.count.end(end("a"))
+        counted.end("a")
     counted.control.put(STOP)
-    counted.count.end(end("a"))
+    counted.end("a")

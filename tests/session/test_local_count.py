@@ -81,12 +81,12 @@ class Launch:
             control=self.control,
             observer=lambda notice: None,
         )
-        self.count.publish(IDLE)
         self.last = Granted()
         self.answers()
 
     def answers(self) -> list[StartGranted | StartRefused]:
         """Return the answers about starts; keep the last one about what this machine may do."""
+        self.count.publish(IDLE)
         taken = self.count.take()
         for each in taken:
             if isinstance(each, PoolAnswered):
