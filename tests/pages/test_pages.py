@@ -96,6 +96,38 @@ def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) 
     assert page.evaluate("() => document.getElementById('log').scrollTop") == 0
 
 
+def test_a_runs_media_are_seen_step_by_step(visit: Visit, site: Served) -> None:
+    _, name = running(site)
+    steps = [
+        {"_step": step, "h": {"_type": "histogram", "values": [1], "bins": [step, step + 1]}}
+        for step in (0, 7)
+    ]
+    batch = Batch(Stream.HISTORY, 0, tuple(map(json.dumps, steps)))
+    site.services.stream(name, Chunk((batch,), json.dumps({"h": steps[-1]["h"]})))
+    page = visit(f"/local/p/runs/{name}")
+    caption = page.locator("#media figcaption")
+    expect(caption).to_have_text("h, from 7 to 8")
+    page.focus("#media-step")
+    page.keyboard.press("ArrowLeft")
+    expect(caption).to_have_text("h, from 0 to 1")
+    expect(page.locator("#media-at")).to_have_text("0")
+    assert axe_findings(page) == []
+
+
+def test_a_runs_log_is_searched_and_downloaded(visit: Visit, site: Served) -> None:
+    _, name = running(site)
+    for loss in (3.0, 2.0):
+        log(site, name, loss)
+    page = visit(f"/local/p/runs/{name}")
+    page.get_by_label("Find").fill("STEP 1")
+    expect(page.locator("#log-found")).to_have_text("1 of 2 lines")
+    expect(page.locator("#log span:visible")).to_have_text("step 1")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == f"{name}.log"
+    assert download.value.path().read_text() == "step 0\nstep 1\n"
+
+
 def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     page = visit("/local/p")

@@ -335,6 +335,22 @@ def test_a_log_goes_on_where_it_was(services: Services, web: Web) -> None:
     services.stream(name, Chunk((Batch(Stream.CONSOLE, 2, ("more",)),)))
     assert seen(web, f"runs/{name}/log", after=2)["lines"] == ["more"]
     assert seen(web, f"runs/{name}/log", after=3)["next"] == 3
+    whole = web.get(f"{DATA}/runs/{name}/log.txt")
+    assert (whole.text, whole.headers["content-type"]) == ("red\nbad\nmore\n", "application/octet-stream")
+    assert whole.headers["content-disposition"] == f"attachment; filename*=utf-8''{name}.log"
+
+
+def test_media_are_told_by_step(services: Services, web: Web) -> None:
+    sweep = services.sweep(grid(1))
+    name = services.issued(services.agent(sweep))
+    services.start(sweep, name)
+    image = {"_type": "image-file", "path": "media/images/a_0_b.png"}
+    note = 'a text with "_type" in it'
+    logged = [{"_step": 0, "img": image}, {"_step": 5, "note": note}, {"_step": 9, "in": {"img": image}}]
+    log(services, name, logged, {})
+    told = [(each["step"], each["images"]) for each in seen(web, f"runs/{name}/media")]
+    shown = {"file": image["path"], "caption": None}
+    assert told == [(0, [{"key": "img", **shown}]), (9, [{"key": "in.img", **shown}])]
 
 
 def put(services: Services, run: str, name: str, content: bytes) -> None:

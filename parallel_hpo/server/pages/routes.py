@@ -24,7 +24,7 @@ from parallel_hpo.server.pages.actions import Actions, Change
 from parallel_hpo.server.pages.answers import RecentAnswers
 from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.pages.run_data import head_of as head_of_run
-from parallel_hpo.server.pages.run_data import log_part, run_at, run_data
+from parallel_hpo.server.pages.run_data import log_part, log_text, media_by_step, run_at, run_data
 from parallel_hpo.server.pages.sweep_data import FRESH_S, SummaryChoice, Sweeps, head_of, sweep_at
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store.runs import RunPath
@@ -82,7 +82,9 @@ class PageRoutes:
             (f"{_DATA}{_SWEEP}/configuration", self._configuration),
             (f"{_DATA}{_SWEEP}", self._sweep_data),
             (f"{_DATA}{_RUN}/history", self._history),
+            (f"{_DATA}{_RUN}/log.txt", self._log_text),
             (f"{_DATA}{_RUN}/log", self._log),
+            (f"{_DATA}{_RUN}/media", self._media),
             (f"{_DATA}{_RUN}/files/{{name:path}}", self._file),
             (f"{_DATA}{_RUN}/media/{{name:path}}", self._picture),
             (f"{_DATA}{_RUN}/table/{{name:path}}", self._table),
@@ -218,6 +220,16 @@ class PageRoutes:
         begin = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else None
         data = log_part(self._seen_by(request), _run_in(request), begin)
         return answers.json(request, answers.dump(data))
+
+    def _log_text(self, request: Request) -> Response:
+        at = _run_in(request)
+        return answers.guarded(
+            run_files.download_text(log_text(self._seen_by(request), at), f"{at.name}.log")
+        )
+
+    def _media(self, request: Request) -> Response:
+        data = media_by_step(self._seen_by(request), _run_in(request))
+        return answers.json(request, answers.dump(strict(data)))
 
     def _file(self, request: Request) -> Response:
         return answers.guarded(run_files.download(self._path_of(request)))

@@ -236,6 +236,8 @@ IMAGE_TYPES: Final[Mapping[str, str]] = {
 _FIRST_LINES: Final = 1000
 """Number of last log lines that a page shows first."""
 _MAX_LINES: Final = 2000
+_MAX_MEDIA_STEPS: Final = 500
+"""Number of last steps with media between which a page lets one choose."""
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]|\r")
 """Terminal escape sequences (cursor, colour) and carriage returns."""
 _PLAIN_FIELDS: Final = (
@@ -340,6 +342,23 @@ def log_part(world: AppContext, path: RunPath, after: int | None) -> dict[str, A
         "next": found[-1].number + 1 if found else begin,
         "over": run.state not in OPEN,
     }
+
+
+def log_text(world: AppContext, path: RunPath) -> str:
+    """Return a run's whole log as plain text."""
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+        texts = list(lines.texts(transaction, run.id, Stream.CONSOLE))
+    return "".join(f"{_ESCAPES.sub('', read_line(number, text).line)}\n" for number, text in enumerate(texts))
+
+
+def media_by_step(world: AppContext, path: RunPath) -> list[dict[str, Any]]:
+    """Return the media of a run's last steps that have some, each with its step; in order."""
+    with world.database.read() as transaction:
+        run = run_at(transaction, path)
+        found = lines.last_with(transaction, run.id, Stream.HISTORY, '"_type"', _MAX_MEDIA_STEPS)
+    steps = [{"step": line.step, **media_in(json.loads(line.text))} for line in found]
+    return [each for each in steps if each["images"] or each["tables"] or each["histograms"]]
 
 
 def drawable(history_keys: str) -> list[str]:

@@ -25,6 +25,7 @@ _MAX_TABLE_BYTES: Final = 32 * 2**20
 _MAX_TEXT_BYTES: Final = 2**20
 _MAX_FILES: Final = 1000
 """Maximum number of listed files of an artifact."""
+_BYTES: Final = "application/octet-stream"
 _GONE: Final = "this file doesn't exist or was deleted"
 
 
@@ -48,9 +49,16 @@ def path_of(world: AppContext, at: RunPath, name: str, artifact_id: int | None =
 def download(file: tuple[Path, str]) -> Response:
     """Return a file as a download, never as a page: a run's file must not act with the viewer's rights."""
     path, name = file
-    saved = quote(PurePosixPath(name).name)
-    headers = {"Content-Disposition": f"attachment; filename*=utf-8''{saved}"}
-    return FileResponse(path, media_type="application/octet-stream", headers=headers)
+    return FileResponse(path, media_type=_BYTES, headers=_saved_as(PurePosixPath(name).name))
+
+
+def download_text(words: str, name: str) -> Response:
+    """Return a text as the download of a file `name`."""
+    return Response(words, media_type=_BYTES, headers=_saved_as(name))
+
+
+def _saved_as(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}"}
 
 
 def picture(file: tuple[Path, str]) -> Response:

@@ -141,6 +141,16 @@ def part(connection: Connection, run_id: int, stream: Stream, begin: int, most: 
     return [Line(*row) for row in connection.execute(query.order_by(lines.c.number).limit(most))]
 
 
+def last_with(connection: Connection, run_id: int, stream: Stream, word: str, most: int) -> list[Line]:
+    """Return the last lines of a stream that contain a word, at most `most`, in their order."""
+    here = (lines.c.run_id == run_id) & (lines.c.stream == int(stream))
+    query = select(lines.c.number, lines.c.step, lines.c.text).where(
+        here, lines.c.text.contains(word, autoescape=True)
+    )
+    rows = connection.execute(query.order_by(lines.c.number.desc()).limit(most)).all()
+    return [Line(*row) for row in reversed(rows)]
+
+
 def last(connection: Connection, run_id: int, stream: Stream) -> str | None:
     """Return a stream's last line, or None."""
     newest = select(func.max(lines.c.number)).where(lines.c.run_id == run_id, lines.c.stream == int(stream))

@@ -1,4 +1,5 @@
-// A run's log: its last lines, then new ones. It follows the end until the reader scrolls away.
+// A run's log: its last lines, then new ones. It follows the end until the reader scrolls away, and shows only
+// lines with the searched text.
 
 import { element, find, say } from "./format.js";
 import { fetchJson } from "./live.js";
@@ -16,13 +17,15 @@ export async function followLog(base, failed) {
   log.addEventListener("scroll", () => {
     follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
   });
+  const search = find("log-find");
+  search.addEventListener("input", () => narrow(log.children, search.value));
   const errors = [];
   for (let next = null; ; ) {
     let wait = PERIOD_MS;
     try {
       const part = await fetchJson(next === null ? `${base}/log` : `${base}/log?after=${next}`);
       if (next === null && part.first > 0) say(find("log-more"), `${part.first} earlier lines are not shown`);
-      add(log, part, follow.checked);
+      add(log, part, follow.checked, search.value);
       errors.push(...part.errors.map((place) => part.lines[place]));
       errors.splice(0, errors.length - MOST_ERRORS);
       if (part.errors.length) failed(errors);
@@ -37,11 +40,23 @@ export async function followLog(base, failed) {
   }
 }
 
-function add(log, part, follow) {
+/** Hide the lines without `text`, in any case of its letters. */
+function narrow(lines, text) {
+  const wanted = text.toLowerCase();
+  let found = 0;
+  for (const line of lines) {
+    line.hidden = !line.textContent.toLowerCase().includes(wanted);
+    found += !line.hidden;
+  }
+  say(find("log-found"), text ? `${found} of ${lines.length} lines` : "");
+}
+
+function add(log, part, follow, wanted) {
   if (part.lines.length === 0) return;
   const errors = new Set(part.errors);
   const made = part.lines.map((line, place) => element("span", { class: errors.has(place) ? "error" : false }, `${line}\n`));
   log.append(...made);
   while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
+  if (wanted) narrow(log.children, wanted);
   if (follow) log.scrollTop = log.scrollHeight;
 }

@@ -1,23 +1,59 @@
-// A run's last images, tables and histograms.
+// A run's images, tables and histograms: the last ones, or those of an earlier step.
 
-import { anything, drawing, element, find, number } from "./format.js";
+import { anything, drawing, element, find, number, say } from "./format.js";
 import { fetchJson } from "./live.js";
 
 const WIDTH = 320;
 const HEIGHT = 120;
+const KINDS = ["images", "tables", "histograms"];
+const slider = find("media-step");
 let known = "";
+/** The media of each step that has some, and those of the summary. */
+let steps = [];
+let last = null;
 
-export function showMedia(media, base) {
+export async function showMedia(media, base) {
   const now = JSON.stringify(media);
   if (now === known) return;
   known = now;
+  last = media;
+  const isAny = KINDS.some((kind) => media[kind].length > 0);
+  find("media-section").hidden = !isAny;
+  if (!isAny) return;
+  slider.oninput = () => showStep(base);
+  const follows = steps.length === 0 || Number(slider.value) === steps.length - 1;
+  steps = await fetchJson(`${base}/media`).catch(() => []);
+  find("media-steps").hidden = steps.length < 2;
+  slider.max = String(Math.max(0, steps.length - 1));
+  if (follows) slider.value = slider.max;
+  showStep(base);
+}
+
+function showStep(base) {
+  const place = Number(slider.value);
+  const isLast = place >= steps.length - 1;
+  if (steps.length) say(find("media-at"), `${steps[place].step}${isLast ? ", the last one" : ""}`);
+  showFigures(isLast ? last : mediaAt(place), base);
+}
+
+/** Return the newest media of each key at a step; a key logged less often keeps its earlier ones. */
+function mediaAt(place) {
+  return Object.fromEntries(KINDS.map((kind) => {
+    const newest = new Map();
+    for (const step of steps.slice(0, place + 1)) {
+      for (const key of new Set(step[kind].map((each) => each.key))) newest.set(key, step[kind].filter((each) => each.key === key));
+    }
+    return [kind, [...newest.values()].flat()];
+  }));
+}
+
+function showFigures(media, base) {
   const figures = [
     ...media.images.map((image) => picture(image, base)),
     ...media.tables.map((table) => tableOf(table, base)),
     ...media.histograms.map(histogram),
   ];
   find("media").replaceChildren(...figures);
-  find("media-section").hidden = figures.length === 0;
 }
 
 function pathOf(base, kind, file) {
