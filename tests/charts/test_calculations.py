@@ -125,6 +125,20 @@ def test_ticks_of_a_log_axis_are_round(page: Page, low: float, high: float, step
     assert call(page, "scales", "logSteps", low, high, 6) == pytest.approx(steps)
 
 
+LISTED: Final = """
+async (most) => {
+  const { scaleOf } = await import("/static/charts/scales.js");
+  const scale = scaleOf({ kind: "log", low: 16, high: 128, listed: [16, 32, 64, 128] });
+  return scale.ticks(most).map(({ text }) => text);
+}
+"""
+
+
+@pytest.mark.parametrize(("most", "texts"), [(4, ["16", "32", "64", "128"]), (3, ["16", "64"])])
+def test_an_axis_of_listed_numbers_has_ticks_at_these_only(page: Page, most: int, texts: list[str]) -> None:
+    assert page.evaluate(LISTED, most) == texts
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -10,7 +10,7 @@ const UNITS = [["s", 1, 120], ["min", 60, 7200], ["h", 3600, 3 * DAY], ["d", DAY
  * Return a scale: {kind, low, high, place(value), unplace(place), ticks(most): [{value, text}]}, and for durations {unit}.
  *
  * kind: "number", "log", "time" (seconds since the epoch), "duration" (seconds), or "names" (places 0, 1, 2, … of `names`).
- * whole: ticks are whole numbers; listed: the only ticks.
+ * whole: ticks are whole numbers; listed: the only ticks, or every second one, third one, … of them.
  */
 export function scaleOf({ kind = "number", low, high, whole = false, listed = null, names = null }) {
   const log = kind === "log";
@@ -23,13 +23,18 @@ export function scaleOf({ kind = "number", low, high, whole = false, listed = nu
   const written = (values, formatOf = commonFormat) => values.map((value) => ({ value, text: formatOf(values)(value) }));
   const ticks = (most) => {
     if (kind === "names") return names.map((text, value) => ({ value, text })).filter(({ value }) => value >= low && value <= high);
-    if (listed && listed.length <= most) return written(within(listed), listedFormat);
+    if (listed) return written(thinned(within(listed), most), listedFormat);
     if (kind === "time") return timeTicks(low, high, most);
     if (unit) return written(roundSteps(low / unit[1], high / unit[1], most)).map(({ value, text }) => ({ value: value * unit[1], text }));
     if (log) return written(logSteps(low, high, most), logFormat);
     return written(roundSteps(low, high, most, whole));
   };
   return { kind, log, low, high, place, unplace, ticks, unit: unit?.[0] };
+}
+
+function thinned(values, most) {
+  const step = Math.ceil(values.length / Math.max(most, 1));
+  return values.filter((_, index) => index % step === 0);
 }
 
 /** Return at most `most` round numbers between two numbers. */
@@ -50,7 +55,7 @@ export function logSteps(low, high, most) {
   const within = (value) => value >= low * (1 - 1e-9) && value <= high * (1 + 1e-9);
   const inside = (digits) => powers.flatMap((power) => digits.map((digit) => Number(`${digit}e${power}`))).filter(within);
   const tens = inside([1]);
-  if (tens.length >= 3) return tens.filter((_, index) => index % Math.ceil(tens.length / most) === 0);
+  if (tens.length >= 3) return thinned(tens, most);
   const finer = inside([1, 2, 5]);
   if (finer.length >= 2) return finer.length <= most ? finer : tens.length ? tens : finer.slice(0, 1);
   return roundSteps(low, high, most);
