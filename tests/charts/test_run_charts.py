@@ -53,6 +53,12 @@ def test_keys_are_found_by_their_names(sight: Sight) -> None:
     assert not sight.page.locator("[data-key=loss]").is_visible()
 
 
+def test_a_chart_is_drawn_over_another_logged_value(sight: Sight) -> None:
+    sight.page.locator("[data-charts=run]").get_by_label("Over").select_option("accuracy")
+    texts = "document.querySelector('[data-key=loss] canvas').texts"
+    sight.page.wait_for_function(f"() => {texts}.some(({{ text }}) => text === 'accuracy')")
+
+
 def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sight) -> None:
     page = sight.page
     keys = ["loss", "accuracy", "rate"]

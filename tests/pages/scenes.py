@@ -50,6 +50,8 @@ UGLY: Final[dict[str, Any]] = {
 
 
 CODE: Final = "import wandb\n\nwith wandb.init() as run:\n    run.log({'loss': 0.5})\n"
+LINK: Final = "s3://bucket/w.bin"
+"""Where an artifact's file lies that was not uploaded."""
 CHANGES: Final = """diff --git a/train.py b/train.py
 --- a/train.py
 +++ b/train.py
@@ -163,8 +165,12 @@ class Scenes:
             for version in (0, 1):
                 number = artifacts.create(transaction, facts)
                 changes = {"state": artifacts.COMMITTED, "version": version, "size": len(CODE)}
-                artifacts.change(transaction, number, changes | {"file_count": 1})
-                artifacts.put_files(transaction, number, [Entry("net/train.py", digest, len(CODE), None)])
+                artifacts.change(transaction, number, changes | {"file_count": 2})
+                entries = [
+                    Entry("net/train.py", digest, len(CODE), None),
+                    Entry("net/w.bin", digest, 9, LINK),
+                ]
+                artifacts.put_files(transaction, number, entries)
             artifact_collections.put_aliases(transaction, collection.id, number, ["latest", "best"])
             artifacts.use(transaction, other.id, number)
 

@@ -19,7 +19,7 @@ from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked
 from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
 from tests.ledgers import record_end, record_spawn, record_start
-from tests.pages.scenes import CODE, SMALL, Scenes
+from tests.pages.scenes import CODE, LINK, SMALL, Scenes
 from tests.pages.seen import confirm, open_table
 from tests.pages.serving import SPACE, Served, filled
 
@@ -156,7 +156,11 @@ def test_a_runs_code_its_changes_and_its_artifacts_are_read_in_the_page(visit: V
     assert axe_findings(page) == []
     page.get_by_label("Close").click()
     page.get_by_role("button", name="network:v1").click()
-    expect(page.locator("dialog tr")).to_contain_text(["net/train.py", "v1best, latest", "v0", second])
+    files = ["net/train.py", f"net/w.bin: {LINK}"]
+    expect(page.locator("dialog tr")).to_contain_text([*files, "v1best, latest", "v0", second])
+    address = page.locator("dialog").get_by_role("link", name="net/train.py").get_attribute("href") or ""
+    assert page.request.get(site.url + address).ok
+    assert page.request.get(site.url + address.replace("train.py", "w.bin")).status == 404
     page.get_by_label("Show net/train.py").click()
     expect(page.locator("dialog pre")).to_contain_text("import wandb")
     page.keyboard.press("Escape")
