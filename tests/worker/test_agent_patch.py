@@ -31,15 +31,25 @@ class Beating:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pace = HeartbeatTimer()
         self._pool = pool
+        self._agents: list[object] = []
 
     def ask(self, agent: object) -> Future[float]:
+        self._agents.append(agent)
         return self._pool.submit(self.pace.__get__, agent, type(agent))
+
+    def end(self) -> None:
+        """End every wait, so that a failed test does not hang."""
+        for agent in self._agents:
+            if isinstance(agent, FakeAgent):
+                agent._exit_flag = True
 
 
 @pytest.fixture
 def beating() -> Iterator[Beating]:
     with ThreadPoolExecutor(max_workers=1) as pool:
-        yield Beating(pool)
+        beating = Beating(pool)
+        yield beating
+        beating.end()
 
 
 def comes_soon(beat: Future[float]) -> bool:

@@ -44,7 +44,6 @@ _PAGES: Final = re.compile(
 )
 OPEN: Final = ("/pages/static/", "/favicon.ico")
 """Paths that need no login: they reveal nothing about sweeps."""
-_MAX_USED_TICKETS: Final = 10_000
 _PORT: Final = re.compile(r":(\d{1,5})$", re.ASCII)
 
 
@@ -61,7 +60,7 @@ class BrowserAuth:
         self._action_tokens = ActionTokens(clock)
         self._since = clock()
         """Tickets issued earlier are refused: a restart forgets which ones were used."""
-        self._used: OrderedDict[str, None] = OrderedDict()
+        self._used: set[str] = set()
 
     def may_view(self, scope: Scope) -> bool:
         """Return whether a request only reads a page, and has a valid cookie."""
@@ -105,9 +104,7 @@ class BrowserAuth:
             return False
         if not self._since - 0.001 <= ticket.issued_at or now - ticket.issued_at > keys.TICKET_VALID_S:
             return False
-        self._used[ticket.name] = None
-        while len(self._used) > _MAX_USED_TICKETS:
-            self._used.popitem(last=False)
+        self._used.add(ticket.name)
         return True
 
 

@@ -99,6 +99,16 @@ def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_write
     assert list(services.world.files.glob(".incoming/*")) == []
 
 
+def test_an_upload_that_breaks_off_leaves_nothing(services: Services) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(run_files.store(services.world, FileRef("1", "config.yaml"), half()))
+    assert [path for path in services.world.files.rglob("*") if path.is_file()] == []
+
+
 def test_an_address_is_good_for_its_own_file_only(services: Services, web: Web) -> None:
     url = urlsplit(address(services, "config.yaml"))
     assert web.put(f"/uploads/1/other.yaml?{url.query}", content=b"x").status_code == 403

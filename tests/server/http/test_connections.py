@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -39,25 +39,32 @@ class Connected:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     state: ServerState
+    limiter: ConnectionLimiter[TimeoutProtocol]
 
     @property
     def is_there(self) -> bool:
         """Whether the server has it still."""
         return bool(self.state.connections)
 
+    async def wait_until_gone(self) -> None:
+        """Wait until the server has closed it."""
+        async with asyncio.timeout(SOON_S):
+            while self.is_there:
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
 async def connected(limits: ConnectionLimits) -> AsyncIterator[Connected]:
     """Connect to a server of such limits, whose answers are long."""
     config, state = uvicorn.Config(_app, log_config=None), ServerState()
-    limiter: ConnectionLimiter[TimeoutProtocol] = ConnectionLimiter(100)
+    limiter: ConnectionLimiter[TimeoutProtocol] = ConnectionLimiter(1)
     accept = partial(
         TimeoutProtocol, limiter=limiter, limits=limits, config=config, server_state=state, app_state={}
     )
     server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     try:
-        yield Connected(reader, writer, state)
+        yield Connected(reader, writer, state, limiter)
     finally:
         writer.transport.abort()
         server.close()
@@ -98,13 +105,38 @@ def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
     async def wait() -> None:
         async with connected(ConnectionLimits(reader_s=0.1)) as client:
             client.writer.write(GET)
-            async with asyncio.timeout(SOON_S):
-                while not client.is_there:
-                    await asyncio.sleep(0.01)
-                while client.is_there:
-                    await asyncio.sleep(0.01)
+            await client.reader.readuntil(b"\r\n\r\n")
+            await client.wait_until_gone()
 
     asyncio.run(wait())
+
+
+def test_who_reads_again_after_a_pause_is_not_cut_off() -> None:
+    async def read() -> bool:
+        async with connected(ConnectionLimits(reader_s=0.05)) as client:
+            client.writer.write(GET[:1])
+            while not client.is_there:
+                await asyncio.sleep(0.01)
+            (protocol,) = client.state.connections
+            protocol.pause_writing()
+            protocol.resume_writing()
+            await asyncio.sleep(0.1)
+            return client.is_there
+
+    assert asyncio.run(read())
+
+
+def test_a_client_that_leaves_amid_an_answer_leaves_its_place_to_the_next() -> None:
+    async def leave() -> TimeoutProtocol | None:
+        async with connected(ConnectionLimits()) as client:
+            client.writer.write(GET)
+            await client.reader.readuntil(b"\r\n\r\n")
+            (protocol,) = client.state.connections
+            client.writer.transport.abort()
+            await client.wait_until_gone()
+            return client.limiter.add(cast(TimeoutProtocol, protocol))
+
+    assert asyncio.run(leave()) is None
 
 
 def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> ConnectionLimiter[str]:
