@@ -65,11 +65,7 @@ def page(address: str) -> str:
     ("number", "named"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
 )
 def test_an_ended_sweep_is_served_until_a_signal(
-    sweep: str,
-    tmp_path: Path,
-    clean_env: dict[str, str],
-    number: signal.Signals,
-    named: bool,
+    sweep: str, tmp_path: Path, clean_env: dict[str, str], number: signal.Signals, named: bool
 ) -> None:
     before = set(tmp_path.iterdir())
     with opened(tmp_path, clean_env, *([sweep] if named else [])) as process:

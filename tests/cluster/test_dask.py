@@ -89,11 +89,7 @@ class DaskCluster:
 
 
 @contextmanager
-def running_dask(
-    folder: Path,
-    env: Mapping[str, str],
-    hosts: Sequence[str],
-) -> Iterator[DaskCluster]:
+def running_dask(folder: Path, env: Mapping[str, str], hosts: Sequence[str]) -> Iterator[DaskCluster]:
     """A cluster whose logs and files are in a folder; none of it outlives the block."""
     made = DaskCluster(folder, env)
     try:

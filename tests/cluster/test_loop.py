@@ -77,10 +77,7 @@ class Coordinator:
         with Ledger(self.folder / "ledger.db") as ledger, CommandPipe(self.folder) as command_pipe:
             copier = EventCopier(ledger, self.told.append)
             watcher = PoolWatcher(
-                self.pool,
-                lambda: (copier.last_event, copier.last_notice),
-                self._post,
-                ask_every_s=0.001,
+                self.pool, lambda: (copier.last_event, copier.last_notice), self._post, ask_every_s=0.001
             )
             return ClusterLoop(
                 control=self.control,

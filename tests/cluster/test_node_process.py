@@ -63,9 +63,7 @@ def test_a_node_that_fails_leaves_its_code_and_the_last_of_what_it_said() -> Non
     assert len(said.last_words) <= 2000
 
 
-def test_output_of_a_node_is_not_copied_to_the_stderr_of_its_coordinator(
-    tmp_path: Path,
-) -> None:
+def test_output_of_a_node_is_not_copied_to_the_stderr_of_its_coordinator(tmp_path: Path) -> None:
     with (tmp_path / "terminal").open("w+") as terminal:
         for head, printed in ((open_file(terminal.fileno()), ""), ("elsewhere:1:2", "hello\n")):
             command = replace(python("print('hello')"), variables={COORDINATOR_STDERR: head})

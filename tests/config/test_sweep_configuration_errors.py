@@ -56,14 +56,8 @@ def error_of(config: Any) -> str:
                 " which is not run here; allowed: grid, random, bayes"
             ),
         ),
-        (
-            with_keys(method="bayes"),
-            f".metric is missing; needed: for method bayes, {A_METRIC}",
-        ),
-        (
-            with_keys(metric="loss"),
-            f'.metric is "loss"; allowed: {A_METRIC}',
-        ),
+        (with_keys(method="bayes"), f".metric is missing; needed: for method bayes, {A_METRIC}"),
+        (with_keys(metric="loss"), f'.metric is "loss"; allowed: {A_METRIC}'),
         (with_keys(metric={}), ".metric.name is missing; needed: the name of a metric that the runs log"),
         (with_keys(metric={"name": ""}), '.metric.name is ""; allowed: a non-empty string'),
         (
@@ -77,10 +71,7 @@ def error_of(config: Any) -> str:
                 " known: name, goal, target, impute, impute_while_running"
             ),
         ),
-        (
-            with_keys(metric={"name": "l", "target": "1"}),
-            f'.metric.target is "1"; {A_NUMBER}{NO_TEXT}',
-        ),
+        (with_keys(metric={"name": "l", "target": "1"}), f'.metric.target is "1"; {A_NUMBER}{NO_TEXT}'),
         (
             with_keys(metric={"name": "l", "impute": "mean"}),
             '.metric.impute is "mean"; allowed: latest, best, worst',
@@ -100,18 +91,9 @@ def error_of(config: Any) -> str:
             with_hyperband(max_iter=9),
             ".early_terminate.min_iter is missing; needed: min_iter, or both max_iter and s",
         ),
-        (
-            with_hyperband(min_iter=0),
-            ".early_terminate.min_iter is 0; allowed: a whole number of 1 or more",
-        ),
-        (
-            with_hyperband(min_iter=1, eta=1),
-            ".early_terminate.eta is 1; allowed: a number above 1",
-        ),
-        (
-            with_hyperband(min_iter=1, strict=1),
-            ".early_terminate.strict is 1; allowed: true or false",
-        ),
+        (with_hyperband(min_iter=0), ".early_terminate.min_iter is 0; allowed: a whole number of 1 or more"),
+        (with_hyperband(min_iter=1, eta=1), ".early_terminate.eta is 1; allowed: a number above 1"),
+        (with_hyperband(min_iter=1, strict=1), ".early_terminate.strict is 1; allowed: true or false"),
         ({"method": "grid"}, ".parameters is missing; needed: an object with at least one parameter"),
         (with_keys(parameters={}), f".parameters is {{}}; allowed: {A_LEVEL}"),
         (with_keys(parameters=[1]), f".parameters is [1]; allowed: {A_LEVEL}"),
@@ -140,10 +122,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
             {"parameters": {"y": {"min": 1}}},
             ".parameters.y.max is missing; needed: both min and max, for a range",
         ),
-        (
-            {"parameters": {"y": {"value": 1}}, "value": 1},
-            ".value: unknown key; known: parameters",
-        ),
+        ({"parameters": {"y": {"value": 1}}, "value": 1}, ".value: unknown key; known: parameters"),
         ({"value": 1, "values": [1]}, ".values doesn't go with distribution constant, which takes value"),
         ({"value": math.nan}, f".value is NaN; {NATIVE}"),
         ({"values": [1, [math.inf]]}, f".values[1][0] is Infinity; {NATIVE}"),
@@ -166,10 +145,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
             {"values": [1, 2], "probabilities": [1.5, -0.5]},
             ".probabilities is [1.5, -0.5]; allowed: numbers of 0 or more",
         ),
-        (
-            {"values": [1], "probabilities": ["1"]},
-            f'.probabilities[0] is "1"; {A_NUMBER}{NO_TEXT}',
-        ),
+        ({"values": [1], "probabilities": ["1"]}, f'.probabilities[0] is "1"; {A_NUMBER}{NO_TEXT}'),
         (
             {"distribution": ODDS, "values": [1]},
             f".probabilities is missing; needed: values and probabilities, for distribution {ODDS}",
@@ -184,10 +160,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
         ),
         ({"max": 5}, ".min is missing; needed: both min and max, for a range"),
         ({"min": True, "max": 5}, f".min is true; {A_NUMBER}"),
-        (
-            {"min": "1e-4", "max": 1.0},
-            f'.min is "1e-4"; {A_NUMBER}{NO_TEXT}',
-        ),
+        ({"min": "1e-4", "max": 1.0}, f'.min is "1e-4"; {A_NUMBER}{NO_TEXT}'),
         (
             {"min": 0, "max": 2**60},
             ".max is 1152921504606846976; allowed: a whole number between ±2^53, which JSON carries exactly",

@@ -111,11 +111,7 @@ def answers_in(output: str) -> Any:
 
 @contextmanager
 def serving(
-    folder: Path,
-    env: dict[str, str],
-    database: str | None = None,
-    *,
-    options: tuple[str, ...] = (),
+    folder: Path, env: dict[str, str], database: str | None = None, *, options: tuple[str, ...] = ()
 ) -> Iterator[Server]:
     """Run a server for a while, on SQLite or on the database with this URL."""
     server = Server(folder, env, database, options=options)

@@ -53,10 +53,7 @@ OFFLINE: Final = "[default]\nmode = offline\n"
     ],
 )
 def test_the_client_is_taken_to_be_logged_in_as_it_is(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    files: Mapping[str, str],
-    environment: Mapping[str, str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], environment: Mapping[str, str]
 ) -> None:
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

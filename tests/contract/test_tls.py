@@ -72,10 +72,7 @@ def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Serve
     with proxying(server.said["url"], tls) as proxy:
         proxy.choose = note
         got = server.client(
-            "behind_tls.py",
-            WANDB_BASE_URL=proxy.url,
-            WANDB_X_FILE_STREAM_NO_GZIP="false",
-            **files.trusted,
+            "behind_tls.py", WANDB_BASE_URL=proxy.url, WANDB_X_FILE_STREAM_NO_GZIP="false", **files.trusted
         )
         assert got["text"] == "sent"
         assert got["url"].startswith(f"{proxy.url}/downloads/")

@@ -41,13 +41,7 @@ def names(placement: SlotAssignment) -> list[str]:
 @pytest.mark.parametrize(
     ("mask", "library", "keys", "used", "note"),
     [
-        (
-            None,
-            FAKE,
-            {},
-            ["0", "1", *INSTANCES, "3", "4", "5", "7"],
-            f"6 is left out: process {STRANGER}",
-        ),
+        (None, FAKE, {}, ["0", "1", *INSTANCES, "3", "4", "5", "7"], f"6 is left out: process {STRANGER}"),
         (None, FAKE, {"polite": True}, ["0", "1", *INSTANCES, "3", "4", "5", "6", "7"], None),
         ("3,6,5", FAKE, {}, ["3", "5"], "device 6 is left out"),
         (None, FAKE, {"devices": [6]}, ["6"], None),
@@ -74,12 +68,7 @@ def test_a_sweep_uses_free_visible_or_named_devices_and_notes_others(
 @pytest.mark.parametrize(
     ("mask", "library", "keys", "words"),
     [
-        (
-            None,
-            NO_DRIVER,
-            {"devices": ["0"]},
-            "names '0', but there is no such device here: no NV",
-        ),
+        (None, NO_DRIVER, {"devices": ["0"]}, "names '0', but there is no such device here: no NV"),
         ("6", FAKE, {}, rf"process {STRANGER} computes on it(.|\n)*hpo\.devices"),
         ("3,5", NO_DRIVER, {"workers": 3}, r"hpo\.workers is 3"),
         (None, NO_DRIVER, {"devices_per_worker": 2}, r"hpo\.devices_per_worker is 2, but there is no device"),

@@ -92,9 +92,7 @@ def read(at: float) -> Mapping[Counter, Reading]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 9.0)), max_size=30))
-def test_attempts_use_what_the_counters_counted_meanwhile(
-    steps: list[tuple[int, float]],
-) -> None:
+def test_attempts_use_what_the_counters_counted_meanwhile(steps: list[tuple[int, float]]) -> None:
     account, now, busy_s, used = EnergyAccount(), 5.0, 0.0, []
     for number, passes_s in steps:  # a slot that is on ends, one that is not begins
         slot = Slot(number)

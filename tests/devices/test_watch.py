@@ -11,12 +11,7 @@ import pytest
 
 from parallel_hpo.core.messages import JOULES_PER_KWH, Consumption
 from parallel_hpo.core.types import Slot
-from parallel_hpo.devices.health import (
-    HANDOVER_LIMIT_S,
-    LOOK_EVERY_S,
-    DeviceClear,
-    holders_in_words,
-)
+from parallel_hpo.devices.health import HANDOVER_LIMIT_S, LOOK_EVERY_S, DeviceClear, holders_in_words
 from parallel_hpo.devices.library import DeviceProcess, NoDriver
 from parallel_hpo.devices.mask import VisibleDevice, WorkerDevices, group
 from parallel_hpo.devices.watch import READ_EVERY_S, DeviceWatch, Meter, Rapl

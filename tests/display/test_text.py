@@ -63,11 +63,7 @@ def said(notice: Notice, verbosity: Verbosity = Verbosity.NORMAL) -> str | None:
         (WorkerChanged(Slot(1), SlotState.FATAL, "died 5 times"), "w1 gave up: died 5 times", True),
         (Message("hello"), "hello", False),
         (Message("no credentials", warning=True), "warning: no credentials", True),
-        (
-            MISSED,
-            f"{WITHOUT} got NaN; it logged {NAMES} and 2 more; the nearest name is 'm9'",
-            True,
-        ),
+        (MISSED, f"{WITHOUT} got NaN; it logged {NAMES} and 2 more; the nearest name is 'm9'", True),
         (MissingMetric("nothing", ()), f"{WITHOUT} got nothing; it logged nothing at all", True),
         (WorkerChanged(Slot(1), SlotState.STARTING), None, False),
         (output("x"), None, False),

@@ -128,9 +128,7 @@ def test_what_a_terminal_sends_to_all_processes_does_not_end_the_fork_server(
     exit_code_of_next(pool)
 
 
-def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_told(
-    clean_env: dict[str, str],
-) -> None:
+def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_told(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env) as pool:
         child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
         stray = int(read_line(child))

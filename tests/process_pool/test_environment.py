@@ -26,12 +26,7 @@ from parallel_hpo.processes.environment import (
 
 def own_environment(base: Mapping[str, str], client: Mapping[str, str] | None = None) -> dict[str, str]:
     return worker_environment(
-        base,
-        client or {},
-        slot=Slot(2),
-        workers=4,
-        sweep_id=SweepId("abc"),
-        wandb_dir="/data/abc/worker-2",
+        base, client or {}, slot=Slot(2), workers=4, sweep_id=SweepId("abc"), wandb_dir="/data/abc/worker-2"
     )
 
 

@@ -85,9 +85,7 @@ def test_a_fork_server_and_its_replacement_are_replaced_when_killed_as_they_star
         assert exit_code_of_next(pool) == (child.pid, 0)
 
 
-def test_an_end_that_a_fork_server_reported_before_its_own_is_counted_once(
-    clean_env: dict[str, str],
-) -> None:
+def test_an_end_that_a_fork_server_reported_before_its_own_is_counted_once(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env) as pool:
         ended, other = spawn(pool, "", clean_env), spawn(pool, SLEEP, clean_env)
         assert read_line(other) == "asleep"

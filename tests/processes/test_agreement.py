@@ -17,11 +17,7 @@ from parallel_hpo.server.store import tables
 from tests.ledgers import record_end, record_start
 from tests.processes.agreement import Counted, Told, agree, disagreements
 
-GRID: Final = {
-    "method": "grid",
-    "metric": {"name": "loss"},
-    "parameters": {"x": {"values": [0, 1, 2]}},
-}
+GRID: Final = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": [0, 1, 2]}}}
 CRASHED: Final = ((1, "crashed"), (2, "crashed"))
 
 

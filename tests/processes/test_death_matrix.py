@@ -74,9 +74,7 @@ WORKERS_DEATHS: Final = (
         "exit 72 (main closed file descriptors of the worker)",
     ),
     crashed(
-        "memory_limit",
-        "takes more than `memory_limit_mb`",
-        "memory limit 500 MB: its process tree held … MB",
+        "memory_limit", "takes more than `memory_limit_mb`", "memory limit 500 MB: its process tree held … MB"
     ),
 )
 OWN_ENDINGS: Final = (

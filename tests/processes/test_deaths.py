@@ -71,9 +71,7 @@ def test_a_crashed_runs_unsent_lines_are_on_the_server_afterwards_each_once(swee
     assert 1800 < len(logged) <= 2000
 
 
-def test_a_run_that_is_run_again_is_judged_anew_and_counted_as_stopped_by_hyperband(
-    sweep: RealSweep,
-) -> None:
+def test_a_run_that_is_run_again_is_judged_anew_and_counted_as_stopped_by_hyperband(sweep: RealSweep) -> None:
     """1. It dies one row before the band. 2. Its second attempt is judged by its own third row."""
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     hyperband = {"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 3}}

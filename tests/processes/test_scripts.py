@@ -41,11 +41,7 @@ def test_a_script_finds_in_its_workers_what_it_defines(sweep: RealSweep, way: st
     (sweep.folder / "package").mkdir()
     shutil.copy(STRANGER, sweep.folder / "package" / "script.py")
     sweep.env["METHODS"] = {"file": "spawn", "module": "forkserver"}.get(way, "")
-    words = {
-        "file": ("stranger.py",),
-        "module": ("-m", "package.script"),
-        "notebook": ("-c", NOTEBOOK),
-    }[way]
+    words = {"file": ("stranger.py",), "module": ("-m", "package.script"), "notebook": ("-c", NOTEBOOK)}[way]
     ended = sweep.python(*words, "--lr", "0.25").finish()
     assert (ended.code, ended.summary["best"]["value"]) == (0, 0.25), ended.stderr
 

@@ -11,15 +11,7 @@ import psutil
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from tests.processes.conftest import (
-    Ended,
-    RealSweep,
-    ServerRun,
-    comes,
-    command_line,
-    expect_gone,
-    outcomes,
-)
+from tests.processes.conftest import Ended, RealSweep, ServerRun, comes, command_line, expect_gone, outcomes
 
 COUNT = 4
 
@@ -44,10 +36,7 @@ STAGES = {
     "the first run is inside main": (entered(1), signal.SIGINT),
     "some runs are over": (entered(3), signal.SIGTERM),
 }
-LAST = {
-    "the last run has begun": entered(COUNT),
-    "the summary is being written": has_file("*/summary.json*"),
-}
+LAST = {"the last run has begun": entered(COUNT), "the summary is being written": has_file("*/summary.json*")}
 
 
 def expect_all_accounted_for(ended: Ended, sweep: RealSweep) -> None:

@@ -30,10 +30,7 @@ def test_a_machines_workers_keep_their_slots_when_it_comes_back(ledger: Ledger) 
 
 def test_runs_and_workers_know_their_machine_and_machines_their_attempts(ledger: Ledger) -> None:
     begun = [joined(1, 1, "gpu1", directory="/data"), joined(2, 2, "gpu2"), started(3, 1, "a")]
-    gone = [
-        over(4, 1, "a", Outcome.STOPPED, kind="handed_on"),
-        left(5, 1, "gpu1", "not heard for 300 s"),
-    ]
+    gone = [over(4, 1, "a", Outcome.STOPPED, kind="handed_on"), left(5, 1, "gpu1", "not heard for 300 s")]
     ledger.append([*begun, *gone, started(6, 2, "a", attempt=2)], durable=False)
     assert [run.machine for run in ledger.runs()] == ["gpu2"]
     assert [worker.machine for worker in ledger.workers()] == ["gpu1", "gpu2"]

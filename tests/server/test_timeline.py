@@ -185,6 +185,6 @@ def test_a_restart_marks_its_slot_and_a_quarantine_each_slot_of_its_device() -> 
 def test_shares_have_lanes_of_their_own() -> None:
     both = told(share(name="share-1-of-2"), share(attempt(ONE, 1, 0, 1.0, None), name="share-2-of-2"))
     assert [lane["name"] for lane in both["lanes"]] == [
-        *("share-1-of-2 worker 0", "share-1-of-2 worker 1", "share-2-of-2 worker 0", "share-2-of-2 worker 1"),
+        *("share-1-of-2 worker 0", "share-1-of-2 worker 1", "share-2-of-2 worker 0", "share-2-of-2 worker 1")
     ]
     assert both["bars"][0]["lane"] == 2

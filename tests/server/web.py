@@ -41,10 +41,7 @@ class Web:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._runner.run(self._client.aclose())
         self._runner.run(_awaited(self._lifespan.__aexit__(kind, error, traceback)))

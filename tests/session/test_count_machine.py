@@ -13,13 +13,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from parallel_hpo.core.errors import ExitCode, NoRoomError
 from parallel_hpo.core.types import Outcome, Slot, StopKind

@@ -31,10 +31,7 @@ from tests.upload.uploads import MARK, Uploads
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The destination server."""
     folder = tmp_path_factory.mktemp("target")
-    with (
-        clean_env_in(folder / "home") as environment,
-        serving(folder, environment) as server,
-    ):
+    with clean_env_in(folder / "home") as environment, serving(folder, environment) as server:
         yield server
 
 
@@ -89,9 +86,7 @@ def told(now: float, *, loss: float) -> Chunk:
     return Chunk(batches, summary=json.dumps(lines[-1]))
 
 
-def test_a_running_sweep_is_uploaded_in_parts(
-    elsewhere: Elsewhere,
-) -> None:
+def test_a_running_sweep_is_uploaded_in_parts(elsewhere: Elsewhere) -> None:
     services, names = elsewhere.services, elsewhere.names
     uploads = elsewhere.uploads
     with serving(services.folder, uploads.target.env):  # its own server, meanwhile

@@ -10,10 +10,7 @@ from parallel_hpo.upload.plan import upload_folder
 
 def test_two_uploads_of_a_sweep_exclude_each_other(tmp_path: Path) -> None:
     with upload_folder(tmp_path, "s1") as folder, upload_folder(tmp_path, "s2"):
-        with (
-            pytest.raises(UsageError, match="another upload of s1"),
-            upload_folder(tmp_path, "s1"),
-        ):
+        with pytest.raises(UsageError, match="another upload of s1"), upload_folder(tmp_path, "s1"):
             pass
         assert folder.exists()
 

@@ -42,10 +42,7 @@ LOGGED = "train.py: error: unrecognized arguments: --lr=0.1"
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (
-            ASSERT,
-            " ".join(line.strip() for line in ASSERT.splitlines()[4:7]),
-        ),
+        (ASSERT, " ".join(line.strip() for line in ASSERT.splitlines()[4:7])),
         (CHAINED, "KeyError: 'x'"),
         ("", ""),
         ("wandb: Syncing run\n", ""),

@@ -68,9 +68,7 @@ def test_closed_and_replaced_streams_are_restored() -> None:
         assert sys.stderr is not replacement
 
 
-def test_a_closed_stream_is_reopened_as_the_same_object(
-    tmp_path: Path,
-) -> None:
+def test_a_closed_stream_is_reopened_as_the_same_object(tmp_path: Path) -> None:
     stream = (tmp_path / "old").open("w")
     stream.close()
     with (tmp_path / "new").open("w") as file:

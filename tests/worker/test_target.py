@@ -101,12 +101,7 @@ CANT: Final = "train.py:main can't be loaded in a worker: "
 @pytest.mark.parametrize(
     ("source", "target", "begins", "ends"),
     [
-        (
-            "def main(config, *, lr): ...",
-            TRAIN,
-            "train.py:main(config, *, lr) can't be called with",
-            "",
-        ),
+        ("def main(config, *, lr): ...", TRAIN, "train.py:main(config, *, lr) can't be called with", ""),
         ("def a(): ...\ndef b(): ...\ndef _c(): ...\nV = 1", TRAIN, NONE_THERE, "it has: a, b"),
         ("VALUE = 1", TRAIN, NONE_THERE, "it has: nothing to call"),
         ("main = 42", TRAIN, "train.py:main is a int, not a function: give one without arguments", ""),

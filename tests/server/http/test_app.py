@@ -121,10 +121,7 @@ def test_a_server_on_all_addresses_is_served_by_any_name(services: Services) -> 
             {"X-Forwarded-Proto": "https, http", "X-Forwarded-Host": "hpo.example:8443, inner"},
             "https://hpo.example:8443/uploads/",
         ),
-        (
-            {"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a@b/c"},
-            "http://127.0.0.1:1234/uploads/",
-        ),
+        ({"X-Forwarded-Proto": "javascript", "X-Forwarded-Host": "a@b/c"}, "http://127.0.0.1:1234/uploads/"),
     ],
 )
 def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
@@ -277,10 +274,7 @@ def test_a_heartbeat_waits_for_no_query(services: Services) -> None:
 def test_health_needs_no_key_and_tells_nothing(services: Services) -> None:
     with Web(services, None) as web:
         response = web.get("/hpo/health")
-    assert (response.status_code, response.json()) == (
-        200,
-        {"status": "ok", "server": OUR_NAME},
-    )
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "server": OUR_NAME})
 
 
 def test_the_supervisors_door_is_closed_to_workers(services: Services) -> None:

@@ -81,9 +81,7 @@ def test_files_of_its_runs_go_from_the_disk(services: Services) -> None:
     assert not place.path_in(services.world.files).exists()
 
 
-def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(
-    services: Services,
-) -> None:
+def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(services: Services) -> None:
     sweep, name = performed(services)
     _, user = performed(services)
     names = ("unused", "used", "again", "named", "linked")

@@ -71,8 +71,7 @@ def test_a_run_that_came_back_gets_told_where_its_history_goes_on(services: Serv
 
 
 @pytest.mark.parametrize(
-    ("exitcode", "state"),
-    [(0, RunState.FINISHED), (1, RunState.FAILED), (255, RunState.KILLED)],
+    ("exitcode", "state"), [(0, RunState.FINISHED), (1, RunState.FAILED), (255, RunState.KILLED)]
 )
 def test_an_exit_code_ends_a_run(services: Services, name: str, exitcode: int, state: RunState) -> None:
     services.stream(name, Chunk(exitcode=exitcode))

@@ -12,13 +12,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.pool_messages import AT_ONCE, Granted, NewPool, NodeLost, as_json, read
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.server import removal
-from parallel_hpo.server.context import (
-    BURST_S,
-    BYTES_PER_S,
-    MAX_NOTICE_BYTES,
-    MAX_NOTICES,
-    NoticeBuffer,
-)
+from parallel_hpo.server.context import BURST_S, BYTES_PER_S, MAX_NOTICE_BYTES, MAX_NOTICES, NoticeBuffer
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.values import RefusedError
@@ -112,9 +106,7 @@ def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Togeth
     assert not pool.is_alive(world, together.sweep, epoch)
 
 
-def test_shares_close_a_pool_unless_a_machine_has_joined_even_after_many_events(
-    together: Together,
-) -> None:
+def test_shares_close_a_pool_unless_a_machine_has_joined_even_after_many_events(together: Together) -> None:
     world, sweep = together.services.world, together.sweep
     divided = SweepEnd("shares", 2, StopKind.DRAIN)
     pool.divide(world, sweep, divided)

@@ -97,8 +97,7 @@ def schedule(name: str, config: dict[str, Any]) -> str:
 
 
 @part.step(
-    "`wandb sweep-scheduler` with Optuna: its points are run, and it ends with the sweep",
-    needs=has_scheduler,
+    "`wandb sweep-scheduler` with Optuna: its points are run, and it ends with the sweep", needs=has_scheduler
 )
 def _() -> None:
     space = {"x": {"min": 0.0, "max": 1.0}}
