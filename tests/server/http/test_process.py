@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from parallel_hpo.core.errors import ExitCode, UsageError
+from parallel_hpo.core.server_files import registered
 from parallel_hpo.server.http.access import key_from
-from tests.commands import start_python
+from tests.commands import Started, start_python
 from tests.server.embedded import END_WITHIN_S, KEY, Embedded
 
 
 def is_healthy(url: str) -> bool:
     with urllib.request.urlopen(f"{url}/hpo/health") as response:
         return bool(response.status == 200)
+
+
+def serve(env: dict[str, str], folder: Path, *options: str) -> Started:
+    """Start a server that keeps its data in this folder."""
+    words = ("-m", "parallel_hpo.server", "--database", str(folder / "server.db"), *options)
+    return start_python(*words, folder=Path(env["HOME"]), environment=env)
 
 
 Embed = Callable[..., Embedded]
@@ -71,18 +78,36 @@ def test_a_line_without_a_key_is_none(line: bytes) -> None:
         key_from(BytesIO(line))
 
 
+def begin_request(url: str, key: str) -> socket.socket:
+    """Send the head of a request, and return once the server waits for its body."""
+    place = urlsplit(url)
+    client = socket.create_connection((place.hostname, place.port))
+    login = b64encode(f"api:{key}".encode()).decode()
+    head = ("POST /graphql HTTP/1.1", f"Host: {place.netloc}", f"Authorization: Basic {login}")
+    client.sendall("\r\n".join([*head, "Content-Length: 9", "Expect: 100-continue", "", ""]).encode())
+    assert b"100 Continue" in client.recv(1000)
+    return client
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_leaves_at_a_signal(
     clean_env: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    words = [sys.executable, "-m", "parallel_hpo.server", "--database", str(tmp_path / "server.db")]
-    pipe, root = subprocess.PIPE, Path(__file__).parents[3]
-    with subprocess.Popen(words, env=clean_env, cwd=root, stdin=pipe, stdout=pipe, stderr=pipe) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline()
-        server.send_signal(number)
-        out, errors = server.communicate(timeout=END_WITHIN_S)
-    assert (server.returncode, out, errors) == (0, b"", b"")
+    server = serve(clean_env, tmp_path)
+    said = json.loads(server.stdout.readline())
+    assert [each.url for each in registered(tmp_path)] == [said["url"]]
+    server.send_signal(number)
+    assert server.communicate(timeout=END_WITHIN_S) == ("", "")
+    assert (server.wait(), list(registered(tmp_path))) == (0, [])
+
+
+def test_a_server_leaves_at_a_signal_amid_a_request(clean_env: dict[str, str], tmp_path: Path) -> None:
+    server = serve(clean_env, tmp_path)
+    said = json.loads(server.stdout.readline())
+    with begin_request(said["url"], said["api_key"]):
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=END_WITHIN_S)
+    assert server.wait() == 0
 
 
 def test_an_embedded_server_leaves_signals_to_its_owner(embed: Embed) -> None:
@@ -99,10 +124,9 @@ def test_a_server_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
     clean_env: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "state"
-    words = ("-m", "parallel_hpo.server", "--database", str(folder / "server.db"))
     keys = []
     for _ in range(2):
-        server = start_python(*words, folder=tmp_path, environment=clean_env)
+        server = serve(clean_env, folder)
         keys.append(json.loads(server.stdout.readline())["api_key"])
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=END_WITHIN_S)
@@ -114,8 +138,7 @@ def test_a_server_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
 def test_a_taken_port_is_named(clean_env: dict[str, str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        words = ("-m", "parallel_hpo.server", "--database", str(tmp_path / "server.db"), "--port", str(port))
-        server = start_python(*words, folder=tmp_path, environment=clean_env)
+        server = serve(clean_env, tmp_path, "--port", str(port))
         _, errors = server.communicate(timeout=END_WITHIN_S)
     assert server.wait() == 1
     assert f"can't listen on 127.0.0.1:{port}" in errors
