@@ -19,6 +19,8 @@ import pytest
 
 from parallel_hpo.core.errors import WorkerStartError
 from parallel_hpo.processes.fork_server import ResourcesExhaustedError
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.session.waiting import in_thread
 from tests.process_pool.pooling import (
     BARE,
     DEADLINE_S,
@@ -29,6 +31,7 @@ from tests.process_pool.pooling import (
     exit_code_of_next,
     is_fork_server,
     is_gone,
+    marked,
     opened_pool,
     read_line,
     spawn,
@@ -123,6 +126,21 @@ def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_a
     owner.kill()
     owner.wait()
     wait_until(lambda: is_gone(int(pid_file.read_text())), GONE_WITHIN_S)
+
+
+def test_a_pool_closes_though_another_thread_waits_for_its_fork_server(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    pid_file = tmp_path / "pid"
+    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PID_FILE": str(pid_file)}
+    pool = ChildPool(environment=marked(environment), fresh=False, preload=("slow",), command=BARE)
+    pool.open()
+    waiting = in_thread(lambda: spawn(pool, SLEEP, clean_env))
+    wait_until(pid_file.exists)
+    in_thread(pool.close).result(DEADLINE_S)
+    with pytest.raises(WorkerStartError):
+        waiting.result(DEADLINE_S)
 
 
 def test_a_fork_server_that_dies_at_its_start_is_an_error_with_its_exit_code(

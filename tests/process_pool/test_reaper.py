@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ import pytest
 
 from parallel_hpo.core.types import Slot
 from parallel_hpo.processes.reaper import MARK, MemoryWatch, OwnerId, is_dead, new_owner_id, reap_leftovers
+from parallel_hpo.worker import tree
 from tests.process_pool.pooling import DEADLINE_S, is_gone, wait_until
 
 SUPERVISOR = """
@@ -141,11 +144,24 @@ def test_a_dead_supervisors_processes_leave_no_temporary_folder(pair: Pair, tmp_
     left, kept = tmp_path / f"parallel_hpo-{pair.mark}-x", tmp_path / f"parallel_hpo-{new_owner_id()}-y"
     with pair.child(pair.mark, TMPDIR=str(tmp_path)) as child:
         left.mkdir()
-        kept.mkdir()
+        (left / "123").touch()  # a process that had a wandb-core; another one has its number now
+        dead, alive = (tmp_path / f"wandb-123-{pid}-1" for pid in (pair.supervisor.pid, os.getpid()))
+        for folder in (kept, dead, alive):
+            folder.mkdir()
         pair.kill_supervisor()
         expect_killed(child)
     wait_until(lambda: not left.exists())
-    assert list(tmp_path.iterdir()) == [kept]
+    assert set(tmp_path.iterdir()) == {kept, alive}
+
+
+def test_a_client_that_is_killed_leaves_no_socket(tmp_path: Path) -> None:
+    client = tmp_path / "wandb-core"
+    client.symlink_to(str(shutil.which("sleep")))
+    with subprocess.Popen([client, "60"]) as process:
+        sockets = Path(tempfile.gettempdir(), f"wandb-{os.getpid()}-{process.pid}-1")
+        sockets.mkdir()
+        tree.kill(psutil.Process(process.pid))
+    assert not sockets.exists()
 
 
 def test_without_a_choice_all_processes_are_looked_at(pair: Pair) -> None:
