@@ -19,7 +19,7 @@ import pytest
 from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import TargetError
 from parallel_hpo.core.types import Program, Target
-from parallel_hpo.pickling.main import FILE, kept_in, pack_main
+from parallel_hpo.pickling.main import FILE, keep, kept_in, pack_main
 from parallel_hpo.pickling.payload import MOST_FILE_BYTES, from_text, install_main, to_text
 
 FACTOR = 2
@@ -242,3 +242,9 @@ def test_a_pickled_main_in_a_folder_is_read(tmp_path: Path) -> None:
     (tmp_path / FILE).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / FILE).write_bytes(b64decode(PICKLED))
     assert kept_in(tmp_path) == PickledMain(b"x")
+
+
+def test_a_kept_main_is_for_its_owners_eyes(tmp_path: Path) -> None:
+    assert keep(PickledMain(b"x"), tmp_path, secrets=()) is None
+    assert kept_in(tmp_path) == PickledMain(b"x")
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
