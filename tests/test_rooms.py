@@ -87,7 +87,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "distributed": ("cluster.dask",),
     "dask": ("cluster.dask",),
     "ray": ("cluster.ray",),
-    "optuna": ("analysis", "server.search.tpe"),
+    "optuna": ("analysis",),
     "IPython": ("display.notebook",),
     "pandas": ("analysis",),
     "plotly": ("analysis.plots",),

@@ -47,6 +47,8 @@ class LevelAxis:
     path: ParameterPath
     levels: Levels
     ordered: bool
+    part: tuple[float, float] = (0.0, 1.0)
+    """The part that is searched, as fractions of the axis, or of its logarithm if it has a `span`."""
 
     @property
     def reachable(self) -> Levels:
@@ -89,6 +91,8 @@ class IntervalAxis:
     distribution: Continuous
     reachable: Levels | None
     """The axis's values if `q` makes them finite, else None."""
+    part: tuple[float, float] = (0.0, 1.0)
+    """The part that is searched, as fractions of the axis, or of its logarithm if it has a `span`."""
 
     @property
     def columns(self) -> int:

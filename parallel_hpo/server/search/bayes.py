@@ -1,76 +1,27 @@
 """Method bayes: random runs first, then points that a model of the results suggests.
 
-The model is a Gaussian process, and TPE once there are too many results for it. A suggestion depends on seed,
-index and the trials told. The caller tells each suggestion as pending, so that simultaneous asks get
-different points. A point of a finite space is repeated only after all were tried, as in W&B.
+A suggestion depends on seed, index and the trials told. The caller tells each suggestion as pending, so that
+simultaneous asks get different points. A point of a finite space is repeated only after all were tried, as in
+W&B.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from parallel_hpo.config.sweep_types import Goal, ParameterPath, SweepConfiguration
-from parallel_hpo.server.search.axes import Axis, Observation, axes_of, coordinates_of, size_of
+from parallel_hpo.server.search.axes import Observation, axes_of, coordinates_of, size_of
 from parallel_hpo.server.search.sampling import draw, stream
 from parallel_hpo.server.search.space import Trial, TrialState, identity, look_up, nest, point
 
+RESULTS_NEEDED: Final = 10
+"""Minimum number of results for the model; with fewer, random points are as good."""
 _RANDOM_TRIES: Final = 4
 """Number of random draws before an already tried one is replaced."""
-_MAX_EFFORT: Final = 100_000
-"""Maximum results² × columns for a Gaussian process, fitted within 0.1 s: 100 results for 10 columns."""
-_CHEAP_COLUMNS: Final = 10
-"""Number of columns below which a fit gets hardly faster, because other parts of it dominate."""
-_MAX_BEST: Final = 25
-"""Maximum number of results in TPE's set of best ones."""
-_RECENT: Final = 200
-"""Number of latest other results that a model gets, which limits the time of an ask."""
-
-
-class Model(Protocol):
-    """Suggests the next points from the results; a lower loss is better."""
-
-    @property
-    def results_needed(self) -> int:
-        """Minimum number of results; with fewer, random points are as good."""
-
-    def suggestions(
-        self,
-        axes: Sequence[Axis],
-        results: Sequence[Observation],
-        others: Sequence[Observation],
-        *,
-        seed: int,
-    ) -> Iterator[tuple[float, ...]]:
-        """Yield the coordinates of points to try, best first; `others` are running or failed."""
-
-
-class OwnModel:
-    """A Gaussian process for few results, then TPE; imported on first use, which takes up to 1 s."""
-
-    results_needed = 10
-
-    def suggestions(
-        self,
-        axes: Sequence[Axis],
-        results: Sequence[Observation],
-        others: Sequence[Observation],
-        *,
-        seed: int,
-    ) -> Iterator[tuple[float, ...]]:
-        """Yield the coordinates of points to try, best first."""
-        columns = sum(axis.columns for axis in axes)
-        if len(results) ** 2 * max(columns, _CHEAP_COLUMNS) <= _MAX_EFFORT:
-            from parallel_hpo.server.search import gp
-
-            return gp.suggestions(axes, results, others[-_RECENT:], seed=seed)
-        from parallel_hpo.server.search import tpe
-
-        by_loss = sorted(results, key=lambda result: (result.loss, result.index))
-        rest = sorted([*by_loss[_MAX_BEST:], *others], key=lambda seen: seen.index)[-_RECENT:]
-        shown = sorted([*by_loss[:_MAX_BEST], *rest], key=lambda seen: seen.index)
-        return tpe.suggestions(axes, shown, seed=seed)
+_RECENT: Final = 100
+"""Number of latest running and failed runs that the model gets, which limits the time of an ask."""
 
 
 class BayesEngine:
@@ -78,8 +29,7 @@ class BayesEngine:
 
     size = None
 
-    def __init__(self, configuration: SweepConfiguration, *, seed: int, model: Model | None = None) -> None:
-        self._model = model or OwnModel()
+    def __init__(self, configuration: SweepConfiguration, *, seed: int) -> None:
         self._parameters = configuration.parameters
         self._axes = axes_of(configuration.parameters)
         self._size = size_of(self._axes)
@@ -131,10 +81,13 @@ class BayesEngine:
         source = stream(self._seed, index)
         seen = sorted(self._observed.values(), key=lambda seen: seen.index)
         results = [one for one in seen if one.loss is not None and math.isfinite(one.loss)]
-        if len(results) >= self._model.results_needed and self._axes:
+        if len(results) >= RESULTS_NEEDED and self._axes:
+            from parallel_hpo.server.search import gp  # takes up to 1 s
+
             others = [one for one in seen if one.loss is None or not math.isfinite(one.loss)]
             values = draw(self._parameters, source)
-            suggested = self._model.suggestions(self._axes, results, others, seed=source.getrandbits(32))
+            seed = source.getrandbits(32)
+            suggested = gp.suggestions(self._axes, results, others[-_RECENT:], seed=seed)
             coordinates: tuple[float, ...] | None = None
             for coordinates in suggested:
                 yield values | {

@@ -1,25 +1,29 @@
 """A Gaussian process of the loss, and the random points at which it is evaluated.
 
 A table of coordinates has a row per point and a column per axis, as in `axes`. Models measure distances in
-`columns_of` these, which go from 0 to 1.
+`columns_of` these, which go from 0 to 1 over the part of each axis that is searched.
 
-The kernel is a Matérn 5/2 with a length scale per column, plus noise, all fitted by maximum likelihood to
-losses with about mean 0 and variance 1. Results equal scikit-learn's in a fifth of the time, and without the
-second that its import takes: distances are computed once, and no table of gradients is made for each column.
+The kernel is a Matérn 5/2 plus noise, fitted by maximum likelihood to losses with about mean 0 and variance
+1. It has a length scale per column, or one for all columns if the losses don't clearly prefer many: a few
+dozen results can't tell the length scales of twenty parameters that all matter. Results equal scikit-learn's
+in a fifth of the time, and without the second that its import takes: distances are computed once, and no
+table of gradients is made for each column.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
@@ -32,6 +36,10 @@ _CHANGED: Final = 2
 """Average number of coordinates that a move changes; changes of all at once rarely improve a point."""
 _MAX_PARTS: Final = 5
 """Maximum levels of a choice that may get a surface each; with more, each has too few results."""
+_PART: Final = 2.5
+"""Length of an axis's searched part, in root mean squares of the results' distances from its centre."""
+_MIN_PART: Final = 1e-4
+"""Minimum length of an axis's searched part, as a fraction of the axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +69,46 @@ def choices_of(axes: Sequence[Axis]) -> Iterator[Choice]:
 def columns_of(axes: Sequence[Axis], coordinates: Table) -> Table:
     """Return the columns of each point; all unordered levels have the same distance from each other."""
     return np.column_stack(
-        [part for axis, column in zip(axes, coordinates.T, strict=True) for part in _parts(axis, column)]
+        [
+            part / (axis.part[1] - axis.part[0])
+            for axis, column in zip(axes, coordinates.T, strict=True)
+            for part in _parts(axis, column)
+        ]
     )
 
 
+def narrow_axes(axes: Sequence[Axis], best: Column, near: Table) -> list[Axis]:
+    """Return the axes with the part to search around the best point, as wide as the points near to it."""
+    numeric = [number for number, axis in enumerate(axes) if not _is_unordered(axis)]
+    if not numeric:
+        return list(axes)
+    centres = np.array([_parts(axes[number], best[number : number + 1])[-1][0] for number in numeric])
+    places = np.column_stack([_parts(axes[number], near[:, number])[-1] for number in numeric])
+    length = min(max(_PART * math.sqrt(np.square(places - centres).mean()), _MIN_PART), 1.0)
+    narrowed = list(axes)
+    for number, centre in zip(numeric, centres, strict=True):
+        low = min(max(float(centre) - length / 2, 0.0), 1 - length)
+        narrowed[number] = replace(axes[number], part=(low, low + length))
+    return narrowed
+
+
 def draw_points(axes: Sequence[Axis], count: int, source: Generator) -> Table:
-    """Draw `count` points, uniformly on each axis."""
+    """Draw `count` points, uniformly on the searched part of each axis."""
     return np.column_stack([_drawn(axis, count, source) for axis in axes])
 
 
 def move_points(axes: Sequence[Axis], coordinates: Table, reach: float, source: Generator) -> Table:
-    """Return each point with some of its coordinates moved by about `reach` of the axis's length."""
+    """Return each point with some of its coordinates moved by about `reach` of the part's length."""
     changed = source.random(coordinates.shape) < _CHANGED / len(axes)
     changed[np.arange(len(coordinates)), source.integers(len(axes), size=len(coordinates))] = True
     elsewhere = [
         _moved(axis, column, reach, source) for axis, column in zip(axes, coordinates.T, strict=True)
     ]
     return np.where(changed, np.column_stack(elsewhere), coordinates)
+
+
+def _is_unordered(axis: Axis) -> bool:
+    return isinstance(axis, LevelAxis) and not axis.ordered
 
 
 def _parts(axis: Axis, column: Column) -> list[Column]:
@@ -89,18 +120,25 @@ def _parts(axis: Axis, column: Column) -> list[Column]:
 
 def _drawn(axis: Axis, count: int, source: Generator) -> Column:
     """Draw coordinates uniformly, on axes with a `span` every other one log-uniformly."""
+    low, high = axis.part
     shares = source.random(count)
-    if axis.span is not None:
-        shares[::2] = _from_logarithms(shares[::2], axis.span)
+    if axis.span is None:
+        shares = low + shares * (high - low)
+    else:
+        first, last = _from_logarithms(np.array(axis.part), axis.span)
+        logarithms = low + shares[::2] * (high - low)
+        shares = first + shares * (last - first)
+        shares[::2] = _from_logarithms(logarithms, axis.span)
     if isinstance(axis, LevelAxis):
         return np.floor(shares * axis.levels.size)
     return _rounded(axis, shares)
 
 
 def _moved(axis: Axis, column: Column, reach: float, source: Generator) -> Column:
-    if isinstance(axis, LevelAxis) and not axis.ordered:
+    if _is_unordered(axis):
         return _drawn(axis, len(column), source)
     shares = column / _length(axis)
+    reach *= axis.part[1] - axis.part[0]
     moved = _reflected(shares, reach, source)
     if axis.span is not None:
         moved[::2] = _from_logarithms(
@@ -155,8 +193,12 @@ NOISY: Final = 0.01
 """Minimum noise, as a fraction of the losses' variance, for losses to count as noisy."""
 _FITTING_STEPS: Final = (8, 30)
 """Minimum and maximum steps of a fit; one that hasn't quite converged is good enough."""
+_MAX_PART_STEPS: Final = 12
+"""Maximum steps of a part's fit."""
 _FITTING_EFFORT: Final = 1_000_000
 """Maximum steps × points² × columns (at least 10) for an ask of 50 ms."""
+_PREFERENCE: Final = 0.8
+"""Minimum gain of log-likelihood for each length scale more than one."""
 
 
 class Likelihood:
@@ -167,6 +209,12 @@ class Likelihood:
         apart = columns.T[:, :, np.newaxis] - columns.T[:, np.newaxis, :]
         self._squares = np.square(apart).reshape(columns.shape[1], -1)
 
+    def tied(self) -> Likelihood:
+        """Return the likelihood with a single length scale for all columns."""
+        tied = copy(self)
+        tied._squares = self._squares.sum(axis=0, keepdims=True)
+        return tied
+
     def __call__(self, theta: Column) -> tuple[float, Column]:
         """Return the log-likelihood and its gradient; minus infinity if the kernel can't be inverted."""
         count = len(self._losses)
@@ -175,14 +223,14 @@ class Likelihood:
         root = np.sqrt(5 * (scales @ self._squares)).reshape(count, count)
         falling = strength * np.exp(-root)
         smooth = falling * (1 + root + root**2 / 3)
-        try:
-            factor = cho_factor(smooth + (noise + _JITTER) * np.eye(count), lower=True, check_finite=False)
-        except LinAlgError:
+        factor, failed = dpotrf(smooth + (noise + _JITTER) * np.eye(count), lower=True)
+        if failed:
             return -math.inf, np.zeros_like(theta)
-        pulls = cho_solve(factor, self._losses, check_finite=False)
-        inverse = cho_solve(factor, np.eye(count), check_finite=False)
+        triangle = np.tril(dpotri(factor, lower=True)[0])
+        inverse = triangle + np.tril(triangle, -1).T
+        pulls = inverse @ self._losses
         value = (
-            -0.5 * self._losses @ pulls - np.log(np.diag(factor[0])).sum() - count / 2 * math.log(2 * math.pi)
+            -0.5 * self._losses @ pulls - np.log(np.diag(factor)).sum() - count / 2 * math.log(2 * math.pi)
         )
 
         weights = 0.5 * (np.outer(pulls, pulls) - inverse)  # the gradient by each entry of the kernel
@@ -248,29 +296,37 @@ class Surface:
         return np.column_stack([columns, np.ones((len(columns), lacking))]) if lacking else columns
 
 
-def fit(columns: Table, losses: Column, *, most_steps: int = _FITTING_STEPS[1]) -> tuple[Surface, float]:
-    """Return the surface with the maximum likelihood, and its log-likelihood."""
-    width = columns.shape[1]
-    likelihood = Likelihood(columns, losses)
+def fit(columns: Table, losses: Column, *, of_part: bool = False) -> tuple[Surface, float]:
+    """Return the surface with the maximum likelihood, and its log-likelihood.
 
-    # Theta: logarithms of the strength, the length scales, and the noise.
-    first = np.log([1.0, *[1.0] * width, 1e-3])
-    bounds = np.log([_STRENGTH, *[_LENGTH] * width, _NOISE])
-    likely = np.log([1.0, *[_LIKELY_LENGTH * math.sqrt(width)] * width, _LIKELY_NOISE])
-    spread = np.array([1.0, *[math.sqrt(3.0)] * width, 2.0])
+    `of_part`: for a part of the results, where some columns don't matter; in fewer steps, as parts are many.
+    """
+    width = columns.shape[1]
+    fewest, most = _FITTING_STEPS
+    if of_part:
+        most = _MAX_PART_STEPS
+    steps = max(fewest, min(most, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
+    likelihood = Likelihood(columns, losses)
+    theta, value = _maximize(likelihood, width, _LIKELY_LENGTH * math.sqrt(width), steps)
+    if width > 1 and not of_part:
+        tied, its_value = _maximize(likelihood.tied(), 1, _LIKELY_LENGTH * math.sqrt(width), steps)
+        if its_value >= value - _PREFERENCE * (width - 1):
+            theta, value = np.array([tied[0], *[tied[1]] * width, tied[2]]), its_value
+    return Surface(theta, columns, losses), value
+
+
+def _maximize(likelihood: Likelihood, lengths: int, likely_length: float, steps: int) -> tuple[Column, float]:
+    """Return the likeliest logarithms of strength, length scales and noise, and their log-likelihood."""
+    first = np.log([1.0, *[1.0] * lengths, 1e-3])
+    bounds = np.log([_STRENGTH, *[_LENGTH] * lengths, _NOISE])
+    likely = np.log([1.0, *[likely_length] * lengths, _LIKELY_NOISE])
+    spread = np.array([1.0, *[math.sqrt(3.0)] * lengths, 2.0])
 
     def _negative_likelihood(theta: Column) -> tuple[float, Column]:
         value, slope = likelihood(theta)
         off = (theta - likely) / spread
         return 0.5 * float(off @ off) - value, off / spread - slope
 
-    steps = max(_FITTING_STEPS[0], min(most_steps, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
-    best = minimize(
-        _negative_likelihood,
-        first,
-        jac=True,
-        bounds=bounds,
-        method="L-BFGS-B",
-        options={"maxiter": steps},
-    )
-    return Surface(best.x, columns, losses), -float(best.fun)
+    options = {"maxiter": steps}
+    best = minimize(_negative_likelihood, first, jac=True, bounds=bounds, method="L-BFGS-B", options=options)
+    return best.x, -float(best.fun)

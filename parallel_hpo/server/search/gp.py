@@ -1,4 +1,4 @@
-"""The model of `bayes` for few results: Gaussian processes and expected improvement.
+"""The model of `bayes`: Gaussian processes and expected improvement.
 
 Surfaces. The loss gets one Gaussian process, or one for each level of a choice. Where a choice, such as the
 kind of model, decides which other parameters matter, a single process averages over the levels and abandons
@@ -8,6 +8,11 @@ Shapes. Losses are scaled to mean 0 and variance 1, and taken either as they are
 normal distribution (Yeo and Johnson 2000). Transformed, a few huge losses don't hide the differences between
 small ones, but the noise of small ones is magnified. The likelihood decides between surfaces, and between
 shapes (with the density of the transform).
+
+Many results. Of more than a hundred, the model learns from the best ones and from the nearest to the best
+one, and searches a trust region around it, as wide as those lie. The region shrinks as suggestions come
+closer to the best one, and grows as they leave it. (In TuRBO, Eriksson et al. 2019, it depends on successes
+and failures instead.)
 
 Search. Suggestions maximize the expected improvement. The search uses no gradients, so it works the same on
 intervals, integers and choices: it draws random points, then moves the best ones by smaller and smaller
@@ -46,15 +51,21 @@ from parallel_hpo.server.search.gaussian import (
     draw_points,
     fit,
     move_points,
+    narrow_axes,
 )
+
+_MAX_EFFORT: Final = 100_000
+"""Maximum results² × columns of a model, for an ask of 50 ms: 100 results for 10 columns."""
+_CHEAP_COLUMNS: Final = 10
+"""Number of columns below which a fit gets hardly faster, because other parts of it dominate."""
+_BEST: Final = 0.4
+"""Fraction of a model's results that are the best ones; the others are the nearest to the best one."""
 
 _CUT_OFF: Final = 5.0
 """Cut-off of high losses: their distance from the median, in distances of the best loss from the median."""
 
 _TOLERANCE: Final = 1.48e-8
 """Tolerance of the fitted power."""
-_MAX_PART_STEPS: Final = 12
-"""Maximum steps of a part's fit; fewer than of a whole one's, as there are many parts in an ask of 50 ms."""
 _MIN_RESULTS: Final = 2
 """Minimum number of results of each level of a choice for separate surfaces."""
 
@@ -190,7 +201,7 @@ def _parted(
         levels = choice.levels_in(columns)
         there = [levels == level for level in range(choice.size)]
         if min(map(np.count_nonzero, there)) >= _MIN_RESULTS:
-            fits = [fit(columns[some], shaped.losses[some], most_steps=_MAX_PART_STEPS) for some in there]
+            fits = [fit(columns[some], shaped.losses[some], of_part=True) for some in there]
             parts = [surface for surface, _ in fits]
             yield PartedSurface(choice, parts, shaped.losses), sum(likelihood for _, likelihood in fits)
 
@@ -216,12 +227,31 @@ def suggestions(
     """Return the coordinates of points to try, best first; `others` are running or failed."""
     # One thread: on tables this small more threads only spin, and other processes need the cores.
     with _thread_pools().limit(limits=1, user_api="blas"):
+        axes, results = _around_the_best(axes, results)
         surface = _surface(tuple(axes), tuple(results))
         if others:
             surface = _with_others(others, surface, columns_of(axes, _coordinates(others)))
         known = _coordinates([*results, *others])
         best = most_promising(axes, surface, known, np.random.default_rng(seed))
     return map(tuple, best[:_SUGGESTIONS].tolist())
+
+
+def _around_the_best(
+    axes: Sequence[Axis], results: Sequence[Observation]
+) -> tuple[Sequence[Axis], Sequence[Observation]]:
+    """Return what a model learns from: all, or the results near the best one, and the axes around it."""
+    count = math.isqrt(_MAX_EFFORT // max(sum(axis.columns for axis in axes), _CHEAP_COLUMNS))
+    if len(results) <= count:
+        return axes, results
+    points = _coordinates(results)
+    columns = columns_of(axes, points)
+    by_loss = np.argsort(np.array([result.loss for result in results], float), kind="stable")
+    distances = np.square(columns - columns[by_loss[0]]).sum(axis=1)
+    nearest = np.argsort(distances, kind="stable")
+    few = round(_BEST * count)
+    chosen = list(dict.fromkeys([*by_loss[:few].tolist(), *nearest.tolist()]))[:count]
+    near = points[nearest[: count - few]]
+    return narrow_axes(axes, points[by_loss[0]], near), [results[number] for number in sorted(chosen)]
 
 
 def _with_others(others: Sequence[Observation], surface: Belief, columns: Table) -> Belief:

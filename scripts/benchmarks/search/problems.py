@@ -170,6 +170,6 @@ PROBLEMS: Final = {
     "integers": Problem(integers, SIZES),
     "30 kinds": Problem(kinds, MANY),
     "Hartmann 6 of 20": Problem(hartmann, cube(20, 0, 1)),
-    "Rosenbrock 20": Problem(rosenbrock, cube(20, -2, 2)),
+    "Rosenbrock 10": Problem(rosenbrock, cube(10, -2, 2)),
     "Ackley 20": Problem(ackley, cube(20, -10, 20)),
 }

@@ -53,7 +53,11 @@ GROUPS: Final[Mapping[str, tuple[Row, ...]]] = {
         Row("Hartmann 6 of 20"),
         Row("Ackley 20"),
     ),
-    "long": (Row("Ackley 5", runs=500, seeds=6), Row("mixed", runs=500, seeds=6)),
+    "long": (
+        Row("Ackley 5", runs=500, seeds=6),
+        Row("mixed", runs=500, seeds=6),
+        Row("Rosenbrock 10", runs=300, seeds=6),
+    ),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.server.search.bayes import OwnModel
+from parallel_hpo.server.search.bayes import RESULTS_NEEDED
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
@@ -67,7 +67,7 @@ def suggested_after(services: Services, results: Callable[[float], float], **con
     """Perform as many runs of a bayes sweep as its model needs, and return what it suggests then."""
     sweep = services.sweep(BAYES | config)
     agent = services.agent(sweep)
-    for _ in range(OwnModel.results_needed):
+    for _ in range(RESULTS_NEEDED):
         name = services.issued(agent)
         services.finish(sweep, name, loss=results(assigned(services, name)))
     return assigned(services, services.issued(agent))
@@ -89,7 +89,7 @@ def test_a_model_is_told_what_came_of_the_runs(services: Services) -> None:
 def test_a_model_is_told_of_what_came_of_the_runs_by_a_metric_that_was_changed(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
-    for _ in range(OwnModel.results_needed):
+    for _ in range(RESULTS_NEEDED):
         name = services.issued(agent)
         services.start(sweep, name)
         x = assigned(services, name)
@@ -102,8 +102,8 @@ def test_a_model_is_told_of_what_came_of_the_runs_by_a_metric_that_was_changed(s
 
 def test_a_model_is_told_of_prior_runs(services: Services) -> None:
     def first_after(prior: str, slope: float) -> float:
-        for number in range(OwnModel.results_needed):
-            x = number / OwnModel.results_needed
+        for number in range(RESULTS_NEEDED):
+            x = number / RESULTS_NEEDED
             name, config = f"{prior}{number}", json.dumps({"x": {"value": x}})
             run_service.upsert(services.world, RunUpsert(name=name, project="p", config=config))
             summary = json.dumps({"loss": {"min": slope * x, "max": -slope * x}})

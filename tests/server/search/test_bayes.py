@@ -82,7 +82,7 @@ def test_a_smooth_valleys_bottom_is_found_in_sixty_runs() -> None:
 
     space = {"x": {"min": -5.0, "max": 10.0}, "y": {"min": 0.0, "max": 15.0}}
     bests = [min(map(branin, search(bayes(space, seed=seed), branin, runs=60))) for seed in range(3)]
-    assert statistics.median(bests) < 0.402  # the lowest is 0.398; TPE comes to 0.5
+    assert statistics.median(bests) < 0.402  # the lowest is 0.398; Optuna comes to 0.5
 
 
 def test_a_metric_can_be_maximized() -> None:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.server.search.axes import Axis, axes_of
-from parallel_hpo.server.search.gaussian import Choice, choices_of, columns_of, draw_points, move_points
+from parallel_hpo.server.search.gaussian import (
+    Choice,
+    choices_of,
+    columns_of,
+    draw_points,
+    move_points,
+    narrow_axes,
+)
 
 SPACE: dict[str, Any] = {
     "bias": {"values": [True, False]},
@@ -50,6 +57,19 @@ def test_points_moved_stay_in_the_space(seed: int, reach: float) -> None:
     source = np.random.default_rng(seed)
     for coordinates in move_points(axes(), draw_points(axes(), 20, source), reach, source).tolist():
         assert settled(coordinates) == pytest.approx(coordinates)
+
+
+@given(seeds)
+def test_a_narrowed_space_lies_around_its_best_point_and_has_all_kinds(seed: int) -> None:
+    source = np.random.default_rng(seed)
+    best = draw_points(axes(), 1, source)
+    near = move_points(axes(), np.repeat(best, 50, axis=0), 0.01, source)
+    drawn = draw_points(narrow_axes(axes(), best[0], near), 100, source)
+    assert all(settled(coordinates) == pytest.approx(coordinates) for coordinates in drawn.tolist())
+    lr, kind = axis_numbers("lr", "kind")
+    assert 0 < np.ptp(drawn[:, lr]) < 0.5
+    assert abs(drawn[:, lr] - best[0, lr]).max() < 0.5
+    assert set(drawn[:, kind]) == {0, 1, 2}
 
 
 def test_every_value_can_be_drawn_and_moved_to() -> None:

@@ -61,6 +61,20 @@ def test_a_column_without_effect_is_not_looked_at() -> None:
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
 
 
+@pytest.mark.parametrize(("mattering", "error"), [(20, 0.4), (2, 0.1)])
+def test_few_results_in_twenty_columns_tell_where_losses_are_low(mattering: int, error: float) -> None:
+    """Many length scales would fit chance where all columns matter, a single one where few do."""
+    source = np.random.default_rng(0)
+    columns, there = source.random((60, 20)), source.random((200, 20))
+
+    def bowl(columns: Table) -> Column:
+        heights: Column = np.square(columns[:, :mattering] - 0.2).sum(axis=1)
+        return (heights - mattering * 0.173) / math.sqrt(mattering * 0.046)
+
+    misses = fitted(columns, bowl(columns)).mean(there) - bowl(there)
+    assert math.sqrt(np.square(misses).mean()) < error
+
+
 def test_noise_is_part_of_what_will_be_seen() -> None:
     source = np.random.default_rng(0)
     columns = source.random((60, 1))

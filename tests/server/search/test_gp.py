@@ -45,6 +45,20 @@ def test_the_best_place_of_a_bowl_is_found() -> None:
     assert distance(first(results(25), [])) < 0.05
 
 
+def test_hundreds_of_results_lead_to_the_bottom_of_the_best_of_many_hollows() -> None:
+    def hollows(x: float, y: float) -> float:
+        return distance((x, y)) ** 2 + 0.05 * (
+            2 - math.cos(60 * (x - BEST[0])) - math.cos(60 * (y - BEST[1]))
+        )
+
+    points = map(tuple, np.random.default_rng(1).random((300, 2)).tolist())
+    known = [Observation(index, point, hollows(*point)) for index, point in enumerate(points)]
+    for index in range(300, 325):
+        point = first(known, [], seed=index)
+        known.append(Observation(index, point, hollows(*point)))
+    assert min(one.loss for one in known if one.loss is not None) < 1e-3
+
+
 def test_a_running_point_is_not_asked_for_again() -> None:
     known = results(10)
     alone = first(known, [])
