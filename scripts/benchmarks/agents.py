@@ -43,7 +43,12 @@ class Flock:
 
 
 def heartbeat_p99_ms(scene: Scene) -> float:
-    """Return the 99th percentile of the time from a heartbeat's due time to its answer, in ms.
+    """Return the 99th percentile of the time from a heartbeat's due time to its answer, in ms."""
+    return statistics.quantiles(heartbeat_delays_s(scene), n=100)[-1] * 1000
+
+
+def heartbeat_delays_s(scene: Scene) -> list[float]:
+    """Return the times from the heartbeats' due times to their answers, in seconds.
 
     Raises:
         RuntimeError: no PostgreSQL is installed here.
@@ -59,7 +64,7 @@ def heartbeat_p99_ms(scene: Scene) -> float:
             waits = [wait for some in pool.map(_beat_all, dealt) for wait in some]
     if len(waits) != AGENTS * ROUNDS:
         raise RuntimeError(f"{len(waits)} of {AGENTS * ROUNDS} heartbeats were answered")
-    return statistics.quantiles(waits, n=100)[-1] * 1000
+    return waits
 
 
 def _servers(scene: Scene, database: str) -> list[Address]:

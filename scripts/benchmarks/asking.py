@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -111,10 +112,18 @@ class Client:
 
     def stream(self, run: str, file: str, offset: int, lines: list[str], *, complete: bool = False) -> None:
         """Send lines of a run's file; `complete` ends the run."""
-        body: dict[str, Any] = {"files": {file: {"offset": offset, "content": lines}}}
-        if complete:
-            body |= {"complete": True, "exitcode": 0}
-        self.post(f"/files/local/{PROJECT}/{run}/file_stream", body)
+        self.send(run, {file: lines}, offset, {"complete": True, "exitcode": 0} if complete else {})
+
+    def send(
+        self,
+        run: str,
+        files: Mapping[str, list[str]],
+        offset: int,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """Send lines of several files of a run."""
+        parts = {file: {"offset": offset, "content": lines} for file, lines in files.items()}
+        self.post(f"/files/local/{PROJECT}/{run}/file_stream", {"files": parts, **more})
 
     def count_lines(self, run: str) -> int:
         """Return the number of stored history lines of a run."""

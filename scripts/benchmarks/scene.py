@@ -173,6 +173,12 @@ class Scene:
         """Start a sweep server; return its description."""
         return self._start_server([sys.executable, "-m", "parallel_hpo", "server", *place])
 
+    def metered_server(self, meter: Path, database: str) -> Address:
+        """Start a sweep server that keeps its meter in a file."""
+        place = ("--database", database, "--files", str(self.folder / "files"))
+        said = self._start_server([sys.executable, str(HERE / "metered.py"), str(meter), *place])
+        return Address(said["url"], said["api_key"], self._servers[-1].pid, Path(database))
+
     @contextmanager
     def closing_servers(self) -> Iterator[None]:
         """End all servers after the block, before their folder is deleted."""
@@ -256,9 +262,9 @@ class Scene:
         """Start a process with a stock `wandb.agent`."""
         return self._start("stock.py", self._journal(), env | self.client(server), main, sweep, str(count))
 
-    def bare(self, main: str, times: int, server: Mapping[str, str] | None = None) -> Process:
+    def bare(self, main: str, times: int, server: Mapping[str, str] | None = None, **env: str) -> Process:
         """Start a process that calls `main` in a loop."""
-        return self._start("bare.py", self._journal(), self.client(server), main, str(times))
+        return self._start("bare.py", self._journal(), self.client(server) | env, main, str(times))
 
     def command(self, *words: str, **env: str) -> Process:
         """Start a `parallel-hpo` command whose sweeps are on the server."""
