@@ -131,6 +131,12 @@ class Services:
         name: str = command["run_id"]
         return name
 
+    def begun(self, sweep: str, label: str = "") -> str:
+        """Let a new agent take a run, start it, and return its name."""
+        name = self.issued(self.agent(sweep, label))
+        self.start(sweep, name)
+        return name
+
     def start(self, sweep: str, name: str, opener: str = "") -> None:
         run_service.upsert(self.world, RunUpsert(name=name, sweep=sweep, project="p"), opener=opener)
 

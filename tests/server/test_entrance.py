@@ -266,8 +266,7 @@ def test_the_page_that_a_ticket_led_to_may_act(services: Services, browser: Web,
 
 
 def test_a_page_may_ask_a_run_to_stop(services: Services, browser: Web, sweep: str) -> None:
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     headers = acting(services, browser)
     answer = browser.post(f"/pages/act/local/p/runs/{name}", json={"do": "stop"}, headers=headers)
     assert (answer.status_code, services.run(name).stop_requested) == (200, True)
@@ -276,8 +275,7 @@ def test_a_page_may_ask_a_run_to_stop(services: Services, browser: Web, sweep: s
 def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
     services: Services, browser: Web, sweep: str
 ) -> None:
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     headers = acting(services, browser)
 
     def edit(path: str, **texts: str) -> int:
@@ -296,8 +294,7 @@ def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
 
 
 def test_a_page_may_delete_an_ended_run(services: Services, browser: Web, sweep: str) -> None:
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     headers = acting(services, browser)
 
     def delete() -> int:

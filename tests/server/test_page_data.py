@@ -138,8 +138,7 @@ def test_many_pages_ask_the_database_once(services: Services) -> None:
 
 def test_a_value_that_is_no_number_is_none(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     services.stream(name, Chunk(summary='{"loss": NaN}'))
     assert seen(web, f"sweeps/{sweep}")["runs"]["value"] == [None]
 
@@ -170,9 +169,7 @@ def test_a_table_for_spreadsheets_has_no_formulas(services: Services, web: Web) 
 
 
 def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     heights = [float(step % 7) for step in range(5000)]
     heights[1234], heights[4321] = 1000.0, -1000.0
     log(services, name, [{"_step": step, "loss": height} for step, height in enumerate(heights)])
@@ -184,9 +181,7 @@ def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web) 
 
 
 def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     texts = (
         '{"_step": 0, "_runtime": 0.5, "a.b": 1}',
         '{"_step": 1, "a.b": NaN, "other": 1}',
@@ -201,9 +196,7 @@ def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(services: Servi
 
 
 def test_a_curve_over_a_logged_value_has_it_in_rising_order(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     rows = [
         {"_step": step, "lr": lr, "loss": loss} for step, (lr, loss) in enumerate([(2, 5), (1, 4), (3, 6)])
     ]
@@ -213,9 +206,7 @@ def test_a_curve_over_a_logged_value_has_it_in_rising_order(services: Services, 
 
 
 def test_a_curve_that_was_seen_grows_with_its_run(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     for begin in (0, 3, 6):
         log(services, name, [{"_step": step, "loss": step} for step in range(begin, begin + 3)])
         steps = list(range(begin + 3))
@@ -224,9 +215,7 @@ def test_a_curve_that_was_seen_grows_with_its_run(services: Services, web: Web) 
 
 
 def test_a_curve_that_was_seen_is_read_anew_after_its_run_was_rewound(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     log(services, name, [{"_step": step, "loss": 1} for step in range(4)])
     seen(web, f"runs/{name}/history", key="loss")
     again = tuple(json.dumps({"_step": step, "loss": 2}) for step in range(2, 7))
@@ -248,9 +237,7 @@ def test_what_pages_share_is_as_new_as_what_they_have_seen(services: Services) -
 
 
 def test_a_curve_of_many_lines_is_in_their_order(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     for begin in (6000, 0, 12_000):
         rows = tuple(json.dumps({"_step": step, "loss": -step}) for step in range(begin, begin + 6000))
         services.stream(name, Chunk((Batch(Stream.HISTORY, begin, rows),)))
@@ -274,8 +261,7 @@ def test_the_runs_that_are_named_are_compared(services: Services, web: Web) -> N
 
 def test_very_many_lines_are_strided(services: Services) -> None:
     sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     log(services, name, [{"_step": step, "loss": 1.0} for step in range(1000)])
     curves = Histories(read_whole=100)
     (run,) = json.loads(
@@ -309,9 +295,7 @@ def test_the_timeline_has_a_lane_for_each_worker(services: Services, web: Web) -
 
 
 def test_a_run_is_told_with_its_media_and_without_the_clients_own(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     image = {"_type": "image-file", "path": "media/images/a_0_b.png", "caption": "<b>"}
     summary = {"loss": 1.0, "_wandb": {"runtime": 1}, "img": image, "nested": {"x": float("inf")}}
     histogram = {"_type": "histogram", "values": [1, 2], "packedBins": {"min": 0, "size": 0.5, "count": 2}}
@@ -325,9 +309,7 @@ def test_a_run_is_told_with_its_media_and_without_the_clients_own(services: Serv
 
 
 def test_a_log_goes_on_where_it_was(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     first = ("2026-01-01T00:00:00.0 \x1b[31mred\x1b[0m", "ERROR 2026-01-01T00:00:00.0 bad")
     services.stream(name, Chunk((Batch(Stream.CONSOLE, 0, first),)))
     told = seen(web, f"runs/{name}/log")
@@ -341,9 +323,7 @@ def test_a_log_goes_on_where_it_was(services: Services, web: Web) -> None:
 
 
 def test_media_are_told_by_step(services: Services, web: Web) -> None:
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     image = {"_type": "image-file", "path": "media/images/a_0_b.png"}
     note = 'a text with "_type" in it'
     logged = [{"_step": 0, "img": image}, {"_step": 5, "note": note}, {"_step": 9, "in": {"img": image}}]

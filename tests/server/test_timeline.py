@@ -92,8 +92,7 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(services: Servic
 
 def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(services: Services, tmp_path: Path) -> None:
     sweep = services.sweep(grid(9))
-    run = services.issued(services.agent(sweep))
-    services.start(sweep, run)
+    run = services.begun(sweep)
     known, path = replace(services.world, sweeps_in=tmp_path), RunPath("local", "p", run)
 
     def times(world: AppContext) -> tuple[Any, Any]:

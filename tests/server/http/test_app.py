@@ -288,8 +288,7 @@ def test_the_supervisors_door_is_closed_to_workers(services: Services) -> None:
 def test_a_supervisor_sees_releases_and_ends_runs(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(4))
     unstarted = services.issued(services.agent(sweep, "w0"))
-    started = services.issued(services.agent(sweep, "w1"))
-    services.start(sweep, started)
+    started = services.begun(sweep, "w1")
     base = f"/hpo/sweeps/local/p/{sweep}"
     assert web.post(f"{base}/release", json={"label_prefix": "w0"}).json() == {"released": [unstarted]}
     assert web.post(f"{base}/runs/{started}/end", json={"state": "crashed"}).json() == {"state": "crashed"}

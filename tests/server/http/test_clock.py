@@ -56,9 +56,7 @@ def stepped(services: Services) -> Clocks:
 
 def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(services: Services) -> None:
     clocks = stepped(services)
-    sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(1)))
     clocks.pass_(SILENCE_S)
     services.stream(name, Chunk())
     clocks.wall_s += 400

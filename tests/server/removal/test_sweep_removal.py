@@ -30,8 +30,7 @@ SIZE = 1_000
 def performed(services: Services, lines: int = 3) -> tuple[str, str]:
     """Create a sweep and perform a run of it that logs so many lines; return both names."""
     sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     text = tuple(f'{{"_step": {step}, "loss": 1}}' for step in range(lines))
     services.stream(name, Chunk((Batch(Stream.HISTORY, 0, text),), exitcode=0))
     return sweep, name

@@ -16,13 +16,7 @@ from tests.server.acting import METRIC, Services, grid
 def test_a_grid_gives_each_point_once_and_then_ends_the_sweep(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
-    points = []
-    for _ in range(3):
-        command = services.beat(agent)
-        assert command is not None
-        points.append(command["args"]["x"]["value"])
-        services.finish(sweep, command["run_id"])
-    assert sorted(points) == [0, 1, 2]
+    assert services.points(agent, sweep) == [0, 1, 2]
     assert services.beat(agent) == {"type": "exit"}
     assert services.progress(sweep).state == "FINISHED"
 
@@ -34,11 +28,6 @@ def test_a_command_carries_nested_parameters_and_the_program(services: Services)
     assert command is not None
     assert command["args"] == {"opt": {"value": {"lr": 0.1}}}
     assert command["program"] == "train.py"
-
-
-def test_a_lost_answer_is_given_again_with_the_same_run_and_parameters(services: Services) -> None:
-    agent = services.agent(services.sweep(grid(3)))
-    assert services.beat(agent) == services.beat(agent)
 
 
 def test_a_run_whose_function_never_starts_it_fails_after_its_second_delivery(services: Services) -> None:
@@ -56,14 +45,6 @@ def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(ser
     command = services.beat(agent, first)
     assert command is not None
     assert command["run_id"] != first
-
-
-def test_a_run_cap_ends_the_sweep(services: Services) -> None:
-    sweep = services.sweep(grid(5, run_cap=2))
-    agent = services.agent(sweep)
-    services.perform(sweep, agent)
-    services.perform(sweep, agent)
-    assert services.beat(agent) == {"type": "exit"}
 
 
 def test_at_the_end_of_a_grid_an_idle_agent_waits_for_a_run_that_may_come_back(services: Services) -> None:
@@ -94,18 +75,11 @@ def test_a_released_agent_is_told_to_exit(services: Services) -> None:
     assert services.beat(agent, name) == {"type": "exit"}
 
 
-def test_a_run_that_the_supervisor_keeps_is_handed_to_nobody(services: Services) -> None:
-    sweep = services.sweep(grid(5))
-    kept = services.issued(services.agent(sweep, "w0_"))
-    assert services.release(sweep, "w0_", kept) == []
-    assert services.run(kept).state is RunState.RUNNING
-    assert services.issued(services.agent(sweep, "w1_")) != kept
-
-
 def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(services: Services) -> None:
     sweep = services.sweep(grid(2))
     kept = services.issued(services.agent(sweep, "w0"))
     assert services.release(sweep, "w0", kept) == []
+    assert services.run(kept).state is RunState.RUNNING
     other = services.agent(sweep, "w1")
     assert services.perform(sweep, other) != kept
     assert services.beat(other) == {"type": "exit"}
@@ -158,8 +132,7 @@ def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(services: Servic
 
 def test_a_workers_preempted_run_is_left_to_its_supervisor(services: Services) -> None:
     sweep = services.sweep(grid(5))
-    name = services.issued(services.agent(sweep, "w0"))
-    services.start(sweep, name)
+    name = services.begun(sweep, "w0")
     services.stream(name, Chunk(preempting=True, exitcode=1))
     assert services.run(name).state is RunState.PREEMPTED
     assert services.issued(services.agent(sweep, "w1")) != name
@@ -219,38 +192,29 @@ def test_the_engine_learns_from_results_that_another_process_wrote(services: Ser
 
 
 @pytest.mark.parametrize(
-    ("summary", "exitcode", "value"),
+    ("summary", "exitcode", "goal", "value"),
     [
-        ('{"loss": 2}', 0, 2.0),
-        ('{"loss": NaN}', 0, None),
-        ('{"loss": "2"}', 0, None),
-        ("{}", 0, None),
-        ('{"loss": {"min": 3}}', 0, 3.0),
-        ('{"loss": 2}', 1, None),
+        ('{"loss": 2}', 0, "minimize", 2.0),
+        ('{"loss": NaN}', 0, "minimize", None),
+        ('{"loss": "2"}', 0, "minimize", None),
+        ("{}", 0, "minimize", None),
+        ('{"loss": {"min": 3, "max": 4}}', 0, "minimize", 3.0),
+        ('{"loss": {"min": 3, "max": 4}}', 0, "maximize", 4.0),
+        ('{"loss": 2}', 1, "minimize", None),
     ],
 )
-def test_only_a_finished_runs_finite_number_counts(
-    services: Services, summary: str, exitcode: int, value: float | None
+def test_only_a_finished_runs_finite_number_counts_of_a_summary_the_goals(
+    services: Services, summary: str, exitcode: int, goal: str, value: float | None
 ) -> None:
-    sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    sweep = services.sweep(grid(3, metric=METRIC | {"goal": goal}))
+    name = services.begun(sweep)
     services.stream(name, Chunk(summary=summary, exitcode=exitcode))
     assert services.run(name).value == value
 
 
-def test_of_a_summarised_metric_the_goals_counts(services: Services) -> None:
-    sweep = services.sweep(grid(3, metric=METRIC | {"goal": "maximize"}))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
-    services.stream(name, Chunk(summary='{"loss": {"min": 3, "max": 4}}', exitcode=0))
-    assert services.run(name).value == 4.0
-
-
 def test_nobody_waits_for_a_run_that_its_own_supervisor_runs_again(services: Services) -> None:
     sweep = services.sweep(grid(1))
-    name = services.issued(services.agent(sweep, "w0"))
-    services.start(sweep, name)
+    name = services.begun(sweep, "w0")
     services.stream(name, Chunk(preempting=True))
     assert services.beat(services.agent(sweep, "w1")) == {"type": "exit"}
 
@@ -268,12 +232,6 @@ def test_a_workers_agent_is_told_a_runs_place_beside_each_parameter_and_again_wi
     taken = services.beat(services.agent(sweep, "w2"))
     assert taken is not None
     assert taken["args"] == {"x": {"value": 0, "place": 0}}, "whoever takes it, its place is its own"
-
-
-def test_a_strangers_agent_is_told_parameters_as_wandb_tells_them(services: Services) -> None:
-    command = services.beat(services.agent(services.sweep(grid(3))))
-    assert command is not None
-    assert command["args"] == {"x": {"value": 0}}
 
 
 def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(services: Services) -> None:

@@ -193,9 +193,7 @@ def losses_at(services: Services, sweep: str, band: int) -> list[float]:
 
 
 def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) -> None:
-    sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(3)))
     log(services, name, *losses(3, 2, 1), exitcode=0)
     before = services.run(name)
     rewound = rewind(services, name, 1)
@@ -207,8 +205,7 @@ def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) 
 
 def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     log(services, name, *losses(5, 4, 3, 2))
     assert (losses_at(services, sweep, 2), losses_at(services, sweep, 4)) == ([4], [2])
     rewound = rewind(services, name, 2)

@@ -36,12 +36,6 @@ def rows(offset: int, *texts: str) -> Chunk:
     return Chunk((Batch(Stream.HISTORY, offset, texts),))
 
 
-def test_lines_are_kept_as_they_came(services: Services, name: str) -> None:
-    services.stream(name, rows(0, FIRST))
-    services.stream(name, rows(1, SECOND))
-    assert history(services, name) == [FIRST, SECOND]
-
-
 def test_a_repeated_chunk_changes_nothing(services: Services, name: str) -> None:
     for _ in range(2):
         services.stream(name, rows(0, FIRST, SECOND))

@@ -9,9 +9,7 @@ SILENCE_S = 301
 
 
 def test_a_stopped_run_that_fell_silent_was_killed(services: Services) -> None:
-    sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(3)))
     services.stream(name, Chunk(summary='{"loss": 2}'))
     run_service.request_stop(services.world, services.run(name).id)
     services.clock.now += SILENCE_S
@@ -20,9 +18,7 @@ def test_a_stopped_run_that_fell_silent_was_killed(services: Services) -> None:
 
 
 def test_a_late_message_revives_a_crashed_run(services: Services) -> None:
-    sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(services.sweep(grid(3)))
     services.clock.now += SILENCE_S
     services.apply_timeouts()
     services.stream(name, Chunk())
@@ -67,8 +63,6 @@ def test_a_workers_unstarted_run_waits_for_its_supervisors_word(services: Servic
 
 
 def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(services: Services) -> None:
-    sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    services.begun(services.sweep(grid(3)))
     services.clock.now += SILENCE_S - 10
     assert services.apply_timeouts() == []

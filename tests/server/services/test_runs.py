@@ -142,8 +142,7 @@ def test_an_unknown_sweep_or_run_is_refused(services: Services) -> None:
 @pytest.mark.parametrize("state", ["crashed", "killed", "failed", "finished"])
 def test_a_supervisor_ends_a_run_that_can_no_longer_speak(services: Services, state: str) -> None:
     sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep, "w0"))
-    services.start(sweep, name)
+    name = services.begun(sweep, "w0")
     for _ in range(2):
         assert supervision.end_run(services.world, services.at(sweep), name, state) == state
     assert services.progress(sweep).runs[state] == 1

@@ -142,8 +142,7 @@ def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_
     services: Services,
 ) -> None:
     sweep = services.sweep(grid(2))
-    name = services.issued(services.agent(sweep))
-    services.start(sweep, name)
+    name = services.begun(sweep)
     services.stream(name, Chunk(preempting=True))
     services.set_state(sweep, "CANCELED")
     services.stream(name, Chunk(exitcode=255))
