@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from parallel_hpo.analysis.study import import_optuna, to_study, uncopied_storage, varying
+from parallel_hpo.analysis.study import EXTRA, import_optuna, to_study, uncopied_storage, varying
 from parallel_hpo.analysis.table import AnalysedSweep
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.version import library
@@ -17,10 +17,6 @@ from parallel_hpo.core.version import library
 if TYPE_CHECKING:
     import optuna
     from plotly.graph_objects import Figure
-
-EXTRA: Final = "plots"
-OPTUNA: Final = 5
-"""Minimum version of Optuna: earlier ones leave out runs without some parameter, and are slow."""
 
 
 class Plots:
@@ -86,7 +82,7 @@ class Plots:
     @cached_property
     def _study(self) -> optuna.Study:
         library("plotly", extra=EXTRA)
-        library("optuna", extra=EXTRA, at_least=OPTUNA, load=import_optuna)
+        import_optuna()
         return to_study(self._sweep, storage=uncopied_storage())
 
     def _named(self, parameters: tuple[str, ...]) -> list[str] | None:

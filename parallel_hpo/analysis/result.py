@@ -113,7 +113,7 @@ class SweepResult(SweepConclusion):
         return to_dataframe(self)
 
     def to_study(self) -> optuna.Study:
-        """Return the sweep as an Optuna study, with a trial per run."""
+        """Return the sweep as an Optuna study, a trial per run; raises MissingExtraError without Optuna."""
         return to_study(self)
 
     @property

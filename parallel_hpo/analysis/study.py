@@ -27,6 +27,7 @@ from parallel_hpo.analysis.table import AnalysedSweep, RunSummary, as_text
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import OPEN, Outcome
 from parallel_hpo.core.values import dotted
+from parallel_hpo.core.version import library
 
 if TYPE_CHECKING:
     import optuna
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, TrialState
 
+EXTRA: Final = "plots"
+OPTUNA: Final = 5
+"""Minimum version of Optuna: in earlier ones, plots leave out runs without some parameter, and are slow."""
 LOG_FROM: Final = 100.0
 """Minimum ratio of highest to lowest value for a logarithmic axis."""
 
@@ -125,9 +129,9 @@ def uncopied_storage() -> BaseStorage:
 
 def create_study(sweep: AnalysedSweep, storage: BaseStorage | None) -> optuna.Study:
     """Create the study of a sweep, without its trials."""
-    library = import_optuna()
+    module = import_optuna()
     with quiet():
-        study: optuna.Study = library.create_study(
+        study: optuna.Study = module.create_study(
             storage=storage,
             study_name=sweep.sweep_id or None,
             direction="maximize" if sweep.goal == "maximize" else "minimize",
@@ -149,7 +153,15 @@ def trials_of(
 
 
 def import_optuna() -> Any:
-    """Return Optuna, which takes half a second to import."""
+    """Return Optuna, which takes half a second to import.
+
+    Raises:
+        MissingExtraError: it is not installed, or too old.
+    """
+    return library("optuna", extra=EXTRA, at_least=OPTUNA, load=_import_quietly)
+
+
+def _import_quietly() -> Any:
     with warnings.catch_warnings():
         # In a notebook, tqdm warns about missing ipywidgets, which nothing here needs.
         warnings.filterwarnings("ignore", message="IProgress not found")

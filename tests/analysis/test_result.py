@@ -112,6 +112,7 @@ def test_what_can_not_be_drawn_is_refused(
         ("plotly", "plots.history", "plots"),
         ("plotly", "plots.timeline", "plots"),
         ("optuna", "plots.importances", "plots"),
+        ("optuna", "to_study", "plots"),
     ],
 )
 def test_libraries_of_extras_are_imported_late_and_a_missing_one_is_named(
