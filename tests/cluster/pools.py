@@ -76,6 +76,8 @@ class RecordedPool:
     answers: list[PoolNews | BackendError]
     told: list[SweepEnd | NodeLost] = field(default_factory=list)
     asked: list[tuple[int, int]] = field(default_factory=list)
+    refusals: list[BackendError] = field(default_factory=list)
+    """Of its next stops."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def facts(self) -> NewPool | None:
@@ -86,6 +88,8 @@ class RecordedPool:
 
     def stop(self, ends: SweepEnd) -> None:
         self.told.append(ends)
+        if self.refusals:
+            raise self.refusals.pop()
 
     def lost(self, lost: NodeLost) -> None:
         self.told.append(lost)

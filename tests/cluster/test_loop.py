@@ -210,6 +210,12 @@ def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(coordina
     assert coordinator.given(refused, later={3: [OVER]}).run().exit_code == ExitCode.COMPLETE
 
 
+def test_a_stop_that_a_pool_refuses_is_not_sent_again(coordinator: Coordinator) -> None:
+    coordinator.pool.refusals.append(ServerRefusedError("it has ended", status=409, answer={}))
+    coordinator.given(stops={1: StopKind.INTERRUPT}, later={3: [STOPPED]}).run()
+    assert coordinator.pool.told == [STOP]
+
+
 def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(coordinator: Coordinator) -> None:
     coordinator.given(BackendError("no answer"), later={6: [OVER]}, step_s=AWAY_WARNING_S / 2)
     assert coordinator.run().exit_code == ExitCode.COMPLETE
