@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot
@@ -25,6 +25,8 @@ from parallel_hpo.session.decide.events import (
 )
 from parallel_hpo.session.decide.state import SweepView
 from parallel_hpo.session.signals import Control
+
+Kind = TypeVar("Kind")
 
 
 def pool_of(count: int | None, **known: Any) -> Pool:
@@ -82,6 +84,11 @@ class CountedPlay:
         if isinstance(action, type):
             return any(isinstance(each, action) for each in self.actions)
         return action in self.actions
+
+    def only(self, kind: type[Kind]) -> Kind:
+        """Return the only action of this kind that the last event led to."""
+        (action,) = (each for each in self.actions if isinstance(each, kind))
+        return action
 
     def orders(self, slot: int) -> list[object]:
         """Return the orders that a slot's worker got by the last event."""

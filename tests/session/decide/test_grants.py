@@ -27,7 +27,6 @@ from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import PoolNeeds, needs
 from parallel_hpo.session.decide.events import (
-    Action,
     AskStart,
     AskSweep,
     Died,
@@ -53,6 +52,7 @@ from parallel_hpo.session.decide.events import (
     WithdrawStart,
 )
 from parallel_hpo.session.decide.state import Limits, OpenRun, is_finished, next_deadline, open_view
+from tests.session.decide.plays import CountedPlay
 
 S0, S1 = Slot(0), Slot(1)
 RUN = PooledRun(RunId("handed"), {"x": 1}, attempt=3, spent_s=5.0, deaths=1, seed=8)
@@ -61,13 +61,11 @@ HELD = "deadline 1h: no run starts that would not end in time"
 STOP = SweepEnd("SIGINT", ExitCode.SIGNAL_BASE + 2, StopKind.INTERRUPT)
 
 
-class Play:
-    """A machine of two workers, one of many; `actions` are those of the last event."""
+class Play(CountedPlay):
+    """A machine of two workers, one of many: the answers of its pool are events."""
 
-    def __init__(self, workers: int = 2, *, retries: int = 1) -> None:
-        self.now = 0.0
-        self.view = open_view(Limits(retries=retries), workers, has_others=True)
-        self.actions: tuple[Action, ...] = ()
+    def __init__(self, workers: int = 2) -> None:
+        super().__init__(open_view(Limits(), workers, has_others=True), None)
         self.event(Opened())
 
     def event(self, event: Event) -> None:
@@ -97,12 +95,6 @@ class Play:
         assert isinstance(self.actions[0], AskStart)
         self.event(StartRefused(slot, RunId(run_id), why))
 
-    def sent(self, slot: Slot) -> list[object]:
-        return [action.order for action in self.actions if isinstance(action, Send) and action.slot == slot]
-
-    def did(self, kind: type[Action]) -> bool:
-        return any(isinstance(action, kind) for action in self.actions)
-
 
 def leased(play: Play, granted: int = 4, each: int = 2) -> Play:
     """Return the play in which both workers hold a lease of the granted runs."""
@@ -122,7 +114,7 @@ def between_attempts() -> Play:
 
 def dropped(play: Play) -> tuple[RunId, int, Outcome, bool]:
     """Return the run that gets no further attempt here, its next attempt, and how it ends."""
-    (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
+    drop = play.only(RecordDrop)
     return drop.run.run_id, drop.run.attempt, drop.end.outcome, drop.end.resumable
 
 
@@ -143,9 +135,9 @@ def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> Non
     play = Play()
     play.grant(5, each=3)
     play.ready(S0)
-    assert play.sent(S0) == [Lease(3)]
+    assert play.orders(S0) == [Lease(3)]
     play.ready(S1)
-    assert play.sent(S1) == [Lease(2)]
+    assert play.orders(S1) == [Lease(2)]
 
 
 def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
@@ -161,7 +153,7 @@ def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
     play = leased(Play())
     play.event(Died(S0, "SIGKILL"))
     play.ready(S0)
-    assert play.sent(S0) == [Lease(2)]
+    assert play.orders(S0) == [Lease(2)]
 
 
 def test_a_grant_after_a_drain_starts_nothing() -> None:
@@ -178,7 +170,7 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
     play = Play()
     play.grant(0, again=(RUN,))
     play.ready(S0)
-    assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
+    assert play.orders(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
     play.start(S0, RUN.run_id, 3)
     assert play.view.slots[S0].run == OpenRun(
         RUN.run_id, RUN.parameters, 3, since=0.0, spent_s=5.0, deaths=1, seed=8
@@ -219,7 +211,7 @@ def test_a_run_whose_retries_other_machines_have_spent_crashes_here() -> None:
     play.ready(S0)
     play.start(S0, RUN.run_id, 3)
     play.event(Died(S0, "SIGKILL"))
-    (record,) = (action for action in play.actions if isinstance(action, RecordEnd))
+    record = play.only(RecordEnd)
     assert (record.end.outcome, record.final) == (Outcome.CRASHED, True)
 
 
@@ -232,16 +224,16 @@ def test_a_refused_run_that_the_pool_knows_is_passed_over(
     """Refusal and lease: the agent has used one of its runs, the grant is still there."""
     play = leased(Play(), granted=2, each=2)
     play.refuse(S0, "theirs", why)
-    assert play.sent(S0) == [SkipRun(RunId("theirs"), exit_code)]
+    assert play.orders(S0) == [SkipRun(RunId("theirs"), exit_code)]
     assert play.did(ReportEnd) is told
     assert (play.view.slots[S0].lease_left, play.view.started) == (1, 0)
-    assert play.sent(S1) == [Lease(1)]
+    assert play.orders(S1) == [Lease(1)]
 
 
 def test_a_refused_new_run_goes_back_with_its_worker() -> None:
     play = leased(Play())
     play.refuse(S0, "new", "no run is granted to this machine now")
-    assert play.sent(S0) == [Drain()]
+    assert play.orders(S0) == [Drain()]
     play.event(Died(S0, "exit 0"))
     assert ReturnRuns(S0, keep=None) in play.actions
     assert play.view.slots[S0].restarts == ()
@@ -252,9 +244,9 @@ def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
     play.grant(1, again=(RUN,))
     play.ready(S0)
     play.refuse(S0, RUN.run_id, "on elsewhere")
-    assert play.sent(S0) == [SkipRun(RUN.run_id, None)]
+    assert play.orders(S0) == [SkipRun(RUN.run_id, None)]
     play.event(Reported(S0, LeaseEnded()))
-    assert play.sent(S0) == [Lease(1)]
+    assert play.orders(S0) == [Lease(1)]
 
 
 def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then() -> None:
@@ -263,7 +255,7 @@ def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then
     assert play.did(AskStart) and not play.did(Send)
     play.now = 200.0
     play.event(StartGranted(S0, RunId("a")))
-    assert play.sent(S0) == [Proceed(RunId("a"), 1, None)]
+    assert play.orders(S0) == [Proceed(RunId("a"), 1, None)]
     run = play.view.slots[S0].run
     assert run is not None and run.since == 200.0
 
@@ -275,7 +267,7 @@ def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
     play.end(S1, "b")
     assert play.did(RecordEnd)
     play.event(DrainAsked(S1))
-    assert play.sent(S1) == [Drain()]
+    assert play.orders(S1) == [Drain()]
 
 
 def test_a_worker_whose_start_waits_for_long_is_not_taken_for_silent() -> None:
@@ -289,7 +281,7 @@ def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored
     play.ask(S0, "a")
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
     assert WithdrawStart in [type(action) for action in play.actions]
-    assert play.sent(S0) == [Interrupt()]
+    assert play.orders(S0) == [Interrupt()]
     play.event(StartGranted(S0, RunId("a")))
     assert play.actions == ()
 
@@ -343,7 +335,7 @@ def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_befo
     play.grant(1, ends=COMPLETE)
     assert play.view.ending is not None
     assert (play.view.ending.exit_code, play.view.ending.stop) == (ExitCode.COMPLETE, None)
-    assert play.sent(S0) == [Drain()]
+    assert play.orders(S0) == [Drain()]
 
 
 def test_the_pools_stop_interrupts_running_runs_once() -> None:
@@ -351,7 +343,7 @@ def test_the_pools_stop_interrupts_running_runs_once() -> None:
     play = leased(Play())
     play.start(S0, "a")
     play.grant(4, ends=STOP)
-    assert play.sent(S0) == [Interrupt()]
+    assert play.orders(S0) == [Interrupt()]
     play.grant(3, ends=STOP)
     assert not play.did(Kill)
     play.grant(3, ends=replace(STOP, stop=StopKind.KILL))
@@ -399,7 +391,7 @@ def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() 
     play.view = replace(play.view, slots=tuple(replace(slot, lease_at=None) for slot in play.view.slots))
     assert needs(play.view) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished", workers=2)
     play.grant(9, each=1, again=(RUN,))
-    assert play.sent(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
+    assert play.orders(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
 
 
 def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
@@ -407,7 +399,7 @@ def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     play.event(Reported(S0, LeaseEnded(short=True)))
     assert play.did(AskSweep)
     play.event(SweepSeen("the sweep is finished"))
-    assert play.sent(S0) == []
+    assert play.orders(S0) == []
     assert needs(play.view).wants == 1
     assert play.view.ending is None
 
@@ -435,7 +427,7 @@ def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
         play.view, slots=(replace(play.view.slots[0], state=SlotState.FATAL),), last_death="SIGSEGV"
     )
     play.event(SweepSeen(""))
-    (drop,) = (action for action in play.actions if isinstance(action, RecordDrop))
+    drop = play.only(RecordDrop)
     assert (drop.end.outcome, drop.end.resumable) == (Outcome.STOPPED, True)
     assert is_finished(play.view)
 
@@ -456,7 +448,7 @@ def test_where_no_run_may_start_now_no_worker_starts_or_gets_work_until_one_may_
     play.ready(S0)
     assert not play.did(Send) and not play.did(Spawn)
     play.grant(2)
-    assert play.sent(S0) == [Lease(1)] and Spawn(S1) in play.actions
+    assert play.orders(S0) == [Lease(1)] and Spawn(S1) in play.actions
 
 
 def test_a_run_whose_worker_dies_where_no_run_may_start_now_gets_no_other_attempt_here() -> None:

@@ -75,7 +75,7 @@ class FillingPlay(Play):
 
 def recorded(play: Play) -> tuple[bool, Outcome]:
     """Return whether the attempt that ended last was its run's last, and its outcome."""
-    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    record = play.only(RecordEnd)
     return record.final, record.end.outcome
 
 
@@ -263,7 +263,7 @@ def test_a_stop_accounts_for_a_run_that_waits_to_be_alone(three: FillingPlay) ->
     three.begin(1)
     run = three.fall_short(0)
     three.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
-    (dropped,) = [action for action in three.actions if isinstance(action, RecordDrop)]
+    dropped = three.only(RecordDrop)
     assert (dropped.run.run_id, dropped.end.outcome, dropped.end.resumable) == (run, Outcome.STOPPED, True)
 
 

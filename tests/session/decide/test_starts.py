@@ -135,7 +135,7 @@ def test_a_preempted_run_is_not_over_but_gets_another_attempt_that_costs_no_retr
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FAILED, preempted=True)
-    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    record = play.only(RecordEnd)
     assert (record.final, record.end.outcome) == (False, Outcome.STOPPED)
     play.event(Reported(S0, LeaseEnded()))
     assert play.did(Send(S0, Rerun(RUN, {}, 2)))
@@ -149,7 +149,7 @@ def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None
     slot = replace(play.view.slots[0], run=replace(run, preemptions=PREEMPTIONS))
     play.view = replace(play.view, slots=(slot,))
     play.end(S0, Outcome.FAILED, preempted=True)
-    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    record = play.only(RecordEnd)
     assert record.final and record.end.outcome is Outcome.FAILED
 
 
@@ -234,7 +234,7 @@ def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_r
     play.start(S0)
     play.now = 25.0
     play.event(Reported(S0, RunEnded(RUN, 1, outcome=Outcome.FINISHED, value=1.0)))
-    (record,) = [action for action in play.actions if isinstance(action, RecordEnd)]
+    record = play.only(RecordEnd)
     assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
 
