@@ -36,7 +36,8 @@ def test_an_error_in_a_notebook_is_its_message_without_our_frames() -> None:
 
 def test_a_result_in_a_notebook_is_a_table_of_escaped_visible_text() -> None:
     assert "<th>lr</th><td>0.1</td>" in RESULT._repr_html_()
-    evil = replace(result_of([row(0, {"lr": "<script>"})]), stop_reason="\x1b]0;owned\x07")
+    url = 'http://host/"><script>'
+    evil = replace(result_of([row(0, {"lr": "<script>"})]), stop_reason="\x1b]0;owned\x07", sweep_url=url)
     assert "<script>" not in evil._repr_html_()
     assert "\x1b" not in evil._repr_html_() + repr(evil)
 

@@ -90,6 +90,8 @@ def test_a_value_that_looks_like_a_secret_is_masked_whatever_its_name(value: str
 
 def test_the_owner_alone_reads_a_failed_runs_folder_and_printed_secrets_are_masked(tmp_path: Path) -> None:
     folder = tmp_path / "failed" / "r1"
+    folder.mkdir(parents=True)  # as another umask has left it
+    (folder / "output.log").touch(0o666)
     failed = FailedRun(A_RUN, "", ["the key is 12345678"], {"MY_KEY": "12345678"})
     write_failed_run(folder, failed, {"reason": A_RUN.reason})
     modes = {each.stat().st_mode & 0o777 for each in folder.iterdir()}

@@ -4,11 +4,19 @@ import json
 import os
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 
-from parallel_hpo.session.hooks import Commands
+from parallel_hpo.config.section import parse_section
+from parallel_hpo.core.child_spec import Target
+from parallel_hpo.core.notices import Notice
+from parallel_hpo.core.types import StopKind
+from parallel_hpo.session.hooks import Commands, notify_end
+from parallel_hpo.session.settings import LaunchSettings
+from parallel_hpo.session.signals import Control
+from tests.analysis.sweeps import result_of
 
 
 def commands(folder: Path, limit_s: float = 30.0) -> Commands:
@@ -54,3 +62,17 @@ def test_what_runs_can_be_given_up_and_then_nothing_starts(tmp_path: Path) -> No
     assert why == ["killed: the sweep was stopped"]
     assert running.run(("sh", "-c", "echo > again"), "") == "not run: the sweep was stopped"
     assert not (tmp_path / "again").exists()
+
+
+def test_a_stop_before_the_end_of_a_sweep_leaves_on_end_its_time(tmp_path: Path) -> None:
+    section = parse_section(
+        {"sweep_id": "s", "on_end": ["sh", "-c", "cat > told"]}, origin=lambda key: "config.json"
+    )
+    told: list[Notice] = []
+    with closing(Control()) as control:
+        control.stop(StopKind.INTERRUPT)
+        setting = LaunchSettings(
+            section=section, main=Target("train", "main"), observer=told.append, control=control
+        )
+        notify_end(result_of([]), setting, commands(tmp_path))
+    assert (json.loads((tmp_path / "told").read_text())["sweep_id"], told) == ("abc", [])
