@@ -109,9 +109,13 @@ def server_of(process: psutil.Process, folder: Path) -> psutil.Process:
     deadline = time.monotonic() + DEADLINE_S
     found: list[psutil.Process] = []
     while not found and time.monotonic() < deadline:
-        found = [child for child in process.children() if str(folder / "server.db") in child.cmdline()]
+        found = servers_of(process, folder)
     (server,) = found
     return server
+
+
+def servers_of(process: psutil.Process, folder: Path) -> list[psutil.Process]:
+    return [child for child in process.children() if str(folder / "server.db") in child.cmdline()]
 
 
 def ask(environment: Mapping[str, str], query: str, variables: Mapping[str, Any]) -> Any:
@@ -213,10 +217,28 @@ def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_
     assert is_gone(server.pid)
 
 
-def test_closing_ends_a_server_that_has_not_answered_yet(tmp_path: Path, clean_env: dict[str, str]) -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+def test_closing_ends_a_server_that_has_not_answered_yet(
+    tmp_path: Path, clean_env: dict[str, str], hangs: bool
+) -> None:
     with opened(tmp_path, clean_env):
         server = server_of(psutil.Process(), tmp_path)
+        if hangs:
+            server.suspend()
     assert is_gone(server.pid)
+
+
+def test_a_server_that_dies_is_not_restarted_before_its_pause_is_over(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    with closing(LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,))) as backend:
+        backend.open()
+        backend.wait_until_up()
+        server = server_of(psutil.Process(), tmp_path)
+        server.kill()
+        server.wait(DEADLINE_S)
+        time.sleep(0.5)  # in which another one would have started
+        assert servers_of(psutil.Process(), tmp_path) == []
 
 
 def test_a_server_that_cannot_start_is_reported_with_reason_and_log(
