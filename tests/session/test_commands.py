@@ -10,9 +10,8 @@ from pathlib import Path
 import psutil
 
 from parallel_hpo.config.section import parse_section
-from parallel_hpo.core.child_spec import Target
 from parallel_hpo.core.notices import Notice
-from parallel_hpo.core.types import StopKind
+from parallel_hpo.core.types import StopKind, Target
 from parallel_hpo.session.hooks import Commands, notify_end
 from parallel_hpo.session.settings import LaunchSettings
 from parallel_hpo.session.signals import Control

@@ -3,6 +3,7 @@ from __future__ import annotations
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.run_transitions import apply_timeouts
 from tests.server.acting import Services, grid
 
 SILENCE_S = 301
@@ -63,6 +64,7 @@ def test_a_workers_unstarted_run_waits_for_its_supervisors_word(services: Servic
 
 
 def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(services: Services) -> None:
-    services.begun(services.sweep(grid(3)))
-    services.clock.now += SILENCE_S - 10
-    assert services.apply_timeouts() == []
+    name = services.begun(services.sweep(grid(3)))
+    services.clock.now += SILENCE_S
+    assert apply_timeouts(services.world, up_since=services.clock.now - 10) == []
+    assert services.apply_timeouts() == [name]
