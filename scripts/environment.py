@@ -23,3 +23,14 @@ def enter_venv(*needed: str) -> None:
     subprocess.run(["bash", str(ROOT / "scripts" / "setup"), "dev"], check=True)
     python = str(VENV / "bin" / "python")
     os.execv(python, [python, *sys.argv])
+
+
+def enter_own_venv(name: str, extras: str, *more: str) -> None:
+    """Restart the script in an environment of its own, with the given extras and more packages."""
+    venv = ROOT / name
+    if Path(sys.prefix) == venv:
+        return
+    python = str(venv / "bin" / "python")
+    subprocess.run(["bash", str(ROOT / "scripts" / "setup"), extras, name], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *more], check=True)
+    os.execv(python, [python, *sys.argv])

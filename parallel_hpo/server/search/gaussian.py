@@ -193,8 +193,6 @@ NOISY: Final = 0.01
 """Minimum noise, as a fraction of the losses' variance, for losses to count as noisy."""
 _FITTING_STEPS: Final = (8, 30)
 """Minimum and maximum steps of a fit; one that hasn't quite converged is good enough."""
-_MAX_PART_STEPS: Final = 12
-"""Maximum steps of a part's fit."""
 _FITTING_EFFORT: Final = 1_000_000
 """Maximum steps × points² × columns (at least 10) for an ask of 50 ms."""
 _PREFERENCE: Final = 0.8
@@ -303,8 +301,7 @@ def fit(columns: Table, losses: Column, *, of_part: bool = False) -> tuple[Surfa
     """
     width = columns.shape[1]
     fewest, most = _FITTING_STEPS
-    if of_part:
-        most = _MAX_PART_STEPS
+    most = fewest if of_part else most
     steps = max(fewest, min(most, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
     likelihood = Likelihood(columns, losses)
     theta, value = _maximize(likelihood, width, _LIKELY_LENGTH * math.sqrt(width), steps)

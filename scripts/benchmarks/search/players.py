@@ -1,13 +1,18 @@
-"""The compared searches: our engines, and Optuna's default sampler.
+"""The compared searches: our engines, bayes without one of its parts, and Optuna's default sampler.
 
 All work the same way: they are asked for a batch of points, which are all pending until the last one is told.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
 from random import Random
 from typing import Any, Final
+from unittest.mock import patch
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine
@@ -44,12 +49,40 @@ def played(search: Engine, problem: Problem, seed: int, runs: int, at_once: int)
             search.tell(Trial(index, point, TrialState.FINISHED, loss))
 
 
-def play_optuna(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
-    """Yield the points of Optuna's default sampler, asked only for parameters that matter in a run."""
+_SEARCH: Final = "parallel_hpo.server.search"
+WITHOUT: Final[Mapping[str, Mapping[str, Any]]] = {
+    "parts": {"gp._parted": lambda *_: iter(())},
+    "logarithms": {"axes.LevelAxis.span": None, "axes.IntervalAxis.span": None},
+    "power": {"gp._YeoJohnson.likeliest": lambda _: 1.0},
+    "pending": {"gp._with_others": lambda _others, surface, _columns: surface},
+    "noise": {"gp.NOISY": math.inf, "gaussian.NOISY": math.inf},
+    "one length": {"gaussian._PREFERENCE": -math.inf},
+    "region": {"gp.narrow_axes": lambda axes, *_: axes},
+}
+"""The parts of bayes that can be switched off, and what then stands in their places."""
+
+
+def play_without(part: str, problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
+    """Yield the points of bayes without one of its parts."""
+    from parallel_hpo.server.search.gp import _surface
+
+    with ExitStack() as patched:
+        _surface.cache_clear()  # surfaces of the whole bayes; and in the end, those of this one
+        patched.callback(_surface.cache_clear)
+        for place, other in WITHOUT[part].items():
+            patched.enter_context(patch(f"{_SEARCH}.{place}", other))
+        yield from list(play("bayes", problem, seed, runs, at_once))
+
+
+def play_optuna(
+    problem: Problem, seed: int, runs: int, at_once: int, *, sampler: str = "TPESampler"
+) -> Iterator[Point]:
+    """Yield the points of one of Optuna's samplers, asked only for parameters that matter in a run."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings(action="ignore"):  # the GPSampler is experimental
+        study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed))
     for first in range(0, runs, at_once):
         trials = [study.ask() for _ in range(min(at_once, runs - first))]
         points = [suggested(trial, problem) for trial in trials]
@@ -80,3 +113,9 @@ PLAYERS: Final[Mapping[str, Player]] = {
     "Optuna TPE": play_optuna,
     "bayes": lambda *game: play("bayes", *game),
 }
+RIVALS: Final[Mapping[str, Player]] = {
+    "Optuna GP": partial(play_optuna, sampler="GPSampler"),
+    "Optuna CMA": partial(play_optuna, sampler="CmaEsSampler"),
+}
+"""Searches that need more libraries (torch, cmaes)."""
+ABLATED: Final[Mapping[str, Player]] = {f"no {part}": partial(play_without, part) for part in WITHOUT}

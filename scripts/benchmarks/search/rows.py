@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from scripts.benchmarks.search.players import PLAYERS, seen_loss
+from scripts.benchmarks.search.players import ABLATED, PLAYERS, RIVALS, seen_loss
 from scripts.benchmarks.search.problems import PROBLEMS
 
 
@@ -64,6 +64,6 @@ GROUPS: Final[Mapping[str, tuple[Row, ...]]] = {
 def best(player: str, problem: str, seed: int, runs: int, at_once: int) -> float:
     """Return the true loss of the run with the best observed loss."""
     played = PROBLEMS[problem]
-    points = list(PLAYERS[player](played, seed, runs, at_once))
+    points = list({**PLAYERS, **RIVALS, **ABLATED}[player](played, seed, runs, at_once))
     looks = [seen_loss(played, point, seed, index) for index, point in enumerate(points)]
     return played.loss(points[looks.index(min(looks))])

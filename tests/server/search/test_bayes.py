@@ -113,7 +113,10 @@ def test_every_distribution_is_searched_within_its_bounds_in_plain_values() -> N
 def test_eight_that_ask_at_once_get_eight_different_points() -> None:
     engine = bayes(MIXED)
     search(engine, mixed_loss, runs=20)
-    at_once = [engine.ask(index) for index in range(20, 28)]
+    at_once = []
+    for index in range(20, 28):
+        at_once.append(engine.ask(index))
+        engine.tell(Trial(index, at_once[-1], TrialState.PENDING))
     assert len({json.dumps(asked) for asked in at_once}) == 8
 
 
