@@ -97,11 +97,11 @@ class UserWatch(threading.Thread):
                 self._tell(OtherUsersSeen(seen))
 
 
-def ask_logind(*words: str) -> str | None:
-    """Return the output of `loginctl`; None without logind."""
+def ask_logind(*words: str, limit_s: float = ASK_LIMIT_S) -> str | None:
+    """Return the output of `loginctl`; None without logind, or without an answer in time."""
     try:
         done = subprocess.run(
-            ["loginctl", *words], capture_output=True, text=True, timeout=ASK_LIMIT_S, check=False
+            ["loginctl", *words], capture_output=True, text=True, timeout=limit_s, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

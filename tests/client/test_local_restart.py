@@ -1,19 +1,23 @@
-"""An embedded server that can't be restarted."""
+"""An embedded server that can't be restarted, and one that is away for a while."""
 
 from __future__ import annotations
 
 import queue
 import sqlite3
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
 from parallel_hpo.client.own_servers import RESTART_BACKOFF_S, LocalBackend
+from parallel_hpo.client.server_client import ServerClient
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.types import RunId, SweepId, SweepPath
 from tests.process_pool.pooling import DEADLINE_S, marked
+from tests.threads import answering_in_a_thread
 
 
 def spoil(database: Path) -> None:
@@ -61,3 +65,29 @@ def test_requests_share_the_time_to_wait_for_a_server(tmp_path: Path, clean_env:
         assert time.monotonic() - began < 10
     finally:
         backend.close()
+
+
+class Unsteady(BaseHTTPRequestHandler):
+    """Is away each first time that it is asked."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(503 if self.asked % 2 else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+def test_the_times_in_which_a_server_was_away_do_not_add_up() -> None:
+    path = SweepPath("me", "p", SweepId("s"))
+    with answering_in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Unsteady)) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        client = ServerClient("k", threading.Event(), lambda: None, away_limit_s=0.2, url=url)
+        for _ in range(2):
+            assert client.ask("GET", path, "") == {}
+            time.sleep(0.3)  # longer than it may be away

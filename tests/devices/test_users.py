@@ -152,3 +152,5 @@ def test_a_failure_of_loginctl_is_ignored(tmp_path: Path, monkeypatch: pytest.Mo
     command.chmod(0o755)
     assert ask_logind("list-sessions", "--no-legend") == "asked list-sessions --no-legend\n"
     assert ask_logind("fail") is None
+    command.write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+    assert ask_logind("list-sessions", limit_s=0.1) is None

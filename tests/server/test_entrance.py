@@ -100,6 +100,14 @@ def test_a_ticket_is_good_for_minutes(services: Services, sweep: str) -> None:
         assert web.get(fresh, headers=HTML).status_code == 401
 
 
+def test_a_browser_that_was_let_in_is_let_in_for_a_month(services: Services, browser: Web) -> None:
+    browser.get(with_ticket(services, "/"))
+    services.clock.now += keys.PASS_VALID_S - 1
+    assert browser.get("/").status_code == 200
+    services.clock.now += 2
+    assert browser.get("/").status_code == 401
+
+
 def test_a_ticket_from_before_a_servers_start_may_have_been_used(services: Services, sweep: str) -> None:
     address = f"{PAGE.format(sweep)}?ticket={ticket(services, age_s=5)}"
     with Web(services, None) as web:
