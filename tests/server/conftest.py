@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from parallel_hpo.server.services import runs as run_service
+from parallel_hpo.server.services.runs import RunUpsert
 from tests.postgresql import PostgreSQL
 from tests.server.acting import Services
 from tests.server.kept import KeptPostgreSQL, KeptSQLite, StoredSweep
+from tests.server.web import Web
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -34,3 +37,11 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
     kept.empty()
     with closing(Services(tmp_path, kept=kept)) as services:
         yield services
+
+
+@pytest.fixture
+def web(services: Services) -> Iterator[Web]:
+    """A client with the master key, and a run."""
+    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    with Web(services) as web:
+        yield web

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,14 +39,6 @@ RUN_FILES = """query F { project(name: "p") { run(name: "r") { fileCount files {
 
 def md5(content: bytes) -> str:
     return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-
-
-@pytest.fixture
-def web(services: Services) -> Iterator[Web]:
-    """A client with the master key, and a run."""
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
-    with Web(services) as web:
-        yield web
 
 
 NEW = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from parallel_hpo.core.keys import worker_key
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
 from tests.server.acting import MASTER_KEY, Services, grid
@@ -40,14 +37,6 @@ RENAME = """mutation R($i: UpdateArtifactSequenceInput!) { updateArtifactSequenc
   artifactCollection { name } } }"""
 MOVE = """mutation M($i: MoveArtifactSequenceInput!) { moveArtifactSequence(input: $i) {
   artifactCollection { defaultArtifactType { name } } } }"""
-
-
-@pytest.fixture
-def web(services: Services) -> Iterator[Web]:
-    """A client with the master key, and a run."""
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
-    with Web(services) as web:
-        yield web
 
 
 def test_collections_and_versions_of_an_older_database_are_sequences_and_whole(tmp_path: Path) -> None:

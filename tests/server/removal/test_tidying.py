@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.versions import ArtifactFields
@@ -31,14 +28,6 @@ from tests.server.web import Web
 
 OTHER = b"other content"
 DEADLINE_S = 20.0
-
-
-@pytest.fixture
-def web(services: Services) -> Iterator[Web]:
-    """A client with the master key, and a run."""
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
-    with Web(services) as web:
-        yield web
 
 
 def begun(web: Web, name: str, content: bytes) -> str:
