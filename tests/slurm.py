@@ -94,9 +94,9 @@ class Slurm:
             "user": psutil.Process().username(),
             "folder": folder,
             "spool": spool,
-            "controller_port": _free_port(),
+            "controller_port": free_port(),
         }
-        hosts = [HOST.format(name=name, host=_host(), port=_free_port(), cores=CORES) for name in self.hosts]
+        hosts = [HOST.format(name=name, host=_host(), port=free_port(), cores=CORES) for name in self.hosts]
         self._configuration.write_text("\n".join([CONFIGURATION.format(**facts), *hosts, ""]))
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
@@ -172,7 +172,7 @@ def _host() -> str:
     return socket.gethostname().partition(".")[0]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +10,7 @@ from typing import Any, Final
 import psutil
 
 from parallel_hpo.cluster.base import ClusterEngine, ClusterMachine, NodeCommand, NodeTaskEnd
+from tests.processes.conftest import comes
 
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes."""
@@ -50,14 +49,6 @@ class HeldNode:
 
     def let_go(self) -> None:
         Path(f"{self.told}.go").touch()
-
-
-def comes(condition: Callable[[], object]) -> bool:
-    """Whether it comes to this."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return bool(condition())
 
 
 def next_end(engine: ClusterEngine) -> NodeTaskEnd:

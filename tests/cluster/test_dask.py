@@ -19,9 +19,9 @@ from parallel_hpo.cluster.dask import DaskEngine, own_environment
 from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine, chosen_engine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError, UsageError
-from tests.cluster.nodes import DEADLINE_S, HeldNode, comes, named, next_end
+from tests.cluster.nodes import DEADLINE_S, HeldNode, named, next_end
 from tests.commands import start_python
-from tests.processes.conftest import MAINS, RealSweep, outcomes, sweep_in
+from tests.processes.conftest import MAINS, RealSweep, comes, outcomes, sweep_in
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 HOSTS: Final = ("127.0.0.1", "127.0.0.2")

@@ -17,7 +17,8 @@ import pytest
 
 from parallel_hpo.cluster.base import COORDINATOR_STDERR, NodeCommand, open_file
 from parallel_hpo.cluster.node_process import NodeExit, NodeProcess, NodeStateUnknownError
-from tests.cluster.nodes import DEADLINE_S, GRACE_S, comes
+from tests.cluster.nodes import DEADLINE_S, GRACE_S
+from tests.processes.conftest import comes
 
 SLEEPS: Final = "import os, time; open({file!r}, 'w').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
 IGNORES: Final = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "

@@ -15,9 +15,9 @@ from parallel_hpo.cluster.base import ClusterMachine, NodeTaskEnd
 from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
-from tests.cluster.nodes import HeldNode, comes, next_end, next_ends
+from tests.cluster.nodes import HeldNode, next_end, next_ends
 from tests.cluster.raylets import Raylets, running_raylets
-from tests.processes.conftest import RealSweep, expect_exact_on_two_machines, sweep_in
+from tests.processes.conftest import RealSweep, comes, expect_exact_on_two_machines, sweep_in
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 DEVICES: Final = (2, 3)

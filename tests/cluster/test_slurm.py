@@ -18,11 +18,12 @@ import pytest
 from parallel_hpo.cluster.base import NodeTaskEnd
 from parallel_hpo.cluster.slurm import SlurmEngine
 from parallel_hpo.core.errors import ExitCode, MissingExtraError, UsageError
-from tests.cluster.nodes import HeldNode, comes, next_end
+from tests.cluster.nodes import HeldNode, next_end
 from tests.commands import MODULE
 from tests.processes.conftest import (
     MAINS,
     RealSweep,
+    comes,
     expect_exact_on_two_machines,
     outcomes,
     sweep_in,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 from graphql import parse, validate
 
 from parallel_hpo.server.graphql.execute import load_schema
+from tests.contract.moves import client_folder
 
 OF_WANDB_CORE = (
     "CreateRunFiles",
@@ -42,13 +41,6 @@ OF_THE_API = (
     "GetViewer",
     "IsProjectReadOnly",
 )
-
-
-def client_folder() -> Path:
-    spec = importlib.util.find_spec("wandb")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
 
 
 def documents(text: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from playwright.sync_api import BrowserContext, expect
 from tests.chromium import new_tab, tabs_of_its_own
 from tests.pages.seen import TableRun
 from tests.pages.serving import Served, filled
+from tests.slurm import free_port
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 ON = ("-o", "StrictModes=no", "-o", "UsePAM=no", "-o", "PermitRootLogin=yes", "-o", "ListenAddress=127.0.0.1")
@@ -31,12 +31,6 @@ def why_not() -> str | None:
     if os.getuid() == 0 and not Path("/run/sshd").is_dir():
         return "sshd has no /run/sshd here"
     return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
