@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.core.errors import UsageError
+from parallel_hpo.upload.client import client_in
 from parallel_hpo.upload.plan import upload_folder
 
 
@@ -42,4 +43,16 @@ def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="name another --directory"), upload_folder(tmp_path / "file", "s1"):
+        pass
+
+
+def test_a_client_that_is_too_old_for_an_upload_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "wandb-0.29.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: wandb\nVersion: 0.29.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    too_old = pytest.raises(UsageError, match=r"upload needs wandb .*; this is 0\.29\.1")
+    with too_old, client_in(tmp_path, {}):
         pass
