@@ -286,6 +286,11 @@ async def unavailable(_request: Request, error: Exception) -> Response:
     return _error(f"the server can't answer now: {error}", 503)
 
 
+async def disconnected(_request: Request, _cause: Exception) -> Response:
+    """Answer a request whose client has left amid it; nobody receives the answer."""
+    return _error("the connection was closed", 400)
+
+
 async def failed(request: Request, error: Exception) -> Response:
     """Answer 500 for an error of the server's own."""
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)

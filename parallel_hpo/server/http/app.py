@@ -61,7 +61,7 @@ _FAILURES: Final[Mapping[Any, Any]] = {
     RefusedError: access.refused,
     UnavailableError: access.unavailable,
     OSError: access.unavailable,
-    ClientDisconnect: access.unavailable,
+    ClientDisconnect: access.disconnected,
     Exception: access.failed,
 }
 

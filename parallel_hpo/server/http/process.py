@@ -8,6 +8,7 @@ The key is passed by that pipe or a file of mode 0600, as others can read a comm
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import json
 import os
@@ -191,14 +192,17 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait a moment for requests in progress, then stop."""
-        timer = threading.Timer(_REQUESTS_END_S, self._force)
-        timer.daemon = True
-        timer.start()
+        timer = asyncio.get_running_loop().call_later(_REQUESTS_END_S, self._force)
         await super().shutdown(sockets)
         timer.cancel()
+        if self.force_exit:
+            await self.lifespan.shutdown()  # uvicorn leaves it out; cancelled, it would print a traceback
 
     def _force(self) -> None:
+        """End requests in progress; since Python 3.12, uvicorn waits for their connections to close."""
         self.force_exit = True
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def _make_context(config: ServerConfig, database: Database, files: Path, master_key: str) -> AppContext:

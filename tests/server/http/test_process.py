@@ -106,7 +106,7 @@ def test_a_server_leaves_at_a_signal_amid_a_request(clean_env: dict[str, str], t
     said = json.loads(server.stdout.readline())
     with begin_request(said["url"], said["api_key"]):
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=END_WITHIN_S)
+        assert server.communicate(timeout=END_WITHIN_S) == ("", "")
     assert server.wait() == 0
 
 
