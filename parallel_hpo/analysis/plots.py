@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from parallel_hpo.analysis.study import EXTRA, import_optuna, to_study, uncopied_storage, varying
+from parallel_hpo.analysis.study import EXTRA, to_study, uncopied_storage, varying
 from parallel_hpo.analysis.table import AnalysedSweep
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.version import library
@@ -82,7 +82,6 @@ class Plots:
     @cached_property
     def _study(self) -> optuna.Study:
         library("plotly", extra=EXTRA)
-        import_optuna()
         return to_study(self._sweep, storage=uncopied_storage())
 
     def _named(self, parameters: tuple[str, ...]) -> list[str] | None:

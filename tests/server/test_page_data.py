@@ -331,6 +331,7 @@ def test_media_are_told_by_step(services: Services, web: Web) -> None:
     told = [(each["step"], each["images"]) for each in seen(web, f"runs/{name}/media")]
     shown = {"file": image["path"], "caption": None}
     assert told == [(0, [{"key": "img", **shown}]), (9, [{"key": "in.img", **shown}])]
+    assert [each["step"] for each in seen(web, f"runs/{name}/media", after=1)] == [9]
 
 
 def put(services: Services, run: str, name: str, content: bytes) -> None:

@@ -216,9 +216,7 @@ class PageRoutes:
         return answers.json(request, self._curves.of_run(self._seen_by(request), _run_in(request), query))
 
     def _log(self, request: Request) -> Response:
-        after = request.query_params.get("after", "")
-        begin = int(after) if after.isascii() and after.isdigit() and len(after) < 10 else None
-        data = log_part(self._seen_by(request), _run_in(request), begin)
+        data = log_part(self._seen_by(request), _run_in(request), _after_in(request))
         return answers.json(request, answers.dump(data))
 
     def _log_text(self, request: Request) -> Response:
@@ -228,7 +226,7 @@ class PageRoutes:
         )
 
     def _media(self, request: Request) -> Response:
-        data = media_by_step(self._seen_by(request), _run_in(request))
+        data = media_by_step(self._seen_by(request), _run_in(request), _after_in(request) or 0)
         return answers.json(request, answers.dump(strict(data)))
 
     def _file(self, request: Request) -> Response:
@@ -264,6 +262,12 @@ class PageRoutes:
         if caller is None:
             raise RefusedError("this needs a key, or a browser that is logged in", status=401)
         return self._world.seen_by(caller)
+
+
+def _after_in(request: Request) -> int | None:
+    """Return the number of the line from which a page asks for lines; None: it has none yet."""
+    after = request.query_params.get("after", "")
+    return int(after) if after.isascii() and after.isdigit() and len(after) < 10 else None
 
 
 def _sweep_in(request: Request) -> SweepAt:

@@ -352,12 +352,14 @@ def log_text(world: AppContext, path: RunPath) -> str:
     return "".join(f"{_ESCAPES.sub('', read_line(number, text).line)}\n" for number, text in enumerate(texts))
 
 
-def media_by_step(world: AppContext, path: RunPath) -> list[dict[str, Any]]:
-    """Return the media of a run's last steps that have some, each with its step; in order."""
+def media_by_step(world: AppContext, path: RunPath, begin: int) -> list[dict[str, Any]]:
+    """Return the media of a run's last steps that have some, of history lines from number `begin` on."""
     with world.database.read() as transaction:
         run = run_at(transaction, path)
-        found = lines.last_with(transaction, run.id, Stream.HISTORY, '"_type"', _MAX_MEDIA_STEPS)
-    steps = [{"step": line.step, **media_in(json.loads(line.text))} for line in found]
+        found = lines.last_with(
+            transaction, run.id, Stream.HISTORY, '"_type"', begin=begin, most=_MAX_MEDIA_STEPS
+        )
+    steps = [{"number": line.number, "step": line.step, **media_in(json.loads(line.text))} for line in found]
     return [each for each in steps if each["images"] or each["tables"] or each["histograms"]]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 from numpy.random import Generator
@@ -107,12 +107,12 @@ def move_points(axes: Sequence[Axis], coordinates: Table, reach: float, source: 
     return np.where(changed, np.column_stack(elsewhere), coordinates)
 
 
-def _is_unordered(axis: Axis) -> bool:
+def _is_unordered(axis: Axis) -> TypeGuard[LevelAxis]:
     return isinstance(axis, LevelAxis) and not axis.ordered
 
 
 def _parts(axis: Axis, column: Column) -> list[Column]:
-    if isinstance(axis, LevelAxis) and not axis.ordered and axis.columns > 1:
+    if _is_unordered(axis) and axis.columns > 1:
         return [(column == level) * math.sqrt(0.5) for level in range(axis.levels.size)]
     shares = column / _length(axis)
     return [shares] if axis.span is None else [shares, _to_logarithms(shares, axis.span)]

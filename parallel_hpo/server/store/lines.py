@@ -141,9 +141,11 @@ def part(connection: Connection, run_id: int, stream: Stream, begin: int, most: 
     return [Line(*row) for row in connection.execute(query.order_by(lines.c.number).limit(most))]
 
 
-def last_with(connection: Connection, run_id: int, stream: Stream, word: str, most: int) -> list[Line]:
-    """Return the last lines of a stream that contain a word, at most `most`, in their order."""
-    here = (lines.c.run_id == run_id) & (lines.c.stream == int(stream))
+def last_with(
+    connection: Connection, run_id: int, stream: Stream, word: str, *, begin: int, most: int
+) -> list[Line]:
+    """Return the last lines from number `begin` that contain a word, at most `most`, in their order."""
+    here = (lines.c.run_id == run_id) & (lines.c.stream == int(stream)) & (lines.c.number >= begin)
     query = select(lines.c.number, lines.c.step, lines.c.text).where(
         here, lines.c.text.contains(word, autoescape=True)
     )

@@ -18,7 +18,7 @@ export async function followLog(base, failed) {
     follow.checked = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
   });
   const search = find("log-find");
-  search.addEventListener("input", () => narrow(log.children, search.value));
+  search.addEventListener("input", () => narrow(log, log.children, search.value));
   const errors = [];
   for (let next = null; ; ) {
     let wait = PERIOD_MS;
@@ -40,15 +40,12 @@ export async function followLog(base, failed) {
   }
 }
 
-/** Hide the lines without `text`, in any case of its letters. */
-function narrow(lines, text) {
+/** Hide those of the lines that lack `text`, in any case of its letters, and say how many the log shows. */
+function narrow(log, lines, text) {
   const wanted = text.toLowerCase();
-  let found = 0;
-  for (const line of lines) {
-    line.hidden = !line.textContent.toLowerCase().includes(wanted);
-    found += !line.hidden;
-  }
-  say(find("log-found"), text ? `${found} of ${lines.length} lines` : "");
+  for (const line of lines) line.hidden = !line.textContent.toLowerCase().includes(wanted);
+  const hidden = log.querySelectorAll("[hidden]").length;
+  say(find("log-found"), text ? `${log.childElementCount - hidden} of ${log.childElementCount} lines` : "");
 }
 
 function add(log, part, follow, wanted) {
@@ -57,6 +54,6 @@ function add(log, part, follow, wanted) {
   const made = part.lines.map((line, place) => element("span", { class: errors.has(place) ? "error" : false }, `${line}\n`));
   log.append(...made);
   while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
-  if (wanted) narrow(log.children, wanted);
+  if (wanted) narrow(log, made, wanted);
   if (follow) log.scrollTop = log.scrollHeight;
 }

@@ -9,7 +9,7 @@ const KINDS = ["images", "tables", "histograms"];
 const slider = find("media-step");
 let known = "";
 /** The media of each step that has some, and those of the summary. */
-let steps = [];
+const steps = [];
 let last = null;
 
 export async function showMedia(media, base) {
@@ -22,11 +22,16 @@ export async function showMedia(media, base) {
   if (!isAny) return;
   slider.oninput = () => showStep(base);
   const follows = steps.length === 0 || Number(slider.value) === steps.length - 1;
-  steps = await fetchJson(`${base}/media`).catch(() => []);
+  const more = await fetchJson(`${base}/media?after=${nextNumber()}`).catch(() => []);
+  steps.push(...more.filter(({ number }) => number >= nextNumber())); // an earlier call may have got them, too
   find("media-steps").hidden = steps.length < 2;
   slider.max = String(Math.max(0, steps.length - 1));
   if (follows) slider.value = slider.max;
   showStep(base);
+}
+
+function nextNumber() {
+  return (steps.at(-1)?.number ?? -1) + 1;
 }
 
 function showStep(base) {
