@@ -229,8 +229,8 @@ def with_grandchild() -> None:
             journal("grandchild")
             time.sleep(600)
         os._exit(0)
-    os.wait()
     try:
+        os.wait()
         time.sleep(600)
     except KeyboardInterrupt:
         journal("interrupted")
