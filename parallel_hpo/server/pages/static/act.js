@@ -1,6 +1,6 @@
 // Buttons for changes. They need a token, which only a page that was opened by a login link has.
 
-import { element, find } from "./format.js";
+import { button, element, find } from "./format.js";
 import { fetchPatiently } from "./live.js";
 import { ask } from "./menus.js";
 
@@ -42,26 +42,25 @@ export async function makeActions(fields, effects = {}) {
     const wanted = `${acts.join()} ${workers.join()}`;
     if (token === null || wanted === shown) return;
     shown = wanted;
-    const made = (act, texts) => button(act, said, (asked) => perform({ do: act, ...asked }, token, said), texts);
+    const made = (act, texts) => actionButton(act, said, (asked) => perform({ do: act, ...asked }, token, said), texts);
     const options = workers.map((worker) => element("option", { value: worker }, `worker ${worker}`));
     const choice = element("select", { "aria-label": "Worker to drain" }, ...options);
-    const drain = button("drain", said, () => perform({ do: "drain", worker: Number(choice.value) }, token, said));
+    const drain = actionButton("drain", said, () => perform({ do: "drain", worker: Number(choice.value) }, token, said));
     const scale = made("scale", () => ({ workers: workers.length }));
     place.replaceChildren(...acts.map((act) => made(act, act === "edit" && fields)), ...(workers.length ? [choice, drain, scale] : []), said);
   };
 }
 
-function button(act, said, perform, fields = null) {
+function actionButton(act, said, perform, fields = null) {
   const words = act[0].toUpperCase() + act.slice(1);
-  const made = element("button", { type: "button", title: EFFECTS[act], class: DANGEROUS.includes(act) ? "danger" : false }, words);
-  made.addEventListener("click", async () => {
+  const press = async ({ currentTarget: made }) => {
     const asked = fields ? await ask(words, EFFECTS[act], act === "edit" ? "Save" : words, { fields: fields() }) : !ASKED_BACK.includes(act) || (await ask(`${words}?`, EFFECTS[act], words, { dangerous: DANGEROUS.includes(act) }));
     if (!asked) return;
     made.disabled = true;
     said.textContent = await perform(asked === true ? {} : asked);
     made.disabled = false;
-  });
-  return made;
+  };
+  return button(words, press, { title: EFFECTS[act], class: DANGEROUS.includes(act) && "danger" });
 }
 
 /** Perform an action, again while the server can't be read; returns what happened. */

@@ -1,8 +1,8 @@
 // The cards around charts: menu, full screen, downloads, size and order, which this browser keeps.
 
 import { controlOf } from "./charts/elements.js";
-import { element, fill, kept } from "./format.js";
-import { iconButton } from "./menus.js";
+import { button, checkbox, element, fill, kept } from "./format.js";
+import { iconButton, wireDrag } from "./menus.js";
 
 const LAYOUT = "cards";
 const SIZES = [["third", "a third"], ["half", "half"], ["most", "two thirds"], ["whole", "whole width"]];
@@ -13,20 +13,22 @@ export class Cards {
   #first;
   #menus = new Map();
 
-  /** `about`: what the charts' options are kept for. */
   constructor(grid, about) {
     this.#grid = grid;
     this.#about = about;
     this.#first = this.#layout();
     for (const card of this.#all()) this.#dress(card);
     this.#restore(kept.read(LAYOUT, []));
-    this.#wireDrops();
+    wireDrag(grid, ".card", (one, other) => {
+      const all = this.#all();
+      other[all.indexOf(one) < all.indexOf(other) ? "after" : "before"](one);
+      this.#keep();
+    });
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.#enlarge(null);
     });
   }
 
-  /** Give a chart's card the chart's options and downloads. */
   adopt(chart) {
     const card = chart.figure.closest(".card");
     const place = `chart.${this.#about}.${chart.name}`;
@@ -45,14 +47,13 @@ export class Cards {
   /** Fill a menu that shows and hides cards. */
   fill(menu) {
     const boxes = this.#all().map((card) => {
-      const box = element("input", { type: "checkbox", name: card.dataset.card });
-      box.checked = !card.hidden;
-      box.addEventListener("change", () => {
-        card.hidden = !box.checked;
+      const change = ({ target }) => {
+        card.hidden = !target.checked;
         this.#keep();
-      });
-      card.addEventListener("hide", () => (box.checked = false));
-      return element("label", {}, box, ` ${titleOf(card)}`);
+      };
+      const label = checkbox(titleOf(card), !card.hidden, change, { name: card.dataset.card });
+      card.addEventListener("hide", () => (label.firstChild.checked = false));
+      return label;
     });
     const reset = this.#item("Reset the layout", () => {
       this.#restore(this.#first);
@@ -68,12 +69,12 @@ export class Cards {
 
   #dress(card) {
     const title = titleOf(card);
-    const sizes = element("select");
-    fill(sizes, SIZES, card.dataset.size);
-    sizes.addEventListener("change", () => {
-      card.dataset.size = sizes.value;
+    const change = ({ target }) => {
+      card.dataset.size = target.value;
       this.#keep();
-    });
+    };
+    const sizes = element("select", { change });
+    fill(sizes, SIZES, card.dataset.size);
     const pop = element(
       "div", { class: "pop" },
       element("label", { class: "control" }, "Width ", sizes),
@@ -88,13 +89,11 @@ export class Cards {
   }
 
   #item(words, pressed) {
-    const made = element("button", { type: "button" }, words);
-    made.addEventListener("click", () => {
-      const menu = made.closest("details");
+    return button(words, ({ target }) => {
+      const menu = target.closest("details");
       if (menu) menu.open = false;
       pressed();
     });
-    return made;
   }
 
   #enlarge(card) {
@@ -114,33 +113,6 @@ export class Cards {
     other[by < 0 ? "before" : "after"](card);
     this.#keep();
     card.querySelector("summary").focus();
-  }
-
-  #wireDrops() {
-    let dragged = null;
-    const mark = (over) => this.#all().forEach((card) => card.classList.toggle("dropping", card === over));
-    this.#grid.addEventListener("dragstart", (event) => {
-      dragged = event.target.closest?.(".card") ?? null;
-      event.dataTransfer.setData("text/plain", "");
-    });
-    this.#grid.addEventListener("dragover", (event) => {
-      const over = dragged && event.target.closest(".card");
-      if (!over) return;
-      event.preventDefault();
-      mark(over === dragged ? null : over);
-    });
-    this.#grid.addEventListener("drop", (event) => {
-      const over = event.target.closest(".card");
-      if (!dragged || !over || over === dragged) return;
-      event.preventDefault();
-      const all = this.#all();
-      over[all.indexOf(dragged) < all.indexOf(over) ? "after" : "before"](dragged);
-      this.#keep();
-    });
-    this.#grid.addEventListener("dragend", () => {
-      dragged = null;
-      mark(null);
-    });
   }
 
   #layout() {
@@ -173,7 +145,6 @@ function titleOf(card) {
 function save(blob, name) {
   if (blob === null) return;
   const address = URL.createObjectURL(blob);
-  const link = element("a", { href: address, download: name });
-  link.click();
+  element("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }

@@ -1,6 +1,6 @@
 // The columns of the run table: contents, order, and which ones are hidden.
 
-import { anything, columnFormat, duration, element, kept, number, time } from "./format.js";
+import { anything, checkbox, columnFormat, duration, kept, number, time } from "./format.js";
 
 const HIDDEN_AT_FIRST = ["id", "ended"];
 
@@ -9,7 +9,6 @@ function column(name, title, show = anything, isNumber = false) {
   return { name, title, show, isNumber };
 }
 
-/** Return all columns of a store's runs. */
 export function columnsOf(store) {
   const metric = store.sweep?.metric?.name;
   const fixed = [
@@ -85,7 +84,6 @@ export class ColumnChoice extends EventTarget {
     return columns.map((each, index) => [place(each), index, each]).sort((one, other) => one[0] - other[0] || one[1] - other[1]).map(([, , each]) => each);
   }
 
-  /** Move a column to the place of another one. */
   move(columns, name, to) {
     const names = columns.map((each) => each.name);
     const [from, target] = [names.indexOf(name), names.indexOf(to)];
@@ -97,17 +95,12 @@ export class ColumnChoice extends EventTarget {
   }
 }
 
-/** Fill the menu that shows and hides columns. */
 export function fillMenu(menu, columns, choice) {
   const fieldset = menu.querySelector("fieldset");
   const known = columns.map((each) => each.name).join("\n");
   if (fieldset.dataset.columns === known) return;
   fieldset.dataset.columns = known;
   fieldset.querySelectorAll("label").forEach((label) => label.remove());
-  for (const each of columns) {
-    const box = element("input", { type: "checkbox", name: each.name });
-    box.checked = !choice.hides(each);
-    box.addEventListener("change", () => choice.hide(each, !box.checked));
-    fieldset.append(element("label", {}, box, ` ${each.title}`));
-  }
+  const change = (each) => ({ target }) => choice.hide(each, !target.checked);
+  fieldset.append(...columns.map((each) => checkbox(each.title, !choice.hides(each), change(each), { name: each.name })));
 }

@@ -14,16 +14,12 @@ export class Comparison {
   #store;
   #home;
   #panel = find("panel-compare");
-  #again = oncePerFrame(() => this.#panel.hidden || this.#draw());
+  refresh = oncePerFrame(() => this.#panel.hidden || this.#draw());
 
   constructor(store, home) {
     [this.#store, this.#home] = [store, home];
-    for (const event of ["data", "selection"]) store.addEventListener(event, this.#again);
-    find("compare-all").addEventListener("change", this.#again);
-  }
-
-  refresh() {
-    this.#again();
+    for (const event of ["data", "selection"]) store.addEventListener(event, this.refresh);
+    find("compare-all").addEventListener("change", this.refresh);
   }
 
   #draw() {

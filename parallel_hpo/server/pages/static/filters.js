@@ -1,14 +1,14 @@
 // The filters of the runs: search, states, ranges of any column, the best runs. Each is a chip that removes it.
 
 import { columnsOf } from "./columns.js";
-import { anything, element, fill, find, number, say } from "./format.js";
+import { anything, button, checkbox, element, fill, find, number, say } from "./format.js";
 import { predicateOf, QueryError } from "./query.js";
 
 const PAUSE_MS = 120;
 
 export function wireFilters(store) {
   const form = find("filters");
-    let waiting;
+  let waiting;
   find("filter-text").addEventListener("input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => search(store), PAUSE_MS);
@@ -87,10 +87,7 @@ function offerStates(store) {
   const fieldset = find("filter-states");
   for (const state of new Set(store.runs.state)) {
     if (fieldset.querySelector(`input[value="${CSS.escape(state)}"]`)) continue;
-    const box = element("input", { type: "checkbox", value: state });
-    box.checked = true;
-    box.addEventListener("change", () => showStates(store, fieldset));
-    fieldset.append(element("label", {}, box, ` ${state}`));
+    fieldset.append(checkbox(state, true, () => showStates(store, fieldset), { value: state }));
   }
 }
 
@@ -135,15 +132,15 @@ function containing(store, name, typed) {
 /** Show a filter as a chip; `removed` is called when the chip is removed. */
 function showChip(store, filter, words, removed = () => {}) {
   removeChip(filter);
-  const button = element("button", { type: "button", "aria-label": `Remove the filter ${words}` }, words, element("span", { class: "icon cross" }));
-  const chip = element("li", { "data-filter": filter }, button);
-  button.addEventListener("click", () => {
+  const remove = () => {
     store.setFilter(filter, null);
-    chip.remove();
+    removeChip(filter);
     removed();
     find("filter-text").focus();
-  });
-  find("ranges").append(chip);
+  };
+  const made = button(words, remove, { "aria-label": `Remove the filter ${words}` });
+  made.append(element("span", { class: "icon cross" }));
+  find("ranges").append(element("li", { "data-filter": filter }, made));
 }
 
 function removeChip(filter) {

@@ -60,10 +60,7 @@ export function tookWords({ started, spent }) {
 
 export function time(seconds) {
   if (seconds === null || seconds === undefined) return "";
-  const at = new Date(seconds * 1000);
-  const two = (part) => String(part).padStart(2, "0");
-  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  return new Date(seconds * 1000).toLocaleString("sv"); // 2026-12-03 07:59:30
 }
 
 export function size(bytes) {
@@ -76,7 +73,6 @@ export function size(bytes) {
   return `${place ? bytes.toFixed(1) : bytes} ${units[place]}`;
 }
 
-/** Return the page's element with this id. */
 export const find = (id) => document.getElementById(id);
 
 /** Return a new element; functions among the attributes become listeners, null and false are omitted. Texts are never parsed as HTML. */
@@ -90,12 +86,29 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-/** Return a new element of a picture. */
 export function drawing(tag, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   made.append(...children);
   return made;
+}
+
+export function button(words, click, attributes = {}) {
+  return element("button", { type: "button", click, ...attributes }, words);
+}
+
+/** Return a checkbox with a text behind it. */
+export function checkbox(words, checked, change, attributes = {}) {
+  return element("label", {}, element("input", { type: "checkbox", checked, change, ...attributes }), ` ${words}`);
+}
+
+/** Give an element exactly these children, in this order; those that stay keep focus and scroll. */
+export function arrange(parent, children) {
+  const focused = document.activeElement;
+  const wanted = new Set(children);
+  for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();
+  children.forEach((child, place) => parent.children[place] === child || parent.insertBefore(child, parent.children[place] ?? null));
+  if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
 }
 
 /** Fill a select with options, [[value, text]], and choose one of them, else the first. */

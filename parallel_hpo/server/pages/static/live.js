@@ -48,7 +48,7 @@ export async function fetchPatiently(address, asked, said = () => {}) {
     } catch (error) {
       if (error.isFinal || (error.status !== null && error.status < 500)) throw error;
       said(error.message);
-      await pause(AWAY_MS[Math.min(failures, AWAY_MS.length - 1)]);
+      await wait(AWAY_MS[Math.min(failures, AWAY_MS.length - 1)]);
     }
   }
 }
@@ -75,7 +75,6 @@ export async function keepUp(ask, gone = () => GONE, lives = () => true) {
       else if (failures === GONE_AFTER) show(status, gone());
     }
     await pause(failures ? AWAY_MS[Math.min(failures, AWAY_MS.length) - 1] : period);
-    while (document.hidden) await pause(HIDDEN_MS);
   }
 }
 
@@ -84,6 +83,10 @@ function show(status, words, isOn = false) {
   status.classList.toggle("on", isOn && words !== "");
 }
 
-function pause(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** Wait, and then until the page is visible. */
+export async function pause(milliseconds) {
+  await wait(milliseconds);
+  while (document.hidden) await wait(HIDDEN_MS);
 }

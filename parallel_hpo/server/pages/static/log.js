@@ -2,7 +2,7 @@
 // lines with the searched text.
 
 import { element, find, say } from "./format.js";
-import { fetchJson } from "./live.js";
+import { fetchJson, pause } from "./live.js";
 
 const PERIOD_MS = 700;
 const AWAY_MS = 5000;
@@ -35,8 +35,7 @@ export async function followLog(base, failed) {
       if (error.isFinal ?? true) return;
       wait = AWAY_MS;
     }
-    await new Promise((resolve) => setTimeout(resolve, wait));
-    while (document.hidden) await new Promise((resolve) => setTimeout(resolve, PERIOD_MS));
+    await pause(wait);
   }
 }
 

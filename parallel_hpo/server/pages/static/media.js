@@ -61,23 +61,21 @@ function showFigures(media, base) {
   find("media").replaceChildren(...figures);
 }
 
-function pathOf(base, kind, file) {
-  return `${base}/${kind}/${file.split("/").map(encodeURIComponent).join("/")}`;
-}
+/** Return a file's name as a part of an address. */
+export const pathOf = (file) => file.split("/").map(encodeURIComponent).join("/");
 
 function picture(image, base) {
   const words = image.caption ? `${image.key}: ${image.caption}` : image.key;
-  const shown = element("img", { src: pathOf(base, "media", image.file), alt: words, loading: "lazy" });
+  const shown = element("img", { src: `${base}/media/${pathOf(image.file)}`, alt: words, loading: "lazy" });
   return element("figure", {}, shown, element("figcaption", {}, words));
 }
 
 function tableOf(table, base) {
   const body = element("tbody");
   const head = element("tr");
-  const shown = element("table", { class: "runs" }, element("thead", {}, head), body);
   const caption = element("figcaption", {}, table.key);
-  const frame = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table ${table.key}` }, shown);
-  fetchJson(pathOf(base, "table", table.file)).then((data) => {
+  const frame = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table ${table.key}` }, element("table", { class: "runs" }, element("thead", {}, head), body));
+  fetchJson(`${base}/table/${pathOf(table.file)}`).then((data) => {
     head.append(...data.columns.map((name) => element("th", { scope: "col" }, name)));
     body.append(...data.rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, cell(value))))));
     if (data.number > data.rows.length) caption.append(` (${data.rows.length} of ${data.number} rows)`);

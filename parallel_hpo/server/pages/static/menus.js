@@ -1,6 +1,7 @@
 // Menus that close when one clicks elsewhere or presses Escape, and questions before an action.
 
-import { element } from "./format.js";
+import { listen } from "./charts/elements.js";
+import { button, element } from "./format.js";
 
 export function wireMenus() {
   document.addEventListener("click", (event) => {
@@ -16,14 +17,52 @@ export function wireMenus() {
 
 /** Return a button whose name is a text for screen readers and a tooltip. */
 export function iconButton(icon, label, pressed) {
-  const made = element("button", { type: "button", class: "plain icon-button", "aria-label": label, title: label }, element("span", { class: `icon ${icon}` }));
-  made.addEventListener("click", pressed);
-  return made;
+  return button(element("span", { class: `icon ${icon}` }), pressed, { class: "plain icon-button", "aria-label": label, title: label });
+}
+
+/** Let elements be dragged to the place of another one: moved(dragged, other). */
+export function wireDrag(parent, selector, moved) {
+  let dragged = null;
+  const mark = (over) => parent.querySelectorAll(selector).forEach((each) => each.classList.toggle("dropping", each === over));
+  const end = () => mark((dragged = null));
+  const over = ({ target }) => (dragged === null ? null : target.closest(selector));
+  listen(parent, {
+    dragstart(event) {
+      dragged = event.target.closest?.(selector) ?? null;
+      event.dataTransfer.setData("text/plain", "");
+    },
+    dragover(event) {
+      if (!over(event)) return;
+      event.preventDefault();
+      mark(over(event) === dragged ? null : over(event));
+    },
+    drop(event) {
+      const [one, other] = [dragged, over(event)];
+      end();
+      if (!other) return;
+      event.preventDefault();
+      if (one !== other) moved(one, other);
+    },
+    dragend: end,
+  });
+}
+
+/** Show a dialog until it is closed; `closed(answer)`. */
+export function showDialog(attributes, closed, ...parts) {
+  const dialog = element("dialog", {
+    ...attributes,
+    close() {
+      dialog.remove();
+      closed(dialog.returnValue);
+    },
+  }, ...parts);
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
 }
 
 /** Ask a question; returns whether it was answered with `verb`, or, of `fields` {name: text}, the new texts. */
 export function ask(title, words, verb, { dangerous = false, fields = {} } = {}) {
-  const dialog = element("dialog", { "aria-labelledby": "question-title" });
   const inputs = Object.entries(fields).map(([name, text]) => {
     const input = name === "notes" ? element("textarea", { name }) : element("input", { name, required: name !== "tags", maxlength: 128, ...(name === "workers" && { type: "number", min: 1, max: 4096 }) });
     input.value = text;
@@ -32,15 +71,9 @@ export function ask(title, words, verb, { dangerous = false, fields = {} } = {})
   const yes = element("button", { type: "submit", value: "yes", class: dangerous ? "danger" : "main" }, verb);
   const no = element("button", { type: "submit", value: "", formnovalidate: true }, "Back");
   const form = element("form", { method: "dialog" }, element("h2", { id: "question-title" }, title), element("p", { class: "quiet" }, words), ...inputs.map((input) => element("label", { class: "field" }, input.name, input)), element("div", { class: "row" }, no, yes));
-  dialog.append(form);
-  document.body.append(dialog);
-  dialog.showModal();
-  (inputs[0] ?? yes).focus();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      const isYes = dialog.returnValue === "yes";
-      dialog.remove();
-      resolve(isYes && inputs.length ? Object.fromEntries(inputs.map(({ name, value }) => [name, value])) : isYes);
-    });
+    const given = () => (inputs.length ? Object.fromEntries(inputs.map(({ name, value }) => [name, value])) : true);
+    showDialog({ "aria-labelledby": "question-title" }, (answer) => resolve(answer === "yes" && given()), form);
+    (inputs[0] ?? yes).focus();
   });
 }

@@ -1,12 +1,11 @@
-// The order of a table's rows by a column; rows without a value come last in both directions.
+// What lists of runs share: the order by a column, in which rows without a value come last both ways, and the parts of a row.
+
+import { element } from "./format.js";
 
 /** Return the wanted ones (by default the shown ones) of rows 0 … count-1, ordered by a column; `up`: ascending. */
 export function ordered(store, name, up, wanted = store.shown) {
   const values = store.column(name);
-  const rows = [];
-  for (let row = 0; row < store.count; row++) if (wanted[row]) rows.push(row);
-  const [there, missing] = [[], []];
-  for (const row of rows) (isMissing(values[row]) ? missing : there).push(row);
+  const [missing, there] = [true, false].map((isIt) => store.rows((row) => wanted[row] && isMissing(values[row]) === isIt));
   const way = up ? 1 : -1;
   there.sort((one, other) => way * compare(values[one], values[other]) || one - other);
   return [...there, ...missing];
@@ -32,4 +31,19 @@ function compare(one, other) {
 
 function text(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+export function selectionBox(store, id, label) {
+  return element("input", { type: "checkbox", "aria-label": label, change: ({ target }) => store.choose(id, target.checked) });
+}
+
+/** Return the listeners by which a run's row is highlighted in all charts. */
+export function followHover(store, id) {
+  return { pointerenter: () => store.hover(id), pointerleave: () => store.hover(null) };
+}
+
+/** Highlight the run under the pointer among `lines`, a Map by run. */
+export function pointAt(place, lines, store) {
+  for (const line of place.querySelectorAll(".pointed")) line.classList.remove("pointed");
+  lines.get(store.hovered)?.classList.add("pointed");
 }

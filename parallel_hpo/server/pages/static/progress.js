@@ -8,7 +8,6 @@ export const ENDS = ["FINISHED", "CANCELED"];
 const PARTS = { finished: ["finished"], failed: ["failed", "crashed"], killed: ["killed", "preempted"], running: ["running", "preempting"] };
 const ENDED = ["finished", "failed", "crashed", "killed", "preempted"];
 
-/** Return the number of runs in each state. */
 export function countsOf(states) {
   const counts = {};
   for (const state of states) counts[state] = (counts[state] ?? 0) + 1;

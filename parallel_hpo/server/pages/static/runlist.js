@@ -4,8 +4,9 @@ import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
 import { columnsOf } from "./columns.js";
-import { anything, columnFormat, element, fill, find, fullValue, kept, runLink, say } from "./format.js";
-import { goesUpAtFirst, ordered } from "./order.js";
+import { anything, arrange, button, columnFormat, element, fill, find, fullValue, kept, runLink, say } from "./format.js";
+import { iconButton } from "./menus.js";
+import { followHover, goesUpAtFirst, ordered, pointAt, selectionBox } from "./order.js";
 
 const MANY = 200;
 
@@ -27,12 +28,12 @@ export class RunList {
     this.#home = home;
     this.#kept = `list.${home}`;
     this.#wanted = kept.read(this.#kept, { sort: "", group: "" });
-    for (const event of ["data", "filter", "selection"]) store.addEventListener(event, () => this.#soon());
-    store.addEventListener("hover", () => this.#point());
+    for (const event of ["data", "filter", "selection"]) store.addEventListener(event, this.#soon);
+    store.addEventListener("hover", () => pointAt(this.#list, this.#lines, store));
     for (const [name, select] of [["sort", this.#sort], ["group", this.#group]]) {
       select.addEventListener("change", () => this.#want({ [name]: select.value }));
     }
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#soon());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", this.#soon);
   }
 
   #want(change) {
@@ -41,7 +42,6 @@ export class RunList {
     this.#many = MANY;
     this.#soon();
   }
-
 
   #draw() {
     const store = this.#store;
@@ -57,18 +57,10 @@ export class RunList {
     }
     if (parts.length >= this.#many && rows.length > this.#many) parts.push(this.#more(rows.length));
     if (parts.length === 0) parts.push(element("li", { class: "more quiet" }, store.count ? "No run matches the filters." : "No run has started yet."));
-    this.#put(parts);
+    arrange(this.#list, parts);
     const shown = rows.filter((row) => store.shown[row]).length;
     const words = shown === store.count ? counted(store.count, "run") : `${shown} of ${store.count} runs`;
     say(find("rail-count"), store.selected.size ? `${words}, ${store.selected.size} selected` : words);
-  }
-
-  /** Replace only what differs, so that focus and scroll stay. */
-  #put(parts) {
-    parts.forEach((part, place) => {
-      if (this.#list.children[place] !== part) this.#list.insertBefore(part, this.#list.children[place] ?? null);
-    });
-    while (this.#list.children.length > parts.length) this.#list.lastElementChild.remove();
   }
 
   #offer() {
@@ -94,21 +86,20 @@ export class RunList {
 
   #head(title, rows) {
     const open = !this.#closed.has(title);
-    const fold = element("button", { type: "button", class: "plain icon-button", "aria-expanded": String(open), "aria-label": `Runs of ${title}` }, open ? "−" : "+");
-    fold.addEventListener("click", () => {
+    const press = () => {
       this.#closed[open ? "add" : "delete"](title);
       this.#soon();
-    });
+    };
+    const fold = button(open ? "−" : "+", press, { class: "plain icon-button", "aria-expanded": String(open), "aria-label": `Runs of ${title}` });
     return element("li", { class: "group" }, fold, element("span", { class: "name", title }, title), element("span", {}, String(rows.length)), this.#eye(rows.map((row) => this.#store.runs.id[row]), title));
   }
 
   #more(all) {
-    const button = element("button", { type: "button" }, `Show ${Math.min(MANY, all - this.#many)} more of ${all}`);
-    button.addEventListener("click", () => {
+    const press = () => {
       this.#many += MANY;
       this.#soon();
-    });
-    return element("li", { class: "more" }, button);
+    };
+    return element("li", { class: "more" }, button(`Show ${Math.min(MANY, all - this.#many)} more of ${all}`, press));
   }
 
   #line(row, show) {
@@ -133,23 +124,17 @@ export class RunList {
   }
 
   #newLine(id) {
-    const box = element("input", { type: "checkbox", "aria-label": `Select run ${id} in charts` });
-    box.addEventListener("change", () => this.#store.choose(id, box.checked));
+    const box = selectionBox(this.#store, id, `Select run ${id} in charts`);
     const name = runLink(this.#home, id);
     name.className = "name";
     const state = element("span", { class: "state" }, element("span", { class: "hearing-only" }));
-    const line = element("li", { "data-run": id }, box, element("span", { class: "swatch" }), state, name, element("span", { class: "value" }), this.#eye([id], id));
-    line.addEventListener("click", (event) => {
-      if (!event.target.closest("a, button, input")) this.#store.choose(id);
-    });
-    line.addEventListener("pointerenter", () => this.#store.hover?.(id));
-    line.addEventListener("pointerleave", () => this.#store.hover?.(null));
-    return line;
+    const click = ({ target }) => target.closest("a, button, input") || this.#store.choose(id);
+    const swatch = element("span", { class: "swatch" });
+    return element("li", { "data-run": id, click, ...followHover(this.#store, id) }, box, swatch, state, name, element("span", { class: "value" }), this.#eye([id], id));
   }
 
   #eye(ids, title) {
-    const eye = element("button", { type: "button", class: "plain icon-button" }, element("span", { class: "icon eye" }));
-    eye.addEventListener("click", () => this.#store.hide(ids, eye.getAttribute("aria-pressed") === "true"));
+    const eye = iconButton("eye", "", () => this.#store.hide(ids, eye.getAttribute("aria-pressed") === "true"));
     this.#look(eye, ids, title);
     return eye;
   }
@@ -160,11 +145,5 @@ export class RunList {
     eye.setAttribute("aria-label", `Show ${title} in charts`);
     eye.title = isShown ? "Hide in charts" : "Show in charts";
     eye.firstChild.className = isShown ? "icon eye" : "icon no-eye";
-  }
-
-  /** Mark the run that a chart or the table points at. */
-  #point() {
-    for (const line of this.#list.querySelectorAll(".pointed")) line.classList.remove("pointed");
-    this.#lines.get(this.#store.hovered)?.classList.add("pointed");
   }
 }

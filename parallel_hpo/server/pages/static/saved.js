@@ -1,39 +1,35 @@
 // What a run saved beside its values: files, of which texts can be read here, and artifacts.
 
-import { element, find, runLink, say, size, time } from "./format.js";
+import { button, element, find, runLink, say, size, time } from "./format.js";
 import { fetchJson } from "./live.js";
-import { iconButton } from "./menus.js";
+import { pathOf } from "./media.js";
+import { iconButton, showDialog } from "./menus.js";
 
 const TEXT = /\.(cfg|csv|diff|ini|ipynb|js|json|log|md|patch|py|r|sh|sql|toml|txt|ya?ml)$|(^|\/)[^.]+$/i;
 const CHANGES = /\.(patch|diff)$/i;
 const MOST_BYTES = 2 ** 20;
 
-/** Return the cells of a row for a file. */
 export function fileCells(file, base) {
   return [fileCell(file, base), size(file.size), time(file.updated)];
 }
 
-/** Return the cells of a row for an artifact that the run logged or used. */
 export function artifactCells(artifact, base) {
   const { name, type, how, files, size: bytes, created } = artifact;
-  const open = element("button", { type: "button", click: () => showArtifact(artifact, base) }, name);
-  return [open, type, how, String(files), size(bytes), time(created)];
+  return [button(name, () => showArtifact(artifact, base)), type, how, String(files), size(bytes), time(created)];
 }
 
 /** Return a link that downloads a file, and a button that shows it if it is a text. */
 function fileCell({ name, size: bytes }, base) {
-  const path = name.split("/").map(encodeURIComponent).join("/");
+  const path = pathOf(name);
   const cell = element("span", { class: "row" }, element("a", { href: `${base}/files/${path}`, download: true }, name));
-  if (TEXT.test(name) && bytes <= MOST_BYTES) cell.append(element("button", { type: "button", "aria-label": `Show ${name}`, click: () => showText(name, `${base}/text/${path}`) }, "Show"));
+  if (TEXT.test(name) && bytes <= MOST_BYTES) cell.append(button("Show", () => showText(name, `${base}/text/${path}`), { "aria-label": `Show ${name}` }));
   return cell;
 }
 
 function openDialog(title) {
   const body = element("div", {}, "…");
   const close = iconButton("cross", "Close", () => dialog.close());
-  const dialog = element("dialog", { class: "wide", "aria-label": title, close: () => dialog.remove() }, element("header", {}, element("h2", {}, title), close), body);
-  document.body.append(dialog);
-  dialog.showModal();
+  const dialog = showDialog({ class: "wide", "aria-label": title }, () => {}, element("header", {}, element("h2", {}, title), close), body);
   return body;
 }
 

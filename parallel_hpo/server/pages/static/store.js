@@ -33,6 +33,11 @@ export class Store extends EventTarget {
   #places = new Map();
   #filters = new Map();
 
+  /** Return the rows for which `holds(row)`. */
+  rows(holds = () => true) {
+    return this.runs.id.map((_, row) => row).filter(holds);
+  }
+
   /** Return the row of a run; undefined if there is none. */
   row(id) {
     return this.#places.get(id);
@@ -50,7 +55,6 @@ export class Store extends EventTarget {
     return this.#known(name) ?? new Array(this.count).fill(null);
   }
 
-  /** Return one run's value in a column. */
   value(name, row) {
     return name === "duration" ? tookOf(this.times(row)) : (this.#known(name)?.[row] ?? null);
   }
@@ -87,25 +91,21 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event("filter"));
   }
 
-  /** Hide runs in charts and table, or show them again. */
   hide(ids, isHidden) {
     for (const id of ids) this.hidden[isHidden ? "add" : "delete"](id);
     this.#filter();
     this.dispatchEvent(new Event("filter"));
   }
 
-  /** Return the names of the active filters. */
   get filters() {
     return [...this.#filters.keys()];
   }
 
-  /** Select exactly these runs. */
   select(ids) {
     this.selected = new Set(ids);
     this.dispatchEvent(new Event("selection"));
   }
 
-  /** Select a run too, or no longer. */
   choose(id, isChosen = !this.selected.has(id)) {
     const others = [...this.selected].filter((other) => other !== id);
     this.select(isChosen ? [...others, id] : others);

@@ -47,9 +47,8 @@ function showBest() {
   const key = `${words} ${store.best}`;
   if (find("best").dataset.shown === key) return;
   find("best").dataset.shown = key;
-  if (row === undefined || metric === null) return find("best").replaceChildren(words);
-  const run = runLink(home, store.best, store.runs.name[row]);
-  return find("best").replaceChildren(element("span", { title: String(store.runs.value[row]) }, words), " ", run);
+  if (row === undefined || metric === null) find("best").replaceChildren(words);
+  else find("best").replaceChildren(element("span", { title: String(store.runs.value[row]) }, words), " ", runLink(home, store.best, store.runs.name[row]));
 }
 
 /** Offer the sweep's metric and all logged values as what runs are compared by. */

@@ -1,16 +1,15 @@
 // Sweeps as cards, with a search; those that are ticked are compared: the course of the best value, and what differs.
 
 import { SweepCourses } from "./charts/sweeps.js";
-import { counted } from "./charts/numbers.js";
+import { counted, exactText } from "./charts/numbers.js";
 import { sideBySide } from "./compare.js";
-import { drawing, duration, element, fill, find, number, say, time } from "./format.js";
+import { arrange, drawing, duration, element, fill, find, number, say, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, progressWords } from "./progress.js";
 import { Store } from "./store.js";
 
 const MOST_COMPARED = 8;
 
-/** The cards in the element `sweeps`; `base`: the address of all data. */
 export class Sweeps {
   #base;
   #namesProjects;
@@ -23,11 +22,10 @@ export class Sweeps {
   constructor(base, { namesProjects }) {
     this.#base = base;
     this.#namesProjects = namesProjects;
-    for (const id of ["sweeps-text", "sweeps-state"]) find(id)?.addEventListener("input", () => this.#filter());
-    find("sweeps-all")?.addEventListener("change", () => this.#compare());
+    for (const id of ["sweeps-text", "sweeps-state"]) find(id).addEventListener("input", () => this.#filter());
+    find("sweeps-all").addEventListener("change", () => this.#compare());
   }
 
-  /** Whether a sweep goes on. */
   get live() {
     return this.#known.some((sweep) => !ENDS.includes(sweep.state));
   }
@@ -35,26 +33,18 @@ export class Sweeps {
   async show(sweeps) {
     const isOver = ({ state }) => ENDS.includes(state);
     this.#known = [...sweeps].sort((one, other) => isOver(one) - isOver(other));
-    const list = find("sweeps");
-    this.#known.forEach((sweep, place) => {
-      if (!this.#cards.has(sweep.id)) this.#cards.set(sweep.id, this.#newCard(sweep));
-      const card = this.#cards.get(sweep.id);
-      this.#fill(card, sweep);
-      if (list.children[place] !== card) list.insertBefore(card, list.children[place] ?? null);
-    });
-    for (const id of [...this.#cards.keys()].filter((each) => sweeps.every((sweep) => sweep.id !== each))) {
-      this.#cards.get(id).remove();
-      this.#cards.delete(id);
-      this.#picked.delete(id);
-    }
+    this.#cards = new Map(this.#known.map((sweep) => [sweep.id, this.#cards.get(sweep.id) ?? this.#newCard(sweep)]));
+    for (const sweep of this.#known) this.#fill(this.#cards.get(sweep.id), sweep);
+    for (const id of this.#picked.keys()) if (!this.#cards.has(id)) this.#picked.delete(id);
+    arrange(find("sweeps"), [...this.#cards.values()]);
     this.#offerStates();
     this.#filter();
     await this.#follow();
   }
 
   #newCard(sweep) {
-    const box = element("input", { type: "checkbox", "aria-label": `Compare ${sweep.name}`, title: "Tick two or more sweeps to compare them" });
-    box.addEventListener("change", () => this.#pick(sweep, box));
+    const change = ({ target }) => this.#pick(sweep, target);
+    const box = element("input", { type: "checkbox", "aria-label": `Compare ${sweep.name}`, title: "Tick two or more sweeps to compare them", change });
     const project = element("a", { href: homeOf(sweep) }, `${sweep.entity}/${sweep.project}`);
     const about = element("p", { class: "quiet small" }, ...(this.#namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
     const head = element("div", { class: "row" }, box, element("a", { class: "grow name", href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span", { class: "badge" }));
@@ -155,12 +145,11 @@ function timeWords(sweep) {
 /** Return the facts that compared sweeps may differ in: [[name, a text for each]]. */
 function factsOf(picked) {
   const names = [...new Set(picked.flatMap(({ configuration }) => Object.keys(configuration)))];
-  const text = (value) => (value === undefined ? "not set" : typeof value === "string" ? value : JSON.stringify(value));
   const best = ({ store }) => (store.best === null ? "–" : number(store.runs.value[store.row(store.best)]));
   return [
     ["best", picked.map(best)],
     ["state", picked.map(({ store }) => store.sweep.state.toLowerCase())],
     ["runs", picked.map(({ store }) => progressWords(countsOf(store.runs.state), store.sweep.count))],
-    ...names.map((name) => [name, picked.map(({ configuration }) => text(configuration[name]))]),
+    ...names.map((name) => [name, picked.map(({ configuration }) => exactText(configuration[name]))]),
   ];
 }

@@ -3,8 +3,9 @@
 import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { ColumnChoice, columnsOf, fillMenu, formatOf } from "./columns.js";
-import { element, find, fullValue, runLink, say, tookWords } from "./format.js";
-import { goesUpAtFirst, ordered } from "./order.js";
+import { arrange, element, find, fullValue, runLink, say, tookWords } from "./format.js";
+import { wireDrag } from "./menus.js";
+import { followHover, goesUpAtFirst, ordered, pointAt, selectionBox } from "./order.js";
 
 export class RunTable {
   #store;
@@ -15,31 +16,25 @@ export class RunTable {
   #sort = null;
   #page = 0;
   #rows = new Map();
-  #soon = oncePerFrame(() => this.#body.closest("[hidden]") || this.#draw());
+  #head = document.querySelector("#runs thead tr");
+  #body = document.querySelector("#runs tbody");
+  #size = find("page-size");
+  /** Draw, unless the table is hidden. */
+  refresh = oncePerFrame(() => this.#body.closest("[hidden]") || this.#draw());
 
   constructor(store, home) {
     this.#store = store;
     this.#home = home;
     this.#choice = new ColumnChoice(home);
-    this.#head = document.querySelector("#runs thead tr");
-    this.#body = document.querySelector("#runs tbody");
-    this.#size = find("page-size");
-    this.#wire();
-  }
-
-  #head;
-  #body;
-  #size;
-
-  #wire() {
-    for (const event of ["data", "selection"]) this.#store.addEventListener(event, () => this.#soon());
-    this.#store.addEventListener("filter", () => {
+    for (const event of ["data", "selection"]) store.addEventListener(event, this.refresh);
+    store.addEventListener("filter", () => {
       this.#page = 0;
-      this.#soon();
+      this.refresh();
     });
-    this.#store.addEventListener("hover", () => this.#point());
-    this.#choice.addEventListener("change", () => this.#soon());
+    store.addEventListener("hover", () => pointAt(this.#body, this.#rows, store));
+    this.#choice.addEventListener("change", this.refresh);
     this.#size.addEventListener("change", () => this.#turnTo(0));
+    wireDrag(this.#head, "th", ({ dataset }, other) => this.#moveTo(dataset.column, other.dataset.column));
     const turns = { "page-first": () => 0, "page-back": () => this.#page - 1, "page-on": () => this.#page + 1, "page-last": () => Infinity };
     for (const [id, page] of Object.entries(turns)) {
       find(id).addEventListener("click", () => this.#turnTo(page()));
@@ -49,20 +44,14 @@ export class RunTable {
   #turnTo(page) {
     this.#page = page;
     find("table-scroll").scrollTop = 0;
-    this.#soon();
+    this.refresh();
   }
-
-  /** Draw what has changed while the table was hidden. */
-  refresh() {
-    this.#soon();
-  }
-
 
   sortBy(name) {
     const again = this.#order().name === name;
     this.#sort = { name, up: again ? !this.#order().up : goesUpAtFirst(this.#store, name) };
     this.#page = 0;
-    this.#soon();
+    this.refresh();
   }
 
   #order() {
@@ -103,17 +92,9 @@ export class RunTable {
   }
 
   #title(column) {
-    const cell = element("th", { scope: "col", tabindex: "0", draggable: "true", "data-column": column.name, "aria-sort": "none", title: column.title, class: column.isNumber ? "number" : false }, column.title);
-    cell.addEventListener("click", () => this.sortBy(column.name));
-    cell.addEventListener("keydown", (event) => this.#press(event, column.name));
-    cell.addEventListener("dragstart", (event) => event.dataTransfer.setData("text/column", column.name));
-    cell.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      cell.classList.add("dropping");
-    });
-    for (const end of ["dragleave", "drop"]) cell.addEventListener(end, () => cell.classList.remove("dropping"));
-    cell.addEventListener("drop", (event) => this.#moveTo(event.dataTransfer.getData("text/column"), column.name));
-    return cell;
+    const { name, title, isNumber } = column;
+    const wired = { click: () => this.sortBy(name), keydown: (event) => this.#press(event, name), draggable: "true", "data-column": name };
+    return element("th", { scope: "col", tabindex: "0", "aria-sort": "none", title, class: isNumber && "number", ...wired }, title);
   }
 
   #press(event, name) {
@@ -131,45 +112,29 @@ export class RunTable {
   }
 
   #pick() {
-    const box = element("input", { type: "checkbox", "aria-label": "Select all runs of this page" });
-    box.addEventListener("change", () => {
+    const change = ({ target }) => {
       const rest = [...this.#store.selected].filter((id) => !this.#rows.has(id));
-      this.#store.select(box.checked ? [...rest, ...this.#rows.keys()] : rest);
-    });
-    return element("td", {}, box);
+      this.#store.select(target.checked ? [...rest, ...this.#rows.keys()] : rest);
+    };
+    return element("td", {}, element("input", { type: "checkbox", "aria-label": "Select all runs of this page", change }));
   }
 
   /** Rows are kept by run, so that a focused or selected row stays the same element. */
   #drawBody(here) {
-    const focused = document.activeElement;
     const before = this.#rows;
     this.#rows = new Map();
-    let next = this.#body.firstChild;
     for (const row of here) {
       const id = this.#store.runs.id[row];
-      const line = before.get(id) ?? this.#line(id);
-      before.delete(id);
-      this.#rows.set(id, line);
-      this.#fill(line, row);
-      if (line === next) next = next.nextSibling;
-      else this.#body.insertBefore(line, next);
+      this.#rows.set(id, before.get(id) ?? this.#line(id));
+      this.#fill(this.#rows.get(id), row);
     }
-    while (next !== null) {
-      const gone = next;
-      next = next.nextSibling;
-      gone.remove();
-    }
-    if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+    arrange(this.#body, [...this.#rows.values()]);
   }
 
   #line(id) {
-    const box = element("input", { type: "checkbox", "aria-label": `Select run ${id}` });
-    box.addEventListener("change", () => this.#store.choose(id, box.checked));
-    const cells = this.#columns.map((column) => element("td", { class: column.isNumber ? "number" : false }));
-    const line = element("tr", { "data-run": id }, element("td", {}, box), ...cells);
-    line.addEventListener("pointerenter", () => this.#store.hover?.(id));
-    line.addEventListener("pointerleave", () => this.#store.hover?.(null));
-    return line;
+    const cells = this.#columns.map((column) => element("td", { class: column.isNumber && "number" }));
+    const box = selectionBox(this.#store, id, `Select run ${id}`);
+    return element("tr", { "data-run": id, ...followHover(this.#store, id) }, element("td", {}, box), ...cells);
   }
 
   /** Show a run's name as a link to its page, or as text in a report, which has no pages. */
@@ -197,11 +162,6 @@ export class RunTable {
       if (column.name === "state") cell.className = `state-${value}`;
       return undefined;
     });
-  }
-
-  #point() {
-    for (const line of this.#body.querySelectorAll(".pointed")) line.classList.remove("pointed");
-    this.#rows.get(this.#store.hovered)?.classList.add("pointed");
   }
 
   #drawBars(number, pages) {

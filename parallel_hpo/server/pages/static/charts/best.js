@@ -1,25 +1,18 @@
 /** The best value so far over finished runs and over time, with each run's own value. */
 
 import { duration } from "../format.js";
-import { Chart } from "./chart.js";
+import { Chart, LOG } from "./chart.js";
 import { paintLine } from "./marks.js";
 import { counted, extent, short } from "./numbers.js";
-import { Plot } from "./plot.js";
 import { paintRuns, pointing } from "./run_points.js";
-import { isBetter, isFailed, metricName, nameOf, onNews } from "./runs.js";
+import { isBetter, isFailed, metricName, nameOf } from "./runs.js";
 
-const OPTIONS = [
-  { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] },
-  { name: "log", label: "Log axis", kind: "tick", value: false },
-];
+export const OVER = { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] };
 
 export class Best extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "best", title: "Best value so far", options: structuredClone(OPTIONS) }, context);
-    this.plot = new Plot(this);
-    const repaint = () => this.plot.repaint();
-    this.follow({ data: onNews(this.again), filter: repaint, selection: repaint, hover: () => this.plot.repaintOver() });
-    this.again();
+    super(figure, { name: "best", title: "Best value so far", options: [OVER, LOG] }, context);
+    this.drawInPlot();
   }
 
   paint() {
@@ -30,13 +23,12 @@ export class Best extends Chart {
     const drawable = log ? points.filter(({ y }) => y > 0) : points;
     if (!drawable.length) return this.plot.clear();
     const [low, high] = extent(drawable.map(({ y }) => y));
-    const [kind, label] = over === "time" ? ["duration", "time since the first start"] : ["number", "finished runs"];
     return this.plot.draw({
       label: this.words.textContent,
-      x: { low: over === "time" ? 0 : 1, high: points.at(-1).x, kind, label, whole: over === "runs" },
+      x: { low: over === "time" ? 0 : 1, high: points.at(-1).x, ...axisOver(over) },
       y: { low, high, kind: log ? "log" : "number", label: metricName(store) },
       paint: (context, place) => paintRuns(context, place, store, drawable, ({ accent }) => paintLine(context, points.map(({ x }) => x), course, place, { colour: accent, width: 2, step: true })),
-      ...pointing(store, drawable, ({ x }) => [[label, over === "time" ? duration(x) : `${x}`]]),
+      ...pointing(store, drawable, ({ x }) => [[axisOver(over).label, over === "time" ? duration(x) : `${x}`]]),
     });
   }
 
@@ -54,6 +46,10 @@ export class Best extends Chart {
     const lines = points.map(({ row, x, y }, index) => [this.store.runs.id[row], x, y, course[index]]);
     return [["run", this.wanted.over, metricName(this.store), "best so far"], ...lines];
   }
+}
+
+export function axisOver(over) {
+  return over === "time" ? { kind: "duration", label: "time since the first start" } : { kind: "number", label: "finished runs", whole: true };
 }
 
 /** Return the finished runs with a value in the order of their ends, {row, x, y, at}, and the best so far at each. */

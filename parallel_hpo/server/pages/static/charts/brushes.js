@@ -35,7 +35,6 @@ export class Brushes extends Map {
     return !brush.none && (brush.low === null || value >= brush.low) && (brush.high === null || value <= brush.high);
   }
 
-  /** Return a text for each brush. */
   words(axes) {
     return axes.filter((axis) => this.has(axis.name)).map((axis) => `${axis.label}: ${inWords(this.get(axis.name))}`);
   }

@@ -11,7 +11,6 @@ export function layer(label) {
   return element("canvas", label === null ? { "aria-hidden": "true" } : { role: "img", "aria-label": label });
 }
 
-/** Resize and clear a canvas; returns its context. */
 export function resize(made, width, height) {
   const ratio = window.devicePixelRatio || 1;
   made.width = Math.round(width * ratio);
@@ -32,7 +31,6 @@ export class Texts {
     context.font = this.font;
   }
 
-  /** Return the width of a text. */
   width(text) {
     this.context.font = this.font;
     return this.context.measureText(text).width;

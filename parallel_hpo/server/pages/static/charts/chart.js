@@ -2,13 +2,19 @@
 
 import { element, runLink } from "../format.js";
 import { controlOf, listen, oncePerFrame } from "./elements.js";
+import { Plot } from "./plot.js";
+import { onNews } from "./runs.js";
 import { colours, fontOf, onTheme } from "./theme.js";
 
-/** A chart in an element of the page; see index.js for what a page may use. */
+/** Options that several charts have. */
+export const LOG = { name: "log", label: "Log axis", kind: "tick", value: false };
+export const SMOOTHING = { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 };
+
 export class Chart extends EventTarget {
   /** options: [{name, label, kind: "tick" | "choice" | "slider", value, choices, most, step, main}]. */
-  constructor(figure, { name, title, options = [] }, { store = null, home = null, bare = false } = {}) {
+  constructor(figure, { name, title, options: given = [] }, { store = null, home = null, bare = false } = {}) {
     super();
+    const options = structuredClone(given);
     Object.assign(this, { figure, name, title, options, store, home, pinned: null });
     this.wanted = Object.fromEntries(options.map((option) => [option.name, option.value]));
     this.controls = element("div", { class: "chart-controls" });
@@ -24,7 +30,6 @@ export class Chart extends EventTarget {
     onTheme(this.again);
   }
 
-  /** Set an option, and draw the chart with it. */
   set(name, value) {
     this.wanted[name] = value;
     this.options.find((option) => option.name === name).value = value;
@@ -32,7 +37,6 @@ export class Chart extends EventTarget {
     this.again();
   }
 
-  /** Replace the choices of an option. */
   offer(name, choices, value) {
     const option = this.options.find((one) => one.name === name);
     this.wanted[name] = value;
@@ -41,7 +45,14 @@ export class Chart extends EventTarget {
     this.dispatchEvent(new Event("options"));
   }
 
-  /** Listen to the store, {event: function}. */
+  /** Draw in a plot that follows the store; `others`: listeners that do more than paint again. */
+  drawInPlot(others = {}) {
+    this.plot = new Plot(this);
+    const repaint = oncePerFrame(() => this.plot.repaint());
+    this.follow({ data: onNews(this.again), filter: repaint, selection: repaint, hover: () => this.plot.repaintOver(), ...others });
+    this.again();
+  }
+
   follow(listeners) {
     listen(this.store, listeners);
   }
@@ -102,7 +113,6 @@ export class Chart extends EventTarget {
     this.tooltip.style.top = `${Math.max(4, Math.min(clientY + 8, clientHeight - height - 4))}px`;
   }
 
-  /** Hide the text, unless it is pinned. */
   unpoint() {
     if (!this.pinned) this.tooltip.hidden = true;
   }
@@ -113,7 +123,6 @@ export class Chart extends EventTarget {
     return drawn && new Promise((resolve) => titled(drawn, this.title).toBlob(resolve, "image/png"));
   }
 
-  /** Return one canvas with all canvases of the chart. */
   picture() {
     return joined(this.host);
   }
@@ -151,7 +160,6 @@ function joined(host) {
   return made;
 }
 
-/** Return a drawing on the page's ground, below a title. */
 function titled(drawn, title) {
   const [known, ratio] = [colours(), window.devicePixelRatio || 1];
   const head = 32 * ratio;

@@ -5,9 +5,8 @@ import { Chart } from "./chart.js";
 import { effectsOf } from "./importance.js";
 import { paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, counted, exactText, short } from "./numbers.js";
-import { Plot } from "./plot.js";
 import { pointing } from "./run_points.js";
-import { isFailed, loggedOf, metricName, onNews, ranked, runColour, variedOf, worstFirst } from "./runs.js";
+import { isFailed, loggedOf, metricName, ranked, runColour, variedOf, worstFirst } from "./runs.js";
 import { rangeOf } from "./scatter.js";
 import { colours, qualities } from "./theme.js";
 
@@ -16,18 +15,12 @@ const CELL = 6; // CSS pixels
 const REACH = 0.09; // standard deviation of a run's influence, as a fraction of an axis
 const LEAST_WEIGHT = 0.25; // areas without runs around are left empty
 const MOST_RUNS = 2000; // of more, the newest
-const OPTIONS = [
-  { name: "x", label: "X", kind: "choice", value: "", choices: [], main: true },
-  { name: "y", label: "Y", kind: "choice", value: "", choices: [], main: true },
-];
+const OPTIONS = ["x", "y"].map((name) => ({ name, label: name.toUpperCase(), kind: "choice", value: "", choices: [], main: true }));
 
 export class Contour extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "contour", title: "Metric over two parameters", options: structuredClone(OPTIONS) }, context);
-    this.plot = new Plot(this);
-    const repaint = () => this.plot.repaint();
-    this.follow({ data: onNews(this.again), filter: this.again, selection: repaint, hover: () => this.plot.repaintOver() });
-    this.again();
+    super(figure, { name: "contour", title: "Metric over two parameters", options: OPTIONS }, context);
+    this.drawInPlot({ filter: this.again });
   }
 
   /** Update the choices; the two most important parameters are the default. */
@@ -89,7 +82,7 @@ function pointsOf(store, across, up) {
   const ranks = ranked(store);
   const isThere = (row) => store.shown[row] && across.numbers[row] !== null && up.numbers[row] !== null;
   const drawn = (row) => ranks[row] !== null || isFailed(store.runs.state[row]);
-  const rows = Array.from({ length: store.count }, (_, row) => row).filter((row) => isThere(row) && drawn(row)).slice(-MOST_RUNS);
+  const rows = store.rows((row) => isThere(row) && drawn(row)).slice(-MOST_RUNS);
   return rows.map((row) => ({ row, x: across.numbers[row], y: up.numbers[row], rank: ranks[row] }));
 }
 

@@ -11,7 +11,6 @@ const REACH = 24; // CSS pixels above and below a line
 const GRID = 160; // places at which curves are compared
 const LEAST_SHARE = 0.25; // fraction of the curves that a place of a band needs
 
-/** Return the axes that curves may run over, logged keys included. */
 export function axesOver(keys) {
   return [...AXES, ...keys.map((key) => [OWN + key, key])];
 }

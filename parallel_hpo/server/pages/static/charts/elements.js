@@ -1,5 +1,3 @@
-/** Form controls, frames and listeners. */
-
 import { element, fill } from "../format.js";
 
 /** Return a form control for an option of a chart; it follows the option. */
@@ -32,7 +30,6 @@ const KINDS = {
   },
 };
 
-/** Return a labelled checkbox. */
 export function tick(label, ticked, changed) {
   const box = element("input", { type: "checkbox", checked: ticked, change: () => changed(box.checked) });
   return Object.assign(element("label", { class: "control tick" }, box, element("span", {}, label)), { box });

@@ -1,12 +1,11 @@
 /** The histories of the selected runs, or else of the shown ones, over step or time; of many, with a band of quantiles. */
 
-import { Chart } from "./chart.js";
+import { Chart, LOG, SMOOTHING } from "./chart.js";
 import { axesOver, axisOver, bandOf, specOfCourses } from "./course.js";
 import { groupsOf } from "./groups.js";
 import { HistoryCache } from "./history_cache.js";
 import { counted } from "./numbers.js";
-import { Plot } from "./plot.js";
-import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, onNews, ranked, runColour, variedOf } from "./runs.js";
+import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, ranked, runColour, variedOf } from "./runs.js";
 import { smoothed } from "./smoothing.js";
 import { colours } from "./theme.js";
 
@@ -15,20 +14,18 @@ const OPTIONS = [
   { name: "key", label: "Value", kind: "choice", value: null, choices: [], main: true },
   { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) },
   { name: "group", label: "Group by", kind: "choice", value: "", choices: [["", "nothing"]] },
-  { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
-  { name: "log", label: "Log axis", kind: "tick", value: false },
+  SMOOTHING,
+  LOG,
   { name: "outliers", label: "Ignore outliers", kind: "tick", value: false },
 ];
 
 export class Histories extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "histories", title: "Histories", options: structuredClone(OPTIONS) }, context);
+    super(figure, { name: "histories", title: "Histories", options: OPTIONS }, context);
     this.cache = new HistoryCache(this.store, context.source, this.again);
     this.ownAxes = context.source.ownAxes;
-    this.plot = new Plot(this);
-    this.follow({ data: onNews(this.again), filter: this.again, selection: this.again, hover: () => this.plot.repaintOver() });
+    this.drawInPlot({ filter: this.again, selection: this.again });
     this.follow({ data: () => this.readGrown() });
-    this.again();
   }
 
   /** Update the choices; the metric's key is the default. */
@@ -67,7 +64,6 @@ export class Histories extends Chart {
     return this.plot.draw(specOfCourses(group ? [] : order, bands, look));
   }
 
-  /** Return a band for each group of runs. */
   bandsOf(courses) {
     const parameter = this.store.parameters.find(({ name }) => name === this.wanted.group);
     return groupsOf(this.store, parameter, courses.map(({ row }) => row)).map(({ text, rows, colour }) => {
@@ -121,7 +117,7 @@ export class Histories extends Chart {
 function wantedRows(store) {
   const selected = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined && row >= 0);
   if (selected.length) return { rows: selected.slice(0, MOST_RUNS), chosen: true };
-  const shown = Array.from({ length: store.count }, (_, row) => row).filter((row) => store.shown[row]);
+  const shown = store.rows((row) => store.shown[row]);
   if (shown.length <= MOST_RUNS) return { rows: shown, chosen: false };
   const ranks = ranked(store);
   const best = shown.sort((one, other) => (ranks[other] ?? -1) - (ranks[one] ?? -1)).slice(0, MOST_RUNS);

@@ -13,7 +13,7 @@ const OPTIONS = [{ name: "shown", label: "Shown runs only", kind: "tick", value:
 
 export class Importance extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "importance", title: "Importance of parameters", options: structuredClone(OPTIONS) }, context);
+    super(figure, { name: "importance", title: "Importance of parameters", options: OPTIONS }, context);
     this.host.classList.add("chart-list");
     this.list = element("ol", { class: "chart-bars", tabindex: 0, "aria-label": "Importance of parameters, scrollable" });
     this.host.append(this.list);
@@ -78,7 +78,6 @@ function lineOf(one) {
   return element("li", { title: `${one.runs} runs` }, element("span", { class: "chart-name", title: one.name }, one.name), bar, element("span", {}, textOf(one)), sign);
 }
 
-/** Return the list as a canvas. */
 function paintBars(effects) {
   const [known, ratio, width, line] = [colours(), window.devicePixelRatio || 1, 640, 24];
   const made = element("canvas", { width: width * ratio, height: Math.max(1, effects.length) * line * ratio });

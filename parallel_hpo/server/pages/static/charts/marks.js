@@ -22,7 +22,6 @@ export function paintPoints(context, points, place, colour, radius, alpha = 1) {
   context.globalAlpha = 1;
 }
 
-/** Draw a ring around a point. */
 export function paintRing(context, { x, y }, place, colour, radius = 6) {
   Object.assign(context, { strokeStyle: colour, lineWidth: 2 });
   context.beginPath();
@@ -94,7 +93,6 @@ export function nearestIndex(sorted, value) {
   return Math.abs(sorted[low] - value) <= Math.abs(sorted[high] - value) ? low : high;
 }
 
-/** Draw points as crosses. */
 export function paintCrosses(context, points, place, colour, size) {
   Object.assign(context, { strokeStyle: colour, lineWidth: 1.5 });
   context.beginPath();

@@ -54,7 +54,6 @@ function near(one, other, size) {
   return Math.abs(one - other) <= size * 1e-9;
 }
 
-/** Return a parameter's value of any type as text. */
 export function asText(value) {
   if (value === null || value === undefined) return "not set";
   if (typeof value === "number") return short(value);
@@ -66,7 +65,6 @@ export function exactText(value) {
   return typeof value === "number" ? String(value) : asText(value);
 }
 
-/** Return the time of day in the browser's format. */
 export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString();
 }

@@ -1,10 +1,10 @@
 /** Parallel coordinates: a line per run over the varied parameters and the metric. Brushes filter the whole page. */
 
-import { element } from "../format.js";
+import { button } from "../format.js";
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
 import { Texts, layer, resize } from "./canvas.js";
-import { Chart } from "./chart.js";
+import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
 import { effectsOf } from "./importance.js";
 import { brushForm } from "./parallel_form.js";
@@ -16,18 +16,17 @@ import { colours } from "./theme.js";
 const FILTER = "parallel";
 
 const OPTIONS = [
-  { name: "log", label: "Log metric", kind: "tick", value: false },
+  { ...LOG, label: "Log metric" },
   { name: "logged", label: "Logged value", kind: "choice", value: "", choices: [["", "none"]] },
   { name: "all", label: "All parameters, even if they don't fit", kind: "tick", value: false },
 ];
 
 export class Parallel extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "parallel", title: "Parameters and metric", options: structuredClone(OPTIONS) }, context);
+    super(figure, { name: "parallel", title: "Parameters and metric", options: OPTIONS }, context);
     this.brushes = new Brushes();
     this.form = brushForm(this.brushes, () => this.brushed());
-    const clear = element("button", { type: "button", click: () => this.clear() }, "Clear ranges");
-    this.controls.append(clear, this.form.element);
+    this.controls.append(button("Clear ranges", () => this.clear()), this.form.element);
     this.makeCanvases();
     this.repaint = oncePerFrame(() => this.draw());
     this.follow({ data: onNews(this.again), filter: () => this.filtered(), selection: this.repaint, hover: () => this.paintOver() });
@@ -64,7 +63,7 @@ export class Parallel extends Chart {
     this.axes = drawn.map(([axis]) => axis);
     this.columns = drawn.map(([, column]) => column);
     this.places = this.axes.map((axis, index) => this.columns[index].map((value) => axis.place(value) ?? UNSET));
-    this.order = Array.from({ length: store.count }, (_, row) => row);
+    this.order = store.rows();
     this.failed = store.runs.state.map(isFailed);
     this.shade = ranked(store);
     this.at = this.layout(this.axes);
@@ -92,7 +91,6 @@ export class Parallel extends Chart {
     return layout(new Texts(this.base.getContext("2d")), this.host.clientWidth, this.host.clientHeight, axes);
   }
 
-  /** Draw all lines and axes. */
   draw() {
     const known = colours();
     const context = resize(this.base, this.at.width, this.at.height);
@@ -118,7 +116,6 @@ export class Parallel extends Chart {
     });
   }
 
-  /** Return the selected ranges of an axis. */
   brushedPlaces(axis) {
     const whole = this.brushes.places(axis);
     if (whole) return [whole];
@@ -127,14 +124,12 @@ export class Parallel extends Chart {
     return places.map((place) => [place - 0.03, place + 0.03]);
   }
 
-  /** Apply changed brushes. */
   brushed() {
     this.form.refresh(this.all.map(([axis]) => axis));
     this.filter();
     this.paintOver();
   }
 
-  /** Set the store's filter to the runs that all brushes include. */
   filter() {
     const { brushes } = this;
     const used = this.all.map(([{ name }, column]) => [name, column]).filter(([name]) => brushes.has(name));

@@ -133,7 +133,6 @@ export function paintLegend(context, texts, name, values, room, known) {
   say(`median ${middle}`, known.muted);
 }
 
-/** Draw the selected ranges of an axis. */
 export function paintBrush(context, x, [low, high], at, known) {
   Object.assign(context, { fillStyle: known.accent, globalAlpha: 0.3 });
   context.fillRect(x - 9, at.y(high), 18, at.y(low) - at.y(high));

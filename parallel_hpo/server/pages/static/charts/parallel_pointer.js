@@ -7,7 +7,6 @@ const AXIS_REACH = 14; // maximum distance from an axis, in CSS pixels
 const LINE_REACH = 8; // maximum distance from a line, in CSS pixels
 const CLICK = 4; // a shorter drag is a click, which removes the axis's brush or selects a run
 
-/** Listen to the pointer over a chart's upper canvas. */
 export function followPointer(chart) {
   const canvas = chart.over;
   let drag = null;

@@ -40,7 +40,6 @@ export class Plot {
     return this.hoverAgain();
   }
 
-  /** Remove what is drawn. */
   clear() {
     this.spec = null;
     for (const one of [this.base, this.over]) resize(one, 0, 0);

@@ -1,7 +1,7 @@
 /** The charts of a run's page: one per logged key, grouped by the keys' prefixes, loaded when it comes into view. */
 
 import { element } from "../format.js";
-import { Chart } from "./chart.js";
+import { Chart, LOG, SMOOTHING } from "./chart.js";
 import { axesOver, axisOver, specOfCourses } from "./course.js";
 import { controlOf } from "./elements.js";
 import { extent, short } from "./numbers.js";
@@ -17,11 +17,10 @@ const KINDS = {
 };
 const OPTIONS = [
   { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) },
-  { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 },
-  { name: "log", label: "Log axis", kind: "tick", value: false },
+  SMOOTHING,
+  LOG,
 ];
 
-/** Return what stands before the last slash of a key, "" without one. */
 function prefixOf(key) {
   return key.slice(0, Math.max(0, key.lastIndexOf("/")));
 }
@@ -55,7 +54,6 @@ export class RunCharts extends EventTarget {
     this.redraw(name !== "x");
   }
 
-  /** Follow new data of the run. */
   follow(runData) {
     if (this.kind.linesOf(runData) === this.lines) return;
     this.lines = this.kind.linesOf(runData);

@@ -9,7 +9,6 @@ const OPEN = new Set(["running", "pending"]);
 const MOST_FACTS = 12;
 const COLOURED = new WeakMap(); // by store
 
-/** Return whether a run in this state has failed. */
 export function isFailed(state) {
   return state === "failed" || state === "crashed";
 }
@@ -19,12 +18,10 @@ export function isOpen(state) {
   return OPEN.has(state);
 }
 
-/** Return {name, goal} of the sweep's metric, or null. */
 export function metricOf(store) {
   return store.sweep?.metric ?? null;
 }
 
-/** Return the name of what is compared. */
 export function metricName(store) {
   return metricOf(store)?.name ?? "value";
 }
@@ -34,7 +31,6 @@ export function isBetter(store, one, other) {
   return metricOf(store)?.goal === "maximize" ? one > other : one < other;
 }
 
-/** Return the varied parameters. */
 export function variedOf(store) {
   return store.parameters.filter((parameter) => parameter.varied);
 }
@@ -48,7 +44,7 @@ export function loggedOf(store) {
 export function worstFirst(store) {
   const values = store.column("value");
   const order = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
-  return rowsWith(values).filter((row) => !isFailed(store.runs.state[row])).sort(order);
+  return store.rows((row) => values[row] !== null && values[row] !== undefined && !isFailed(store.runs.state[row])).sort(order);
 }
 
 /** Return each row's quality from 0 (worst) to 1 (best); null without a value or for failed runs. */
@@ -59,12 +55,6 @@ export function ranked(store) {
   return ranks;
 }
 
-/** Return the rows with a value. */
-function rowsWith(values) {
-  return values.flatMap((value, row) => (value === null || value === undefined ? [] : [row]));
-}
-
-/** Return a run's display name. */
 export function nameOf(store, row) {
   const [name, id] = [store.runs.name[row], store.runs.id[row]];
   return name && name !== id ? `${name} (${id})` : id;
@@ -83,7 +73,6 @@ export function runColour(store, row) {
   return slot === undefined ? colours().muted : palette()[slot];
 }
 
-/** Return whether a run has a colour of its own. */
 export function isColoured(store, row) {
   return slotsOf(store).has(store.runs.id[row]);
 }
@@ -114,7 +103,7 @@ function newSlots(store, before) {
 }
 
 function colouredRows(store) {
-  const shown = Array.from(store.shown.keys()).filter((row) => store.shown[row]);
+  const shown = store.rows((row) => store.shown[row]);
   const chosen = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined).slice(0, MOST_COLOURED);
   if (shown.length <= MOST_COLOURED) return [...new Set([...chosen, ...shown])];
   const best = worstFirst(store).filter((row) => store.shown[row]).slice(-BEST);

@@ -2,7 +2,7 @@
 
 import { element } from "../format.js";
 import { axisOf } from "./axes.js";
-import { Chart } from "./chart.js";
+import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
 import { asText, counted, exactText, extent } from "./numbers.js";
 import { Plot } from "./plot.js";
@@ -10,11 +10,10 @@ import { paintRuns, pointing } from "./run_points.js";
 import { isFailed, isOpen, metricName, onNews, variedOf } from "./runs.js";
 
 const JITTER = 0.5; // fraction of the distance between categories, so that equal values don't overlap
-const OPTIONS = [{ name: "log", label: "Log metric", kind: "tick", value: false }];
 
 export class Scatter extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "scatter", title: "Metric against each parameter", options: structuredClone(OPTIONS) }, context);
+    super(figure, { name: "scatter", title: "Metric against each parameter", options: [{ ...LOG, label: "Log metric" }] }, context);
     this.host.classList.add("chart-grid");
     this.host.tabIndex = 0;
     this.host.setAttribute("role", "group");
@@ -74,7 +73,6 @@ function specOf(store, parameter, log) {
   };
 }
 
-/** Return the range of a parameter's axis in a plot. */
 export function rangeOf({ numeric, kind, low, high, texts, listed, whole }) {
   if (!numeric) return { kind, low: -0.5, high: texts.length - 0.5, names: texts, fixed: true };
   return { kind, low, high, listed, whole };

@@ -3,20 +3,12 @@
 import { fetchPatiently } from "../live.js";
 
 /**
- * Return {histories, timeline, history} of a base: a URL, or an object with these functions (a report's).
+ * Return {histories, timeline, history} of a base: a URL, or an object with these functions (a report's);
+ * `ownAxes`: histories may run over logged keys.
  * The answer to a request with `seen`, a revision, is at least as new, and shared by all pages with it.
  */
 export function sourceOf(base) {
   if (typeof base !== "string") return base;
-  return {
-    /** Whether histories may run over logged keys. */
-    ownAxes: true,
-    histories: (asked) => fetchPatiently(`${base}/histories?${query(asked)}`),
-    timeline: (asked) => fetchPatiently(`${base}/timeline?${query(asked)}`),
-    history: (asked) => fetchPatiently(`${base}/history?${query(asked)}`),
-  };
-}
-
-function query(asked) {
-  return new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== null)).toString();
+  const ask = (kind) => (asked) => fetchPatiently(`${base}/${kind}?${new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== null))}`);
+  return { ownAxes: true, histories: ask("histories"), timeline: ask("timeline"), history: ask("history") };
 }

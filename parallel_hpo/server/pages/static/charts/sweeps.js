@@ -1,23 +1,20 @@
 /** The best value so far of several sweeps over their finished runs. */
 
-import { courseOfBest } from "./best.js";
-import { Chart } from "./chart.js";
+import { OVER, axisOver, courseOfBest } from "./best.js";
+import { Chart, LOG } from "./chart.js";
 import { specOfCourses } from "./course.js";
 import { counted } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { metricName } from "./runs.js";
 import { palette } from "./theme.js";
 
-const OPTIONS = [
-  { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]], main: true },
-  { name: "log", label: "Log axis", kind: "tick", value: false, main: true },
-];
+const OPTIONS = [OVER, LOG].map((option) => ({ ...option, main: true }));
 
 export class SweepCourses extends Chart {
   #stores = [];
 
   constructor(figure) {
-    super(figure, { name: "sweeps", title: "Best value so far", options: structuredClone(OPTIONS) }, { bare: true });
+    super(figure, { name: "sweeps", title: "Best value so far", options: OPTIONS }, { bare: true });
     this.plot = new Plot(this);
   }
 
@@ -25,7 +22,6 @@ export class SweepCourses extends Chart {
     return palette()[place];
   }
 
-  /** Draw the sweeps of these stores. */
   show(stores) {
     this.#stores = stores;
     this.again();
@@ -41,8 +37,7 @@ export class SweepCourses extends Chart {
       const hit = (facts) => ({ colour, tip: { title: name, colour, facts } });
       return { name, colour, width: 2, step: true, x: points.map(({ x }) => x), y: course, hit };
     });
-    const [kind, under] = over === "time" ? ["duration", "time since the first start"] : ["number", "finished runs"];
-    const spec = specOfCourses(courses.filter(({ x }) => x.length), [], { label, x: { kind, label: under, whole: over === "runs" }, y: { label, log } });
+    const spec = specOfCourses(courses.filter(({ x }) => x.length), [], { label, x: axisOver(over), y: { label, log } });
     this.explain(courses.map(({ name, colour }) => ({ text: name, colour })));
     const different = names.length > 1 ? ` Their metrics differ: ${names.join(", ")}.` : "";
     this.say(spec ? `${label} of ${counted(courses.length, "sweep")}.${different}` : "No run has finished with a value yet.");

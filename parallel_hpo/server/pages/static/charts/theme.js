@@ -22,17 +22,14 @@ export function colours() {
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "gray"]));
 }
 
-/** Call back when the page changes between dark and light. */
 export function onTheme(changed) {
   DARK.addEventListener("change", changed);
 }
 
-/** Return a font of the page's family for a canvas. */
 export function fontOf(size, weight = 400) {
   return `${weight} ${size}px ${getComputedStyle(document.body).fontFamily}`;
 }
 
-/** Return the colours of runs. */
 export function palette() {
   return themed(RUNS).split(" ").map((digits) => `#${digits}`);
 }
@@ -56,7 +53,6 @@ function themed(choice) {
   return DARK.matches ? choice.dark : choice.light;
 }
 
-/** Return the colour of a run's state, one of `colours()`. */
 export function stateColour(state, known) {
   if (state === "failed" || state === "crashed") return known.bad;
   if (state === "finished") return known.good;

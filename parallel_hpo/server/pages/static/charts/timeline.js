@@ -2,9 +2,7 @@
 
 import { duration } from "../format.js";
 import { Chart } from "./chart.js";
-import { oncePerFrame } from "./elements.js";
 import { clock, counted } from "./numbers.js";
-import { Plot } from "./plot.js";
 import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
 
@@ -24,11 +22,9 @@ const OPTIONS = [
 
 export class Timeline extends Chart {
   constructor(figure, context) {
-    super(figure, { name: "timeline", title: "Workers and devices", options: structuredClone(OPTIONS) }, context);
+    super(figure, { name: "timeline", title: "Workers and devices", options: OPTIONS }, context);
     Object.assign(this, { source: context.source, timeline: null, asked: -Infinity, timer: 0 });
-    this.plot = new Plot(this);
-    const repaint = oncePerFrame(() => this.plot.repaint());
-    this.follow({ data: onNews(() => this.readIn(AT_MOST_EACH_MS)), filter: repaint, selection: repaint, hover: () => this.plot.repaintOver() });
+    this.drawInPlot({ data: onNews(() => this.readIn(AT_MOST_EACH_MS)) });
     this.follow({ data: () => this.goesOn() && this.readIn(0) });
     this.read();
   }

@@ -14,7 +14,6 @@ const UNITS = [
 ];
 const SIZES = ["B", "kB", "MB", "GB", "TB"];
 
-/** Return the group of a system metric. */
 export function systemGroup(key) {
   return GROUPS.find(([pattern]) => pattern.test(key))?.[1] ?? "Other";
 }
