@@ -137,10 +137,13 @@ class WandbHooks:
         Runs that children of `main` left open are open in the wandb-core that they share with this process.
         Teardown finishes them, but also ends the agent's connection.
         """
-        for run in reversed(self._runs):
-            run.finish(exit_code=exit_code)
+        self._finish_own_runs(exit_code)
         if self.left_open:
             wandb.teardown(exit_code=exit_code)
+
+    def _finish_own_runs(self, exit_code: int) -> None:
+        while self._runs:
+            self._runs.pop().finish(exit_code=exit_code)
 
     def _wrap_init(self, init: Any) -> Any:
         @functools.wraps(init)
@@ -189,15 +192,22 @@ class WandbHooks:
         return refusing_agent
 
     def _wrap_teardown(self, teardown: Any) -> Any:
+        """Return a teardown that finishes this process's runs first, which the client leaves to wandb-core.
+
+        A wandb-core that is still busy with a run's records may miss the request to end, which is followed
+        by the end of its connection; the client then waits for ever (wandb 0.31.0: 5 of 84 times).
+        """
+
         @functools.wraps(teardown)
-        def noting_teardown(*args: Any, **kwargs: Any) -> Any:
+        def noting_teardown(exit_code: int | None = None) -> Any:
             self.torn_down = True
             try:
-                result = teardown(*args, **kwargs)
+                if os.getpid() == self._process:
+                    self._finish_own_runs(exit_code or 0)
+                result = teardown(exit_code=exit_code)
             except SystemExit:
                 self.core.note_death()  # wandb client: it leaves with the exit code of a wandb-core that died
                 raise
-            self._runs = []  # it has finished them
             return result
 
         return noting_teardown

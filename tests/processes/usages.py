@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import psutil
 import wandb
@@ -101,6 +102,15 @@ def make_a_sweep() -> None:
     wandb.sweep({"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}, project="another")
 
 
+def tear_down() -> None:
+    """Fail unless the run is finished first: wandb-core may miss its end while it is busy with a run."""
+    run = wandb.init()
+    run.log({"loss": 1.0})
+    vars(run)["finish"] = finish = Mock(wraps=run.finish)
+    wandb.teardown()
+    finish.assert_called_once_with(exit_code=0)
+
+
 def kill_core() -> None:
     for child in psutil.Process().children():
         if child.name() == "wandb-core":
@@ -161,7 +171,7 @@ USAGES: dict[str, Callable[[], None]] = {
     "two_runs": open_two_after_each_other,
     "left_open": logging_to(init_and_keep),
     "preempts": spoiling(preempt_once),
-    "tears_down": spoiling(wandb.teardown),
+    "tears_down": tear_down,
     "own_agent": start_an_agent,
     "own_sweep": spoiling(make_a_sweep),
     "kills_core": spoiling(kill_core),
