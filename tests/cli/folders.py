@@ -1,7 +1,9 @@
-"""Folders of ended sweeps."""
+"""Folders of ended sweeps, and their reports."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,3 +30,11 @@ def leave_sweep(
             record_start(ledger, run, parameters=parameters, attempt=1, slot=Slot(0), device=None, at=at)
             outcome = Outcome.FAILED if value is None else Outcome.FINISHED
             record_end(ledger, run, 1, AttemptEnd(outcome=outcome, value=value, duration_s=2.0))
+
+
+def data_of(file: Path) -> Any:
+    """Return the data in a report."""
+    script = r'<script type="application/json" id="data">(.*?)</script>'
+    found = re.search(script, file.read_text(), re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])

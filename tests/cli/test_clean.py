@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,11 @@ from parallel_hpo.cli.clean import CleanSelection, ProjectPath, perform_clean
 from parallel_hpo.core.errors import UsageError
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
+from tests.cli.conftest import Command
 from tests.records.test_cleaning import made
 from tests.server.acting import Services
 from tests.server.removal.test_sweep_removal import has_project, performed
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 MANY = 20_000
 
 

@@ -1,9 +1,11 @@
+"""Commands as a user calls them: help, plans, listings, `doctor`, and completion in a shell."""
+
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,15 @@ import pytest
 from parallel_hpo.cli.options import parse_target
 from parallel_hpo.cli.output import show_table
 from parallel_hpo.config.section import HpoSection
-from parallel_hpo.core.types import Target
+from parallel_hpo.core.types import RunId, Slot, Target
 from parallel_hpo.core.version import __version__
 from parallel_hpo.records.ledger import Ledger
+from tests.cli.conftest import Command
 from tests.cli.folders import DONE, leave_sweep
+from tests.ledgers import record_start
 from tests.pseudo_terminal import PseudoTerminal
 
 SWEEP = {"method": "grid", "parameters": {"a": {"values": [1, 2]}, "b": {"values": ["x", "y"]}}}
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def test_every_plain_key_of_the_section_is_an_option(command: Command) -> None:
@@ -39,16 +42,12 @@ def test_a_target_is_a_module_or_a_file_and_a_function(text: str, target: Target
     assert parse_target(text, ("-x",)) == target
 
 
-def test_the_version_is_printed_on_stdout(command: Command) -> None:
-    done = command("--version")
-    assert done.stdout == f"parallel-hpo {__version__}\n"
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_schema_is_printed_on_stdout(command: Command) -> None:
-    done = command("schema")
-    assert set(json.loads(done.stdout)["properties"]) == set(HpoSection.model_fields)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_version_and_schema_are_printed_on_stdout(command: Command) -> None:
+    version, schema = command("--version"), command("schema")
+    assert version.stdout == f"parallel-hpo {__version__}\n"
+    assert set(json.loads(schema.stdout)["properties"]) == set(HpoSection.model_fields)
+    for done in (version, schema):
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_command_alone_shows_the_help(command: Command) -> None:
@@ -134,3 +133,101 @@ def test_status_fits_the_terminal_and_names_omitted_columns(
     assert heading.split()[:2] == ["sweep", "date"]
     assert row.split()[:3] == ["one", "1970-01-01", "00:00"]
     assert left_out.startswith("not shown: folder")
+
+
+SECTION = {"hpo": {"backend": "local", "directory": "sweeps", "sweep_id": "x"}}
+TUNED = {"method": "random", "metric": {"name": "loss"}, "parameters": {"x": {"value": 1}}}
+
+
+def test_findings_are_lines_with_advice(tmp_path: Path, command: Command) -> None:
+    config = {"hpo": SECTION["hpo"] | {"sweep_configuration": TUNED}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "train.py").write_text("def main(): pass\n")
+    done = command("doctor", "config.json", "train.py:main", WANDB_AGENT_DISABLE_FLAPPING="true")
+    assert done.returncode == 0, done.stdout
+    assert "GOOD     target: train.py:main can be loaded, called and pickled\n" in done.stdout
+    assert "GOOD     metric: whether runs log 'loss' is checked only when they run" in done.stdout
+    assert "WARNING  environment: WANDB_AGENT_DISABLE_FLAPPING=true ends" in done.stdout
+    assert "→ unset WANDB_AGENT_DISABLE_FLAPPING\n" in done.stdout
+
+
+def test_a_bad_finding_gives_exit_code_1(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SECTION))
+    (tmp_path / "train.py").write_text("import nonsuch_module\n")
+    done = command("doctor", "config.json", "train.py:main", "--json")
+    assert done.returncode == 1, done.stderr
+    content = json.loads(done.stdout)
+    assert not content["ok"]
+    (target,) = [finding for finding in content["findings"] if finding["subject"] == "target"]
+    assert target["level"] == "bad"
+
+
+def test_a_wrong_configuration_is_a_finding(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hpo": {"wrokers": 3}}))
+    done = command("doctor", "config.json")
+    assert done.returncode == 1
+    assert "BAD      configuration: config.json: hpo.wrokers: unknown key" in done.stdout
+    assert "GOOD     wandb: version" in done.stdout
+
+
+def test_only_the_machine_is_examined_without_a_configuration(command: Command) -> None:
+    done = command("doctor", "--json")
+    assert {"driver", "mask", "workers", "wandb", "open files"} <= {
+        finding["subject"] for finding in json.loads(done.stdout)["findings"]
+    }
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    for name in ("ab12", "ab34", "zz99"):
+        with Ledger(tmp_path / "sweeps" / name / "ledger.db") as ledger:
+            ledger.record_facts({"path": f"local/p/{name}", "backend": "local", "count": 1})
+    return tmp_path / "sweeps"
+
+
+def completed(command: Command, directory: Path, words: str, shell: str) -> str:
+    """Return the completions of the last word."""
+    variables = {
+        "_PARALLEL_HPO_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+        "PARALLEL_HPO_DIRECTORY": str(directory),
+    }
+    return str(command(**variables).stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("words", ["status", "runs", "rerun", "clean", "run c.json --resume"])
+def test_a_sweeps_id_is_completed(command: Command, directory: Path, words: str, shell: str) -> None:
+    proposed = completed(command, directory, f"parallel-hpo {words} ab", shell)
+    assert ("ab12" in proposed, "ab34" in proposed, "zz99" in proposed) == (True, True, False)
+
+
+def test_completion_uses_the_named_directory(command: Command, directory: Path, tmp_path: Path) -> None:
+    words = f"parallel-hpo runs --directory {directory} z"
+    assert completed(command, tmp_path / "empty", words, "bash") == "zz99\n"
+
+
+def test_a_runs_id_is_completed(command: Command, directory: Path) -> None:
+    with Ledger(directory / "ab12" / "ledger.db") as ledger:
+        for run in ("r1", "r2"):
+            record_start(ledger, RunId(run), parameters={}, attempt=1, slot=Slot(0), device=None)
+    assert completed(command, directory, "parallel-hpo rerun ab12 r", "bash").split() == ["r1", "r2"]
+    assert completed(command, directory, "parallel-hpo rerun ab12 b", "bash").split() == ["best"]
+    assert completed(command, directory, "parallel-hpo rerun nothing b", "bash").split() == []
+
+
+def test_a_commands_name_is_completed(command: Command, directory: Path) -> None:
+    assert "resume" in completed(command, directory, "parallel-hpo re", "bash")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shells_script_asks_the_command(command: Command, shell: str, tmp_path: Path) -> None:
+    script = command(_PARALLEL_HPO_COMPLETE=f"source_{shell}").stdout
+    assert f"_PARALLEL_HPO_COMPLETE=complete_{shell}" in script
+    if shutil.which(shell):
+        (tmp_path / "script").write_text(script)
+        checked = subprocess.run([shell, "-n", str(tmp_path / "script")], capture_output=True, text=True)
+        assert (checked.returncode, checked.stderr) == (0, "")

@@ -1,17 +1,18 @@
-"""Errors of configurations: one line with file and key path."""
+"""Wrong calls and configurations: one line that says what is wrong, exit code 2, and nothing begun."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.conftest import Command
+
 SWEEP = {"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1.0}}}
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+RUN = ("run", "config.json", "train:main")
+ARE_ALLOWED = "allowed: package.module:function or file.py:function"
 
 
 def written(folder: Path, content: Any) -> None:
@@ -22,98 +23,57 @@ def section(**keys: Any) -> dict[str, Any]:
     return {"hpo": {"sweep_configuration": SWEEP, **keys}}
 
 
-def sweep(**keys: Any) -> dict[str, Any]:
-    return section(sweep_configuration={**SWEEP, **keys})
-
-
-def lr(**keys: Any) -> dict[str, Any]:
-    return sweep(parameters={"lr": keys})
-
-
-CASES: dict[str, tuple[Any, str]] = {
-    "broken JSON": ('{"hpo": {', "config.json: broken JSON at line 1, column 10: "),
-    "unknown kind": (section(kind="none"), 'config.json: hpo.kind is "none"; known: wandb_sweeps'),
-    "count 0": (section(count=0), "config.json: hpo.count is 0; allowed: "),
-    "count -1": (section(count=-1), "config.json: hpo.count is -1; allowed: "),
-    'count "2"': (section(count="2"), 'config.json: hpo.count is "2"; allowed: '),
-    "count true": (section(count=True), "config.json: hpo.count is true; allowed: "),
-    "count 2.5": (section(count=2.5), "config.json: hpo.count is 2.5; allowed: "),
-    "workers 0": (section(workers=0), "config.json: hpo.workers is 0; allowed: "),
-    "unknown key": (section(wrokers=2), "config.json: hpo.wrokers: unknown key; did you mean 'workers'?"),
-    "no sweep": ({"hpo": {}}, "config.json: hpo.sweep_configuration is missing"),
-    "unknown method": (
-        sweep(method="brute"),
-        'config.json: hpo.sweep_configuration.method is "brute"; allowed: ',
-    ),
-    "bayes without metric": (sweep(method="bayes"), "config.json: hpo.sweep_configuration.metric is missing"),
-    "no bounds": (lr(distribution="uniform"), "config.json: hpo.sweep_configuration.parameters.lr.m"),
-    "min above max": (lr(min=2.0, max=1.0), "config.json: hpo.sweep_configuration.parameters.lr.m"),
-    "grid over a continuum": (sweep(method="grid"), "config.json: hpo.sweep_configuration.parameters.lr"),
-    "no section": ({"mine": 1}, "config.json: has no 'hpo' section, and is not a W&B sweep file"),
-    "wrong plain sweep file": (
-        {**SWEEP, "method": "brute"},
-        'config.json: sweep.method is "brute"; allowed: ',
-    ),
-    "not applied": (section(apply=False), "config.json: hpo.apply is false"),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_bad_configuration_gets_one_clear_line_and_exit_code_2(
-    case: str, tmp_path: Path, command: Command
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"hpo": {', "config.json: broken JSON at line 1, column 10: "),
+        (section(kind="none"), 'config.json: hpo.kind is "none"; known: wandb_sweeps'),
+        (section(count=0), "config.json: hpo.count is 0; allowed: "),
+        (
+            section(sweep_configuration={**SWEEP, "method": "brute"}),
+            "config.json: hpo.sweep_configuration.meth",
+        ),
+        ({**SWEEP, "method": "brute"}, 'config.json: sweep.method is "brute"; allowed: '),
+        ({"mine": 1}, "config.json: has no 'hpo' section, and is not a W&B sweep file"),
+        (section(apply=False), "config.json: hpo.apply is false"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line(
+    content: Any, words: str, tmp_path: Path, command: Command
 ) -> None:
-    content, words = CASES[case]
     written(tmp_path, content)
-    done = command("run", "config.json", "train:main")
+    done = command(*RUN)
     assert done.stderr.startswith(f"error: {words}")
     assert len(done.stderr.splitlines()) == 1
     assert (done.returncode, done.stdout) == (2, "")
     assert not (tmp_path / "home" / ".local").exists()
 
 
-def test_a_missing_file_is_named(command: Command) -> None:
-    done = command("run", "none.json", "train:main")
-    assert done.stderr == "error: none.json: can't be read: No such file or directory\n"
-    assert done.returncode == 2
-
-
-def test_a_wrong_flag_is_named(tmp_path: Path, command: Command) -> None:
-    written(tmp_path, section())
-    done = command("run", "config.json", "train:main", "--count", "many")
-    assert done.stderr.startswith('error: flag --count: hpo.count is "many"; allowed: ')
-    assert done.returncode == 2
-
-
-def test_a_wrong_variable_is_named(tmp_path: Path, command: Command) -> None:
-    written(tmp_path, section())
-    done = command("run", "config.json", "train:main", PARALLEL_HPO_RETRIES="-1")
-    assert done.stderr.startswith(
-        "error: environment variable PARALLEL_HPO_RETRIES: hpo.retries is -1; allowed: "
-    )
-
-
 @pytest.mark.parametrize(
-    "target", ["train", "train.py", "train:", ":main", "train.py:1st", "a-b:main", "/x/y:main"]
+    ("words", "variables", "error"),
+    [
+        (("run", "none.json", "train:main"), {}, "none.json: can't be read: No such file or directory"),
+        ((*RUN, "--count", "many"), {}, 'flag --count: hpo.count is "many"; allowed: '),
+        (
+            RUN,
+            {"PARALLEL_HPO_RETRIES": "-1"},
+            "environment variable PARALLEL_HPO_RETRIES: hpo.retries is -1; ",
+        ),
+        (("run", "config.json", "--", "--epochs", "3"), {}, "TARGET is missing: "),
+        (RUN, {"PARALLEL_HPO_WORKER": "0"}, "this is a worker of a sweep"),
+        *(
+            (("run", "config.json", target), {}, f"TARGET {target!r}")
+            for target in ("train", "train.py", "train:", ":main", "train.py:1st", "a-b:main", "/x/y:main")
+        ),
+    ],
 )
-def test_an_invalid_target_is_refused(target: str, tmp_path: Path, command: Command) -> None:
+def test_a_wrong_call_is_one_line(
+    words: tuple[str, ...], variables: dict[str, str], error: str, tmp_path: Path, command: Command
+) -> None:
     written(tmp_path, section())
-    done = command("run", "config.json", target)
-    assert done.stderr.startswith(f"error: TARGET {target!r}")
-    assert "allowed: package.module:function or file.py:function" in done.stderr
-    assert done.returncode == 2
-
-
-def test_a_missing_target_is_refused(tmp_path: Path, command: Command) -> None:
-    written(tmp_path, section())
-    done = command("run", "config.json", "--", "--epochs", "3")
-    assert done.stderr.startswith("error: TARGET is missing: ")
-    assert done.returncode == 2
-
-
-def test_inside_a_worker_no_sweep_is_started(tmp_path: Path, command: Command) -> None:
-    written(tmp_path, section())
-    done = command("run", "config.json", "train:main", PARALLEL_HPO_WORKER="0")
-    assert done.stderr.startswith("error: this is a worker of a sweep")
+    done = command(*words, **variables)
+    assert done.stderr.startswith(f"error: {error}")
+    assert ("TARGET '" in error) is (ARE_ALLOWED in done.stderr)
     assert done.returncode == 2
 
 
@@ -137,13 +97,13 @@ def test_an_empty_sweep_id_is_refused(words: list[str], tmp_path: Path, command:
     assert not (tmp_path / "called").exists()
 
 
-def test_an_unknown_option_is_a_usage_error(command: Command) -> None:
-    done = command("run", "config.json", "train:main", "--wrokers", "2")
-    assert "--wrokers" in done.stderr
-    assert (done.returncode, done.stdout) == (2, "")
-
-
-def test_arguments_without_a_target_are_refused(command: Command) -> None:
-    done = command("schema", "--", "x")
-    assert "schema takes nothing after --" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [((*RUN, "--wrokers", "2"), "--wrokers"), (("schema", "--", "x"), "schema takes nothing after --")],
+)
+def test_what_a_command_does_not_take_is_a_usage_error(
+    words: tuple[str, ...], error: str, command: Command
+) -> None:
+    done = command(*words)
+    assert error in done.stderr
     assert (done.returncode, done.stdout) == (2, "")

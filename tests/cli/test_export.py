@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -16,10 +15,9 @@ import pytest
 from parallel_hpo.cli.output import whole_file
 from parallel_hpo.core.errors import UsageError
 from tests.analysis.sweeps import keep_summary
+from tests.cli.conftest import Command
 from tests.cli.folders import leave_sweep
 from tests.storages import storage_in
-
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture

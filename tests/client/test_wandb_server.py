@@ -1,4 +1,4 @@
-"""The backend for W&B's server, with a local HTTP server that gives one answer."""
+"""The backend for W&B's server, and what tells our own servers from it: with a server of one answer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from parallel_hpo.client.base import OpenedSweep, SweepRequest
 from parallel_hpo.client.calls import connection_problem
 from parallel_hpo.client.choose import WandbBackend
 from parallel_hpo.client.credentials import Credentials
+from parallel_hpo.client.server_client import OUR_NAME, is_ours
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.types import SweepId, SweepPath
 from tests.threads import answering_in_a_thread
@@ -41,13 +42,15 @@ class Server(ThreadingHTTPServer):
 class Answering(BaseHTTPRequestHandler):
     server: Server
 
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.server.authorizations.append(self.headers["Authorization"])
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)
+
+    do_POST = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing."""
@@ -195,6 +198,21 @@ def test_the_sweeps_state_is_set_through_the_client(
         (OPENED.path,),
         {"WANDB_BASE_URL": server.url},
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "ours"),
+    [
+        (200, json.dumps({"status": "ok", "server": OUR_NAME}).encode(), True),
+        *((200, body, False) for body in (b"<html>", b"[]", b'{"status": "ok"}')),
+        (404, b"no", False),
+    ],
+)
+def test_a_parallel_hpo_server_is_known_by_its_answer(status: int, body: bytes, ours: bool) -> None:
+    with answering(status, body) as server:
+        assert is_ours(server.url) is ours
+    assert not is_ours(server.url), "a silent address is another server's"
+    assert not is_ours("https://api.wandb.ai")
 
 
 def test_workers_get_the_address_and_find_the_key_themselves() -> None:

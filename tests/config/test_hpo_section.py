@@ -1,8 +1,11 @@
+"""The `hpo` section: its defaults, what each key may be, and what a wrong value is told."""
+
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,8 +19,10 @@ from parallel_hpo.config.section import (
 )
 from parallel_hpo.config.tables import words_of
 from parallel_hpo.core.errors import ConfigError, ExitCode
+from parallel_hpo.core.values import deadline_at
 
-SWEEP = {"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1.0}}}
+SWEEP: Final = {"method": "random", "parameters": {"lr": {"min": 0.1, "max": 1.0}}}
+BEGAN: Final = 1_800_000_000.0
 
 
 def parse(**keys: Any) -> HpoSection:
@@ -37,6 +42,8 @@ def test_every_key_has_its_default() -> None:
     assert (section.project, section.entity, section.sweep_id) == (None, None, None)
     assert (section.backend, section.workers) == (BackendChoice.AUTO, "auto")
     assert (section.retries, section.grace_period_s) == (1, 30)
+    assert (section.devices, section.workers_per_device, section.devices_per_worker) == ("auto", 1, 1)
+    assert (section.preload, section.faults) == ([], [])
     assert section.start_method is StartMethod.FORKSERVER
     assert section.directory.name == "parallel_hpo"
 
@@ -49,10 +56,61 @@ def test_the_former_key_engine_is_refused_with_advice(engine: object) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [0, -1, "2", True, 2.5])
-def test_an_invalid_count_is_refused(count: object) -> None:
-    allowed = "allowed: a whole number of 1 or more, or null for no limit"
-    assert refusal(count=count) == f"config.json: hpo.count is {json.dumps(count)}; {allowed}"
+WORKERS: Final = "a whole number of 1"
+WRONG: Final[dict[str, tuple[list[Any], str]]] = {
+    "count": ([0, -1, "2", True, 2.5], "a whole number of 1 or more, or null for no limit"),
+    "workers": ([0, "many", True, 2.0], ""),
+    "workers_per_device": ([0, -1, True, "2", 1.5], f'"auto" or {WORKERS}'),
+    "devices_per_worker": ([0, -1, True, "2", 1.5], WORKERS),
+    "devices": (
+        [[], "", "gpu", [True], True, [-1], -1, [1.5], None, {}, ["0,1"], [[0]], "0,"],
+        '"auto", "cpu", or a list',
+    ),
+    "preload": ([["a b"], [""], ["a..b"], [1], {"a": 1}], "a list of names of modules"),
+    "faults": (
+        [[fault] for fault in ({"pattern": "("}, {"pattern": "(", "action": "keep"}, {}, "x")]
+        + [[{"pattern": "x", "action": "burn"}]],
+        'a list of tables with "pattern"',
+    ),
+    "deadline": (
+        [
+            *("soon", "", "3x", "h", "0s", "-5s", "18:30", "2026-12-24", "2026-13-24 18:30"),
+            *(0, -1, True, float("inf"), 10**400, "9" * 400, "9" * 400 + "d", [1], {}, date(2026, 12, 24)),
+        ],
+        "",
+    ),
+    "seed": ([-1, 2**63, 1.5, True, "x"], ""),
+    "on_end": (["", []], ""),
+    "on_failure": (["a 'b", 3], ""),
+    "notify": ([3], ""),
+    "kind": ([None], ""),
+    "apply": ([1], ""),
+    "sweep_configuration": ([[]], ""),
+    "project": ([""], ""),
+    "entity": ([3], ""),
+    "sweep_id": ([""], ""),
+    "backend": (["cloud", 1], ""),
+    "retries": ([-1, "1"], ""),
+    "grace_period_s": ([0, True, float("nan"), float("inf")], ""),
+    "start_method": (["fork"], ""),
+    "directory": ([3, "", "~nobody-of-this-name/x"], ""),
+}
+"""Values that a key does not take, and how what it takes begins in the message."""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, (all_, _) in WRONG.items() for value in all_]
+)
+def test_a_wrong_value_is_refused_in_one_line_with_what_is_allowed(key: str, value: object) -> None:
+    message = refusal(**{key: value})
+    assert message.startswith(f"config.json: hpo.{key} is ")
+    assert f"; allowed: {WRONG[key][1]}" in message
+    assert "\n" not in message
+
+
+def test_a_wrong_deadline_is_told_both_forms_and_a_wrong_count_itself() -> None:
+    assert "3h30m" in refusal(deadline="soon") and "with its date" in refusal(deadline="soon")
+    assert refusal(count="2").startswith('config.json: hpo.count is "2"; ')
 
 
 @pytest.mark.parametrize(
@@ -69,60 +127,83 @@ def test_a_command_is_a_text_or_a_list_of_words(written: str | list[str], words:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("value", "devices"),
     [
-        ("on_end", ""),
-        ("on_end", []),
-        ("on_failure", "a 'b"),
-        ("on_failure", 3),
-        ("notify", 3),
-        ("kind", None),
-        ("apply", 1),
-        ("sweep_configuration", []),
-        ("project", ""),
-        ("entity", 3),
-        ("sweep_id", ""),
-        ("backend", "cloud"),
-        ("backend", 1),
-        ("workers", 0),
-        ("workers", "many"),
-        ("workers", True),
-        ("workers", 2.0),
-        ("retries", -1),
-        ("retries", "1"),
-        ("grace_period_s", 0),
-        ("grace_period_s", True),
-        ("grace_period_s", float("nan")),
-        ("grace_period_s", float("inf")),
-        ("start_method", "fork"),
-        ("directory", 3),
-        ("directory", ""),
-        ("directory", "~nobody-of-this-name/x"),
+        ("auto", "auto"),
+        ("cpu", "cpu"),
+        ([0, 1], ["0", "1"]),
+        (["3", "GPU-1a2b", "MIG-3c-4d"], ["3", "GPU-1a2b", "MIG-3c-4d"]),
+        (["MIG-GPU-1a/7/0"], ["MIG-GPU-1a/7/0"]),
+        ("0,1", ["0", "1"]),
+        (2, ["2"]),
     ],
 )
-def test_a_wrong_value_is_refused_in_one_line_with_what_is_allowed(key: str, value: object) -> None:
-    message = refusal(**{key: value})
-    assert message.startswith(f"config.json: hpo.{key} is ")
-    assert "; allowed: " in message
-    assert "\n" not in message
+def test_devices_are_tokens_of_a_mask(value: object, devices: object) -> None:
+    assert parse(devices=value).devices == devices
+
+
+def test_preload_needs_a_fork_server() -> None:
+    assert "hpo.preload needs a fork server, " in refusal(preload=["numpy"], start_method="spawn")
+
+
+def test_faults_are_patterns_with_an_action() -> None:
+    (fault,) = parse(faults=[{"pattern": "no (good|luck)", "action": "recycle"}]).faults
+    assert (fault.pattern, fault.action) == ("no (good|luck)", "recycle")
+
+
+def moment(deadline: Any) -> float:
+    text = parse(deadline=deadline).deadline
+    assert text is not None
+    return deadline_at(text, BEGAN)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [
+        *((90, 90), (0.5, 0.5), ("90", 90), ("22s", 22), ("3h30m", 12600), ("1d 2h", 93600), ("1.5H", 5400)),
+        *(("2m5s", 125), ("1w1d", 691200)),
+        *((1e-05, 1e-05), (1e16, 1e16), ("10000000000000000", 1e16), (1e300, 1e300)),
+    ],
+)
+def test_a_deadlines_duration_counts_from_the_beginning(duration: Any, seconds: float) -> None:
+    assert moment(duration) == BEGAN + seconds
+
+
+def test_a_deadlines_time_of_day_does_not_depend_on_the_start_and_is_local_without_a_zone() -> None:
+    there = datetime(2026, 12, 24, 18, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert moment("2026-12-24T18:30+02:00") == moment(there) == there.timestamp()
+    assert moment("2026-12-24T16:30Z") == datetime(2026, 12, 24, 16, 30, tzinfo=UTC).timestamp()
+    local = datetime.fromisoformat("2026-12-24 18:30")
+    assert moment("2026-12-24 18:30") == moment(local) == local.timestamp()
+
+
+@pytest.mark.parametrize("deadline", [90, 1e-05, 1e16, "3h30m", "2026-12-24 18:30"])
+def test_a_deadline_means_the_same_on_all_machines(deadline: Any) -> None:
+    told = json.loads(parse(deadline=deadline).model_dump_json())["deadline"]
+    assert parse(deadline=told).deadline == told
+    assert moment(told) == moment(deadline)
+    if isinstance(deadline, str) and "-" in deadline:
+        assert datetime.fromisoformat(told).utcoffset() is not None
+
+
+def test_a_seed_may_be_0_and_a_seed_parameter_needs_a_seed_and_a_new_name() -> None:
+    assert parse(seed=0).seed == 0
+    assert parse(seed=1, seed_parameter="seed").seed_parameter == "seed"
+    assert "seed is missing" in refusal(seed_parameter="seed")
+    assert "one of the sweep's own parameters" in refusal(seed=1, seed_parameter="lr")
+    assert "parallel_hpo_seed" in refusal(sweep_configuration={**SWEEP, "parallel_hpo_seed": 1})
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
     message = refusal(worker=2)
     assert message.startswith("config.json: hpo.worker: unknown key; did you mean 'workers'? known: kind, ")
-
-
-def test_a_key_of_another_type_is_refused() -> None:
     raw: dict[Any, Any] = {"sweep_configuration": SWEEP, 7: 1}
     with pytest.raises(ConfigError, match=r"^c: hpo\.7: unknown key"):
         parse_section(raw, origin=lambda key: "c")
 
 
-def test_several_wrong_keys_are_named_in_one_line_each() -> None:
+def test_several_wrong_keys_are_named_in_one_line_each_and_a_long_value_is_cut() -> None:
     assert len(refusal(count=0, retries=-1, zzz=1).splitlines()) == 3
-
-
-def test_a_long_value_is_cut_in_the_message() -> None:
     assert len(refusal(count="9" * 10_000)) < 200
 
 
@@ -131,21 +212,14 @@ def test_each_error_names_the_values_source() -> None:
         parse_section({"sweep_configuration": SWEEP, "count": 0}, origin=lambda key: f"source of {key}")
 
 
-def test_a_wrong_sweep_configuration_is_refused_with_its_key_path() -> None:
+def test_a_sweep_configuration_is_kept_or_refused_with_its_key_path_and_needed_unless_a_sweep_is_joined() -> (
+    None
+):
+    assert parse().sweep_configuration == SWEEP
     message = refusal(sweep_configuration={**SWEEP, "method": "rndom"})
     assert message.startswith('config.json: hpo.sweep_configuration.method is "rndom"; allowed: grid, random')
-
-
-def test_the_sweep_configuration_is_kept_unchanged() -> None:
-    assert parse().sweep_configuration == SWEEP
-
-
-def test_a_section_without_a_sweep_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^c: hpo\.sweep_configuration is missing"):
         parse_section({}, origin=lambda key: "c")
-
-
-def test_a_sweep_to_join_needs_no_sweep_configuration() -> None:
     assert parse_section({"sweep_id": "abc"}, origin=lambda key: "c").sweep_configuration is None
 
 

@@ -83,10 +83,6 @@ def test_a_broken_file_is_named_with_its_error(
     assert refusal(path).startswith(f"{path}: {words}")
 
 
-def test_a_toml_error_names_the_line(tmp_path: Path) -> None:
-    assert "line 2" in refusal(written(tmp_path, "c.toml", "a = 1\nb 2\n"))
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
     assert refusal(path) == f"{path}: can't be read: No such file or directory"
@@ -138,6 +134,11 @@ def test_an_override_is_parsed_as_json_if_possible() -> None:
     }
     section = loaded({"count": 1, "workers": 2}, environment)
     assert (section.workers, section.grace_period_s, section.count) == ("auto", 2.5, None)
+
+
+def test_lists_in_the_environment_have_commas() -> None:
+    section = loaded({}, {"PARALLEL_HPO_DEVICES": "3,5", "PARALLEL_HPO_PRELOAD": "torch,numpy.linalg"})
+    assert (section.devices, section.preload) == (["3", "5"], ["torch", "numpy.linalg"])
 
 
 def test_digits_may_be_text() -> None:

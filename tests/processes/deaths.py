@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import wandb
 import yaml
@@ -54,11 +54,6 @@ class Unprintable(Exception):
         raise ValueError("no text")
 
 
-class UnprintableCode:
-    def __str__(self) -> str:
-        raise ValueError("no text")
-
-
 def get(number: int) -> Callable[[], None]:
     """Return a death by a signal from outside."""
 
@@ -69,23 +64,11 @@ def get(number: int) -> Callable[[], None]:
     return death
 
 
-def leave_process(code: int) -> Callable[[], None]:
-    return lambda: os._exit(code)
-
-
-def leave_script(code: Any) -> Callable[[], None]:
-    return lambda: sys.exit(code)
-
-
-def throw(make: Callable[[], BaseException]) -> Callable[[], None]:
+def throw(error: BaseException) -> Callable[[], None]:
     def death() -> None:
-        raise make()
+        raise error
 
     return death
-
-
-def segfault() -> None:
-    ctypes.string_at(0)
 
 
 def stop_for_a_while() -> None:
@@ -108,10 +91,6 @@ def grow() -> None:
     time.sleep(NEVER_S)
 
 
-def sleep() -> None:
-    time.sleep(NEVER_S)
-
-
 def hang_in_c() -> None:
     """Hold the interpreter's lock, as C code that hangs does; a signal ends one sleep only."""
     library = ctypes.PyDLL(None)
@@ -127,15 +106,14 @@ def swallow() -> None:
             time.sleep(NEVER_S)
 
 
-def ignore_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    time.sleep(NEVER_S)
-
-
 def replace_signal_handlers() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+
+
+def ignore_signals() -> None:
+    replace_signal_handlers()
+    time.sleep(NEVER_S)
 
 
 def leave_threads() -> None:
@@ -169,23 +147,11 @@ def leave_grandchild() -> None:
     subprocess.run([sys.executable, "-c", f"import subprocess, sys; {start}"], check=True)
 
 
-def change_folder() -> None:
-    os.chdir("/")
-
-
 def delete_folder() -> None:
     folder = Path("doomed").absolute()
     folder.mkdir()
     os.chdir(folder)
     shutil.rmtree(folder)
-
-
-def close_descriptors() -> None:
-    os.closerange(3, 4096)
-
-
-def finish() -> None:
-    wandb.finish()
 
 
 def initialise_twice() -> None:
@@ -195,8 +161,7 @@ def initialise_twice() -> None:
 
 def initialise_anew() -> None:
     wandb.finish()
-    wandb.init()
-    wandb.log({"loss": 1.0})
+    initialise_twice()
 
 
 def close_streams() -> None:
@@ -214,31 +179,27 @@ def print_much() -> None:
             rest = rest[os.write(1, rest) :]
 
 
-def nothing() -> None:
-    return
-
-
 DEATHS: dict[str, Callable[[], None]] = {
     "sigkill": get(signal.SIGKILL),
     "sigterm": get(signal.SIGTERM),
-    "sigsegv": segfault,
+    "sigsegv": lambda: ctypes.string_at(0),
     "sigabrt": os.abort,
     "sigstop": stop_for_a_while,
-    "os_exit_0": leave_process(0),
-    "os_exit_3": leave_process(3),
-    "sys_exit_none": leave_script(None),
-    "sys_exit_0": leave_script(0),
-    "sys_exit_1": leave_script(1),
-    "sys_exit_text": leave_script("text"),
-    "sys_exit_unprintable": leave_script(UnprintableCode()),
-    "exception": throw(lambda: ValueError("no good")),
-    "unpicklable": throw(Unpicklable),
-    "unprintable": throw(Unprintable),
-    "keyboard_interrupt": throw(KeyboardInterrupt),
-    "system_exit": throw(lambda: SystemExit(4)),
-    "memory_error": throw(MemoryError),
+    "os_exit_0": lambda: os._exit(0),
+    "os_exit_3": lambda: os._exit(3),
+    "sys_exit_none": sys.exit,
+    "sys_exit_0": lambda: sys.exit(0),
+    "sys_exit_1": lambda: sys.exit(1),
+    "sys_exit_text": lambda: sys.exit("text"),
+    "sys_exit_unprintable": lambda: sys.exit(Unprintable()),
+    "exception": throw(ValueError("no good")),
+    "unpicklable": throw(Unpicklable()),
+    "unprintable": throw(Unprintable()),
+    "keyboard_interrupt": throw(KeyboardInterrupt()),
+    "system_exit": throw(SystemExit(4)),
+    "memory_error": throw(MemoryError()),
     "memory_limit": grow,
-    "sleeps": sleep,
+    "sleeps": lambda: time.sleep(NEVER_S),
     "hangs_in_c": hang_in_c,
     "swallows": swallow,
     "ignores_signals": ignore_signals,
@@ -248,13 +209,13 @@ DEATHS: dict[str, Callable[[], None]] = {
     "fork_fails": fork_and_let_fail,
     "fork_lives": fork_and_let_live,
     "grandchild": leave_grandchild,
-    "changes_folder": change_folder,
+    "changes_folder": lambda: os.chdir("/"),
     "deletes_folder": delete_folder,
-    "closes_descriptors": close_descriptors,
+    "closes_descriptors": lambda: os.closerange(3, 4096),
     "closes_streams": close_streams,
-    "finishes": finish,
+    "finishes": wandb.finish,
     "initialises_twice": initialise_twice,
     "initialises_anew": initialise_anew,
-    "never_initialises": nothing,
+    "never_initialises": lambda: None,
     "prints_much": print_much,
 }

@@ -55,9 +55,9 @@ def spoiling(spoil: Callable[[], object]) -> Callable[[], None]:
     return usage
 
 
-def open_offline_by_setup() -> None:
+def init_offline_by_setup() -> wandb.Run:
     wandb.setup(wandb.Settings(mode="offline"))
-    wandb.init().log({"loss": 1.0})
+    return wandb.init()
 
 
 def init_offline_by_environment() -> wandb.Run:
@@ -162,7 +162,7 @@ def patch_threading() -> None:
 
 USAGES: dict[str, Callable[[], None]] = {
     "offline": opened(mode="offline"),
-    "offline_by_setup": open_offline_by_setup,
+    "offline_by_setup": logging_to(init_offline_by_setup),
     "offline_by_environment": logging_to(init_offline_by_environment),
     "disabled": opened(mode="disabled"),
     "must_resume": opened(resume="must"),
@@ -176,7 +176,7 @@ USAGES: dict[str, Callable[[], None]] = {
     "own_sweep": spoiling(make_a_sweep),
     "kills_core": spoiling(kill_core),
     "kills_core_late": spoiling(kill_core_as_it_is_torn_down),
-    "clears_environment": spoiling(lambda: os.environ.clear()),
+    "clears_environment": spoiling(os.environ.clear),
     "changes_environment": spoiling(change_environment),
     "no_temporary_folder": spoiling(point_at_no_folder),
     "lowers_limits": spoiling(lower_limits),
