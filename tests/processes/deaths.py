@@ -179,7 +179,7 @@ def print_much() -> None:
             rest = rest[os.write(1, rest) :]
 
 
-DEATHS: dict[str, Callable[[], None]] = {
+DEATHS: dict[str, Callable[[], object]] = {
     "sigkill": get(signal.SIGKILL),
     "sigterm": get(signal.SIGTERM),
     "sigsegv": lambda: ctypes.string_at(0),
@@ -191,7 +191,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "sys_exit_0": lambda: sys.exit(0),
     "sys_exit_1": lambda: sys.exit(1),
     "sys_exit_text": lambda: sys.exit("text"),
-    "sys_exit_unprintable": lambda: sys.exit(Unprintable()),
+    "sys_exit_unprintable": throw(SystemExit(Unprintable())),
     "exception": throw(ValueError("no good")),
     "unpicklable": throw(Unpicklable()),
     "unprintable": throw(Unprintable()),
