@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ def row(
     parameters: Mapping[str, Any],
     value: float | None = 1.0,
     outcome: Outcome | None = Outcome.FINISHED,
+    **changes: Any,
 ) -> RunRow:
-    return RunRow(
+    made = RunRow(
         run_id=RunId(f"run{number}"),
         parameters=parameters,
         slot=Slot(number % 2),
@@ -33,6 +35,7 @@ def row(
         resumable=False,
         started_at=1_700_000_000.0 + number,
     )
+    return replace(made, **changes)
 
 
 def result_of(rows: Iterable[RunRow], *, folder: Path | None = None, goal: str = "minimize") -> SweepResult:

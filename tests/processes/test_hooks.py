@@ -104,13 +104,10 @@ def test_a_failed_run_has_a_folder_that_says_why_and_holds_no_secret(mixed: Mixe
     assert not any("s3cret" in path.read_text() for path in folder.iterdir())
 
 
-def test_a_killed_run_has_its_last_lines_too(mixed: Mixed) -> None:
+def test_what_a_run_printed_last_is_in_its_folder_and_its_workers_log_and_on_stderr(mixed: Mixed) -> None:
     folder = mixed.folder_of("die")
     assert (folder / "reason.txt").read_text() == "crashed: SIGKILL\n"
     assert "line 249 of die" in (folder / "output.log").read_text().splitlines()
-
-
-def test_what_a_failed_run_printed_is_on_stderr_and_in_its_workers_log(mixed: Mixed) -> None:
     assert "] ValueError: this one fails" in mixed.ended.stderr
     assert mixed.sweep.printed("ValueError: this one fails") == 1
 

@@ -5,10 +5,13 @@ Machines join by themselves (`machines`), or a coordinator starts a node on each
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,19 +19,119 @@ import psutil
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
+from tests.commands import Started, start_command
 from tests.contract.proxy import Harm, proxying
-from tests.processes.conftest import MAINS, RealSweep, command_line, expect_gone, outcomes
-from tests.processes.machines import Machines, joining
+from tests.processes.conftest import (
+    DEADLINE_S,
+    MAINS,
+    RANDOM,
+    Entry,
+    RealSweep,
+    comes,
+    command_line,
+    expect_gone,
+    outcomes,
+    rows,
+)
 
 pytestmark = pytest.mark.timeout(400)
 
-NODE_TIMEOUT_S: Final = 8.0
+LEASE_S: Final = 8.0
+"""Long enough for a busy machine to be heard in time, short enough to wait for."""
+
+
+@dataclass
+class Machine:
+    """A `parallel-hpo join`, in a process with a folder of its own."""
+
+    name: str
+    process: Started
+
+    def finish(self, code: int) -> None:
+        """Expect it to end with this exit code."""
+        said = self.process.communicate(timeout=DEADLINE_S)[1]
+        assert self.process.returncode == code, said
+
+
+class Machines:
+    """One sweep on a standalone server, and the machines that join it."""
+
+    def __init__(self, sweep: RealSweep, variables: dict[str, str]) -> None:
+        self.folder = sweep.folder
+        self.go = sweep.go
+        self._sweep = sweep
+        self._env = sweep.env | variables
+        self._env.pop("PARALLEL_HPO_BACKEND", None)
+        self._count = 0
+        self.started: list[Machine] = []
+
+    def create(self, main: str, *, count: int) -> None:
+        """Create the sweep; no machine has the file with its `main`, so that it travels."""
+        (self.folder / MAINS.name).write_bytes(MAINS.read_bytes())
+        keys = {"workers": 2, "sweep_configuration": RANDOM, "machines": {"node_timeout_s": LEASE_S}}
+        (self.folder / "config.json").write_text(json.dumps({"hpo": keys | {"count": count}}))
+        words = ("run", "config.json", f"{MAINS.name}:{main}", "--create", "--directory", "creator")
+        made = start_command(*words, folder=self.folder, environment=self._env)
+        stdout, stderr = made.communicate(timeout=DEADLINE_S)
+        assert made.returncode == 0, stderr
+        self.sweep_id, self._count = stdout.strip(), count
+
+    def join(self, name: str, **address: str) -> Machine:
+        """Let a machine join, which reaches the server as these variables say."""
+        (self.folder / name).mkdir()
+        words = ("join", self.sweep_id, "--name", name, "--directory", "sweeps")
+        process = start_command(*words, folder=self.folder / name, environment=self._env | address)
+        self.started.append(Machine(name, process))
+        return self.started[-1]
+
+    def entries(self, machine: Machine | None = None) -> list[Entry]:
+        """Return the attempts that have entered `main`, on a machine or on all."""
+        found = self._sweep.entries()
+        return [entry for entry in found if machine is None or f"/{machine.name}/" in entry.facts["home"]]
+
+    def wait_inside(self, machine: Machine, number: int) -> set[str]:
+        """Wait until this many runs have entered `main` on a machine; return their ids."""
+        assert comes(lambda: len(self.entries(machine)) >= number), f"{number} runs on {machine.name}"
+        return {entry.run_id for entry in self.entries(machine)}
+
+    def run_again(self, *machines: Machine) -> set[str]:
+        """Return the runs whose second attempt entered `main` on these machines."""
+        entries = [entry for machine in machines for entry in self.entries(machine)]
+        return {entry.run_id for entry in entries if entry.attempt == 2}
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the pool's events of a kind, in their order."""
+        found = self._rows("SELECT kind, body FROM pool_events ORDER BY number")
+        return [json.loads(body) if isinstance(body, str) else body for known, body in found if known == kind]
+
+    def _rows(self, query: str) -> list[Any]:
+        return rows(self.folder / "server" / "server.db", query)
+
+    def expect_all_done(self, *machines: Machine) -> None:
+        """Expect the machines to leave with 0; pool, server and journal must agree on the count."""
+        for machine in machines:
+            machine.finish(0)
+        ended = [event["run_id"] for event in self.events("ended")]
+        attempts = [(entry.run_id, entry.attempt) for entry in self.entries()]
+        states = dict(self._rows("SELECT name, state FROM runs"))
+        assert len(ended) == len(set(ended)) == self._count
+        assert {run for run, _ in attempts} == set(ended) == set(states)
+        assert len(attempts) == len(set(attempts)), "an attempt was made twice"
+        assert set(states.values()) <= {"finished", "failed"}
+        assert self._rows("SELECT state FROM sweeps") == [("FINISHED",)]
 
 
 @pytest.fixture
 def machines(sweep: RealSweep, standalone: dict[str, str]) -> Iterator[Machines]:
-    with joining(sweep, standalone) as made:
-        yield made
+    """Machines that can join a sweep; what still runs at the end is killed."""
+    made = Machines(sweep, standalone)
+    yield made
+    for machine in made.started:
+        with suppress(psutil.NoSuchProcess):
+            top = psutil.Process(machine.process.pid)
+            for process in [*top.children(recursive=True), top]:
+                process.kill()
+        machine.process.communicate()
 
 
 def test_the_runs_of_a_killed_machine_and_of_one_that_gets_sigterm_start_on_a_late_one(
@@ -37,11 +140,10 @@ def test_the_runs_of_a_killed_machine_and_of_one_that_gets_sigterm_start_on_a_la
     machines.create("held", count=6)
     lost, leaving = machines.join("lost"), machines.join("leaving")
     cut = machines.wait_inside(lost, 2) | machines.wait_inside(leaving, 2)
-    lost.signal(signal.SIGKILL)
-    lost.finish()
-    leaving.signal(signal.SIGTERM)
-    code, said = leaving.finish()
-    assert code == ExitCode.SIGNAL_BASE + signal.SIGTERM, said
+    lost.process.kill()
+    lost.finish(-signal.SIGKILL)
+    leaving.process.send_signal(signal.SIGTERM)
+    leaving.finish(ExitCode.SIGNAL_BASE + signal.SIGTERM)
     late = machines.join("late")
     machines.wait_inside(late, 2)
     machines.go()
@@ -54,18 +156,18 @@ def test_a_machine_that_is_cut_off_kills_its_runs_which_start_elsewhere_and_come
 ) -> None:
     machines.create("held", count=5)
     with proxying(standalone["WANDB_BASE_URL"]) as cable:
-        cut_off, other = machines.join("cut", url=cable.url), machines.join("other")
+        cut_off, other = machines.join("cut", WANDB_BASE_URL=cable.url), machines.join("other")
         cut = machines.wait_inside(cut_off, 2)
         machines.wait_inside(other, 2)
         workers = [entry.pid for entry in machines.entries(cut_off)]
         cable.choose = lambda message: Harm.LOSE_REQUEST
-        machines.wait_until(lambda: not any(map(psutil.pid_exists, workers)), "the end of its workers")
-        machines.wait_until(lambda: machines.events("left"), "the end of its lease")
+        assert comes(lambda: not any(map(psutil.pid_exists, workers)))
+        assert comes(lambda: machines.events("left"))
         cable.choose = lambda message: Harm.NONE
-        machines.wait_until(lambda: len(machines.events("joined")) == 3, "its coming back")
+        assert comes(lambda: len(machines.events("joined")) == 3)
         machines.go()
         machines.expect_all_done(cut_off, other)
-    assert cut <= machines.run_again(cut_off) | machines.run_again(other)
+    assert cut <= machines.run_again(cut_off, other)
 
 
 class Head:
@@ -79,7 +181,7 @@ class Head:
         """Start the coordinator; these machines are there."""
         for name in machines:
             (self.machines / name).mkdir(parents=True)
-        lease = {"node_timeout_s": NODE_TIMEOUT_S}
+        lease = {"node_timeout_s": LEASE_S}
         keys: dict[str, Any] = {"workers": 1, "grace_period_s": 4, "machines": lease}
         words = [self.sweep.configure(**keys | section), f"{MAINS}:{main}", str(self.machines)]
         return self.sweep.python("-m", "tests.processes.heading", *words, *([resume] if resume else []))

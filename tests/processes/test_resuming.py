@@ -1,8 +1,8 @@
-"""Sweeps that go on after their session has ended, by a stop, a death, or a loss of power."""
+"""Sweeps that go on after their session, or a share of them, ended by a stop, a death, or a loss of power."""
 
 from __future__ import annotations
 
-import os
+import json
 import shlex
 import signal
 from collections import Counter
@@ -14,8 +14,19 @@ from typing import Any
 import psutil
 import pytest
 
+from parallel_hpo.core.errors import ExitCode
 from tests.power import Disk, disk, why_no_disk
-from tests.processes.conftest import RANDOM, Ended, Entry, RealSweep, expect_gone, grid, outcomes, rows
+from tests.processes.conftest import (
+    MAINS,
+    RANDOM,
+    Ended,
+    Entry,
+    RealSweep,
+    expect_gone,
+    grid,
+    outcomes,
+    rows,
+)
 
 
 def resume(stopped: RealSweep, main: str, *arguments: str, **keys: Any) -> RealSweep:
@@ -122,17 +133,6 @@ def drawn(sweep: RealSweep, since: int) -> dict[float, tuple[int, float]]:
 
 
 @pytest.mark.thorough
-def test_a_ledger_whose_last_write_lost_its_end_is_resumed(sweep: RealSweep) -> None:
-    sweep.start("sleeper", count=4).wait_for(2)
-    sweep.kill()
-    wal = sweep.directory / sweep.sweep_id / "ledger.db-wal"
-    os.truncate(wal, wal.stat().st_size - 100)
-    sweep.unlike = "the server knows a run whose start its ledger has lost"
-    ended = resume(sweep, "quick", count=4).finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
-
-
-@pytest.mark.thorough
 def test_a_worker_that_outlived_two_kills_at_once_is_killed_by_the_resumed_sweep(sweep: RealSweep) -> None:
     """Session and fork server die so that neither sees the other die; `main` holds the interpreter."""
     sweep.start("holding_the_interpreter", count=1, workers=1)
@@ -181,3 +181,23 @@ def test_after_a_power_cut_what_the_ledger_counts_is_on_the_server_and_each_poin
     ended = resume(sweep, "brief", sweep=grid(x=list(range(6)))).finish()
     assert outcomes(ended.summary) == ["finished"] * 6, ended.stderr
     assert Counter(run["parameters"]["x"] for run in ended.summary["runs"]) == Counter(range(6))
+
+
+def test_a_share_killed_within_a_run_runs_the_rest_of_its_own_part_later(sweep: RealSweep) -> None:
+    sweep_id = sweep.create(count=6, workers=1, sweep_configuration=grid(x=list(range(6))))
+
+    def start(share: str) -> RealSweep:
+        part = ("--sweep-id", sweep_id, "--share", share)
+        return sweep.run("run", "config.json", f"{MAINS}:held", *part)
+
+    start("1/2").wait_for(1)
+    sweep.kill()
+    sweep.go()
+    sweep.unlike = "the first share's run is cut short"
+    assert start("2/2").finish().code == ExitCode.COMPLETE
+    sweep.unlike = ""
+    assert start("1/2").finish().code == ExitCode.COMPLETE
+    folders = [sweep.directory / sweep_id / f"share-{number}-of-2" for number in (1, 2)]
+    shares = [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    assert [outcomes(share) for share in shares] == [["finished"] * 3] * 2
+    assert sorted(run["parameters"]["x"] for share in shares for run in share["runs"]) == list(range(6))

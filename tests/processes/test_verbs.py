@@ -1,4 +1,4 @@
-"""Another terminal's view of a sweep, and its commands to it."""
+"""What a terminal shows of a sweep, and its commands to it: live rows, `status` to `scale`, and `rerun`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
 
 import optuna
 import pytest
 
-from tests.processes.conftest import RANDOM, PerformedRuns, RealSweep, outcomes
+from tests.processes.conftest import MAINS, RANDOM, Ended, PerformedRuns, RealSweep, grid, outcomes, rows
+from tests.pseudo_terminal import PseudoTerminal
 from tests.storages import storage_in
-
-
-@pytest.fixture(scope="module")
-def three_runs(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
-    sweep = new_sweep()
-    named = RANDOM | {"name": "first try"}
-    return PerformedRuns(sweep, sweep.start("quick", count=3, project="digits", sweep=named).finish())
 
 
 def test_a_running_sweep_is_seen_from_another_terminal_and_then_cancelled(sweep: RealSweep) -> None:
@@ -38,40 +35,30 @@ def test_a_running_sweep_is_seen_from_another_terminal_and_then_cancelled(sweep:
     )
 
 
-def test_an_ended_sweep_is_seen_with_its_name_its_best_run_and_its_logs(three_runs: PerformedRuns) -> None:
-    sweep, best = three_runs.sweep, three_runs.ended.summary["best"]
-    seen = sweep.ask_json("status", sweep.sweep_id)
+def test_an_ended_sweep_is_seen_listed_and_exported_and_takes_no_commands(sweep: RealSweep) -> None:
+    named = RANDOM | {"name": "first try"}
+    ended = sweep.start("quick", count=3, project="digits", sweep=named).finish()
+    name, best = sweep.sweep_id, ended.summary["best"]
+    seen = sweep.ask_json("status", name)
     assert (seen["running"], seen["name"], seen["project"]) == (False, "first try", "digits")
-    assert sweep.ask_json("best", sweep.sweep_id)["run_id"] == best["run_id"]
-    lines = [json.loads(line) for line in sweep.ask("logs", sweep.sweep_id, "--json").splitlines()]
+    assert sweep.ask_json("best", name)["run_id"] == best["run_id"]
+    lines = [json.loads(line) for line in sweep.ask("logs", name, "--json").splitlines()]
     assert {line["worker"] for line in lines} <= {"worker-0", "worker-1"}
-
-
-def test_an_ended_sweep_takes_no_commands(three_runs: PerformedRuns) -> None:
-    sweep, name = three_runs.sweep, three_runs.sweep.sweep_id
+    listed = list(csv.DictReader(io.StringIO(sweep.ask("runs", name, "--csv", "--sort", "value"))))
+    by_x = sweep.ask_json("runs", name, "--sort", "parameters.x")
+    assert [run["run_id"] for run in by_x] == [row["run_id"] for row in listed]  # loss grows with x
+    assert listed[0]["run_id"] == best["run_id"]
+    assert "there is no such column" in sweep.ask("runs", name, "--sort", "y", code=2)
+    file = sweep.folder / "studies.db"
+    assert sweep.ask("export", name, "--format", "optuna", "-o", str(file)) == f"{file}\n"
+    study = optuna.load_study(study_name=None, storage=storage_in(file))
+    for trial, run in zip(study.trials, ended.summary["runs"], strict=True):
+        assert (trial.user_attrs["run_id"], trial.value) == (run["run_id"], run["value"])
+        assert trial.intermediate_values == {step: run["parameters"]["x"] + step for step in range(3)}
     assert "is not running" in sweep.ask("scale", name, "3", code=2)
     assert "has ended: the sweep is finished" in sweep.ask("pause", name, code=2)
     assert sweep.ask_json("resume", name) == {"sweep": name, "verb": "resume", "running": False}
     assert f"there: {name}" in sweep.ask("status", "nothing", code=2)
-
-
-def test_runs_are_listed_by_a_column_as_json_and_csv(three_runs: PerformedRuns) -> None:
-    sweep, name = three_runs.sweep, three_runs.sweep.sweep_id
-    listed = list(csv.DictReader(io.StringIO(sweep.ask("runs", name, "--csv", "--sort", "value"))))
-    assert listed[0]["run_id"] == three_runs.ended.summary["best"]["run_id"]
-    by_x = sweep.ask_json("runs", name, "--sort", "parameters.x")
-    assert [run["run_id"] for run in by_x] == [row["run_id"] for row in listed]  # loss grows with x
-    assert "there is no such column" in sweep.ask("runs", name, "--sort", "y", code=2)
-
-
-def test_an_ended_sweep_becomes_an_optuna_study_with_what_its_runs_logged(three_runs: PerformedRuns) -> None:
-    sweep = three_runs.sweep
-    file = sweep.folder / "studies.db"
-    assert sweep.ask("export", sweep.sweep_id, "--format", "optuna", "-o", str(file)) == f"{file}\n"
-    study = optuna.load_study(study_name=None, storage=storage_in(file))
-    for trial, run in zip(study.trials, three_runs.ended.summary["runs"], strict=True):
-        assert (trial.user_attrs["run_id"], trial.value) == (run["run_id"], run["value"])
-        assert trial.intermediate_values == {step: run["parameters"]["x"] + step for step in range(3)}
 
 
 def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends(sweep: RealSweep) -> None:
@@ -114,3 +101,151 @@ def test_the_run_of_a_drained_worker_that_dies_is_run_again_by_another(sweep: Re
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 5), ended.stderr
     assert (first.run_id, 2) in {(entry.run_id, entry.attempt) for entry in sweep.entries()}
     assert {entry.slot for entry in sweep.entries()[2:]} == {1 - first.slot}
+
+
+ROW: Final = re.compile(r"^w(\d+) +([a-z0-9]{8}) .*?(\d+)/400 .*loss=")
+"""The row of a worker whose run has logged something."""
+
+
+@pytest.fixture
+def terminal(sweep: RealSweep) -> Iterator[PseudoTerminal]:
+    """A sweep of two workers, on a terminal; its runs end once there is a file `go`."""
+    sweep.configure(sweep_configuration=grid(x=[1, 2], epochs=[400]), workers=2, count=2)
+    command = (sys.executable, "-m", "parallel_hpo", "run", "config.json", f"{MAINS}:stepping")
+    with PseudoTerminal(command, env=sweep.env, folder=sweep.folder) as shown:
+        yield shown
+
+
+def rows_of(lines: list[str]) -> dict[int, int]:
+    """Return how many epochs each worker's row shows; nothing where one has two rows."""
+    found = [match for line in lines if (match := ROW.match(line))]
+    slots = {int(match[1]): int(match[3]) for match in found}
+    return slots if len(slots) == len(found) else {}
+
+
+def is_whole(lines: list[str]) -> bool:
+    """Whether there is a row for each worker, and the progress above them, at the end."""
+    return len(rows_of(lines[-2:])) == 2 and "0/2 runs · 2 running" in lines[-3]
+
+
+def test_each_worker_has_a_row_in_its_place_also_after_a_resize_until_ctrl_c(
+    terminal: PseudoTerminal,
+) -> None:
+    lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-1], "rows with memory")
+    assert [line.split()[0] for line in lines[-2:]] == ["w0", "w1"]
+    assert re.search(r"\d+%  loss=\S+ +[\d.]+ s +\d+ MB$", lines[-1])
+    for columns, height in ((40, 30), (100, 40), (60, 20)):
+        terminal.resize(columns, height)
+        before = rows_of(terminal.wait_for(is_whole, f"rows at {columns} columns"))
+        terminal.wait_for(
+            lambda lines: all(done > before[slot] for slot, done in rows_of(lines).items()),  # noqa: B023
+            "progress",
+        )
+        assert all(len(line) <= columns for line in terminal.wait_for(is_whole, "rows"))
+    modes = re.findall(rb"\x1b\[\?(\d+)[hl]", terminal.raw)
+    assert modes == [], "a SIGKILL would not leave the terminal as it was"
+    terminal.type(b"\x03")
+    assert terminal.finish() == 128 + signal.SIGINT
+    lines = terminal.rows()
+    assert not rows_of(lines)
+    assert any("resume with: " in line for line in lines)
+    assert not terminal.hides_cursor
+    link = re.search(rb"\x1b\]8;[^;]*;(http\S+?)\x1b\\", terminal.raw)
+    assert link is not None and b"/sweeps/" in link[1]
+
+
+SCRIPT: Final = """
+import wandb
+from parallel_hpo import ConfigLoader
+
+def outer():
+    def main():
+        with wandb.init() as run:
+            run.log({"loss": run.config["x"]})
+            print("came from a closure", run.config["x"])
+    return main
+
+ConfigLoader("config.json").hpo.optimize(outer())
+"""
+PROGRAM: Final = """
+import sys, wandb
+with wandb.init() as run:
+    run.log({"loss": 1.0})
+    print("came with", sys.argv[1:])
+sys.exit(4)
+"""
+
+
+def rerun(sweep: RealSweep, run: str, *more: str) -> Ended:
+    """Run one of the sweep's runs again, from another folder than the one where it was started."""
+    other = sweep.beside()
+    other.folder = Path("/")
+    other.unlike = "the run belongs to no sweep"
+    return other.run("rerun", sweep.sweep_id, run, *more, "--directory", str(sweep.directory)).finish()
+
+
+def run_that(ended: Ended, **parameters: Any) -> str:
+    (run,) = [run["run_id"] for run in ended.summary["runs"] if run["parameters"] == parameters]
+    return str(run)
+
+
+def outside_of_sweeps(sweep: RealSweep) -> list[Any]:
+    """Return the state and exit code of each run on the server that belongs to no sweep."""
+    return sweep.server_rows("SELECT state, exitcode FROM runs WHERE sweep_id IS NULL ORDER BY id")
+
+
+def record_of(sweep: RealSweep) -> list[Any]:
+    ledger = sweep.directory / sweep.sweep_id / "ledger.db"
+    return [rows(ledger, f"SELECT * FROM {table}") for table in ("runs", "attempts", "facts")]
+
+
+@pytest.fixture(scope="module")
+def mixed(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
+    """A run that went well, and one that failed."""
+    sweep = new_sweep()
+    return PerformedRuns(sweep, sweep.start("mixed", sweep=grid(how=["well", "fail"]), retries=0).finish())
+
+
+def test_a_run_is_run_again_with_its_parameters_and_leaves_with_its_own_exit_code(
+    mixed: PerformedRuns,
+) -> None:
+    sweep, before = mixed.sweep, record_of(mixed.sweep)
+    failed = rerun(sweep, run_that(mixed.ended, how="fail"))
+    assert (failed.code, "line 249 of fail" in failed.stdout) == (1, True), failed.stderr
+    assert 'raise ValueError("this one fails")' in failed.stderr
+    assert outside_of_sweeps(sweep)[-1] == ("failed", 1)
+    assert record_of(sweep) == before
+
+
+def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(mixed: PerformedRuns) -> None:
+    sweep = mixed.sweep
+    command = [sys.executable, "-m", "parallel_hpo", "rerun", sweep.sweep_id, "best"]
+    variables = {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
+    with PseudoTerminal(command, env=sweep.env | variables, folder=sweep.folder) as terminal:
+        terminal.wait_for(lambda lines: "your answer?" in lines, "a question")
+        terminal.type(b"42\n")
+        terminal.wait_for(lambda lines: "it was 42" in lines, "an answer")
+        terminal.type(b"\x03")
+        assert terminal.finish() == 128 + 2
+    assert outside_of_sweeps(sweep)[-1] == ("killed", 255)
+
+
+def test_a_sweeps_own_program_is_run_again(sweep: RealSweep) -> None:
+    sweep.ends_its_runs = True
+    (sweep.folder / "train.py").write_text(PROGRAM)
+    keys = {"command": [sys.executable, "${program}", "${args}"], "program": "train.py"}
+    config = sweep.configure(sweep_configuration=grid(how=["a b"]) | keys, workers=1)
+    ended = sweep.run("run", config, "--json").finish()
+    again = rerun(sweep, run_that(ended, how="a b"))
+    assert (again.code, "came with ['--how=a b']" in again.stdout) == (4, True), again.stderr
+
+
+def test_a_closure_is_kept_for_its_owner_alone_and_run_again(sweep: RealSweep) -> None:
+    sweep.configure(sweep_configuration=grid(x=[7]), workers=1)
+    (sweep.folder / "script.py").write_text(SCRIPT)
+    assert sweep.python("script.py").finish().summary["finished"] == 1
+    (pickled,) = sweep.directory.glob("*/main.pickle")
+    assert pickled.stat().st_mode & 0o077 == 0
+    again = rerun(sweep, "best")
+    assert (again.code, "came from a closure 7" in again.stdout) == (0, True), again.stderr
+    assert json.loads(next(sweep.directory.glob("*/summary.json")).read_text())["attempted"] == 1

@@ -1,14 +1,28 @@
-"""Sweeps without a fault: what the first user sees."""
+"""Sweeps without a fault, in whatever surroundings: functions, scripts, odd folders, and secrets."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
-from tests.processes.conftest import MAINS, PerformedRuns, RealSweep, outcomes, rows
+from tests.processes.conftest import (
+    MAINS,
+    RANDOM,
+    Ended,
+    PerformedRuns,
+    RealSweep,
+    command_line,
+    outcomes,
+    rows,
+)
 
 BAYES: Final = {
     "method": "bayes",
@@ -103,3 +117,162 @@ def test_a_crashed_run_is_crashed_at_once_on_a_server_that_runs_by_itself(
     assert rows(database, "SELECT state FROM runs") == [("crashed",)]
     assert rows(database, "SELECT state FROM sweeps") == [("FINISHED",)]
     assert not (sweep.directory / "server.db").exists()
+
+
+HERE: Final = Path(__file__).parent
+STRANGER: Final = HERE / "stranger.py"
+SNIPPET: Final = (HERE.parents[1] / "README.md").read_text().split("## Use\n\n```python\n")[1].split("```")[0]
+README: Final = f"""
+import multiprocessing, sys
+sys.path.insert(0, {str(HERE)!r})
+from mains import enter
+
+def helper():
+    return 1
+
+def main():
+    multiprocessing.get_context('spawn').Pool(1).apply(helper)
+    enter(hpo=repr(hpo), argv=sys.argv[1:]).log({{"loss": 1}})
+
+{SNIPPET}
+"""
+NOTEBOOK: Final = """
+import sys, types
+sys.modules["__main__"] = module = types.ModuleType("__main__")
+exec(compile(open("stranger.py").read(), "<cell 1>", "exec"), vars(module))
+"""
+
+
+@pytest.mark.parametrize("way", ["file", "module", "notebook"])
+def test_a_script_finds_in_its_workers_what_it_defines(sweep: RealSweep, way: str) -> None:
+    sweep.configure(workers=1, count=1)
+    shutil.copy(STRANGER, sweep.folder / "stranger.py")
+    (sweep.folder / "package").mkdir()
+    shutil.copy(STRANGER, sweep.folder / "package" / "script.py")
+    sweep.env["METHODS"] = {"file": "spawn", "module": "forkserver"}.get(way, "")
+    words = {"file": ("stranger.py",), "module": ("-m", "package.script"), "notebook": ("-c", NOTEBOOK)}[way]
+    ended = sweep.python(*words, "--lr", "0.25").finish()
+    assert (ended.code, ended.summary["best"]["value"]) == (0, 0.25), ended.stderr
+
+
+def test_the_readmes_snippet_is_a_target_and_a_script_without_a_guard(sweep: RealSweep) -> None:
+    config = sweep.configure(workers=1, count=1)
+    (sweep.folder / "train.py").write_text(README)
+    target = sweep.run("run", config, "train:main", "--", "--fast").finish()
+    assert (target.code, target.summary["finished"]) == (0, 1), target.stderr
+    assert [entry.facts["argv"] for entry in sweep.entries()] == [["--fast"]]
+    script = sweep.python("train.py").finish()
+    assert (script.code, len(sweep.entries())) == (0, 2), script.stderr
+    assert {entry.facts["hpo"] for entry in sweep.entries()} == {"None"}
+
+
+LEAVING: Final = f"""
+import sys, time
+sys.path.insert(0, {str(HERE)!r})
+from mains import sleeper
+from parallel_hpo import HPO
+
+hpo = HPO.from_dict({{"workers": 2, "sweep_configuration": {RANDOM!r}, "directory": "sweeps"}})
+handle = hpo.start(sleeper)
+while len(handle.runs) < 2:
+    time.sleep(0.02)
+sys.exit(3)
+"""
+
+
+def test_a_script_that_leaves_stops_its_sweep_in_order(sweep: RealSweep) -> None:
+    (sweep.folder / "script.py").write_text(LEAVING)
+    ended = sweep.python("script.py").finish()
+    assert (ended.code, outcomes(ended.summary)) == (3, ["stopped"] * 2), ended.stderr
+    assert ended.summary["stop_reason"] == "interrupt asked by the program"
+
+
+USERS_KEY: Final = "REAL" * 10
+MASTER_KEY: Final = re.compile(r"\b[0-9a-f]{40}\b")
+"""The form of the embedded server's own key, which no worker gets."""
+DELETED_FOLDER: Final = ("bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "bash")
+
+
+def test_odd_folders_a_closed_stderr_and_a_client_that_is_to_be_offline_are_no_trouble(
+    sweep: RealSweep,
+) -> None:
+    sweep.env["WANDB_MODE"] = "disabled"
+    (sweep.folder / "wandb").mkdir()
+    (sweep.folder / "wandb" / "settings").write_text("[default]\nmode = offline\n")
+    sweep.directory = sweep.folder / "a#b?c%d e" / "ü日本"
+    sweep.launcher = ("bash", "-c", 'exec "$@" 2>&-', "bash")
+    ended = sweep.start("quick", count=2, workers=1).finish()
+    assert (ended.code, outcomes(json.loads(ended.stdout))) == (0, ["finished"] * 2)
+    assert ended.summary["best"]["value"] is not None
+
+
+def test_a_deleted_working_directory_is_one_line(sweep: RealSweep) -> None:
+    sweep.launcher = DELETED_FOLDER
+    ended = sweep.start("quick", count=1).finish()
+    assert (ended.code, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert "the working directory" in ended.stderr and "deleted" in ended.stderr
+    assert not sweep.directory.exists()
+
+
+def test_a_target_that_cannot_be_imported_names_file_and_line_before_there_is_a_sweep(
+    sweep: RealSweep,
+) -> None:
+    broken = sweep.folder / "broken.py"
+    broken.write_text("import json\nimport no_such_module\n")
+    ended = sweep.start("main", mains=broken, count=1).finish()
+    assert (ended.code, "Traceback" in ended.stderr) == (2, False), ended.stderr
+    assert f"No module named 'no_such_module' ({broken}, line 2)" in ended.stderr
+    assert not list(sweep.directory.glob("*/ledger.db"))
+
+
+def watched(sweep: RealSweep) -> tuple[Ended, set[str]]:
+    """Wait for the end of a sweep; return that, and the arguments of all of its processes until then."""
+    seen: set[str] = set()
+    assert sweep.process is not None
+    sweep.wait_for(1)
+    while sweep.process.poll() is None:
+        try:
+            seen.update(command_line(process) for process in sweep.tree())
+        except psutil.NoSuchProcess:
+            continue
+        psutil.wait_procs([psutil.Process(sweep.process.pid)], timeout=0.1)
+    return sweep.finish(), seen
+
+
+def files_with(folder: Path, *secrets: str) -> list[Path]:
+    """Return the files in the folder that hold one of the secrets, as it is or in base64."""
+    wanted = [secret.encode() for secret in secrets]
+    wanted += [base64.b64encode(b"api:" + secret) for secret in wanted]
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [path for path in files if any(secret in path.read_bytes() for secret in wanted)]
+
+
+def expect_unsaid(ended: Ended, arguments: set[str], *secrets: str) -> None:
+    assert set(outcomes(ended.summary)) == {"finished"}, ended.stderr
+    said = [ended.stdout, ended.stderr, *arguments]
+    assert not [secret for secret in secrets if any(secret in words for words in said)]
+
+
+def test_a_users_key_for_a_wandb_server_is_written_nowhere(
+    sweep: RealSweep, standalone: dict[str, str]
+) -> None:
+    sweep.env |= standalone | {"PARALLEL_HPO_BACKEND": "wandb"}
+    key = standalone["WANDB_API_KEY"]
+    ended, arguments = watched(sweep.start("brief", count=3, arguments=("-v",)))
+    expect_unsaid(ended, arguments, key)
+    own = sweep.folder / "server" / "server.key"
+    assert (files_with(sweep.folder, key), own.stat().st_mode & 0o077) == ([own], 0)
+
+
+def test_neither_the_embedded_servers_keys_nor_the_users_are_written_anywhere(sweep: RealSweep) -> None:
+    sweep.env |= {"USERS_KEY": USERS_KEY, "WANDB_API_KEY": USERS_KEY}
+    ended, arguments = watched(sweep.start("with_a_login", count=3, arguments=("-v",)))
+    keys = {entry.facts["key"] for entry in sweep.entries()}
+    expect_unsaid(ended, arguments, *keys, USERS_KEY)
+    assert files_with(sweep.directory, *keys, USERS_KEY) == []
+    logs = [*sweep.directory.glob("server.log"), *sweep.directory.glob("*/worker-*/output.log")]
+    told = [ended.stdout, ended.stderr, *arguments, *(path.read_text() for path in logs)]
+    assert not [text for text in told if MASTER_KEY.search(text)]
+    private = [*sweep.directory.glob("server.db*"), *sweep.directory.glob("*/ledger.*")]
+    assert {path.stat().st_mode & 0o077 for path in private} == {0}
+    assert not Path(sweep.env["NETRC"]).exists()

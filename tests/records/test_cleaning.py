@@ -43,16 +43,18 @@ def seen(directory: Path) -> CleanCandidate:
     return clean_candidate(find_sweep(directory, "sweep1"), now=NOW)
 
 
-@pytest.mark.parametrize("code", [ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED, ExitCode.FAILURE_POLICY])
-def test_nothing_is_lost_with_an_ended_sweep(tmp_path: Path, code: ExitCode) -> None:
+@pytest.mark.parametrize(
+    ("code", "losses"),
+    [
+        *((code, ()) for code in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED, ExitCode.FAILURE_POLICY)),
+        *((code, ("it can be resumed",)) for code in (ExitCode.RESUMABLE, 130, ExitCode.SWEEP_TIMEOUT, None)),
+    ],
+)
+def test_only_a_sweep_that_can_be_resumed_is_a_loss(
+    tmp_path: Path, code: int | None, losses: tuple[str, ...]
+) -> None:
     made(tmp_path, code=code)
-    assert seen(tmp_path).losses == ()
-
-
-@pytest.mark.parametrize("code", [ExitCode.RESUMABLE, 130, 143, ExitCode.SWEEP_TIMEOUT, None])
-def test_a_sweep_that_can_be_resumed_is_named(tmp_path: Path, code: int | None) -> None:
-    made(tmp_path, code=code)
-    assert seen(tmp_path).losses == ("it can be resumed",)
+    assert seen(tmp_path).losses == losses
 
 
 def test_a_share_that_is_not_over_keeps_the_sweep_resumable(tmp_path: Path) -> None:

@@ -24,48 +24,29 @@ wandb: 🚀 View run
 """
 
 
-def test_a_traceback_is_found_with_what_it_was_raised_from() -> None:
-    assert find_traceback(PRINTED.splitlines()).splitlines() == PRINTED.splitlines()[2:-1]
+TRACEBACK = PRINTED.splitlines()[2:-1]
+HANDLED = ["Traceback (most recent call last):", "KeyError: 'a'", "went on"]
+STACKS = ["Fatal Python error: Segmentation fault", "", "Current thread 0x1 (most recent"]
 
 
-def test_an_earlier_traceback_that_was_handled_is_not_part_of_it() -> None:
-    printed = ["Traceback (most recent call last):", "KeyError: 'a'", "went on", *PRINTED.splitlines()]
-    assert find_traceback(printed) == find_traceback(PRINTED.splitlines())
+@pytest.mark.parametrize(
+    ("printed", "found"),
+    [
+        (PRINTED.splitlines(), TRACEBACK),
+        ([*HANDLED, *PRINTED.splitlines()], TRACEBACK),
+        (["epoch 1", *STACKS], STACKS),
+        (["epoch 1"], []),
+    ],
+    ids=["with what it was raised from", "without one that was handled", "a dying interpreter", "none"],
+)
+def test_a_failed_runs_traceback_is_found(printed: list[str], found: list[str]) -> None:
+    assert find_traceback(printed).splitlines() == found
 
 
-def test_the_stacks_of_a_dying_interpreter_are_a_traceback_too() -> None:
-    printed = ["epoch 1", "Fatal Python error: Segmentation fault", "", "Current thread 0x1 (most recent"]
-    assert find_traceback(printed).splitlines() == printed[1:]
-
-
-def test_where_nothing_was_raised_there_is_no_traceback() -> None:
-    assert find_traceback(["epoch 1"]) == ""
-
-
-def test_variables_with_a_secrets_name_are_left_out_and_passwords_in_addresses() -> None:
-    shown = without_secrets(
-        {
-            "WANDB_API_KEY": "1",
-            "my_passwd": "2",
-            "GitHubToken": "3",
-            "CLIENT_SECRET_ID": "4",
-            "PARALLEL_HPO_NOTIFY": '["tgram://5/6"]',
-            "PROXY": "http://me:7@host:1/",
-            "URL": "http://host",
-        }
-    )
-    assert shown == {"PROXY": "http://…@host:1/", "URL": "http://host"}
-
-
-def test_more_names_say_that_a_variable_is_secret_but_working_directories_are_shown() -> None:
+def test_variables_with_a_secrets_name_are_left_out() -> None:
     names = (
-        "MY_AUTH",
-        "AUTHORIZATION",
-        "GCP_CREDENTIALS",
-        "SENTRY_DSN",
-        "COOKIE",
-        "SLACK_WEBHOOK",
-        "MYSQL_PWD",
+        *("WANDB_API_KEY", "my_passwd", "GitHubToken", "CLIENT_SECRET_ID", "PARALLEL_HPO_NOTIFY", "MY_AUTH"),
+        *("AUTHORIZATION", "GCP_CREDENTIALS", "SENTRY_DSN", "COOKIE", "SLACK_WEBHOOK", "MYSQL_PWD"),
     )
     fine = {"PWD": "/a", "OLDPWD": "/b", "AUTHOR": "me"}
     assert without_secrets(dict.fromkeys(names, "1") | fine) == fine
@@ -75,6 +56,8 @@ def test_more_names_say_that_a_variable_is_secret_but_working_directories_are_sh
     ("value", "shown"),
     [
         ("postgresql://me:a/b@host/x", "postgresql://…@host/x"),
+        ("http://me:7@host:1/", "http://…@host:1/"),
+        ("http://host", "http://host"),
         ("https://host/x?token=abc&n=1", "https://host/x?token=…&n=1"),
         ("https://hooks.slack.com/services/T0/B0/x", "https://hooks.slack.com/…"),
         ("host=h password=abc", "host=h password=…"),

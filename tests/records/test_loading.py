@@ -28,12 +28,8 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
         for number, run_id in enumerate((*run_ids, *under_way)):
             record_start(kept, RunId(run_id), parameters={"x": number}, attempt=1, slot=Slot(0), device=None)
             if run_id in run_ids:
-                record_end(
-                    kept,
-                    RunId(run_id),
-                    1,
-                    AttemptEnd(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0),
-                )
+                end = AttemptEnd(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0)
+                record_end(kept, RunId(run_id), 1, end)
 
 
 def test_a_sweep_that_is_over_is_what_optimize_returned(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.count.policy import FailureCount
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import RunRow
@@ -21,32 +21,12 @@ from parallel_hpo.session.resume import (
     read_earlier,
     unsent_folders,
 )
+from tests.analysis import sweeps
 
 
-def row(
-    number: int = 0,
-    outcome: Outcome | None = Outcome.FINISHED,
-    *,
-    resumable: bool = False,
-    attempts: int = 1,
-    deaths: int = 0,
-    duration_s: float | None = None,
-    last_s: float | None = None,
-) -> RunRow:
-    return RunRow(
-        run_id=RunId(f"run{number}"),
-        parameters={"x": number},
-        slot=Slot(0),
-        device=None,
-        attempts=attempts,
-        deaths=deaths,
-        outcome=outcome,
-        reason="",
-        value=None,
-        duration_s=duration_s,
-        resumable=resumable,
-        last_s=duration_s if last_s is None else last_s,
-    )
+def row(number: int = 0, outcome: Outcome | None = Outcome.FINISHED, **changes: Any) -> RunRow:
+    times = {"duration_s": None, "last_s": changes.get("duration_s")}
+    return sweeps.row(number, {"x": number}, None, outcome, **{**times, **changes})
 
 
 ROWS = st.lists(
@@ -69,26 +49,15 @@ def test_every_run_has_started_and_is_over_or_run_again(rows: list[RunRow]) -> N
     assert len(earlier.reruns) + len(over) == earlier.started
 
 
-@pytest.mark.parametrize(("outcome", "resumable"), [(None, False), (Outcome.STOPPED, True)])
-def test_a_run_that_was_cut_is_run_again_as_its_next_attempt(
-    outcome: Outcome | None, resumable: bool
-) -> None:
-    (run,) = read_earlier([row(7, outcome, resumable=resumable, attempts=2, duration_s=1.5)]).reruns
-    assert (run.run_id, run.parameters, run.attempt, run.spent_s) == ("run7", {"x": 7}, 3, 1.5)
-
-
-def test_runs_are_run_again_in_the_order_of_their_first_start() -> None:
-    rows = [row(2, None), row(5), row(1, None), row(9, Outcome.STOPPED, resumable=True)]
-    assert [run.run_id for run in read_earlier(rows).reruns] == ["run2", "run1", "run9"]
-
-
-def test_what_the_supervisors_death_cut_costs_no_retry() -> None:
-    (run,) = read_earlier([row(0, None, attempts=3, deaths=2)]).reruns
-    assert run.deaths == 2
-
-
-def test_a_run_that_the_sweep_itself_stopped_is_not_run_again() -> None:
-    assert read_earlier([row(0, Outcome.STOPPED)]).reruns == ()
+def test_runs_that_were_cut_are_run_again_in_the_order_of_their_first_start() -> None:
+    rows = [
+        *(row(2, None, attempts=3, deaths=2, duration_s=1.5), row(5), row(1, None)),
+        *(row(9, Outcome.STOPPED, resumable=True, attempts=2), row(4, Outcome.STOPPED)),
+    ]
+    first, second, third = read_earlier(rows).reruns
+    assert [run.run_id for run in (first, second, third)] == ["run2", "run1", "run9"]
+    assert (first.parameters, first.attempt, first.spent_s, first.deaths) == ({"x": 2}, 4, 1.5, 2)
+    assert (second.attempt, third.attempt) == (2, 3)
 
 
 def test_earlier_failures_do_not_count_for_the_breaker_and_earlier_success_does() -> None:
@@ -131,28 +100,17 @@ def test_the_run_cap_is_the_count_of_all_where_none_is_given() -> None:
     assert totals == [9, 7]
 
 
-def make_sweeps(directory: Path, *names: str) -> None:
-    for name in names:
-        (directory / name).mkdir()
-        (directory / name / "ledger.db").touch()
-
-
-@pytest.mark.parametrize("named", ["abc", "team/project/abc"])
-def test_a_sweep_is_found_by_its_id_or_its_whole_path(tmp_path: Path, named: str) -> None:
-    make_sweeps(tmp_path, "abc")
-    assert find_folder(tmp_path, named) == tmp_path / "abc"
-
-
-def test_an_unknown_sweep_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
-    make_sweeps(tmp_path, "abc", "def")
-    (tmp_path / "ghi").mkdir()
-    make_sweeps(tmp_path / "ghi", "share-1-of-2")
-    with pytest.raises(ConfigError, match=r"no sweep xyz .*there: abc, def, ghi/share-1-of-2"):
-        find_folder(tmp_path, "xyz")
-
-
-def test_where_there_are_no_sweeps_the_error_says_so(tmp_path: Path) -> None:
+def test_a_sweep_is_found_by_its_id_or_its_path_and_an_unknown_one_names_the_known_ones(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(ConfigError, match="there: none"):
+        find_folder(tmp_path, "xyz")
+    for name in ("abc", "def", "ghi/share-1-of-2"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "ledger.db").touch()
+    for named in ("abc", "team/project/abc"):
+        assert find_folder(tmp_path, named) == tmp_path / "abc"
+    with pytest.raises(ConfigError, match=r"no sweep xyz .*there: abc, def, ghi/share-1-of-2"):
         find_folder(tmp_path, "xyz")
 
 
