@@ -92,14 +92,9 @@ def test_a_run_is_known_from_its_start_and_ends_with_all_that_was_recorded_of_it
     )
     record_end(ledger, RUN, 1, end)
     (ended,) = ledger.runs()
-    times = {"duration_s": 3.5, "last_s": 3.5, "spent_s": 3.5}
-    how: dict[str, Any] = {
-        "outcome": Outcome.STOPPED,
-        "reason": "interrupted",
-        "value": 0.25,
-        "resumable": True,
-    }
-    assert ended == replace(begun, **times, **how)
+    how: dict[str, Any] = {"outcome": end.outcome, "reason": end.reason, "value": 0.25, "resumable": True}
+    times = dict.fromkeys(("duration_s", "last_s", "spent_s"), 3.5)
+    assert ended == replace(begun, **how | times)
 
 
 def test_the_time_of_attempts_outlives_the_death_of_their_session(tmp_path: Path) -> None:
