@@ -17,20 +17,23 @@ from parallel_hpo.server.services import agents as agent_service
 from parallel_hpo.server.services import file_stream, supervision
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.services.run_transitions import apply_timeouts
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.kept import StoredSweep, empty_sqlite
+from tests.server.kept import KeptDatabase, empty_sqlite
 
 MASTER_KEY = "0123456789" * 4
 METRIC = {"name": "loss", "goal": "minimize"}
 START = 1_000_000.0
+SILENCE_S = 301
+"""A second more than a run may be silent."""
 
 Command = dict[str, Any]
 
@@ -53,15 +56,16 @@ class Clock:
 
 @dataclass
 class Services:
-    """The server's logic, with verbs for what clients do to it."""
+    """The server's logic, with verbs for what clients do to it.
+
+    `where` is the database's path or URL, SQLite in the folder if empty; `kept` is one that stays open.
+    """
 
     folder: Path
     clock: Clock = field(default_factory=Clock)
     busy_timeout_s: float = 10
     where: str = ""
-    """The database's path or URL; none: SQLite in the folder."""
-    kept: StoredSweep | None = None
-    """A database that is open, and stays so."""
+    kept: KeptDatabase | None = None
 
     def __post_init__(self) -> None:
         ids = itertools.count()
@@ -91,22 +95,28 @@ class Services:
 
     def forget_engines(self) -> None:
         """Be as another process on the same database would be."""
-        self.world = AppContext(
-            database=self.world.database,
-            files=self.world.files,
-            master_key=MASTER_KEY,
-            clock=self.clock,
-            new_id=self.world.new_id,
-            new_seed=self.world.new_seed,
-            engines=Engines(),
-        )
+        self.world = replace(self.world, engines=Engines())
+
+    # --- sweeps and agents ----------------------------------------------------------------
 
     def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
         wishes = SweepUpsert(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
         return sweep_service.upsert(self.world, wishes).id
 
+    def change_sweep(self, sweep: str, config: dict[str, Any]) -> None:
+        """Give a sweep another configuration while it is paused."""
+        self.set_state(sweep, "PAUSED")
+        changed = SweepUpsert(id=sweep, config=yaml.dump(config), state="RUNNING")
+        sweep_service.upsert(self.world, changed)
+
     def set_state(self, sweep: str, state: str) -> None:
         sweep_service.upsert(self.world, SweepUpsert(id=sweep, state=state))
+
+    def state(self, sweep: str) -> str:
+        return self.progress(sweep).state
+
+    def enqueue(self, sweep: str, **parameters: Any) -> str:
+        return sweep_service.enqueue(self.world, sweep, json.dumps(parameters), None)
 
     def agent(self, sweep: str, label: str = "") -> str:
         return agent_service.register(self.world, sweep, "host", label).id
@@ -123,12 +133,16 @@ class Services:
             assert len(commands) <= 1
             return commands[0] if commands else None
 
-    def issued(self, agent: str) -> str:
-        """Send an idle heartbeat that must bring a run, and return its name."""
-        command = self.beat(agent)
+    def command(self, agent: str, *listed: str) -> Command:
+        """Send a heartbeat that must bring a run, and return its command."""
+        command = self.beat(agent, *listed)
         assert command is not None
         assert command["type"] in ("run", "resume")
-        name: str = command["run_id"]
+        return command
+
+    def issued(self, agent: str) -> str:
+        """Send an idle heartbeat that must bring a run, and return its name."""
+        name: str = self.command(agent)["run_id"]
         return name
 
     def begun(self, sweep: str, label: str = "") -> str:
@@ -136,16 +150,6 @@ class Services:
         name = self.issued(self.agent(sweep, label))
         self.start(sweep, name)
         return name
-
-    def start(self, sweep: str, name: str, opener: str = "") -> None:
-        run_service.upsert(self.world, RunUpsert(name=name, sweep=sweep, project="p"), opener=opener)
-
-    def stream(self, name: str, chunk: Chunk) -> bool:
-        return file_stream.receive(self.world, RunPath("local", "p", name), chunk)
-
-    def finish(self, sweep: str, name: str, loss: float = 1.0, exitcode: int = 0) -> None:
-        self.start(sweep, name)
-        self.stream(name, Chunk(summary=json.dumps({"loss": loss}), exitcode=exitcode))
 
     def perform(self, sweep: str, agent: str) -> str:
         """Take a run, start it, finish it."""
@@ -161,6 +165,49 @@ class Services:
             self.finish(sweep, command["run_id"])
         return found
 
+    # --- runs -----------------------------------------------------------------------------
+
+    def upsert(self, name: str, opener: str = "", **wishes: Any) -> Run:
+        """Begin or change a run of no sweep, unless one is named."""
+        wanted = RunUpsert(name=name, **{"project": "p"} | wishes)
+        return run_service.upsert(self.world, wanted, opener=opener).bucket
+
+    def edit(self, name: str, **wishes: Any) -> Run:
+        """Change a run by its key, as the Public API does."""
+        return run_service.upsert(self.world, RunUpsert(id=self.run(name).id, **wishes)).bucket
+
+    def start(self, sweep: str, name: str, opener: str = "") -> None:
+        self.upsert(name, opener, sweep=sweep)
+
+    def stream(self, name: str, chunk: Chunk) -> bool:
+        return file_stream.receive(self.world, RunPath("local", "p", name), chunk)
+
+    def log(
+        self, name: str, *rows: Any, summary: dict[str, Any] | None = None, exitcode: int | None = None
+    ) -> bool:
+        """Log rows after those that are there, and return whether the run is asked to stop.
+
+        What is no dictionary is a loss, at the step that comes next.
+        """
+        begin = self.run(name).history_lines
+        whole = [
+            row if isinstance(row, dict) else {"_step": step, "loss": row}
+            for step, row in enumerate(rows, begin)
+        ]
+        batch = Batch(Stream.HISTORY, begin, tuple(map(json.dumps, whole)))
+        told = None if summary is None else json.dumps(summary)
+        return self.stream(name, Chunk((batch,), summary=told, exitcode=exitcode))
+
+    def end(self, name: str, exitcode: int = 0, summary: str | None = None) -> None:
+        self.stream(name, Chunk(summary=summary, exitcode=exitcode))
+
+    def finish(self, sweep: str, name: str, loss: float = 1.0, exitcode: int = 0) -> None:
+        self.start(sweep, name)
+        self.end(name, exitcode, json.dumps({"loss": loss}))
+
+    def request_stop(self, name: str) -> None:
+        run_service.request_stop(self.world, self.run(name).id)
+
     def delete(self, name: str) -> None:
         removal.delete_run(self.world, self.run(name).id, with_artifacts=False)
 
@@ -169,6 +216,8 @@ class Services:
             run = runs.at(transaction, RunPath("local", "p", name))
         assert run is not None
         return run
+
+    # --- supervisors, and time ------------------------------------------------------------
 
     def progress(self, sweep: str) -> supervision.SweepProgress:
         return supervision.progress(self.world, self.at(sweep))
@@ -181,3 +230,8 @@ class Services:
 
     def apply_timeouts(self) -> list[str]:
         return apply_timeouts(self.world, up_since=START)
+
+    def fall_silent(self) -> list[str]:
+        """Let a time pass in which nobody is heard, and return the runs that timed out."""
+        self.clock.now += SILENCE_S
+        return self.apply_timeouts()

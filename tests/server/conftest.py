@@ -6,34 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunUpsert
 from tests.postgresql import PostgreSQL
 from tests.server.acting import Services
-from tests.server.kept import KeptPostgreSQL, KeptSQLite, StoredSweep
+from tests.server.kept import KeptDatabase
 from tests.server.web import Web
 
 DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def kept_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptSQLite]:
-    """The SQLite database of all tests here."""
-    with closing(KeptSQLite(tmp_path_factory.mktemp("kept") / "server.db")) as kept:
+def kept_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptDatabase]:
+    with closing(KeptDatabase(str(tmp_path_factory.mktemp("kept") / "server.db"))) as kept:
         yield kept
 
 
 @pytest.fixture(scope="session")
-def kept_postgresql(postgresql: PostgreSQL) -> Iterator[KeptPostgreSQL]:
-    """The PostgreSQL database of all tests here."""
-    with closing(KeptPostgreSQL(postgresql)) as kept:
+def kept_postgresql(postgresql: PostgreSQL) -> Iterator[KeptDatabase]:
+    with closing(KeptDatabase(postgresql.fresh())) as kept:
         yield kept
 
 
 @pytest.fixture(params=DATABASES)
 def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Services]:
     """The server's logic on an empty database, of each kind that is installed."""
-    kept: StoredSweep = request.getfixturevalue(f"kept_{request.param}")
+    kept: KeptDatabase = request.getfixturevalue(f"kept_{request.param}")
     kept.empty()
     with closing(Services(tmp_path, kept=kept)) as services:
         yield services
@@ -41,7 +37,7 @@ def services(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service
 
 @pytest.fixture
 def web(services: Services) -> Iterator[Web]:
-    """A client with the master key, and a run."""
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    """A client with the master key, and a run `r`."""
+    services.upsert("r")
     with Web(services) as web:
         yield web

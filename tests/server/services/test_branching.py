@@ -1,3 +1,5 @@
+"""Runs that fork from another one, or are rewound to one of their steps."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +11,6 @@ from parallel_hpo.core.keys import SUPERVISOR
 from parallel_hpo.server.rules.runs import BranchPoint, RunState, read_branch_point, read_step
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import lines, sweeps
 from parallel_hpo.server.store import runs as runs_store
 from parallel_hpo.server.store.lines import Stream
@@ -17,6 +18,8 @@ from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 from tests.server.acting import Services, grid
+
+RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 
 def forking(parent: str, step: float) -> str:
@@ -26,23 +29,22 @@ def forking(parent: str, step: float) -> str:
 
 
 def fork(services: Services, name: str, parent: str, step: float, **wishes: Any) -> Run:
-    wanted = RunUpsert(name=name, project="p", config=forking(parent, step), **wishes)
-    return run_service.upsert(services.world, wanted).bucket
+    return services.upsert(name, config=forking(parent, step), **wishes)
 
 
-def rewind(services: Services, name: str, step: float, metric: str = "_step") -> Run:
-    return run_service.rewind(services.world, RunPath("local", "p", name), metric, step)
+def rewind(services: Services, name: str, step: float, metric: str = "_step", opener: str = "") -> Run:
+    path = RunPath("local", "p", name)
+    return run_service.rewind(services.world, path, metric, step, opener=opener)
 
 
-def log(services: Services, name: str, *rows: dict[str, Any], exitcode: int | None = None) -> None:
-    """Log rows after those that are there, and the summary that a client makes of them."""
-    batch = Batch(Stream.HISTORY, services.run(name).history_lines, tuple(map(json.dumps, rows)))
-    summary = {key: value for row in rows for key, value in row.items()}
-    services.stream(name, Chunk((batch,), summary=json.dumps(summary), exitcode=exitcode))
-
-
-def losses(*values: float, begin: int = 0) -> list[dict[str, Any]]:
-    return [{"_step": begin + i, "loss": value} for i, value in enumerate(values)]
+def log(services: Services, name: str, *rows: Any, exitcode: int | None = None) -> None:
+    """Log rows, or losses, and the summary that a client makes of them."""
+    begin = services.run(name).history_lines
+    whole = [
+        row if isinstance(row, dict) else {"_step": begin + i, "loss": row} for i, row in enumerate(rows)
+    ]
+    summary = {key: value for row in whole for key, value in row.items()}
+    services.log(name, *whole, summary=summary, exitcode=exitcode)
 
 
 def told(services: Services, name: str, stream: Stream = Stream.HISTORY) -> list[str]:
@@ -50,7 +52,7 @@ def told(services: Services, name: str, stream: Stream = Stream.HISTORY) -> list
         return list(lines.texts(transaction, services.run(name).id, stream))
 
 
-def values(services: Services, name: str) -> list[float]:
+def losses(services: Services, name: str) -> list[float]:
     return [json.loads(text)["loss"] for text in told(services, name)]
 
 
@@ -59,11 +61,16 @@ def summary(services: Services, name: str) -> dict[str, Any]:
     return found
 
 
+def losses_at(services: Services, sweep: str, band: int) -> list[float]:
+    with services.world.database.read() as transaction:
+        return sorted(sweeps.losses_at_band(transaction, sweep, band).values())
+
+
 @pytest.fixture
 def parent(services: Services) -> str:
     """A run that ended, with five rows and console output."""
-    run_service.upsert(services.world, RunUpsert(name="parent", project="p", config='{"lr": {"value": 1}}'))
-    log(services, "parent", {"_step": 0, "loss": 0, "once": 7}, *losses(1, 2, 3, 4, begin=1))
+    services.upsert("parent", config='{"lr": {"value": 1}}')
+    log(services, "parent", {"_step": 0, "loss": 0, "once": 7}, 1, 2, 3, 4)
     said = (Batch(Stream.CONSOLE, 0, ("old",) * 3), Batch(Stream.EVENTS, 0, ('{"cpu": 1}',)))
     services.stream("parent", Chunk(said, exitcode=1))
     return "parent"
@@ -71,7 +78,7 @@ def parent(services: Services) -> str:
 
 def test_a_fork_begins_with_what_its_parent_had_told_until_then(services: Services, parent: str) -> None:
     made = fork(services, "fork", parent, 2)
-    assert values(services, "fork") == [0, 1, 2]
+    assert losses(services, "fork") == [0, 1, 2]
     assert made.history_lines == 3
     assert json.loads(made.summary) == {"_step": 2, "loss": 2, "once": 7}
     keys = json.loads(made.history_keys)
@@ -81,25 +88,18 @@ def test_a_fork_begins_with_what_its_parent_had_told_until_then(services: Servic
 
 def test_a_fork_goes_on_by_itself_and_outlives_its_parent(services: Services, parent: str) -> None:
     fork(services, "fork", parent, 2)
-    log(services, "fork", *losses(9, begin=3))
-    assert values(services, parent) == [0, 1, 2, 3, 4]
+    log(services, "fork", 9)
+    log(services, "fork", {"_step": 4, "loss": 8, "acc": 1})
+    assert summary(services, "fork") == {"_step": 4, "loss": 8, "once": 7, "acc": 1}
+    assert losses(services, parent) == [0, 1, 2, 3, 4]
     services.delete(parent)
-    assert values(services, "fork") == [0, 1, 2, 9]
-
-
-def test_what_a_fork_tells_of_its_summary_lies_over_what_it_began_with(
-    services: Services, parent: str
-) -> None:
-    fork(services, "fork", parent, 2)
-    log(services, "fork", *losses(9, begin=3))
-    log(services, "fork", {"_step": 4, "acc": 1})
-    assert summary(services, "fork") == {"_step": 4, "loss": 2, "once": 7, "acc": 1}
+    assert losses(services, "fork") == [0, 1, 2, 9, 8]
 
 
 def test_where_nothing_is_cut_off_the_summary_is_the_one_that_was_told(
     services: Services, parent: str
 ) -> None:
-    run_service.upsert(services.world, RunUpsert(id=services.run(parent).id, summary='{"loss": {"min": 0}}'))
+    services.edit(parent, summary='{"loss": {"min": 0}}')
     assert json.loads(fork(services, "fork", parent, 4).summary) == {"loss": {"min": 0}}
     assert json.loads(rewind(services, parent, 4).summary) == {"loss": {"min": 0}}
     assert json.loads(rewind(services, parent, 3).summary)["loss"] == 3
@@ -116,17 +116,18 @@ def test_a_fork_that_tells_more_of_its_configuration_is_not_forked_again(
     services: Services, parent: str
 ) -> None:
     fork(services, "fork", parent, 2)
-    log(services, "fork", *losses(9, begin=3))
-    again = fork(services, "fork", parent, 2)
-    assert (again.history_lines, values(services, "fork")) == (4, [0, 1, 2, 9])
+    log(services, "fork", 9)
+    assert fork(services, "fork", parent, 2).history_lines == 4
 
 
 def test_a_rewound_run_goes_on_after_the_step_that_is_named(services: Services, parent: str) -> None:
+    services.request_stop(parent)
     rewound = rewind(services, parent, 2.9)
+    assert (rewound.state, rewound.exitcode, rewound.stop_requested) == (RunState.RUNNING, None, False)
     assert (rewound.name, rewound.history_lines, rewound.config) == (parent, 3, '{"lr": {"value": 1}}')
     assert json.loads(rewound.summary) == {"_step": 2, "loss": 2, "once": 7}
-    log(services, parent, *losses(9, begin=3))
-    assert values(services, parent) == [0, 1, 2, 9]
+    log(services, parent, 9)
+    assert losses(services, parent) == [0, 1, 2, 9]
     assert summary(services, parent) == {"_step": 3, "loss": 9, "once": 7}
     assert json.loads(services.run(parent).history_keys)["lastStep"] == 3
 
@@ -140,12 +141,6 @@ def test_console_output_and_system_metrics_of_a_rewound_run_begin_anew(
     assert (told(services, parent, Stream.CONSOLE), told(services, parent, Stream.EVENTS)) == (["new"], [])
 
 
-def test_an_ended_run_that_is_rewound_is_on_again(services: Services, parent: str) -> None:
-    run_service.request_stop(services.world, services.run(parent).id)
-    rewound = rewind(services, parent, 2)
-    assert (rewound.state, rewound.exitcode, rewound.stop_requested) == (RunState.RUNNING, None, False)
-
-
 def test_a_run_rewound_again_has_not_changed_and_one_rewound_beyond_its_end_is_whole(
     services: Services, parent: str
 ) -> None:
@@ -155,9 +150,9 @@ def test_a_run_rewound_again_has_not_changed_and_one_rewound_beyond_its_end_is_w
 
 
 def test_a_row_without_a_step_is_not_known_to_be_before_one(services: Services, parent: str) -> None:
-    log(services, parent, {"loss": 5}, *losses(6, begin=5))
+    log(services, parent, {"loss": 5}, 6)
     assert rewind(services, parent, 4).history_lines == 5
-    assert values(services, parent) == [0, 1, 2, 3, 4]
+    assert losses(services, parent) == [0, 1, 2, 3, 4]
 
 
 def test_what_can_not_be_rewound_is_refused_in_words(services: Services, parent: str) -> None:
@@ -173,102 +168,94 @@ def test_a_step_that_is_none_is_refused(step: object) -> None:
         read_step(step)
 
 
-@pytest.mark.parametrize("config", [{}, {"_wandb": 3}, {"_wandb": {"value": {"branch_point": None}}}])
-def test_most_configurations_name_no_branch_point(config: dict[str, Any]) -> None:
-    assert read_branch_point(config) is None
-
-
-def test_a_branch_point_is_a_run_and_a_step() -> None:
-    assert read_branch_point(json.loads(forking("r", 7.0))) == BranchPoint("r", 7)
+@pytest.mark.parametrize(
+    ("config", "point"),
+    [
+        ({}, None),
+        ({"_wandb": 3}, None),
+        ({"_wandb": {"value": {"branch_point": None}}}, None),
+        (json.loads(forking("r", 7.0)), BranchPoint("r", 7)),
+    ],
+)
+def test_a_branch_point_is_a_run_and_a_step(config: dict[str, Any], point: BranchPoint | None) -> None:
+    assert read_branch_point(config) == point
     with pytest.raises(RefusedError, match="must name a run_id and a step"):
         read_branch_point({"_wandb": {"value": {"branch_point": {"step": 3}}}})
 
 
-RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
-
-
-def losses_at(services: Services, sweep: str, band: int) -> list[float]:
-    with services.world.database.read() as transaction:
-        return sorted(sweeps.losses_at_band(transaction, sweep, band).values())
+# --- runs of a sweep ----------------------------------------------------------------------
 
 
 def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) -> None:
     name = services.begun(services.sweep(grid(3)))
-    log(services, name, *losses(3, 2, 1), exitcode=0)
+    log(services, name, 3, 2, 1, exitcode=0)
     before = services.run(name)
     rewound = rewind(services, name, 1)
     assert (before.value, rewound.value) == (1, None)
     assert rewound.sweep_revision > before.sweep_revision
-    log(services, name, *losses(5, begin=2), exitcode=0)
+    log(services, name, 5, exitcode=0)
     assert services.run(name).value == 5
 
 
 def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
     name = services.begun(sweep)
-    log(services, name, *losses(5, 4, 3, 2))
+    log(services, name, 5, 4, 3, 2)
     assert (losses_at(services, sweep, 2), losses_at(services, sweep, 4)) == ([4], [2])
     rewound = rewind(services, name, 2)
     assert (rewound.metric_rows, rewound.best_loss) == (3, 3)
     assert (losses_at(services, sweep, 2), losses_at(services, sweep, 4)) == ([4], [])
-    log(services, name, *losses(9, begin=3))
+    log(services, name, 9)
     assert losses_at(services, sweep, 4) == [9]
 
 
 def test_a_rewound_run_is_judged_by_its_next_row_and_not_by_what_it_has_been(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
-    worse, *others = [services.issued(services.agent(sweep)) for _ in range(3)]
-    for name, loss in ((worse, 9), *((other, 1) for other in others)):
-        services.start(sweep, name)
-        log(services, name, *losses(loss, loss))
+    worse, *others = [services.begun(sweep) for _ in range(3)]
+    log(services, worse, 9, 9)
+    for other in others:
+        log(services, other, 1, 1)
     assert not rewind(services, worse, 1).stop_requested
-    log(services, worse, *losses(9, begin=2))
+    log(services, worse, 9)
     assert services.run(worse).stop_requested
 
 
-def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(services: Services) -> None:
+def forked(services: Services) -> tuple[str, str, str]:
+    """Return a sweep, a run that ended with three losses, and one that has begun as its fork at step 1."""
     sweep = services.sweep(grid(3, early_terminate=RULE))
-    parent, name = services.issued(services.agent(sweep)), services.issued(services.agent(sweep))
-    services.start(sweep, parent)
-    log(services, parent, *losses(5, 4, 3), exitcode=0)
-    for _ in range(2):
-        begun = fork(services, name, parent, 1, sweep=sweep)
-        assert (begun.history_lines, begun.metric_rows, begun.best_loss) == (2, 2, 4)
-        log(services, name, *losses(9, begin=2))
-        assert values(services, name) == [5, 4, 9]
+    parent, name = services.begun(sweep), services.issued(services.agent(sweep))
+    log(services, parent, 5, 4, 3, exitcode=0)
+    begun = fork(services, name, parent, 1, sweep=sweep)
+    assert (begun.history_lines, begun.metric_rows, begun.best_loss) == (2, 2, 4)
+    log(services, name, 9)
+    return sweep, parent, name
+
+
+def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(services: Services) -> None:
+    sweep, parent, name = forked(services)
+    again = fork(services, name, parent, 1, sweep=sweep)
+    assert (again.history_lines, again.metric_rows, again.best_loss) == (2, 2, 4)
+    log(services, name, 8)
+    assert losses(services, name) == [5, 4, 8]
     services.start(sweep, name)
     assert services.run(name).inherited is None
 
 
 def test_what_a_supervisor_sends_later_of_an_attempt_begins_it_not_again(services: Services) -> None:
     """More of it may have come than its dead client had on its disk."""
-    sweep = services.sweep(grid(3))
-    parent, name = services.issued(services.agent(sweep)), services.issued(services.agent(sweep))
-    services.start(sweep, parent)
-    log(services, parent, *losses(5, 4, 3), exitcode=0)
-    fork(services, name, parent, 1, sweep=sweep)
-    log(services, name, *losses(9, begin=2))
-    point = RunUpsert(name=name, project="p", config=forking(parent, 1), sweep=sweep)
-    run_service.upsert(services.world, point, opener=SUPERVISOR)
-    rewound = run_service.rewind(services.world, RunPath("local", "p", parent), "_step", 0, opener=SUPERVISOR)
-    assert (values(services, name), values(services, parent)) == ([5, 4, 9], [5, 4, 3])
+    sweep, parent, name = forked(services)
+    fork(services, name, parent, 1, sweep=sweep, opener=SUPERVISOR)
+    rewound = rewind(services, parent, 0, opener=SUPERVISOR)
+    assert (losses(services, name), losses(services, parent)) == ([5, 4, 9], [5, 4, 3])
     assert rewound.state is RunState.RUNNING
 
 
-def test_an_agent_whose_ended_run_is_rewound_by_hand_goes_on_with_the_sweep(services: Services) -> None:
-    agent = services.agent(sweep := services.sweep(grid(3)))
-    first = services.perform(sweep, agent)
-    rewind(services, first, 0)
-    assert services.issued(agent) != first
-
-
-def test_an_agent_that_rewinds_its_own_run_has_it_until_it_ends(services: Services) -> None:
+def test_an_agent_has_a_run_that_it_rewinds_itself_and_is_not_held_up_by_others(services: Services) -> None:
     agent = services.agent(sweep := services.sweep(grid(3)))
     first = services.perform(sweep, agent)
     rewind(services, first, 0)
     assert services.beat(agent, first) is None
     assert services.run(first).state is RunState.RUNNING
-    services.finish(sweep, first)
     assert services.issued(agent) != first
 
 
@@ -277,10 +264,9 @@ def test_a_worker_that_rewinds_its_run_as_it_runs_it_again_goes_on_with_what_is_
 ) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
     name = services.issued(services.agent(sweep, "0w1"))
-    run_service.upsert(services.world, RunUpsert(name=name, sweep=sweep, project="p"), opener="0w1")
-    log(services, name, *losses(5, 4, 3))
-    rewound = run_service.rewind(services.world, RunPath("local", "p", name), "_step", 1, opener="0w2")
+    services.start(sweep, name, opener="0w1")
+    log(services, name, 5, 4, 3)
+    rewound = rewind(services, name, 1, opener="0w2")
     assert (rewound.metric_rows, rewound.opened_by) == (2, "0w2")
-    first_words = RunUpsert(id=rewound.id, name=name, sweep=sweep, project="p")
-    run_service.upsert(services.world, first_words, opener="0w2")
+    services.upsert(name, "0w2", id=rewound.id, sweep=sweep)
     assert (services.run(name).metric_rows, losses_at(services, sweep, 2)) == (2, [4])

@@ -1,3 +1,5 @@
+"""What a run streams: its lines are there once, in order, and its exit code ends it."""
+
 from __future__ import annotations
 
 import json
@@ -9,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.server.rules.runs import RunState
-from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.file_stream import Batch, Chunk, read_chunk
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
 from parallel_hpo.server.values import RefusedError
@@ -19,12 +19,12 @@ from tests.server.acting import Services
 
 FIRST = '{"_step": 0, "loss": NaN}'
 SECOND = '{"_step": 1, "loss": 0.5}'
+THIRD = '{"_step": 2, "loss": 0.25}'
 
 
 @pytest.fixture
 def name(services: Services) -> str:
-    run_service.upsert(services.world, RunUpsert(name="r1", project="p"))
-    return "r1"
+    return services.upsert("r1").name
 
 
 def history(services: Services, name: str, steps: StepRange | None = None) -> list[str]:
@@ -36,20 +36,42 @@ def rows(offset: int, *texts: str) -> Chunk:
     return Chunk((Batch(Stream.HISTORY, offset, texts),))
 
 
-def test_a_repeated_chunk_changes_nothing(services: Services, name: str) -> None:
-    for _ in range(2):
-        services.stream(name, rows(0, FIRST, SECOND))
-    assert history(services, name) == [FIRST, SECOND]
+STREAMS: dict[str, tuple[list[Chunk], list[str], int]] = {
+    "a repeated chunk changes nothing": ([rows(0, FIRST, SECOND)] * 2, [FIRST, SECOND], 2),
+    "a late first chunk drops no later lines": (
+        [rows(0, FIRST), rows(1, SECOND), rows(0, FIRST)],
+        [FIRST, SECOND],
+        2,
+    ),
+    "a row that is sent again under a later number is there once": (
+        [rows(0, FIRST, SECOND), rows(2, FIRST, SECOND, THIRD)],
+        [FIRST, SECOND, THIRD],
+        5,
+    ),
+    "rows that were all sent before change nothing": (
+        [rows(0, FIRST, SECOND), rows(2, FIRST)],
+        [FIRST, SECOND],
+        2,
+    ),
+    "rows without a step are all kept": (
+        [rows(0, '{"loss": 1}'), rows(1, '{"loss": 1}')],
+        ['{"loss": 1}', '{"loss": 1}'],
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize(("chunks", "kept", "known"), STREAMS.values(), ids=STREAMS)
+def test_each_row_is_kept_once(
+    services: Services, name: str, chunks: list[Chunk], kept: list[str], known: int
+) -> None:
+    for chunk in chunks:
+        services.stream(name, chunk)
+    assert history(services, name) == kept
     run = services.run(name)
-    assert run.history_lines == 2
-    assert json.loads(run.history_keys)["keys"]["loss"]["typeCounts"] == [{"type": "number", "count": 2}]
-
-
-def test_a_late_first_chunk_does_not_drop_later_lines(services: Services, name: str) -> None:
-    services.stream(name, rows(0, FIRST))
-    services.stream(name, rows(1, SECOND))
-    services.stream(name, rows(0, FIRST))
-    assert history(services, name) == [FIRST, SECOND]
+    assert run.history_lines == known
+    (counted,) = json.loads(run.history_keys)["keys"]["loss"]["typeCounts"]
+    assert counted == {"type": "number", "count": len(kept)}
 
 
 def test_history_is_found_by_its_steps(services: Services, name: str) -> None:
@@ -57,40 +79,37 @@ def test_history_is_found_by_its_steps(services: Services, name: str) -> None:
     assert history(services, name, StepRange(1, 2)) == [SECOND]
 
 
-def test_a_run_that_came_back_gets_told_where_its_history_goes_on(services: Services, name: str) -> None:
+def test_a_run_that_came_back_is_told_where_its_history_goes_on_and_has_no_exit_code(
+    services: Services, name: str
+) -> None:
     services.stream(name, rows(0, FIRST, SECOND))
-    resumed = run_service.upsert(services.world, RunUpsert(name=name, project="p"))
-    assert resumed.bucket.history_lines == 2
-    assert not resumed.inserted
+    services.end(name, exitcode=1)
+    resumed = services.upsert(name)
+    assert (resumed.history_lines, resumed.state, resumed.exitcode) == (2, RunState.RUNNING, None)
 
 
 @pytest.mark.parametrize(
-    ("exitcode", "state"), [(0, RunState.FINISHED), (1, RunState.FAILED), (255, RunState.KILLED)]
+    ("exitcode", "stop", "state"),
+    [
+        (0, False, RunState.FINISHED),
+        (1, False, RunState.FAILED),
+        (255, False, RunState.KILLED),
+        (1, True, RunState.KILLED),
+    ],
 )
-def test_an_exit_code_ends_a_run(services: Services, name: str, exitcode: int, state: RunState) -> None:
-    services.stream(name, Chunk(exitcode=exitcode))
+def test_an_exit_code_ends_a_run_which_is_asked_to_stop_until_then(
+    services: Services, name: str, exitcode: int, stop: bool, state: RunState
+) -> None:
+    if stop:
+        services.request_stop(name)
+    assert services.stream(name, Chunk()) is stop
+    services.end(name, exitcode)
     services.stream(name, Chunk())
-    assert services.run(name).state is state
-    assert services.run(name).exitcode == exitcode
-
-
-def test_a_resumed_run_is_running_and_has_no_exit_code(services: Services, name: str) -> None:
-    services.stream(name, Chunk(exitcode=1))
-    run_service.upsert(services.world, RunUpsert(name=name, project="p"))
-    assert services.run(name).state is RunState.RUNNING
-    assert services.run(name).exitcode is None
-
-
-def test_a_stop_that_was_asked_for_is_answered_until_the_run_ends(services: Services, name: str) -> None:
-    assert not services.stream(name, Chunk())
-    run_service.request_stop(services.world, services.run(name).id)
-    assert services.stream(name, Chunk())
-    services.stream(name, Chunk(exitcode=1))
-    assert services.run(name).state is RunState.KILLED
+    assert (services.run(name).state, services.run(name).exitcode) == (state, exitcode)
 
 
 def test_an_unknown_run_is_not_found(services: Services) -> None:
-    with pytest.raises(RefusedError) as refusal:
+    with pytest.raises(RefusedError, match="doesn't exist") as refusal:
         services.stream("nobody", Chunk())
     assert refusal.value.status == 404
 
@@ -112,29 +131,28 @@ def test_a_real_request_is_read() -> None:
         "complete": True,
         "exitcode": 0,
     }
-    assert read_chunk(body) == Chunk(
-        batches=(Batch(Stream.CONSOLE, 3, ("hello",)),), summary='{"loss": 1}', exitcode=0
-    )
+    said = Batch(Stream.CONSOLE, 3, ("hello",))
+    assert read_chunk(body) == Chunk(batches=(said,), summary='{"loss": 1}', exitcode=0)
     assert read_chunk({}) == Chunk()
 
 
 @pytest.mark.parametrize(
-    "body",
+    "file",
     [
         [],
-        {"files": []},
-        {"files": {"output.log": []}},
-        {"files": {"output.log": {"offset": -1, "content": []}}},
-        {"files": {"output.log": {"offset": 10**12, "content": []}}},
-        {"files": {"output.log": {"offset": True, "content": []}}},
-        {"files": {"output.log": {"offset": 0, "content": "text"}}},
-        {"files": {"output.log": {"offset": 0, "content": [1]}}},
+        {"offset": -1, "content": []},
+        {"offset": 10**12, "content": []},
+        {"offset": True, "content": []},
+        {"offset": 0, "content": "text"},
+        {"offset": 0, "content": [1]},
     ],
 )
-def test_a_wrong_request_is_refused(body: Any) -> None:
-    with pytest.raises(RefusedError) as refusal:
-        read_chunk(body)
-    assert refusal.value.status == 400
+def test_a_wrong_request_is_refused(file: Any) -> None:
+    bodies: list[Any] = [[], {"files": []}, {"files": {"output.log": file}}]
+    for body in bodies:
+        with pytest.raises(RefusedError) as refusal:
+            read_chunk(body)
+        assert refusal.value.status == 400
 
 
 json_values = st.recursive(
@@ -148,26 +166,3 @@ json_values = st.recursive(
 def test_any_json_is_read_or_refused(body: Any) -> None:
     with suppress(RefusedError):
         assert isinstance(read_chunk(body), Chunk)
-
-
-def test_a_row_that_is_sent_again_under_a_later_number_is_there_once(services: Services, name: str) -> None:
-    third = '{"_step": 2, "loss": 0.25}'
-    services.stream(name, rows(0, FIRST, SECOND))
-    services.stream(name, rows(2, FIRST, SECOND, third))
-    assert history(services, name) == [FIRST, SECOND, third]
-    assert services.run(name).history_lines == 5
-    assert json.loads(services.run(name).history_keys)["keys"]["loss"]["typeCounts"][0]["count"] == 3
-
-
-def test_rows_that_were_all_sent_before_change_nothing(services: Services, name: str) -> None:
-    services.stream(name, rows(0, FIRST, SECOND))
-    services.stream(name, rows(2, FIRST))
-    assert history(services, name) == [FIRST, SECOND]
-    assert services.run(name).history_lines == 2
-
-
-def test_rows_without_a_step_are_all_kept(services: Services, name: str) -> None:
-    text = '{"loss": 1}'
-    services.stream(name, rows(0, text))
-    services.stream(name, rows(1, text))
-    assert history(services, name) == [text, text]

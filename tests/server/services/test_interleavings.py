@@ -17,16 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from parallel_hpo.server.rules.runs import OPEN, RunState
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.store import runs, sweeps
-from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services, grid
+from tests.server.acting import SILENCE_S, Services, grid
 
 POINTS = 4
-SILENCE_S = 301
 MANY_BEATS = 40
 """Far more than it takes to be given all points and to be sent away."""
 RULE = {"type": "hyperband", "min_iter": 1, "eta": 2}
@@ -66,7 +63,7 @@ class Play:
         try:
             self.actors.append(Actor(label, self.services.agent(self.sweep, label)))
         except RefusedError:
-            assert self.services.progress(self.sweep).state in ("FINISHED", "CANCELED")
+            assert self.services.state(self.sweep) in ("FINISHED", "CANCELED")
 
     # --- what an actor does ---------------------------------------------------------
 
@@ -97,9 +94,7 @@ class Play:
         """Log a row that Hyperband judges; wandb's client stops what has no agent to do so."""
         if actor.run is None or not actor.inside:
             return
-        known = self.services.run(actor.run).history_lines
-        row = f'{{"_step": {known}, "loss": {known % 3}}}'
-        asked = self.services.stream(actor.run, Chunk((Batch(Stream.HISTORY, known, (row,)),)))
+        asked = self.services.log(actor.run, self.services.run(actor.run).history_lines % 3)
         self.courses[actor.run].rows += 1
         self.expect_course(actor.run)
         if asked and actor.agent is None:
@@ -115,7 +110,7 @@ class Play:
 
     def end(self, actor: Actor) -> None:
         if actor.run is not None and actor.inside:
-            self.services.stream(actor.run, Chunk(summary='{"loss": 1}', exitcode=0))
+            self.services.end(actor.run, summary='{"loss": 1}')
             self.forget(actor)
 
     def stop(self, actor: Actor) -> None:
@@ -123,7 +118,7 @@ class Play:
         if actor.run is not None and actor.label:
             self.begin(actor)
         if actor.run is not None and actor.inside:
-            self.services.stream(actor.run, Chunk(exitcode=1))
+            self.services.end(actor.run, exitcode=1)
         self.forget(actor)
 
     def die(self, actor: Actor) -> None:
@@ -150,7 +145,7 @@ class Play:
 
     def stop_run(self, actor: Actor) -> None:
         if actor.run is not None:
-            run_service.request_stop(self.services.world, self.services.run(actor.run).id)
+            self.services.request_stop(actor.run)
 
     def set_state(self, state: str) -> None:
         try:
@@ -244,4 +239,4 @@ def test_each_point_of_a_grid_is_run_once_and_the_sweep_ends(
         f'{{"x": {point}}}': 1 for point in range(POINTS)
     }
     assert [run.name for run in found if run.state in OPEN] == []
-    assert services.progress(play.sweep).state == "FINISHED"
+    assert services.state(play.sweep) == "FINISHED"

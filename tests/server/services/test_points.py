@@ -1,29 +1,41 @@
-"""Which points of a grid are issued: those that no run has, be it a run of the sweep or a prior one."""
+"""Which points a sweep issues: those that no run has, and again those whose run nobody started or wants."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
-import yaml
+import pytest
 
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunUpsert
-from parallel_hpo.server.services.sweeps import SweepUpsert
+from parallel_hpo.server.values import RefusedError
 from tests.server.acting import METRIC, Services, grid
 
+RANDOM = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
+SCHEDULED = RANDOM | {"scheduler": {"engine": "optuna"}}
+EXIT = {"type": "exit"}
 PRIOR = json.dumps({"$or": [{"name": "first"}, {"name": "second"}]})
+ENDED = pytest.mark.parametrize("over", ["FINISHED", "CANCELED"])
 
 
-def test_a_deleted_runs_point_is_issued_again(services: Services) -> None:
-    sweep = services.sweep(grid(4))
-    agent = services.agent(sweep)
-    crashed = services.perform(sweep, agent)
-    services.perform(sweep, agent)
-    services.delete(crashed)
-    assert services.points(agent, sweep) == [0, 2, 3]
-    assert services.progress(sweep).state == "FINISHED"
+def go_on(services: Services, sweep: str) -> list[Any]:
+    """Run a sweep again, and return the points that its next agent performs; none may be asked to stop."""
+    services.set_state(sweep, "RUNNING")
+    agent = services.agent(sweep, "w9")
+    found = []
+    while (command := services.beat(agent)) is not None and command["type"] == "run":
+        found.append(command["args"]["x"]["value"])
+        name = command["run_id"]
+        assert services.beat(agent, name) is None
+        services.start(sweep, name)
+        assert not services.stream(name, Chunk())
+        services.finish(sweep, name)
+    assert services.progress(sweep).runs["pending"] == 0
+    return sorted(found)
+
+
+# --- points whose run was deleted ---------------------------------------------------------
 
 
 def test_a_finished_sweep_that_is_resumed_performs_what_was_deleted_and_ends(services: Services) -> None:
@@ -36,32 +48,23 @@ def test_a_finished_sweep_that_is_resumed_performs_what_was_deleted_and_ends(ser
     services.set_state(sweep, "RUNNING")
     services.forget_engines()
     assert services.points(agent, sweep) == [0, 1]
-    assert services.progress(sweep).runs["finished"] == 3
+    assert (services.state(sweep), services.progress(sweep).runs["finished"]) == ("FINISHED", 3)
 
 
-def test_a_deleted_run_makes_room_under_the_run_cap(services: Services) -> None:
+def test_a_deleted_run_makes_room_under_the_run_cap_however_often(services: Services) -> None:
     sweep = services.sweep(grid(5, run_cap=2))
     agent = services.agent(sweep)
-    first = services.perform(sweep, agent)
     services.perform(sweep, agent)
-    services.delete(first)
-    assert services.points(agent, sweep) == [0]
-
-
-def test_a_point_that_is_deleted_twice_comes_back_twice(services: Services) -> None:
-    sweep = services.sweep(grid(1))
-    agent = services.agent(sweep)
-    for _ in range(3):
+    for _ in range(2):
         services.delete(services.perform(sweep, agent))
-    assert services.points(agent, sweep) == [0]
+    assert services.points(agent, sweep) == [1]
 
 
 def test_a_deleted_run_of_a_random_sweep_is_no_reason_for_another(services: Services) -> None:
-    space = {"x": {"min": 0.0, "max": 1.0}}
-    sweep = services.sweep({"method": "random", "run_cap": 1, "metric": METRIC, "parameters": space})
+    sweep = services.sweep(RANDOM | {"run_cap": 1})
     agent = services.agent(sweep)
     services.delete(services.perform(sweep, agent))
-    assert services.beat(agent) == {"type": "exit"}
+    assert services.beat(agent) == EXIT
 
 
 def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(services: Services) -> None:
@@ -69,38 +72,246 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(service
     agent = services.agent(sweep)
     names = [services.perform(sweep, agent) for _ in range(3)]
     services.delete(names[0])
-    services.set_state(sweep, "PAUSED")
-    sweep_service.upsert(services.world, SweepUpsert(id=sweep, config=yaml.dump(grid(2))))
+    services.change_sweep(sweep, grid(2))
     services.delete(names[2])
-    services.set_state(sweep, "RUNNING")
     assert services.points(agent, sweep) == [0]
 
 
-def prior_run(services: Services, name: str, x: object, exitcode: int = 0) -> None:
-    """Log a run outside of any sweep, with x in its configuration and without the metric."""
-    config = json.dumps({"x": {"value": x}, "more": {"value": 1}})
-    run_service.upsert(services.world, RunUpsert(name=name, project="p", config=config))
-    services.stream(name, Chunk(exitcode=exitcode))
+# --- prior runs ---------------------------------------------------------------------------
 
 
-def test_a_grid_passes_over_the_points_of_its_prior_runs_however_they_ended(services: Services) -> None:
-    prior_run(services, "first", 0)
-    prior_run(services, "second", 2.0, exitcode=1)
-    prior_run(services, "unasked", 1)
-    sweep = services.sweep(grid(4), PRIOR)
-    assert services.points(services.agent(sweep), sweep) == [1, 3]
-
-
-def test_prior_runs_that_are_none_of_the_grids_points_leave_it_whole(services: Services) -> None:
-    prior_run(services, "first", 7)
-    prior_run(services, "second", "1")
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        pytest.param(0, 2.0, [1], id="points that runs have had are passed over, however those ended"),
+        pytest.param(7, "1", [0, 1, 2], id="other values leave the grid whole"),
+        pytest.param(0, 1, [2], id="a run that the filter does not name counts for nothing"),
+    ],
+)
+def test_a_grid_has_the_points_that_its_prior_runs_leave(
+    services: Services, first: object, second: object, left: list[int]
+) -> None:
+    for name, x, exitcode in (("first", first, 0), ("second", second, 1), ("unasked", 2, 0)):
+        services.upsert(name, config=json.dumps({"x": {"value": x}, "more": {"value": 1}}))
+        services.end(name, exitcode)
     sweep = services.sweep(grid(3), PRIOR)
-    assert services.points(services.agent(sweep), sweep) == [0, 1, 2]
+    assert services.points(services.agent(sweep), sweep) == left
+    assert services.state(sweep) == "FINISHED"
 
 
-def test_a_grid_that_its_prior_runs_have_used_up_ends_at_once(services: Services) -> None:
-    prior_run(services, "first", 0)
-    prior_run(services, "second", 1)
-    sweep = services.sweep(grid(2), PRIOR)
-    assert services.points(services.agent(sweep), sweep) == []
-    assert services.progress(sweep).state == "FINISHED"
+# --- runs that a client queues ------------------------------------------------------------
+
+
+def test_queued_runs_come_first_and_use_up_no_point_of_a_grid(services: Services) -> None:
+    sweep = services.sweep(grid(3))
+    agent = services.agent(sweep)
+    services.perform(sweep, agent)
+    name = services.enqueue(sweep, x=7)
+    command = services.command(agent)
+    assert (command["type"], command["run_id"], command["args"]) == ("run", name, {"x": {"value": 7}})
+    services.finish(sweep, name)
+    assert services.points(agent, sweep) == [1, 2]
+
+
+def test_a_random_sweep_repeats_nothing_after_a_queued_run(services: Services) -> None:
+    sweep = services.sweep(RANDOM)
+    agent = services.agent(sweep)
+    services.enqueue(sweep, x=7)
+    names = [services.perform(sweep, agent) for _ in range(4)]
+    assert len({services.run(name).assigned for name in names}) == 4
+
+
+@pytest.mark.parametrize("config", [{"x": 3, "y": {"value": 1, "z": 2}}, {"x": {"value": 3}}])
+def test_values_may_be_plain_or_as_on_the_wire(services: Services, config: dict[str, Any]) -> None:
+    name = services.enqueue(services.sweep(SCHEDULED), **config)
+    assert json.loads(services.run(name).config)["x"] == {"value": 3}
+
+
+@pytest.mark.parametrize("config", [SCHEDULED, {"method": "custom"}])
+def test_an_agent_of_a_scheduled_sweep_waits_for_the_scheduler(
+    services: Services, config: dict[str, Any]
+) -> None:
+    sweep = services.sweep(config)
+    agent = services.agent(sweep)
+    assert services.beat(agent) is None
+    name = services.enqueue(sweep, x=0.5)
+    assert services.perform(sweep, agent) == name
+    assert services.beat(agent) is None
+    services.set_state(sweep, "FINISHED")
+    assert services.beat(agent) == EXIT
+
+
+def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(services: Services) -> None:
+    sweep = services.sweep(SCHEDULED | {"run_cap": 1})
+    agent = services.agent(sweep)
+    first, second = (services.enqueue(sweep, x=x) for x in (0.1, 0.2))
+    assert services.perform(sweep, agent) == first
+    assert services.beat(agent) == EXIT
+    assert (services.state(sweep), services.run(second).state) == ("FINISHED", RunState.KILLED)
+
+
+@pytest.mark.parametrize(
+    ("act", "value", "why"),
+    [
+        ("perform", 1, r"reached its run_cap \(1\)"),
+        ("cancel", 1, "is CANCELED: it takes no more runs"),
+        ("nothing", float("nan"), r"config\.x.* is .*; allowed: what JSON can hold"),
+        ("nothing", [1, float("-inf")], r"config\.x.* is .*; allowed: what JSON can hold"),
+    ],
+)
+def test_a_run_that_can_not_be_queued_is_refused_in_words(
+    services: Services, act: str, value: Any, why: str
+) -> None:
+    sweep = services.sweep(grid(3, run_cap=1))
+    if act == "perform":
+        services.perform(sweep, services.agent(sweep))
+    elif act == "cancel":
+        services.set_state(sweep, "CANCELED")
+    with pytest.raises(RefusedError, match=why):
+        services.enqueue(sweep, x=value)
+
+
+def test_a_queued_run_that_is_stopped_is_never_run(services: Services) -> None:
+    sweep = services.sweep(SCHEDULED)
+    name = services.enqueue(sweep, x=0.5)
+    services.request_stop(name)
+    assert services.run(name).state is RunState.KILLED
+    assert services.beat(services.agent(sweep)) is None
+
+
+# --- runs that nobody has started when their sweep ends, and when it goes on then ----------
+
+
+@ENDED
+def test_a_grid_that_goes_on_after_its_end_has_each_point_once(services: Services, over: str) -> None:
+    """One run is finished, one was on, one was given back, one is with a stranger who is gone."""
+    sweep = services.sweep(grid(5))
+    services.perform(sweep, services.agent(sweep, "w0"))
+    services.begun(sweep, "w1")
+    services.issued(services.agent(sweep, "w2"))
+    services.release(sweep, "w2")
+    services.issued(services.agent(sweep, "w3"))
+    services.issued(services.agent(sweep))
+    services.set_state(sweep, over)
+    services.release(sweep, "w3")
+    services.fall_silent()
+    assert services.progress(sweep).runs["pending"] == 0
+    assert go_on(services, sweep) == [2, 3, 4]
+
+
+def test_a_run_that_its_agent_still_has_when_a_cancelled_sweep_goes_on_is_not_stopped(
+    services: Services,
+) -> None:
+    sweep = services.sweep(grid(1))
+    agent = services.agent(sweep, "w0")
+    name = services.issued(agent)
+    services.set_state(sweep, "CANCELED")
+    services.set_state(sweep, "RUNNING")
+    assert services.issued(agent) == name
+    assert services.beat(agent, name) is None
+
+
+def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(services: Services) -> None:
+    sweep = services.sweep(grid(1))
+    name = services.issued(services.agent(sweep))
+    services.set_state(sweep, "CANCELED")
+    services.start(sweep, name)
+    assert services.stream(name, Chunk())
+
+
+@ENDED
+def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(
+    services: Services, over: str
+) -> None:
+    sweep = services.sweep(RANDOM | {"run_cap": 2})
+    services.perform(sweep, services.agent(sweep, "w0"))
+    services.issued(services.agent(sweep, "w1"))
+    services.release(sweep, "w1")
+    services.set_state(sweep, over)
+    assert len(go_on(services, sweep)) == 1
+
+
+@pytest.mark.parametrize("over", ["FINISHED", "CANCELED", "target"])
+def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(services: Services, over: str) -> None:
+    sweep = services.sweep(RANDOM | {"run_cap": 3, "metric": METRIC | {"target": 0.6}})
+    first, second = services.enqueue(sweep, x=0.25), services.enqueue(sweep, x=0.75)
+    assert services.perform(sweep, services.agent(sweep)) == first
+    if over == "target":
+        services.log(first, 0.5)
+        assert services.state(sweep) == "FINISHED"
+    else:
+        services.set_state(sweep, over)
+    assert services.run(second).state is RunState.KILLED
+    (point,) = go_on(services, sweep)
+    assert point not in (0.25, 0.75)
+
+
+def test_a_queued_point_of_a_grid_that_was_withdrawn_is_still_the_grids(services: Services) -> None:
+    sweep = services.sweep(grid(2))
+    services.enqueue(sweep, x=1)
+    services.set_state(sweep, "FINISHED")
+    assert go_on(services, sweep) == [0, 1]
+
+
+def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(services: Services) -> None:
+    sweep = services.sweep(grid(2))
+    withdrawn = services.issued(services.agent(sweep, "w0"))
+    services.release(sweep, "w0")
+    services.set_state(sweep, "CANCELED")
+    assert go_on(services, sweep) == [0, 1]
+    services.delete(withdrawn)
+    assert go_on(services, sweep) == []
+
+
+def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_resumed(
+    services: Services,
+) -> None:
+    sweep = services.sweep(grid(2))
+    name = services.begun(sweep)
+    services.stream(name, Chunk(preempting=True))
+    services.set_state(sweep, "CANCELED")
+    services.end(name, exitcode=255)
+    services.set_state(sweep, "RUNNING")
+    agent = services.agent(sweep)
+    assert services.issued(agent) == name
+    assert services.beat(agent, name) is None
+
+
+@pytest.mark.parametrize("over", ["FINISHED", "CANCELED", "released"])
+def test_a_pending_run_that_a_user_stopped_ends_with_its_agent_and_does_not_come_back(
+    services: Services, over: str
+) -> None:
+    sweep = services.sweep(grid(2))
+    agent = services.agent(sweep, "w0" if over == "released" else "")
+    name = services.issued(agent)
+    services.request_stop(name)
+    if over == "released":
+        services.release(sweep, "w0")
+    else:
+        services.set_state(sweep, over)
+        assert services.beat(agent) == EXIT
+        services.fall_silent()
+    assert services.run(name).state is RunState.KILLED
+    assert go_on(services, sweep) == [1]
+
+
+def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(services: Services) -> None:
+    sweep = services.sweep(grid(2))
+    agent = services.agent(sweep, "w0")
+    lost = services.issued(agent)
+    services.set_state(sweep, "FINISHED")
+    assert services.beat(agent) == EXIT
+    assert services.run(lost).state is RunState.KILLED
+    assert go_on(services, sweep) == [0, 1]
+
+
+def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(services: Services) -> None:
+    sweep = services.sweep(grid(2))
+    agent = services.agent(sweep, "w0")
+    stopped = services.issued(agent)
+    services.request_stop(stopped)
+    assert services.beat(agent, stopped) == {"type": "stop", "run_id": stopped}
+    assert services.beat(agent) is None
+    services.clock.now += services.world.timeouts.stopping_s
+    assert services.issued(agent) != stopped
+    assert services.run(stopped).state is RunState.KILLED

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.pool_messages import AT_ONCE, Granted, NewPool, NodeLost, as_json, read
+from parallel_hpo.core.pool_messages import Granted, NewPool, NodeLost, PoolNews, as_json, read
 from parallel_hpo.core.types import Outcome, StopKind
 from parallel_hpo.server import removal
 from parallel_hpo.server.context import BURST_S, BYTES_PER_S, MAX_NOTICE_BYTES, MAX_NOTICES, NoticeBuffer
@@ -19,39 +19,49 @@ from parallel_hpo.server.values import RefusedError
 from tests.server.acting import Services, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
 
+DRAIN = SweepEnd("Ctrl-C", 130, StopKind.DRAIN)
+NOTICE = {"kind": "Message", "text": "x"}
+
 
 class Together:
     """A sweep of a grid on this server, and machines that work for it."""
 
-    def __init__(self, services: Services, count: int | None = 4, points: int = 6) -> None:
+    def __init__(self, services: Services) -> None:
         self.services = services
-        self.sweep = services.sweep(grid(points))
-        self.open(count)
+        self.world = services.world
+        self.sweep = services.sweep(grid(6))
+        self.open(count=4)
         self.number = self.workers = 0
 
-    def open(self, count: int | None) -> None:
-        pool.open_pool(self.services.world, self.sweep, new_pool(self.sweep, backend="local", count=count))
+    def open(self, **wanted: Any) -> None:
+        pool.open_pool(self.world, self.sweep, new_pool(self.sweep, **{"backend": "local"} | wanted))
 
-    def join(self, name: str) -> int:
-        return pool.join(self.services.world, self.sweep, machine(name, mark=f"1_t2_3_{name}")).epoch
+    def join(self, name: str, **more: Any) -> int:
+        wants = replace(machine(name, mark=f"1_t2_3_{name}"), **more)
+        return pool.join(self.world, self.sweep, wants).epoch
 
     def tell(self, epoch: int, wants: int = 0, **more: Any) -> Granted:
         self.number += 1
-        told_now = told(epoch, self.number, wants, **more)
-        return pool.exchange(self.services.world, self.sweep, told_now)[0]
+        return pool.exchange(self.world, self.sweep, told(epoch, self.number, wants, **more))[0]
+
+    def leave(self, epoch: int) -> None:
+        pool.leave(self.world, self.sweep, epoch, "told to go")
 
     def issued(self, name: str) -> str:
         """Let a new worker of a machine be issued a run."""
         self.workers += 1
         return self.services.issued(self.services.agent(self.sweep, f"1_t2_3_{name}_0_{self.workers}"))
 
-    def begin(self, epoch: int, run: str) -> None:
+    def begin(self, epoch: int, run: str, attempt: int = 1, **more: Any) -> None:
         self.tell(epoch, wants=1)
-        assert self.tell(epoch, starts=(start(run),)).started == (run,)
+        assert self.tell(epoch, starts=(start(run, attempt, **more),)).started == (run,)
+
+    def news(self, event: int = 0, notice: int = 0) -> PoolNews:
+        return pool.news(self.world, self.sweep, event, notice)
 
     @property
     def state(self) -> str:
-        return self.services.progress(self.sweep).state
+        return self.services.state(self.sweep)
 
 
 @pytest.fixture
@@ -78,42 +88,38 @@ def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: 
     epoch, never = together.join("a"), together.issued("a")
     together.tell(epoch)
     if how == "left":
-        pool.leave(together.services.world, together.sweep, epoch, "told to go")
+        together.leave(epoch)
     else:
-        pool.lose(together.services.world, together.sweep, NodeLost("a", returned=True))
+        pool.lose(together.world, together.sweep, NodeLost("a", returned=True))
     assert together.issued("b") == never
 
 
 @pytest.mark.parametrize("sign", ["news", "hint", "stop"])
-def test_a_head_that_asks_or_tells_something_is_there(services: Services, sign: str) -> None:
-    world = services.world
-    pool.open_pool(world, "s", new_pool(has_coordinator=True))
-    services.clock.now += TIMEOUT_S
+def test_a_head_that_asks_or_tells_something_is_there(together: Together, sign: str) -> None:
+    together.open(has_coordinator=True)
+    together.services.clock.now += TIMEOUT_S
     if sign == "hint":
-        pool.lose(world, "s", NodeLost("a", returned=False))
+        pool.lose(together.world, together.sweep, NodeLost("a", returned=False))
     elif sign == "stop":
-        pool.stop(world, "s", SweepEnd("Ctrl-C", 130, StopKind.DRAIN))
-    ends = pool.news(world, "s", 0, 0).ends
-    assert ends == (SweepEnd("Ctrl-C", 130, StopKind.DRAIN) if sign == "stop" else None)
+        pool.stop(together.world, together.sweep, DRAIN)
+    assert together.news().ends == (DRAIN if sign == "stop" else None)
 
 
 def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
-    world, epoch = together.services.world, together.join("a")
+    world, epoch = together.world, together.join("a")
     together.services.clock.now += TIMEOUT_S
     restarted = replace(world, up_since=together.services.clock.now)
     assert pool.news(restarted, together.sweep, 0, 0).living == 1
-    assert pool.news(world, together.sweep, 0, 0).living == 0
+    assert together.news().living == 0
     assert not pool.is_alive(world, together.sweep, epoch)
 
 
-def test_shares_close_a_pool_unless_a_machine_has_joined_even_after_many_events(together: Together) -> None:
-    world, sweep = together.services.world, together.sweep
+def test_shares_close_a_pool_unless_a_machine_has_joined(together: Together) -> None:
+    world, sweep = together.world, together.sweep
     divided = SweepEnd("shares", 2, StopKind.DRAIN)
     pool.divide(world, sweep, divided)
     assert pool.watch(world, sweep, 0).ends == divided
-    together.open(4)
-    for _ in range(AT_ONCE):
-        together.open(4)
+    together.open()
     together.join("a")
     with pytest.raises(RefusedError, match="machines have joined"):
         pool.divide(world, sweep, divided)
@@ -123,104 +129,91 @@ def test_shares_close_a_pool_unless_a_machine_has_joined_even_after_many_events(
 def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_opened_again(
     together: Together,
 ) -> None:
-    together.open(1)
-    epoch, run = together.join("a"), together.issued("a")
-    together.begin(epoch, run)
+    together.open(count=1)
+    epoch, other, never = together.join("a"), together.join("b"), together.issued("b")
+    together.tell(other)
+    together.leave(other)
+    together.begin(epoch, "r")
     assert together.state == "RUNNING"
-    together.tell(epoch, ends=(end(run),))
+    together.tell(epoch, ends=(end("r"),))
     assert together.state == "FINISHED"
+    assert together.services.run(never).state is RunState.KILLED, "it waited on the server"
     with pytest.raises(RefusedError, match="all 1 runs performed"):
-        together.join("b")
-    together.open(2)
+        together.join("c")
+    together.open(count=2)
     assert together.state == "RUNNING"
     assert together.tell(epoch, wants=5).granted == 2
 
 
 def test_a_sweep_that_somebody_cancelled_is_not_run_again_by_opening_its_pool(together: Together) -> None:
     together.services.set_state(together.sweep, "CANCELED")
-    together.open(5)
+    together.open(count=5)
     assert together.state == "CANCELED"
 
 
 def test_opening_a_pool_says_how_far_it_is(together: Together) -> None:
     epoch = together.join("a")
-    together.begin(epoch, "r")
-    together.begin(epoch, "s")
+    for run in "rs":
+        together.begin(epoch, run)
     together.tell(epoch, ends=(end("r"),))
-    state = pool.open_pool(together.services.world, together.sweep, new_pool(together.sweep))
+    state = pool.open_pool(together.world, together.sweep, new_pool(together.sweep))
     assert (state.started, state.ended, state.living, state.events) == (2, 1, 1, 6)
 
 
 def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> None:
-    world = together.services.world
     epoch = together.join("a")
     together.begin(epoch, "r")
-    together.tell(epoch, notices=({"kind": "Message"},))
-    removal.remove_sweep(world, together.sweep)
+    together.tell(epoch, notices=(NOTICE,))
+    removal.remove_sweep(together.world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):
-        pool.facts(world, together.sweep)
+        pool.facts(together.world, together.sweep)
     with pytest.raises(RefusedError, match="has no pool here"):
-        pool.news(world, together.sweep, 0, 0)
-    assert not pool.is_alive(world, together.sweep, epoch)
-    assert world.notices.after(together.sweep, 0) == ((), 0)
+        together.news()
+    assert not pool.is_alive(together.world, together.sweep, epoch)
+    assert together.world.notices.after(together.sweep, 0) == ((), 0)
 
 
 def test_news_are_what_came_after_what_is_known(together: Together) -> None:
-    world = together.services.world
     epoch = together.join("a")
     together.begin(epoch, "r")
-    together.tell(epoch, notices=({"kind": "Message", "text": "x"},))
-    first = pool.news(world, together.sweep, 0, 0)
+    together.tell(epoch, notices=(NOTICE,))
+    first = together.news()
     assert [event.kind for event in first.events] == ["opened", "joined", "started"]
     assert first.events[2].body["run"]["parameters"] == {"x": 1}
-    assert first.notices == ((1, epoch, {"kind": "Message", "text": "x"}),)
+    assert first.notices == ((1, epoch, NOTICE),)
     assert (first.running, first.living) == (1, 1)
-    together.tell(epoch, ends=(stopped("r"),))
-    second = pool.news(world, together.sweep, first.events[-1].number, first.notice_number)
-    assert [event.kind for event in second.events] == ["handed_on"]
-    assert (second.notices, second.running) == ((), 0)
-
-
-def test_a_run_between_two_attempts_is_not_running(together: Together) -> None:
-    epoch = together.join("a")
-    together.begin(epoch, "r")
     together.tell(epoch, ends=(end("r", outcome=Outcome.CRASHED, final=False),))
-    assert pool.news(together.services.world, together.sweep, 0, 0).running == 0
-
-
-def test_a_run_that_waits_on_the_server_ends_with_its_sweep(together: Together) -> None:
-    together.open(1)
-    epoch, other = together.join("a"), together.join("b")
-    never = together.issued("b")
-    together.tell(other)
-    pool.leave(together.services.world, together.sweep, other, "told to go")
-    together.begin(epoch, "r")
-    together.tell(epoch, ends=(end("r"),))
-    assert together.services.run(never).state is RunState.KILLED
+    assert together.news().running == 0, "it is between two attempts"
+    second = together.news(first.events[-1].number, first.notice_number)
+    assert [event.kind for event in second.events] == ["attempt_ended"]
+    assert second.notices == ()
 
 
 def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
-    world, epoch = together.services.world, together.join("a")
-    pool.leave(world, together.sweep, epoch, "told to go")
-    assert together.tell(epoch, notices=({"kind": "Message"},)).gone
-    assert pool.news(world, together.sweep, 0, 0).notices == ()
+    epoch = together.join("a")
+    together.leave(epoch)
+    assert together.tell(epoch, notices=(NOTICE,)).gone
+    assert together.news().notices == ()
 
 
 def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:
     epoch = together.join("a")
-    together.tell(epoch, wants=1)
-    together.tell(epoch, starts=(start("r", 3, spent_s=7.5, deaths=2, preemptions=1),))
+    together.begin(epoch, "r", 3, spent_s=7.5, deaths=2, preemptions=1, seed=2**31 - 1)
     together.tell(epoch, ends=(stopped("r", 3),))
     (again,) = together.tell(epoch, wants=1).again
     assert (again.attempt, again.spent_s, again.deaths, again.preemptions) == (4, 7.5, 2, 1)
+    assert again.seed == 2**31 - 1
 
 
-def test_a_pool_as_it_was_asked_for_is_kept_whole(services: Services) -> None:
+def test_a_pool_as_it_was_asked_for_is_kept_whole(together: Together) -> None:
     wanted = new_pool(
-        section={"workers": 2, "failures": {"max_total": 3}}, configuration={"method": "random"}, main="x"
+        together.sweep,
+        section={"workers": 2, "failures": {"max_total": 3}},
+        configuration={"method": "random"},
+        main="x",
     )
-    pool.open_pool(services.world, "s", wanted)
-    assert read(NewPool, json.loads(pool.facts(services.world, "s"))) == wanted
+    pool.open_pool(together.world, together.sweep, wanted)
+    assert read(NewPool, json.loads(pool.facts(together.world, together.sweep))) == wanted
 
 
 @pytest.mark.parametrize(
@@ -235,28 +228,19 @@ def test_limits_that_are_none_are_refused_and_nothing_is_made(
         pool.facts(services.world, "s")
 
 
-def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database_and_a_runs_seed_with_it(
-    together: Together,
-) -> None:
-    wanted = new_pool(together.sweep, count=50, section={"deadline": 40}, has_coordinator=True)
-    pool.open_pool(together.services.world, together.sweep, wanted)
+def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database(together: Together) -> None:
+    together.open(count=50, section={"deadline": 40}, has_coordinator=True)
     epoch = together.join("a")
     together.begin(epoch, "first")
     together.tell(epoch, ends=(end("first", duration_s=20.0),))
     assert together.tell(epoch).each == 2
-    together.tell(epoch, wants=1)
-    together.tell(epoch, starts=(start("second", seed=2**31 - 1),))
-    together.tell(epoch, ends=(stopped("second"),))
-    (again,) = together.tell(epoch, wants=1).again
-    assert again.seed == 2**31 - 1
     together.services.clock.now += 25
     assert "no run starts" in str(together.tell(epoch, wants=1).ends)
 
 
 def test_a_pool_without_a_head_has_no_deadline_for_machines_have_their_own(together: Together) -> None:
-    pool.open_pool(together.services.world, together.sweep, new_pool(together.sweep, section={"deadline": 5}))
-    epoch = together.join("a")
-    brief = pool.join(together.services.world, together.sweep, replace(machine("b"), deadline_s=5.0)).epoch
+    together.open(section={"deadline": 5})
+    epoch, brief = together.join("a"), together.join("b", deadline_s=5.0)
     together.services.clock.now += 10
     assert together.tell(epoch, wants=1).ends is None
     assert "deadline of this machine" in str(together.tell(brief, wants=1).ends)
@@ -266,12 +250,9 @@ def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
     wants = as_json(machine("odd"))
     wants["versions"]["wandb"] = "0.1"
     with pytest.raises(RefusedError, match=r"wandb 0\.1 there"):
-        pool.join(together.services.world, together.sweep, read(type(machine()), wants))
-    event = pool.news(together.services.world, together.sweep, 1, 0).events[0]
+        pool.join(together.world, together.sweep, read(type(machine()), wants))
+    event = together.news(event=1).events[0]
     assert (event.kind, event.body["name"]) == ("refused", "odd")
-
-
-# --- notices ------------------------------------------------------------------------------
 
 
 def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
@@ -295,9 +276,4 @@ def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
     assert (len(notices), notices[0][1], last) == (MAX_NOTICES, 5, MAX_NOTICES + 5)
     board.post("s", 1, [{"text": "x" * MAX_NOTICE_BYTES}], now=0.0)
     assert board.after("s", last) == ((), last)
-
-
-def test_a_number_of_a_server_that_was_restarted_brings_all_notices() -> None:
-    board = NoticeBuffer()
-    board.post("s", 1, [{"n": 1}], now=0.0)
-    assert board.after("s", 400) == (((1, 1, {"n": 1}),), 1)
+    assert board.after("s", last + 400)[0] == notices, "the number is of a server that was restarted"

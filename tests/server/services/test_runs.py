@@ -1,83 +1,77 @@
+"""Runs that clients start, change, resume and delete, and sweeps as they are created and set."""
+
 from __future__ import annotations
 
 import pytest
 
 from parallel_hpo.core.keys import SUPERVISOR
-from parallel_hpo.server import removal
+from parallel_hpo.server import engines, removal
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import supervision
-from parallel_hpo.server.services.file_stream import Chunk
+from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.runs import RunUpsert
+from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 from tests.server.acting import Services, grid
 
+RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
+GRID = "method: grid\nparameters:\n  x: {values: [1, 2, 3]}\n"
+
 
 def test_a_run_is_made_with_its_project(services: Services) -> None:
-    made = run_service.upsert(
-        services.world, RunUpsert(project="p", tags=("a",), config='{"k": {"value": 1}}')
-    )
+    wanted = RunUpsert(project="p", tags=("a",), config='{"k": {"value": 1}}')
+    made = run_service.upsert(services.world, wanted)
     assert made.inserted
-    assert (made.bucket.entity, made.bucket.project) == ("local", "p")
-    assert made.bucket.tags == '["a"]'
+    assert (made.bucket.entity, made.bucket.project, made.bucket.tags) == ("local", "p", '["a"]')
 
 
 def test_what_a_client_leaves_out_is_left_as_it_is(services: Services) -> None:
-    run_service.upsert(services.world, RunUpsert(name="r", project="p", notes="kept"))
-    run_service.upsert(services.world, RunUpsert(name="r", project="p", description="new"))
-    assert (services.run("r").notes, services.run("r").description) == ("kept", "new")
+    services.upsert("r", notes="kept")
+    run = services.upsert("r", description="new")
+    assert (run.notes, run.description) == ("kept", "new")
 
 
 def test_a_sweeps_run_is_found_whatever_entity_the_users_code_names(services: Services) -> None:
     sweep = services.sweep(grid(3))
     name = services.issued(services.agent(sweep))
-    started = run_service.upsert(
-        services.world, RunUpsert(name=name, sweep=sweep, entity="team", project="other")
-    )
-    assert (started.bucket.entity, started.bucket.project) == ("local", "p")
+    started = services.upsert(name, sweep=sweep, entity="team", project="other")
+    assert (started.entity, started.project) == ("local", "p")
     assert services.run(name).state is RunState.RUNNING
 
 
 def test_editing_a_finished_run_does_not_start_it_again(services: Services) -> None:
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
-    services.stream("r", Chunk(exitcode=0))
-    run_service.upsert(services.world, RunUpsert(id=services.run("r").id, notes="seen"))
-    assert services.run("r").state is RunState.FINISHED
+    services.upsert("r")
+    services.end("r")
+    assert services.edit("r", notes="seen").state is RunState.FINISHED
 
 
 def test_a_run_began_when_its_client_first_spoke_of_this_attempt(services: Services) -> None:
     began = services.clock()
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    services.upsert("r")
     services.clock.now += 30
-    run_service.upsert(services.world, RunUpsert(name="r", project="p", config='{"k": {"value": 1}}'))
-    assert services.run("r").started_at == began
-    services.stream("r", Chunk(exitcode=1))
+    assert services.upsert("r", config='{"k": {"value": 1}}').started_at == began
+    services.end("r", exitcode=1)
     services.clock.now += 30
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
-    assert services.run("r").started_at == began + 60
+    assert services.upsert("r").started_at == began + 60
 
 
-def test_a_run_that_another_worker_opens_begins_again(services: Services) -> None:
+def test_a_run_that_another_worker_opens_begins_again_and_not_by_what_a_supervisor_sends_later(
+    services: Services,
+) -> None:
     began = services.clock()
     for opener in ("first", "second", "second", SUPERVISOR):
-        run_service.upsert(services.world, RunUpsert(name="r", project="p"), opener=opener)
+        services.upsert("r", opener)
         services.clock.now += 30
-    assert services.run("r").started_at == began + 30
-
-
-def test_what_a_supervisor_sends_later_of_an_attempt_is_no_new_beginning(services: Services) -> None:
-    began = services.clock()
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"), opener="worker")
-    services.stream("r", Chunk(exitcode=1))
-    services.clock.now += 30
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"), opener=SUPERVISOR)
-    assert (services.run("r").started_at, services.run("r").state) == (began, RunState.RUNNING)
+    services.end("r", exitcode=1)
+    services.upsert("r", SUPERVISOR)
+    assert (services.run("r").started_at, services.run("r").state) == (began + 30, RunState.RUNNING)
 
 
 def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(services: Services) -> None:
-    run = run_service.upsert(services.world, RunUpsert(name="r", project="p")).bucket
+    run = services.upsert("r")
     for _ in range(2):
         removal.delete_run(services.world, run.id, with_artifacts=True)
     with services.world.database.read() as transaction:
@@ -85,8 +79,8 @@ def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(services: Servi
 
 
 def test_an_owner_queues_a_run_again_and_gives_one_up(services: Services) -> None:
-    run = run_service.upsert(services.world, RunUpsert(name="r", project="p")).bucket
-    services.stream("r", Chunk(exitcode=1))
+    run = services.upsert("r")
+    services.end("r", exitcode=1)
     run_service.set_state(services.world, run.id, "pending")
     assert (services.run("r").state, services.run("r").exitcode) == (RunState.PENDING, None)
     run_service.set_state(services.world, run.id, "failed")
@@ -96,7 +90,7 @@ def test_an_owner_queues_a_run_again_and_gives_one_up(services: Services) -> Non
 
 
 def test_an_owner_does_not_say_what_else_became_of_a_run(services: Services) -> None:
-    run = run_service.upsert(services.world, RunUpsert(name="r", project="p")).bucket
+    run = services.upsert("r")
     with pytest.raises(RefusedError, match="state 'finished': one of pending, failed"):
         run_service.set_state(services.world, run.id, "finished")
     sweep = services.sweep(grid(1))
@@ -106,37 +100,34 @@ def test_an_owner_does_not_say_what_else_became_of_a_run(services: Services) -> 
 
 
 def test_a_client_that_resumes_a_run_names_it_by_its_key_and_its_name(services: Services) -> None:
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
-    services.stream("r", Chunk(exitcode=1))
-    run_service.request_stop(services.world, services.run("r").id)
-    run_service.upsert(services.world, RunUpsert(id=services.run("r").id, name="r", project="p"))
-    run = services.run("r")
+    services.upsert("r")
+    services.end("r", exitcode=1)
+    services.request_stop("r")
+    run = services.upsert("r", id=services.run("r").id)
     assert (run.state, run.exitcode, run.stop_requested) == (RunState.RUNNING, None, False)
 
 
 def test_a_value_that_is_edited_later_reaches_the_engine(services: Services) -> None:
     sweep = services.sweep(grid(3))
-    name = services.issued(services.agent(sweep))
-    services.finish(sweep, name, loss=1)
+    name = services.perform(sweep, services.agent(sweep))
     before = services.run(name).sweep_revision
-    run_service.upsert(services.world, RunUpsert(id=services.run(name).id, summary='{"loss": 0.5}'))
-    assert services.run(name).value == 0.5
-    assert services.run(name).sweep_revision > before
+    edited = services.edit(name, summary='{"loss": 0.5}')
+    assert (edited.value, edited.sweep_revision > before) == (0.5, True)
 
 
 def test_an_alert_is_shown_where_the_server_logs_on_one_line(
     services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    services.upsert("r")
     run_service.alert(services.world, RunPath("local", "p", "r"), "low", "below\n0.5", "WARN")
     assert caplog.messages == ["alert (WARN) of run local/p/r: 'low': 'below\\n0.5'"]
 
 
 def test_an_unknown_sweep_or_run_is_refused(services: Services) -> None:
     with pytest.raises(RefusedError, match="sweep none doesn't exist"):
-        run_service.upsert(services.world, RunUpsert(name="r", sweep="none"))
+        services.upsert("r", sweep="none")
     with pytest.raises(RefusedError, match="run 77 doesn't exist"):
-        run_service.upsert(services.world, RunUpsert(id=77))
+        services.upsert("r", id=77)
 
 
 @pytest.mark.parametrize("state", ["crashed", "killed", "failed", "finished"])
@@ -153,3 +144,67 @@ def test_a_supervisor_is_told_which_runs_have_not_said_their_end_themselves(serv
     services.perform(sweep, services.agent(sweep))
     open_run = services.issued(services.agent(sweep, "w0"))
     assert supervision.unconfirmed_runs(services.world, services.at(sweep)) == {open_run: "pending"}
+
+
+# --- sweeps -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config", [RANDOM, '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}']
+)
+def test_a_sweep_without_names_goes_to_the_defaults_with_its_configuration_as_it_was_sent(
+    services: Services, config: str
+) -> None:
+    sweep = sweep_service.upsert(services.world, SweepUpsert(config=config))
+    assert (sweep.entity, sweep.project, sweep.state) == ("local", "uncategorized", "PENDING")
+    assert sweep.config == config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "needs a configuration"),
+        ("method: [", "not valid YAML"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("method: rendom\nparameters: {x: {value: 1}}\n", "random"),
+        ("method: bayes\nparameters: {x: {min: 0, max: 1}}\n", "metric"),
+        ("a: &a [1]\nb: *a\n", "aliases are not allowed"),
+        ("[" * 5000, "not valid YAML"),
+        ("x" * 2_000_001, "longer than"),
+        (RANDOM + "parallel_hpo_seed: -1\n", "parallel_hpo_seed"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_words(
+    services: Services, config: str | None, message: str
+) -> None:
+    with pytest.raises(RefusedError, match=message):
+        sweep_service.upsert(services.world, SweepUpsert(config=config))
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ("SLEEPING", "one of RUNNING, PENDING, PAUSED, FINISHED, CANCELED"),
+        ("PAUSED", "FINISHED can't take pause"),
+    ],
+)
+def test_a_state_that_a_sweep_can_not_have_is_refused(services: Services, state: str, why: str) -> None:
+    sweep = services.sweep(grid(2))
+    services.set_state(sweep, "FINISHED")
+    with pytest.raises(RefusedError, match=why):
+        services.set_state(sweep, state)
+
+
+def test_a_changed_space_is_searched_from_then_on(services: Services) -> None:
+    sweep = services.sweep(grid(1))
+    agent = services.agent(sweep)
+    services.perform(sweep, agent)
+    services.change_sweep(sweep, grid(2))
+    assert services.points(agent, sweep) == [1]
+
+
+@pytest.mark.parametrize(
+    ("config", "count"), [(RANDOM, None), (RANDOM + "run_cap: 4\n", 4), (GRID, 3), (GRID + "run_cap: 2\n", 2)]
+)
+def test_a_sweep_expects_as_many_runs_as_it_can_have(config: str, count: int | None) -> None:
+    assert engines.expected_runs(config) == count
