@@ -1,18 +1,28 @@
-"""A server that has an owner, as a sweep's own has one: whoever holds the other end of its stdin."""
+"""The server as a process of its own: alone, or with an owner, as a sweep's own server has one.
+
+The owner is whoever holds the other end of its stdin.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.commands import start_python
+from tests.commands import Started, start_python
 
 KEY: Final = "k" * 40
 END_WITHIN_S: Final = 60.0
 """Far beyond what one takes to end, so that only a hang reaches it."""
+
+
+def start_server(
+    environment: Mapping[str, str], *options: str, before: Callable[[], object] | None = None
+) -> Started:
+    words = ("-m", "parallel_hpo.server", *options)
+    return start_python(*words, folder=Path(environment["HOME"]), environment=environment, before=before)
 
 
 class Embedded:

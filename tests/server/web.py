@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,8 @@ from parallel_hpo.server.http.app import make_app
 from tests.server.acting import MASTER_KEY, Services
 
 URL = "http://127.0.0.1:1234"
+REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
+BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { commands } }'
 
 
 class Web:
@@ -51,21 +53,22 @@ class Web:
         return self._runner.run(self._client.request(method, path, **options))
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        return self._runner.run(self._client.get(path, **options))
+        return self.send("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> httpx.Response:
-        return self._runner.run(self._client.post(path, **options))
+        return self.send("POST", path, **options)
 
     def put(self, path: str, **options: Any) -> httpx.Response:
-        return self._runner.run(self._client.put(path, **options))
+        return self.send("PUT", path, **options)
 
     def forget_cookies(self) -> None:
         """Be another browser."""
         self._client.cookies.clear()
 
-    def begin(self, path: str, **options: Any) -> asyncio.Task[httpx.Response]:
-        """Send a request that goes on while others are sent, or waited for."""
-        return self._runner.get_loop().create_task(self._client.post(path, **options))
+    def begin(self, query: str, **variables: Any) -> asyncio.Task[httpx.Response]:
+        """Send a GraphQL request that goes on while others are sent, or waited for."""
+        body = {"query": query, "variables": variables}
+        return self._runner.get_loop().create_task(self._client.post("/graphql", json=body))
 
     def wait_for(self, awaitable: Awaitable[Any]) -> Any:
         """Let the application work until that is there."""
@@ -75,18 +78,6 @@ class Web:
         """Send a GraphQL request as the Public API does, and return the answer's body."""
         body = {"query": query, "variables": variables, "operationName": ""}
         return self.post("/graphql", json=body).json()
-
-    def race(self, *bodies: dict[str, Any], answered: Callable[[int], None]) -> None:
-        """Send GraphQL requests at once, and tell the number of each one that is answered."""
-
-        async def send(number: int, body: dict[str, Any]) -> None:
-            await self._client.post("/graphql", json=body)
-            answered(number)
-
-        async def send_all() -> None:
-            await asyncio.gather(*(send(number, body) for number, body in enumerate(bodies)))
-
-        self._runner.run(send_all())
 
     def answers(self, *requests: tuple[str, str, bytes]) -> list[tuple[int, str]]:
         """Send methods, addresses and bodies one after another, as they are; return states and bodies."""

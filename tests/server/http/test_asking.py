@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-import pytest
 
 from parallel_hpo.config.sweep_types import Method, SweepConfiguration
 from parallel_hpo.server.engines import Engines
@@ -20,13 +19,11 @@ from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Database
 from tests.server.acting import METRIC, Services, grid
-from tests.server.web import Web
+from tests.server.web import BEAT, Web
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0, "max": 100}}}
 DEADLINE_S = 20.0
 """Far beyond what anything here takes, so that only a hang reaches it."""
-BEAT = """mutation B($id: ID!, $state: JSONString) {
-    agentHeartbeat(input: {id: $id, runState: $state}) { commands } }"""
 
 
 @dataclass
@@ -49,7 +46,7 @@ class Model:
         return {"x": index}
 
 
-def put_in(services: Services, meanwhile: Callable[[int], object]) -> Model:
+def put_in(services: Services, meanwhile: Callable[[int], object] = lambda _index: None) -> Model:
     """Let such a model choose the runs of this process's sweeps that have one."""
     model = Model(meanwhile)
 
@@ -60,24 +57,17 @@ def put_in(services: Services, meanwhile: Callable[[int], object]) -> Model:
     return model
 
 
-@pytest.fixture
-def other(services: Services) -> Iterator[Database]:
-    """Another server process on the same database, which has little patience."""
-    database = Database.open(services.where, busy_timeout_s=0.2)
-    yield database
-    database.close()
-
-
-def test_others_write_while_a_model_is_asked(services: Services, other: Database) -> None:
+def test_other_processes_write_while_a_model_is_asked(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
+    with closing(Database.open(services.where, busy_timeout_s=0.2)) as other:
 
-    def write(_index: int) -> None:
-        with other.write() as transaction:
-            sweeps.touch_agent(transaction, agent, services.clock())
+        def write(_index: int) -> None:
+            with other.write() as transaction:
+                sweeps.touch_agent(transaction, agent, services.clock())
 
-    put_in(services, write)
-    assert services.issued(agent)
+        put_in(services, write)
+        assert services.issued(agent)
 
 
 def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(services: Services) -> None:
@@ -91,7 +81,7 @@ def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(ser
             taken.append(beside.issued(others))
 
     model = put_in(services, be_faster)
-    put_in(beside, lambda _index: None)
+    put_in(beside)
     own = services.issued(mine)
     assert model.asked == [0, 1]
     assert [json.loads(services.run(name).assigned or "")["x"] for name in (*taken, own)] == [0, 1]
@@ -124,10 +114,6 @@ def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(services
     assert model.asked == [0, 1]
 
 
-def beat(agent: str) -> dict[str, Any]:
-    return {"query": BEAT, "variables": {"id": agent, "state": "{}"}}
-
-
 def test_heartbeats_are_answered_while_a_model_is_asked(services: Services) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -139,10 +125,9 @@ def test_heartbeats_are_answered_while_a_model_is_asked(services: Services) -> N
     waiting, idle = services.agent(slow), services.agent(quick)
     put_in(services, take_long)
     with Web(services) as web:
-        asking = web.begin("/graphql", json=beat(waiting))
+        asking = web.begin(BEAT, a=waiting)
         web.wait_for(asyncio.to_thread(begun.wait, DEADLINE_S))
-        answer = web.post("/graphql", json=beat(idle))
-        assert '"run"' in answer.json()["data"]["agentHeartbeat"]["commands"]
+        assert '"run"' in web.ask(BEAT, a=idle)["data"]["agentHeartbeat"]["commands"]
         assert not asking.done()
         go_on.set()
         assert '"run"' in web.wait_for(asking).json()["data"]["agentHeartbeat"]["commands"]
@@ -151,8 +136,8 @@ def test_heartbeats_are_answered_while_a_model_is_asked(services: Services) -> N
 def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(services: Services) -> None:
     sweep = services.sweep(BAYES)
     waiting = [services.agent(sweep) for _ in range(4)]
-    model = put_in(services, lambda _index: None)
+    model = put_in(services)
     with Web(services) as web:
-        for task in [web.begin("/graphql", json=beat(agent)) for agent in waiting]:
+        for task in [web.begin(BEAT, a=agent) for agent in waiting]:
             assert web.wait_for(task).status_code == 200
     assert model.asked == [0, 1, 2, 3]

@@ -1,3 +1,5 @@
+"""Connections that are slow, silent or too many, and answers that are sent whole."""
+
 from __future__ import annotations
 
 import asyncio
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
 
+import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -46,6 +49,11 @@ class Connected:
         """Whether the server has it still."""
         return bool(self.state.connections)
 
+    async def ask(self) -> None:
+        """Send a request, and read the head of its answer."""
+        self.writer.write(GET)
+        await self.reader.readuntil(b"\r\n\r\n")
+
     async def wait_until_gone(self) -> None:
         """Wait until the server has closed it."""
         async with asyncio.timeout(SOON_S):
@@ -78,21 +86,20 @@ async def _closed(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-def test_who_sends_no_request_or_half_of_one_is_not_waited_for_for_ever() -> None:
-    async def wait(sent: bytes) -> bool:
+@pytest.mark.parametrize("sent", [b"", GET[:10]])
+def test_who_sends_no_request_or_half_of_one_is_not_waited_for_for_ever(sent: bytes) -> None:
+    async def wait() -> bool:
         async with connected(ConnectionLimits(head_s=0.1)) as client:
             client.writer.write(sent)
             return await _closed(client.reader)
 
-    assert asyncio.run(wait(b""))
-    assert asyncio.run(wait(GET[:10]))
+    assert asyncio.run(wait())
 
 
 def test_who_reads_on_gets_all_of_an_answer() -> None:
     async def read() -> int:
         async with connected(ConnectionLimits(head_s=0.1, reader_s=SOON_S)) as client:
-            client.writer.write(GET)
-            await client.reader.readuntil(b"\r\n\r\n")
+            await client.ask()
             length = 0
             while length < LONG:
                 length += len(await asyncio.wait_for(client.reader.read(2**20), SOON_S))
@@ -104,8 +111,7 @@ def test_who_reads_on_gets_all_of_an_answer() -> None:
 def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
     async def wait() -> None:
         async with connected(ConnectionLimits(reader_s=0.1)) as client:
-            client.writer.write(GET)
-            await client.reader.readuntil(b"\r\n\r\n")
+            await client.ask()
             await client.wait_until_gone()
 
     asyncio.run(wait())
@@ -129,8 +135,7 @@ def test_who_reads_again_after_a_pause_is_not_cut_off() -> None:
 def test_a_client_that_leaves_amid_an_answer_leaves_its_place_to_the_next() -> None:
     async def leave() -> TimeoutProtocol | None:
         async with connected(ConnectionLimits()) as client:
-            client.writer.write(GET)
-            await client.reader.readuntil(b"\r\n\r\n")
+            await client.ask()
             (protocol,) = client.state.connections
             client.writer.transport.abort()
             await client.wait_until_gone()
@@ -139,9 +144,12 @@ def test_a_client_that_leaves_amid_an_answer_leaves_its_place_to_the_next() -> N
     assert asyncio.run(leave()) is None
 
 
-def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> ConnectionLimiter[str]:
+Limiter = ConnectionLimiter[str]
+
+
+def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> Limiter:
     """A limiter at its maximum."""
-    limiter: ConnectionLimiter[str] = ConnectionLimiter(len(anonymous + authenticated + busy))
+    limiter = Limiter(len(anonymous + authenticated + busy))
     for connection in anonymous + authenticated + busy:
         assert limiter.add(connection) is None
     for connection in authenticated + busy:
@@ -151,34 +159,36 @@ def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> Con
     return limiter
 
 
+def asked_again(limiter: Limiter, connection: str, *, had_key: bool) -> Limiter:
+    limiter.begin(connection)
+    limiter.end(connection, had_key=had_key)
+    return limiter
+
+
+WHO_GOES = {
+    "the stranger that came first": (full(anonymous="ab", authenticated="k", busy="r"), "abx"),
+    "without strangers the known one that has been silent longest": (
+        asked_again(full(authenticated="kl", busy="r"), "k", had_key=True),
+        "lxy",
+    ),
+    "where all are busy the newest one": (full(busy="rs"), "xyz"),
+    "a stranger whose request had no key": (
+        asked_again(full(anonymous="a", authenticated="k"), "a", had_key=False),
+        "axy",
+    ),
+}
+
+
+@pytest.mark.parametrize(("limiter", "gone"), WHO_GOES.values(), ids=WHO_GOES)
+def test_who_has_to_go_for_one_more(limiter: Limiter, gone: str) -> None:
+    assert [limiter.add(connection) for connection in "xyz"] == list(gone)
+
+
 def test_as_long_as_there_is_room_nobody_has_to_go() -> None:
-    limiter: ConnectionLimiter[str] = ConnectionLimiter(2)
+    limiter = Limiter(2)
     assert [limiter.add(connection) for connection in "ab"] == [None, None]
     limiter.remove("a")
     assert limiter.add("c") is None
-
-
-def test_the_stranger_that_came_first_has_to_go() -> None:
-    limiter = full(anonymous="ab", authenticated="k", busy="r")
-    assert [limiter.add(connection) for connection in "xyz"] == ["a", "b", "x"]
-
-
-def test_without_strangers_the_known_one_goes_that_has_been_silent_longest() -> None:
-    limiter = full(authenticated="kl", busy="r")
-    limiter.begin("k")
-    limiter.end("k", had_key=True)
-    assert limiter.add("x") == "l"
-
-
-def test_where_all_are_busy_the_newest_one_goes() -> None:
-    assert full(busy="rs").add("x") == "x"
-
-
-def test_a_request_without_a_key_makes_nobody_known() -> None:
-    limiter = full(anonymous="a", authenticated="k")
-    limiter.begin("a")
-    limiter.end("a", had_key=False)
-    assert limiter.add("x") == "a"
 
 
 class Written(asyncio.Transport):
@@ -195,27 +205,18 @@ class Written(asyncio.Transport):
         self.parts.append(b"closed")
 
 
-def test_a_short_answer_is_sent_in_one_piece() -> None:
-    async def answer(transport: WholeAnswers) -> None:
-        transport.write(b"head")
-        transport.write(b"body")
-
-    async def answer_twice() -> list[bytes]:
+def test_a_short_answer_is_sent_in_one_piece_and_much_data_is_not_held_back() -> None:
+    async def answer() -> list[bytes]:
         written = Written()
         transport = WholeAnswers(written, asyncio.get_running_loop())
-        await answer(transport)
+        for part in (b"head", b"body"):
+            transport.write(part)
         await asyncio.sleep(0)
-        await answer(transport)
+        transport.write(bytes(WHOLE_BYTES + 1))
+        assert len(written.parts) == 2
+        for part in (b"head", b"body"):
+            transport.write(part)
         transport.close()
         return written.parts
 
-    assert asyncio.run(answer_twice()) == [b"headbody", b"headbody", b"closed"]
-
-
-def test_much_data_is_not_held_back() -> None:
-    async def send() -> list[bytes]:
-        written = Written()
-        WholeAnswers(written, asyncio.get_running_loop()).write(bytes(WHOLE_BYTES + 1))
-        return list(written.parts)
-
-    assert asyncio.run(send()) == [bytes(WHOLE_BYTES + 1)]
+    assert asyncio.run(answer()) == [b"headbody", bytes(WHOLE_BYTES + 1), b"headbody", b"closed"]

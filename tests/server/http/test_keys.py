@@ -1,3 +1,5 @@
+"""What a key says of who has it, and that none can be made of another one."""
+
 from __future__ import annotations
 
 from string import ascii_letters, digits
@@ -20,21 +22,16 @@ labels = st.text(f"{ascii_letters}{digits}_", min_size=1, max_size=64)
 masters = st.binary(min_size=20, max_size=20).map(bytes.hex)
 
 
-@given(masters, labels, st.none() | labels)
-def test_a_worker_key_tells_its_label_and_its_sweep(master: str, label: str, sweep: str | None) -> None:
-    assert holder_of(master, worker_key(master, label, sweep)) == Holder(label, sweep)
-
-
-@given(masters, masters, labels)
-def test_a_worker_key_is_good_for_its_own_master_only(master: str, other: str, label: str) -> None:
-    assert (holder_of(other, worker_key(master, label)) is not None) is (other == master)
-
-
-@given(masters, labels, labels, labels)
-def test_a_worker_key_is_good_for_its_own_sweep_only(master: str, label: str, sweep: str, other: str) -> None:
-    mac = worker_key(master, label, sweep).rpartition("-")[2]
-    assert (holder_of(master, f"{label}.{other}-{mac}") is not None) is (other == sweep)
-    assert holder_of(master, f"{label}-{mac}") is None
+@given(masters, masters, labels, st.none() | labels, labels)
+def test_a_worker_key_tells_its_label_and_sweep_and_is_good_for_its_own_master_and_sweep_only(
+    master: str, other: str, label: str, sweep: str | None, another: str
+) -> None:
+    key = worker_key(master, label, sweep)
+    assert holder_of(master, key) == Holder(label, sweep)
+    assert (holder_of(other, key) is not None) is (other == master)
+    mac = key.rpartition("-")[2]
+    assert (holder_of(master, f"{label}.{another}-{mac}") is not None) is (another == sweep)
+    assert (holder_of(master, f"{label}-{mac}") is not None) is (sweep is None)
 
 
 @given(masters, labels, st.integers(1, 999_999), labels)
@@ -45,16 +42,14 @@ def test_a_node_derives_its_workers_keys_and_the_server_knows_whose_they_are(
     holder = holder_of(master, node)
     assert holder == Holder(f"n{epoch}", sweep, epoch)
     assert holder.is_node
-    worker = holder_of(master, node_worker_key(node, label))
-    assert worker == Holder(label, sweep, epoch)
+    assert holder_of(master, node_worker_key(node, label)) == Holder(label, sweep, epoch)
 
 
 @given(masters, labels, labels)
 def test_a_nodes_worker_key_is_good_for_its_own_epoch_and_sweep_only(
     master: str, sweep: str, label: str
 ) -> None:
-    key = node_worker_key(node_key(master, sweep, 3), label)
-    mac = key.rpartition("-")[2]
+    mac = node_worker_key(node_key(master, sweep, 3), label).rpartition("-")[2]
     for name in (f"{label}.{sweep}.n4", f"{label}.{sweep}x.n3", f"{label}x.{sweep}.n3", f"{label}.{sweep}"):
         assert holder_of(master, f"{name}-{mac}") is None
     # Who has the master key only derives others: a node's workers' are the node's to make.
@@ -72,16 +67,11 @@ def test_a_made_up_key_is_nobodys(master: str, key: str) -> None:
     assert holder_of(master, key) is None
 
 
-def test_a_worker_key_is_no_master_key() -> None:
-    master = new_master_key()
-    assert is_master_key(master, master)
-    assert not is_master_key(master, worker_key(master, "w0"))
-
-
 def test_master_keys_are_as_long_as_the_client_asks_and_differ() -> None:
     first, second = new_master_key(), new_master_key()
-    assert len(first) == 40
-    assert first != second
+    assert (len(first), first == second) == (40, False)
+    assert is_master_key(first, first)
+    assert not is_master_key(first, worker_key(first, "w0"))
 
 
 @pytest.mark.parametrize("word", ["", "a-b", "a.b", "ä", "x" * 65, "a\n"])

@@ -12,9 +12,7 @@ from parallel_hpo.core.keys import SUPERVISOR, node_key, node_worker_key, worker
 from parallel_hpo.core.pool_messages import as_json
 from tests.server.acting import MASTER_KEY, Services, grid
 from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, told
-from tests.server.web import Web
-
-REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
+from tests.server.web import REGISTER, Web
 
 
 class Site:
@@ -25,23 +23,23 @@ class Site:
         self._clients = clients
         self.sweep = services.sweep(grid(6))
         self.master = self.caller(MASTER_KEY)
-        wanted = new_pool(self.sweep, backend="local")
-        assert self.post(self.master, "", wanted).status_code == 200
+        self.open()
         self.numbers = iter(range(1, 1000))
+
+    def open(self, **wanted: Any) -> None:
+        wanted = as_json(new_pool(self.sweep, backend="local", **wanted))
+        assert self.post(self.master, "", wanted).status_code == 200
 
     def caller(self, key: str) -> Web:
         return self._clients.enter_context(Web(self.services, key))
-
-    def sweep_key(self) -> str:
-        return worker_key(MASTER_KEY, SUPERVISOR, self.sweep)
 
     def post(self, caller: Web, verb: str, body: Any) -> Any:
         content = body if isinstance(body, dict) else as_json(body)
         return caller.post(f"/hpo/pools/{self.sweep}{verb}", json=content)
 
-    def join(self, name: str = "a", mark: str = "") -> tuple[int, str]:
+    def join(self, name: str = "a") -> tuple[int, str]:
         """Let a machine join, and return its epoch and its key."""
-        joined = self.post(self.master, "/join", machine(name, mark)).json()
+        joined = self.post(self.master, "/join", machine(name)).json()
         return joined["epoch"], joined["key"]
 
     def exchange(self, caller: Web, epoch: int, wants: int = 0, **more: Any) -> Any:
@@ -57,9 +55,9 @@ def site(services: Services) -> Iterator[Site]:
 
 
 def test_a_node_joins_with_the_sweeps_key_and_draws_starts_and_ends_runs_with_its_own(site: Site) -> None:
-    joined = site.post(site.caller(site.sweep_key()), "/join", machine()).json()
-    assert (joined["epoch"], joined["name"]) == (1, "a")
-    assert joined["key"] == node_key(MASTER_KEY, site.sweep, 1)
+    sweeps_own = site.caller(worker_key(MASTER_KEY, SUPERVISOR, site.sweep))
+    joined = site.post(sweeps_own, "/join", machine()).json()
+    assert joined == {"epoch": 1, "name": "a", "key": node_key(MASTER_KEY, site.sweep, 1)}
     node = site.caller(joined["key"])
     assert site.exchange(node, 1, wants=2)["granted"] == 2
     assert site.exchange(node, 1, wants=1, starts=(start("r"),))["started"] == ["r"]
@@ -71,24 +69,22 @@ def test_a_node_joins_with_the_sweeps_key_and_draws_starts_and_ends_runs_with_it
 
 
 def test_a_machine_that_comes_too_late_hears_how_the_sweep_has_ended(site: Site) -> None:
-    site.post(site.master, "/stop", {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"})
+    ends = {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"}
+    site.post(site.master, "/stop", ends)
     answer = site.post(site.master, "/join", machine())
-    assert answer.status_code == 409
-    assert answer.json()["ends"] == {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"}
+    assert (answer.status_code, answer.json()["ends"]) == (409, ends)
 
 
 def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:
-    wanted = new_pool(site.sweep, backend="local", has_coordinator=True)
-    site.post(site.master, "", wanted)
+    site.open(has_coordinator=True)
     site.join()
     site.services.clock.now += TIMEOUT_S - 1
     assert site.exchange(site.master, 1)["ends"] is None
-    watched = site.caller(site.sweep_key()).get(f"/hpo/pools/{site.sweep}/events?event=0").json()
+    watched = site.master.get(f"/hpo/pools/{site.sweep}/events?event=0").json()
     assert [event["kind"] for event in watched["events"]] == ["opened", "opened", "joined"]
     assert (watched["living"], watched["ends"]) == (1, None)
     site.services.clock.now += 1
     assert site.exchange(site.master, 1)["ends"] is not None
-    assert site.master.get("/hpo/pools/unknown/events").status_code == 404
 
 
 def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(site: Site) -> None:
@@ -109,24 +105,11 @@ def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(si
     assert site.exchange(node, epoch)["gone"] is True
 
 
-@pytest.mark.parametrize("verb", ["", "/join", "/stop", "/divide", "/lost"])
-def test_a_node_may_not_act_as_the_head(site: Site, verb: str) -> None:
-    _, key = site.join()
-    assert site.post(site.caller(key), verb, {}).status_code == 403
-
-
-@pytest.mark.parametrize("verb", ["/exchange", "/leave"])
-def test_a_node_speaks_for_its_own_epoch_only(site: Site, verb: str) -> None:
-    (_, key), (other, _) = site.join("a"), site.join("b")
-    body = {"epoch": other, "number": 1, "wants": 1, "reason": "x"}
-    answer = site.post(site.caller(key), verb, body)
-    assert answer.status_code == 403
-    assert "epoch 1" in answer.json()["error"]
-
-
 @pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/divide", "/lost"])
-def test_keys_of_workers_and_of_other_sweeps_are_refused(site: Site, verb: str) -> None:
-    _, key = site.join()
+def test_keys_of_workers_and_of_other_sweeps_are_refused_and_a_node_speaks_for_its_own_epoch_only(
+    site: Site, verb: str
+) -> None:
+    (_, key), (other_epoch, _) = site.join("a"), site.join("b")
     other = site.services.sweep(grid(2))
     strangers = (
         node_worker_key(key, "m_0_1"),
@@ -137,14 +120,24 @@ def test_keys_of_workers_and_of_other_sweeps_are_refused(site: Site, verb: str) 
     )
     for stranger in strangers:
         assert site.post(site.caller(stranger), verb, {}).status_code == 403
+    of_another = {"epoch": other_epoch, "number": 1, "wants": 1, "reason": "x"}
+    answer = site.post(site.caller(key), verb, of_another)
+    assert answer.status_code == 403
+    if verb in ("/exchange", "/leave"):
+        assert "epoch 1" in answer.json()["error"]
 
 
 def test_an_unknown_pool_and_a_body_that_is_none_are_refused_in_words(site: Site) -> None:
-    answer = site.master.get("/hpo/pools/nowhere")
-    assert (answer.status_code, "has no pool here" in answer.json()["error"]) == (404, True)
-    answer = site.post(site.master, "/join", {"name": "a"})
-    assert (answer.status_code, "Join.versions" in answer.json()["error"]) == (400, True)
-    answer = site.post(site.master, "", as_json(new_pool("other")))
-    assert (answer.status_code, "is not sweep" in answer.json()["error"]) == (400, True)
-    answer = site.master.get(f"/hpo/pools/{site.sweep}/news?event=-1")
-    assert (answer.status_code, "event='-1'" in answer.json()["error"]) == (400, True)
+    def refused(answer: Any) -> tuple[int, str]:
+        return answer.status_code, answer.json()["error"]
+
+    assert site.master.get("/hpo/pools/unknown/events").status_code == 404
+    status, why = refused(site.master.get("/hpo/pools/nowhere"))
+    assert (status, "has no pool here" in why) == (404, True)
+    for answer, words in (
+        (site.post(site.master, "/join", {"name": "a"}), "Join.versions"),
+        (site.post(site.master, "", as_json(new_pool("other"))), "is not sweep"),
+        (site.master.get(f"/hpo/pools/{site.sweep}/news?event=-1"), "event='-1'"),
+    ):
+        status, why = refused(answer)
+        assert (status, words in why) == (400, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,19 @@ import pytest
 from parallel_hpo.core.pool_messages import as_json
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.store import lines, pool, runs, sweeps
-from parallel_hpo.server.store.database import Database
+from parallel_hpo.server.store.database import Database, Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from tests.power import Disk, disk, why_no_disk
 from tests.server.embedded import KEY, Embedded
 from tests.server.pooling import machine as joining
 from tests.server.pooling import new_pool, start, told
+from tests.server.web import BEAT, REGISTER
 
 pytestmark = pytest.mark.thorough
 
 CREATE = """mutation C($config: String) {
     upsertSweep(input: {projectName: "p", config: $config}) { sweep { name } } }"""
-REGISTER = """mutation A($sweep: String!) {
-    createAgent(input: {host: "h", sweep: $sweep}) { agent { id } } }"""
-BEAT = 'mutation B($agent: ID!) { agentHeartbeat(input: {id: $agent, runState: "{}"}) { commands } }'
 START = """mutation S($name: String, $sweep: String) {
     upsertBucket(input: {name: $name, sweep: $sweep, modelName: "p"}) { bucket { id } } }"""
 FILES = """mutation F($run: String!) { createRunFiles(input: {
@@ -41,25 +40,17 @@ class Machine:
     def __init__(self, disk: Disk, env: dict[str, str]) -> None:
         self._disk = disk
         self._server = Embedded(env, disk.folder / "server.db")
-        self._http = httpx.Client(base_url=self._server.said()["url"], auth=("api", KEY), trust_env=False)
+        self.http = httpx.Client(base_url=self._server.said()["url"], auth=("api", KEY), trust_env=False)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self.http.post(path, json=body).raise_for_status().json()
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Send a GraphQL request and return the only field of its answer."""
-        answer = self._http.post("/graphql", json={"query": query, "variables": variables}).json()
+        answer = self.post("/graphql", {"query": query, "variables": variables})
         assert "errors" not in answer, answer
         (field,) = answer["data"].values()
         return field
-
-    def stream(self, run: str, **chunk: Any) -> None:
-        self._http.post(f"/files/local/p/{run}/file_stream", json=chunk).raise_for_status()
-
-    def put(self, address: str, content: bytes) -> None:
-        self._http.put(address, content=content).raise_for_status()
-
-    def tell(self, verb: str, message: Any) -> Any:
-        """Tell a pool something, and return its answer."""
-        answer = self._http.post(f"/hpo/pools/s{verb}", json=as_json(message))
-        return answer.raise_for_status().json()
 
     def create_sweep(self) -> str:
         config = json.dumps({"method": "random", "parameters": {"x": {"min": 0, "max": 1}}})
@@ -68,26 +59,27 @@ class Machine:
 
     def issue(self, sweep: str) -> str:
         """Let a new agent be given a run, and return the run's name."""
-        agent = self.ask(REGISTER, sweep=sweep)["agent"]["id"]
-        (command,) = json.loads(self.ask(BEAT, agent=agent)["commands"])
+        agent = self.ask(REGISTER, s=sweep)["agent"]["id"]
+        (command,) = json.loads(self.ask(BEAT, a=agent)["commands"])
         name: str = command["run_id"]
         return name
 
-    def lose_power(self) -> Database:
-        """Cut the power, and return the database as the disk has it afterwards."""
+    @contextmanager
+    def after_a_power_cut(self) -> Iterator[Transaction]:
+        """Cut the power, and read the database as the disk has it afterwards."""
         self._disk.cut_power()
-        self._end()
+        self.end()
         self._disk.restore()
-        return Database.open(str(self._disk.folder / "server.db"))
+        database = Database.open(str(self._disk.folder / "server.db"))
+        with database.read() as transaction:
+            yield transaction
+        database.close()
 
-    def _end(self) -> None:
-        self._http.close()
-        self._server.process.kill()
-        self._server.end()
-
-    def close(self) -> None:
+    def end(self) -> None:
+        self.http.close()
         if self._server.process.poll() is None:
-            self._end()
+            self._server.process.kill()
+            self._server.end()
 
 
 @pytest.fixture
@@ -98,35 +90,29 @@ def machine(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Machine]:
     with disk(tmp_path) as made:
         machine = Machine(made, clean_env)
         yield machine
-        machine.close()
+        machine.end()
 
 
 def test_a_sweep_that_was_created_outlives_a_power_cut(machine: Machine) -> None:
     sweep = machine.create_sweep()
-    database = machine.lose_power()
-    with database.read() as transaction:
+    with machine.after_a_power_cut() as transaction:
         assert sweeps.find(transaction, sweep) is not None
-    database.close()
 
 
 def test_a_run_that_was_issued_outlives_a_power_cut(machine: Machine) -> None:
     run = machine.issue(machine.create_sweep())
-    database = machine.lose_power()
-    with database.read() as transaction:
+    with machine.after_a_power_cut() as transaction:
         assert runs.at(transaction, RunPath("local", "p", run)) is not None
-    database.close()
 
 
 def test_a_machine_and_a_start_that_a_pool_answered_outlive_a_power_cut(machine: Machine) -> None:
-    machine.tell("", new_pool())
-    epoch = machine.tell("/join", joining())["epoch"]
-    machine.tell("/exchange", told(epoch, 1, wants=1))
-    machine.tell("/exchange", told(epoch, 2, starts=(start("r"),)))
-    database = machine.lose_power()
-    with database.read() as transaction:
+    machine.post("/hpo/pools/s", as_json(new_pool()))
+    epoch = machine.post("/hpo/pools/s/join", as_json(joining()))["epoch"]
+    for exchange in (told(epoch, 1, wants=1), told(epoch, 2, starts=(start("r"),))):
+        machine.post("/hpo/pools/s/exchange", as_json(exchange))
+    with machine.after_a_power_cut() as transaction:
         assert pool.is_alive(transaction, "s", epoch)
         assert pool.started_among(transaction, "s", ["r"]) == {"r"}
-    database.close()
 
 
 def test_a_run_that_told_its_end_outlives_a_power_cut_with_its_lines_and_files(
@@ -136,13 +122,13 @@ def test_a_run_that_told_its_end_outlives_a_power_cut_with_its_lines_and_files(
     run = machine.issue(sweep)
     machine.ask(START, name=run, sweep=sweep)
     (file,) = machine.ask(FILES, run=run)["files"]
-    machine.put(file["uploadUrl"], b"x: 1\n")
-    machine.stream(run, files={"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0, "loss": 1}']}})
-    machine.stream(run, complete=True, exitcode=0)
-    database = machine.lose_power()
-    with database.read() as transaction:
+    machine.http.put(file["uploadUrl"], content=b"x: 1\n").raise_for_status()
+    row = '{"_step": 0, "loss": 1}'
+    history = {"wandb-history.jsonl": {"offset": 0, "content": [row]}}
+    for chunk in ({"files": history}, {"complete": True, "exitcode": 0}):
+        machine.post(f"/files/local/p/{run}/file_stream", chunk)
+    with machine.after_a_power_cut() as transaction:
         found = runs.at(transaction, RunPath("local", "p", run))
         assert found is not None and found.state is RunState.FINISHED
-        assert lines.last(transaction, found.id, Stream.HISTORY) == '{"_step": 0, "loss": 1}'
-    database.close()
+        assert lines.last(transaction, found.id, Stream.HISTORY) == row
     assert (tmp_path / f"disk/server-files/{found.id}/config.yaml").read_bytes() == b"x: 1\n"

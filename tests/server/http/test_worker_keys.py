@@ -13,22 +13,16 @@ from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.versions import ArtifactFields
 from parallel_hpo.server.rules.runs import RunState
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import artifact_collections, artifacts, runs
 from parallel_hpo.server.store.artifacts import COMMITTED
 from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.web import Web
+from tests.server.web import BEAT, REGISTER, Web
 
 READ_RUN = """query R($name: String!) { project(name: "p") { run(name: $name) { id } } }"""
 LIST_RUNS = """query L($filters: JSONString) {
     project(name: "p") { runCount runs(filters: $filters) { edges { node { name } } } } }"""
-READ_SWEEP = (
-    """query S($sweep: String!) { project(name: "p") { sweep(sweepName: $sweep) { id } totalSweeps } }"""
-)
-REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'
-BEAT = 'mutation B($a: ID!) { agentHeartbeat(input: {id: $a, runState: "{}"}) { commands } }'
+READ_SWEEP = """query S($sweep: String!) {
+    project(name: "p") { sweep(sweepName: $sweep) { id } totalSweeps } }"""
 CANCEL = 'mutation C($id: ID!) { upsertSweep(input: {id: $id, state: "CANCELED"}) { sweep { state } } }'
 CREATE = "mutation C($config: String!) { upsertSweep(input: {config: $config}) { sweep { name } } }"
 STOP = "mutation S($id: ID!) { stopRun(input: {id: $id}) { success } }"
@@ -57,17 +51,18 @@ class Neighbours:
         self.services = services
         self.own, self.other = services.sweep(grid(4)), services.sweep(grid(4))
         self.other_agent = services.agent(self.other, "w1")
-        self.runs = {sweep: self._started(sweep) for sweep in (self.own, self.other)}
+        self.own_run = services.begun(self.own, "w0")
+        self.others_run = services.issued(self.other_agent)
+        services.start(self.other, self.others_run)
         self.web = Web(services, worker_key(MASTER_KEY, "w0", self.own))
 
-    def _started(self, sweep: str) -> str:
-        agent = self.other_agent if sweep == self.other else self.services.agent(sweep, "w0")
-        name = self.services.issued(agent)
-        self.services.start(sweep, name)
-        return name
+    def id_of(self, run: str) -> str:
+        return f"run:{self.services.run(run).id}"
 
-    def id_of_run(self, sweep: str) -> str:
-        return f"run:{self.services.run(self.runs[sweep]).id}"
+    def end(self, run: str) -> int:
+        """Stream a run's end, and return the answer's status."""
+        body = {"complete": True, "exitcode": 0}
+        return self.web.post(f"/files/local/p/{run}/file_stream", json=body).status_code
 
     def refused(self, query: str, **variables: Any) -> str:
         """Send what must be refused, and return why it was."""
@@ -81,12 +76,6 @@ class Neighbours:
         return answer["data"]
 
 
-def commands(worker: Web, agents: list[str]) -> list[dict[str, Any]]:
-    """Let each agent ask for a run, and return what they are told."""
-    answers = [worker.ask(BEAT, a=agent)["data"]["agentHeartbeat"]["commands"] for agent in agents]
-    return [command for answer in answers for command in json.loads(answer)]
-
-
 @pytest.fixture
 def sweeps(services: Services) -> Iterator[Neighbours]:
     neighbours = Neighbours(services)
@@ -95,15 +84,12 @@ def sweeps(services: Services) -> Iterator[Neighbours]:
 
 
 def test_other_sweeps_and_their_runs_are_not_read(sweeps: Neighbours) -> None:
-    own, other = sweeps.runs[sweeps.own], sweeps.runs[sweeps.other]
-    assert sweeps.done(READ_RUN, name=own)["project"]["run"] is not None
-    assert sweeps.done(READ_RUN, name=other)["project"]["run"] is None
-    for filters in ("{}", f'{{"sweep": "{sweeps.other}"}}'):
+    assert sweeps.done(READ_RUN, name=sweeps.own_run)["project"]["run"] is not None
+    assert sweeps.done(READ_RUN, name=sweeps.others_run)["project"]["run"] is None
+    for filters, shown in (("{}", [sweeps.own_run]), (f'{{"sweep": "{sweeps.other}"}}', [])):
         listed = sweeps.done(LIST_RUNS, filters=filters)["project"]
         assert listed["runCount"] == 1
-        assert [edge["node"]["name"] for edge in listed["runs"]["edges"]] == (
-            [own] if filters == "{}" else []
-        )
+        assert [edge["node"]["name"] for edge in listed["runs"]["edges"]] == shown
     assert sweeps.done(READ_SWEEP, sweep=sweeps.own)["project"]["sweep"] is not None
     found = sweeps.done(READ_SWEEP, sweep=sweeps.other)["project"]
     assert (found["sweep"], found["totalSweeps"]) == (None, 1)
@@ -114,45 +100,43 @@ def test_other_sweeps_are_not_worked_on_changed_or_cancelled(sweeps: Neighbours)
     assert why in sweeps.refused(REGISTER, s=sweeps.other)
     assert why in sweeps.refused(BEAT, a=sweeps.other_agent)
     assert why in sweeps.refused(CANCEL, id=sweeps.other)
-    assert "can't create sweeps" in sweeps.refused(
-        CREATE, config="{method: random, parameters: {x: {value: 1}}}"
-    )
+    config = "{method: random, parameters: {x: {value: 1}}}"
+    assert "can't create sweeps" in sweeps.refused(CREATE, config=config)
     assert sweeps.done(REGISTER, s=sweeps.own)
     assert sweeps.done(CANCEL, id=sweeps.own)["upsertSweep"]["sweep"]["state"] == "CANCELED"
 
 
 def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps: Neighbours) -> None:
-    name = sweeps.runs[sweeps.other]
-    run = sweeps.id_of_run(sweeps.other)
-    assert "doesn't exist" in sweeps.refused(STOP, id=run)
-    assert "doesn't exist" in sweeps.refused(EDIT, id=run)
+    name, run = sweeps.others_run, sweeps.id_of(sweeps.others_run)
     assert "belongs to another sweep" in sweeps.refused(TAKE, name=name)
-    assert "doesn't exist" in sweeps.refused(JOIN, name=name, sweep=sweeps.other)
-    assert "doesn't exist" in sweeps.refused(SEND, run=name)
-    assert "doesn't exist" in sweeps.refused(REWIND, run=name)
     point = {"_wandb": {"value": {"branch_point": {"run_id": name, "step": 3}}}}
-    assert "doesn't exist" in sweeps.refused(FORK, config=json.dumps(point))
-    address = f"/files/local/p/{name}/file_stream"
-    assert sweeps.web.post(address, json={"complete": True, "exitcode": 0}).status_code == 404
-    sweeps.services.stream(name, Chunk(exitcode=0))
+    for why in (
+        sweeps.refused(STOP, id=run),
+        sweeps.refused(EDIT, id=run),
+        sweeps.refused(JOIN, name=name, sweep=sweeps.other),
+        sweeps.refused(SEND, run=name),
+        sweeps.refused(REWIND, run=name),
+        sweeps.refused(FORK, config=json.dumps(point)),
+    ):
+        assert "doesn't exist" in why
+    assert sweeps.end(name) == 404
+    sweeps.services.end(name)
     assert "doesn't exist" in sweeps.refused(DELETE, id=run)
     assert sweeps.services.run(name).state is RunState.FINISHED
 
 
 def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbours) -> None:
-    run_service.upsert(sweeps.services.world, RunUpsert(name="alone", project="p"))
-    run = sweeps.id_of_run(sweeps.own)
-    assert sweeps.done(EDIT, id=run)
-    assert sweeps.done(STOP, id=run)
-    assert sweeps.done(TAKE, name="alone")
-    assert sweeps.done(TAKE, name="brand new")
-    address = f"/files/local/p/{sweeps.runs[sweeps.own]}/file_stream"
-    assert sweeps.web.post(address, json={"complete": True, "exitcode": 0}).status_code == 200
+    sweeps.services.upsert("alone")
+    for query in (EDIT, STOP):
+        assert sweeps.done(query, id=sweeps.id_of(sweeps.own_run))
+    for name in ("alone", "brand new"):
+        assert sweeps.done(TAKE, name=name)
+    assert sweeps.end(sweeps.own_run) == 200
 
 
 def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours) -> None:
     world = sweeps.services.world
-    wishes = ArtifactFields("local", "p", "data", "dataset", "d", run=sweeps.runs[sweeps.other])
+    wishes = ArtifactFields("local", "p", "data", "dataset", "d", run=sweeps.others_run)
     created = versions.create(world, wishes)
     with world.database.write() as transaction:  # as a commit does it, whose files have come
         artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})
@@ -164,13 +148,13 @@ def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours
 
 
 def test_a_sweeps_engine_learns_from_prior_runs_whoever_asks_for_a_run(sweeps: Neighbours) -> None:
-    services = sweeps.services
-    tried = sweeps.runs[sweeps.other]
+    services, tried = sweeps.services, sweeps.others_run
     services.finish(sweeps.other, tried)
-    point = services.run(tried).assigned
     later = services.sweep(grid(4), prior_runs='{"state": "finished"}')
     agents = [services.agent(later, f"w{number}") for number in range(3)]
     with Web(services, worker_key(MASTER_KEY, "w0", later)) as worker:
-        assert [command["type"] for command in commands(worker, agents)] == ["run"] * 3
+        for agent in agents:
+            assert '"run"' in worker.ask(BEAT, a=agent)["data"]["agentHeartbeat"]["commands"]
     with services.world.database.read() as transaction:
-        assert point not in [run.assigned for run in runs.of_sweep(transaction, later)]
+        issued = [run.assigned for run in runs.of_sweep(transaction, later)]
+    assert services.run(tried).assigned not in issued

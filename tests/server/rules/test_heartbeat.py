@@ -1,7 +1,11 @@
+"""What an agent is told at a heartbeat, and what becomes of its runs."""
+
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +28,7 @@ from parallel_hpo.server.rules.runs import OPEN, RunEvent, RunState
 from parallel_hpo.server.rules.sweeps import SweepState
 
 NOW = 1000.0
-PATIENCE = SilenceTimeouts()
+TIMEOUTS = SilenceTimeouts()
 IDLE = HeartbeatState(
     sweep_state=SweepState.RUNNING,
     agent_gone=False,
@@ -36,6 +40,7 @@ IDLE = HeartbeatState(
 )
 RUN = OwnRun(1, "r1", RunState.RUNNING, deliveries=1, stop_requested=False, heard_at=NOW)
 NEW = replace(RUN, state=RunState.PENDING)
+STOPPED = replace(RUN, stop_requested=True)
 
 own_runs = st.builds(
     OwnRun,
@@ -59,24 +64,14 @@ views = st.builds(
 listings = st.frozensets(st.sampled_from(["r1", "r2", "r3"]))
 
 
-def decide(view: HeartbeatState, *listed: str, now: float = NOW) -> Answer:
-    return answer(view, frozenset(listed), now, PATIENCE)
-
-
 @given(views, listings)
-def test_no_agent_gets_a_second_run_while_it_lists_one_of_its_own(
+def test_no_agent_gets_a_second_run_and_none_is_issued_that_the_sweep_has_not(
     view: HeartbeatState, listed: frozenset[str]
 ) -> None:
-    command = answer(view, listed, NOW, PATIENCE).command
+    command = answer(view, listed, NOW, TIMEOUTS).command
     if any(run.name in listed for run in view.own):
         assert not isinstance(command, Issue | Deliver)
-
-
-@given(views, listings)
-def test_a_new_run_is_issued_only_by_a_running_sweep_below_its_cap(
-    view: HeartbeatState, listed: frozenset[str]
-) -> None:
-    if isinstance(answer(view, listed, NOW, PATIENCE).command, Issue):
+    if isinstance(command, Issue):
         assert view.sweep_state in (SweepState.RUNNING, SweepState.PENDING)
         assert not view.cap_reached
         assert view.waiting is None
@@ -86,121 +81,93 @@ def test_a_new_run_is_issued_only_by_a_running_sweep_below_its_cap(
 def test_an_exit_never_kills_what_the_agent_lists_unless_the_sweep_is_canceled_or_the_agent_gone(
     view: HeartbeatState, listed: frozenset[str]
 ) -> None:
-    if isinstance(answer(view, listed, NOW, PATIENCE).command, Exit):
-        over = view.sweep_state is SweepState.CANCELED or view.agent_gone
-        assert over or not listed
+    if isinstance(answer(view, listed, NOW, TIMEOUTS).command, Exit):
+        assert view.sweep_state is SweepState.CANCELED or view.agent_gone or not listed
 
 
-def test_an_idle_agent_gets_a_new_run() -> None:
-    assert decide(IDLE) == Answer(Issue())
+def agent(*own: OwnRun, **more: Any) -> HeartbeatState:
+    """An agent with these runs."""
+    return replace(IDLE, own=own, **more)
 
 
-def test_a_waiting_run_goes_before_a_new_one() -> None:
-    waiting = WaitingRun(5, RunState.PENDING)
-    assert decide(replace(IDLE, waiting=waiting)) == Answer(Deliver(5))
+PAUSED, FINISHED, CANCELED = (
+    {"sweep_state": state} for state in (SweepState.PAUSED, SweepState.FINISHED, SweepState.CANCELED)
+)
+CAPPED = {"cap_reached": True}
+NOTHING = Answer(NoCommand())
+NEXT = Answer(Issue())
+LEAVE = Answer(Exit())
 
 
-def test_a_preempted_run_is_resumed() -> None:
-    waiting = WaitingRun(5, RunState.PREEMPTED)
-    assert decide(replace(IDLE, waiting=waiting)) == Answer(Deliver(5, resume=True))
+def next_after(event: RunEvent) -> Answer:
+    """The next run is issued, after this has become of the agent's own."""
+    return Answer(Issue(), (RunMove(1, event),))
 
 
-def test_a_busy_agent_gets_nothing() -> None:
-    assert decide(replace(IDLE, own=(RUN,)), "r1") == Answer(NoCommand())
+KILLED = next_after(RunEvent.WENT_SILENT_BY_REQUEST)
+LISTED = {
+    "a busy agent gets nothing": (agent(RUN), NOTHING),
+    "a stop is repeated for as long as the run is listed": (agent(STOPPED), Answer(Stop("r1"))),
+    "a run that was given to another agent is stopped here": (agent(lost_runs=("r1",)), Answer(Stop("r1"))),
+    "a cancelled sweep ends its agents": (agent(RUN, **CANCELED), LEAVE),
+    "a finished sweep lets its runs finish": (agent(RUN, **FINISHED), NOTHING),
+    "a program that has told its run's end may leave before its agent does": (agent(**FINISHED), NOTHING),
+    "also at the cap": (agent(**CAPPED), NOTHING),
+    "a supervised main that goes on after its run's end is left alone": (agent(supervised=True), NOTHING),
+    "also after the sweep's end": (agent(supervised=True, **FINISHED), NOTHING),
+}
+UNLISTED = {
+    "an idle agent gets a new run": (0, IDLE, NEXT),
+    "a waiting run goes before a new one": (
+        0,
+        agent(waiting=WaitingRun(5, RunState.PENDING)),
+        Answer(Deliver(5)),
+    ),
+    "a preempted run is resumed": (
+        0,
+        agent(waiting=WaitingRun(5, RunState.PREEMPTED)),
+        Answer(Deliver(5, resume=True)),
+    ),
+    "a run that never started is delivered once more": (0, agent(NEW), Answer(Deliver(1))),
+    "after that it is given up": (0, agent(replace(NEW, deliveries=2)), next_after(RunEvent.GIVEN_UP)),
+    "a supervised agent's run is delivered until it arrives": (
+        0,
+        agent(replace(NEW, deliveries=7), supervised=True),
+        Answer(Deliver(1)),
+    ),
+    "a run that left its agent without a word may come back": (TIMEOUTS.left_s - 1, agent(RUN), NOTHING),
+    "after a while it crashed": (TIMEOUTS.left_s, agent(RUN), next_after(RunEvent.WENT_SILENT)),
+    "a run that was asked to stop has longer to unwind": (TIMEOUTS.left_s, agent(STOPPED), NOTHING),
+    "though its agent forgot it": (59, agent(STOPPED), NOTHING),
+    "after that it is over": (60, agent(STOPPED), KILLED),
+    "a stopped program is over sooner": (10, agent(STOPPED, programs=True), KILLED),
+    "a pending run that a user stopped is not delivered again": (
+        59,
+        agent(replace(NEW, stop_requested=True), supervised=True),
+        NOTHING,
+    ),
+    "and ends after a while": (60, agent(replace(NEW, stop_requested=True), supervised=True), KILLED),
+    "a released agent is told to exit": (0, agent(agent_gone=True), LEAVE),
+    "a finished sweep sends agents away": (0, agent(**FINISHED), LEAVE),
+    "also those of a supervisor": (0, agent(supervised=True, **FINISHED), LEAVE),
+    "a paused sweep gives nothing and sends nobody away": (0, agent(**PAUSED), NOTHING),
+    "not even what never started": (0, agent(NEW, **PAUSED), NOTHING),
+    "at the cap agents wait for runs that may come back": (0, agent(may_requeue=True, **CAPPED), NOTHING),
+    "without those the sweep is used up": (0, agent(**CAPPED), Answer(Exit(exhausted=True))),
+}
 
 
-def test_a_stopped_function_may_unwind_for_a_while_after_its_agent_forgot_it() -> None:
-    view = replace(IDLE, own=(replace(RUN, stop_requested=True),))
-    assert decide(view, now=NOW + 59) == Answer(NoCommand())
-    killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
-    assert decide(view, now=NOW + 60) == killed
+@pytest.mark.parametrize(("state", "expected"), LISTED.values(), ids=LISTED)
+def test_an_agent_that_lists_a_run(state: HeartbeatState, expected: Answer) -> None:
+    assert answer(state, frozenset({"r1"}), NOW + 10, TIMEOUTS) == expected
 
 
-def test_a_stopped_program_that_its_agent_no_longer_lists_is_over_soon() -> None:
-    view = replace(IDLE, own=(replace(RUN, stop_requested=True),), programs=True)
-    assert decide(view, "r1", now=NOW + 10).command == Stop("r1")
-    killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
-    assert decide(view, now=NOW + 10) == killed
+@pytest.mark.parametrize(("later_s", "state", "expected"), UNLISTED.values(), ids=UNLISTED)
+def test_an_agent_that_lists_none(later_s: float, state: HeartbeatState, expected: Answer) -> None:
+    assert answer(state, frozenset(), NOW + later_s, TIMEOUTS) == expected
 
 
-def test_a_run_that_never_started_is_delivered_once_more() -> None:
-    assert decide(replace(IDLE, own=(NEW,))) == Answer(Deliver(1))
-
-
-def test_a_run_that_never_started_twice_is_given_up_and_the_next_one_issued() -> None:
-    twice = replace(NEW, deliveries=2)
-    assert decide(replace(IDLE, own=(twice,))) == Answer(Issue(), (RunMove(1, RunEvent.GIVEN_UP),))
-
-
-def test_a_run_that_left_its_agent_without_a_word_crashed_after_a_while() -> None:
-    view = replace(IDLE, own=(RUN,))
-    assert decide(view, now=NOW + PATIENCE.left_s - 1) == Answer(NoCommand())
-    crashed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT),))
-    assert decide(view, now=NOW + PATIENCE.left_s) == crashed
-
-
-def test_a_run_that_was_asked_to_stop_has_longer_to_unwind() -> None:
-    view = replace(IDLE, own=(replace(RUN, stop_requested=True),))
-    assert decide(view, now=NOW + PATIENCE.left_s) == Answer(NoCommand())
-
-
-def test_a_stop_is_repeated_for_as_long_as_the_run_is_listed() -> None:
-    view = replace(IDLE, own=(replace(RUN, stop_requested=True),))
-    assert decide(view, "r1") == Answer(Stop("r1"))
-
-
-def test_a_run_that_was_given_to_another_agent_is_stopped_here() -> None:
-    assert decide(replace(IDLE, lost_runs=("r7",)), "r7") == Answer(Stop("r7"))
-
-
-def test_agents_of_a_canceled_sweep_and_released_agents_are_told_to_exit() -> None:
-    assert decide(replace(IDLE, sweep_state=SweepState.CANCELED, own=(RUN,)), "r1") == Answer(Exit())
-    assert decide(replace(IDLE, agent_gone=True)) == Answer(Exit())
-
-
-def test_a_finished_sweep_lets_its_runs_finish_and_then_sends_agents_away() -> None:
-    over = replace(IDLE, sweep_state=SweepState.FINISHED)
-    assert decide(replace(over, own=(RUN,)), "r1") == Answer(NoCommand())
-    assert decide(over) == Answer(Exit())
-
-
-def test_a_paused_sweep_gives_nothing_and_sends_nobody_away() -> None:
-    paused = replace(IDLE, sweep_state=SweepState.PAUSED)
-    assert decide(paused) == Answer(NoCommand())
-    assert decide(replace(paused, own=(NEW,))) == Answer(NoCommand())
-
-
-def test_at_the_cap_agents_wait_for_runs_that_may_come_back() -> None:
-    capped = replace(IDLE, cap_reached=True)
-    assert decide(replace(capped, may_requeue=True)) == Answer(NoCommand())
-    assert decide(capped) == Answer(Exit(exhausted=True))
-    assert exhausted(replace(IDLE, may_requeue=True), frozenset()) == NoCommand()
-
-
-def test_a_program_that_has_told_its_runs_end_may_leave_before_its_agent_does() -> None:
-    capped = replace(IDLE, cap_reached=True)
-    assert decide(capped, "r1") == Answer(NoCommand())
-    assert decide(replace(IDLE, sweep_state=SweepState.FINISHED), "r1") == Answer(NoCommand())
-    assert exhausted(IDLE, frozenset({"r1"})) == NoCommand()
+def test_where_the_method_has_no_more_runs_agents_leave_unless_one_is_on_or_may_come_back() -> None:
     assert exhausted(IDLE, frozenset()) == Exit(exhausted=True)
-
-
-def test_a_supervised_agents_run_is_delivered_until_it_arrives() -> None:
-    lost = replace(NEW, deliveries=7)
-    view = replace(IDLE, own=(lost,), supervised=True)
-    assert answer(view, frozenset(), NOW, PATIENCE) == Answer(Deliver(lost.run_id))
-
-
-def test_a_supervised_agent_whose_main_goes_on_after_its_runs_end_is_left_alone() -> None:
-    working = replace(IDLE, supervised=True, sweep_state=SweepState.FINISHED)
-    assert answer(working, frozenset({"r1"}), NOW, PATIENCE) == Answer(NoCommand())
-    issuing = replace(working, sweep_state=SweepState.RUNNING)
-    assert answer(issuing, frozenset({"r1"}), NOW, PATIENCE) == Answer(NoCommand())
-    assert answer(working, frozenset(), NOW, PATIENCE) == Answer(Exit())
-
-
-def test_a_pending_run_that_a_user_stopped_is_not_delivered_again_and_ends_after_a_while() -> None:
-    view = replace(IDLE, own=(replace(NEW, stop_requested=True),), supervised=True)
-    assert decide(view, now=NOW + 59) == Answer(NoCommand())
-    killed = Answer(Issue(), (RunMove(1, RunEvent.WENT_SILENT_BY_REQUEST),))
-    assert decide(view, now=NOW + 60) == killed
+    assert exhausted(IDLE, frozenset({"r1"})) == NoCommand()
+    assert exhausted(agent(may_requeue=True), frozenset()) == NoCommand()
