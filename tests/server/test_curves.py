@@ -1,14 +1,17 @@
-"""Numbers picked out of lines: what needs no parser is read as a parser would read it."""
+"""Numbers picked out of lines as a parser would read them, and answers that open pages share."""
 
 from __future__ import annotations
 
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from parallel_hpo.core.values import lookup
+from parallel_hpo.server.pages.answers import RecentAnswers
 from parallel_hpo.server.pages.metric_series import Curve, picked, reduced
 
 LINES: list[Any] = [
@@ -28,25 +31,24 @@ LINES: list[Any] = [
 ]
 
 
-def parsed(lines: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """What a parser finds of finite numbers."""
-    both = [(line["_step"], lookup(line, name)) for line in lines]
-    return tuple(map(list, zip(*(each for each in both if is_finite(each[1])), strict=True))) or ([], [])  # type: ignore[return-value]
-
-
-def is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+def finite(points: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Those points whose value is a number that a curve can show."""
+    return [
+        (step, value)
+        for step, value in points
+        if type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+    ]
 
 
 @pytest.mark.parametrize("name", ["loss", "a.b", "a", "other", "absent", "l.ss"])
 @pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")])
-@pytest.mark.parametrize("begin", range(len(LINES)))
-def test_lines_are_read_as_a_parser_reads_them(name: str, separators: tuple[str, str], begin: int) -> None:
-    for lines in (LINES[begin:], LINES[begin : begin + 2], LINES[begin : begin + 1]):
-        text = "\n".join(json.dumps(line, separators=separators) for line in lines)
-        x, y = picked(text, len(lines), "_step", name)
-        finite = [(one, other) for one, other in zip(x, y, strict=True) if math.isfinite(other)]
-        assert ([one for one, _ in finite], [other for _, other in finite]) == parsed(lines, name)
+def test_lines_are_read_as_a_parser_reads_them(name: str, separators: tuple[str, str]) -> None:
+    for begin in range(len(LINES)):
+        for lines in (LINES[begin:], LINES[begin : begin + 2], LINES[begin : begin + 1]):
+            text = "\n".join(json.dumps(line, separators=separators) for line in lines)
+            x, y = picked(text, len(lines), "_step", name)
+            expected = finite([(line["_step"], lookup(line, name)) for line in lines])
+            assert finite(list(zip(x, y, strict=True))) == expected
 
 
 def test_a_line_may_hold_newlines() -> None:
@@ -66,3 +68,43 @@ def test_a_reduced_curve_has_its_ends_and_its_extremes(number: int, most: int) -
     assert (min(found.y), max(found.y)) == (min(heights), max(heights))
     assert [heights[int(x)] for x in found.x] == list(found.y)
     assert list(found.x) == sorted(found.x)
+
+
+def test_who_asks_soon_after_another_is_told_the_same() -> None:
+    now = 100.0
+    made = iter([b"first", b"second", b"third"])
+    recent = RecentAnswers(2.0, clock=lambda: now)
+    assert recent.answer("a", lambda: next(made)) == b"first"
+    now += 1.9
+    assert recent.answer("a", lambda: next(made)) == b"first"
+    assert recent.answer("b", lambda: next(made)) == b"second"
+    now += 0.1
+    assert recent.answer("a", lambda: next(made)) == b"third"
+
+
+def test_who_asks_while_an_answer_is_made_waits_for_that() -> None:
+    recent, made = RecentAnswers(60.0), []
+    all_ask = threading.Barrier(3)
+
+    def make() -> bytes:
+        made.append(1)
+        return b"answer"
+
+    def ask(_number: int) -> bytes:
+        all_ask.wait(20)
+        return recent.answer("a", make)
+
+    with ThreadPoolExecutor(3) as threads:
+        assert [*threads.map(ask, range(3))] == [b"answer"] * 3
+    assert made == [1]
+
+
+def test_what_could_not_be_answered_is_asked_again() -> None:
+    recent = RecentAnswers(2.0)
+
+    def fail() -> bytes:
+        raise ValueError("no answer")
+
+    with pytest.raises(ValueError, match="no answer"):
+        recent.answer("a", fail)
+    assert recent.answer("a", lambda: b"there") == b"there"

@@ -1,11 +1,12 @@
-"""Who gets to see pages: tickets, cookies, other hosts, other users; over plain HTTP."""
+"""Who gets to see pages, and to act on them: tickets, cookies, other hosts, other users; over plain HTTP."""
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import socket
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,184 +20,178 @@ from parallel_hpo.server.pages.browser_auth import BrowserAuth, LocalConnections
 from parallel_hpo.session.signals import CommandPipe
 from tests.ledgers import record_spawn
 from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.web import Web
+from tests.server.web import URL, Web
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
-PAGE = "/local/p/sweeps/{}"
-
-
-@pytest.fixture
-def sweep(services: Services) -> str:
-    sweep = services.sweep(grid(3))
-    services.perform(sweep, services.agent(sweep))
-    return sweep
-
-
-@pytest.fixture
-def browser(services: Services) -> Iterator[Web]:
-    """A client without a key."""
-    with Web(services, None) as web:
-        yield web
+EVIL = {"Host": "evil.example"}
 
 
 def ticket(services: Services, age_s: float = 0.0) -> str:
     return keys.issue(keys.ticket_key(MASTER_KEY), services.clock() - age_s)
 
 
-def with_ticket(services: Services, page: str) -> str:
-    return f"{page}?ticket={ticket(services)}"
+@dataclass
+class Browser:
+    """A client without a key, and the page of a sweep."""
+
+    services: Services
+    web: Web
+    sweep: str
+
+    @property
+    def page(self) -> str:
+        return f"/local/p/sweeps/{self.sweep}"
+
+    def address(self, page: str = "/") -> str:
+        """A page's address with a new ticket."""
+        return f"{page}?ticket={ticket(self.services)}"
+
+    def status(self, address: str, **headers: str) -> int:
+        return self.web.get(address, headers=HTML | headers).status_code
+
+    def let_in(self) -> None:
+        assert self.status(self.address()) == 303
+
+    def token(self, origin: str = URL) -> str | None:
+        """Be let in by a ticket, as a page does that then asks for its token; return the token."""
+        self.let_in()
+        answer = self.web.post("/pages/token", headers={"Origin": origin})
+        return answer.json()["token"] if answer.status_code == 200 else None
+
+    def act(self, path: str, do: str, headers: dict[str, str], **more: Any) -> int:
+        """Ask a page's server to do something, and return its answer's status."""
+        asked = {"do": do} | more
+        own = {"Origin": URL} | headers
+        return self.web.post(f"/pages/act/local/p/{path}", json=asked, headers=own).status_code
+
+    def acting(self) -> dict[str, str]:
+        """Be let in, and return the header with which the page may act."""
+        return {"X-Parallel-Hpo-Token": self.token() or ""}
 
 
-def test_a_ticket_becomes_a_cookie_and_the_address_without_it(
-    services: Services, browser: Web, sweep: str
-) -> None:
-    page = PAGE.format(sweep)
-    answer = browser.get(with_ticket(services, page), headers=HTML)
-    assert (answer.status_code, answer.headers["location"]) == (303, page)
+@pytest.fixture
+def browser(services: Services) -> Iterator[Browser]:
+    sweep = services.sweep(grid(3))
+    services.perform(sweep, services.agent(sweep))
+    with Web(services, None) as web:
+        yield Browser(services, web, sweep)
+
+
+# --- who may look ---------------------------------------------------------------------------
+
+
+def test_a_ticket_becomes_a_cookie_and_the_address_without_it(browser: Browser) -> None:
+    answer = browser.web.get(f"{browser.address(browser.page)}&b=%26", headers=HTML)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{browser.page}?b=%26")
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith("parallel_hpo_1234=")
     assert "HttpOnly" in cookie and "samesite=lax" in cookie.lower()
     assert MASTER_KEY not in cookie
-    shown = browser.get(page, headers=HTML)
-    assert (shown.status_code, sweep in shown.text) == (200, True)
-
-
-def test_a_ticket_keeps_the_rest_of_its_address(services: Services, browser: Web, sweep: str) -> None:
-    page = PAGE.format(sweep)
-    answer = browser.get(f"{page}?a=1&ticket={ticket(services)}&b=%26", headers=HTML)
-    assert answer.headers["location"] == f"{page}?a=1&b=%26"
+    shown = browser.web.get(browser.page, headers=HTML)
+    assert (shown.status_code, browser.sweep in shown.text) == (200, True)
 
 
 @pytest.mark.parametrize("path", ["//evil.example", "//evil.example/runs/x", "/\\evil.example/p"])
 def test_a_ticket_leads_to_no_other_host(services: Services, path: str) -> None:
+    query = f"ticket={ticket(services)}".encode()
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": []}
-    scope |= {
-        "query_string": f"ticket={ticket(services)}".encode(),
-        "server": ("127.0.0.1", 6),
-        "scheme": "http",
-    }
+    scope |= {"query_string": query, "server": ("127.0.0.1", 6), "scheme": "http"}
     way_on = BrowserAuth(MASTER_KEY, services.clock).redeem(scope)
     assert way_on is None or way_on.headers["location"].startswith("/%5C")
 
 
-def test_a_ticket_is_good_once(services: Services, browser: Web, sweep: str) -> None:
-    address = with_ticket(services, PAGE.format(sweep))
-    assert browser.get(address).status_code == 303
-    browser.forget_cookies()
-    assert browser.get(address, headers=HTML).status_code == 401
+def test_a_ticket_is_good_once_and_left_away_for_who_was_let_in(browser: Browser) -> None:
+    address = browser.address(browser.page)
+    assert browser.status(address) == 303
+    again = browser.web.get(address)
+    assert (again.status_code, "set-cookie" in again.headers) == (303, False)
+    browser.web.forget_cookies()
+    assert browser.status(address) == 401
 
 
-def test_a_used_ticket_is_left_away_for_who_was_let_in(services: Services, browser: Web, sweep: str) -> None:
-    address = with_ticket(services, PAGE.format(sweep))
-    browser.get(address)
-    answer = browser.get(address)
-    assert (answer.status_code, "set-cookie" in answer.headers) == (303, False)
+def test_a_ticket_is_good_for_minutes_and_a_browser_that_was_let_in_for_a_month(browser: Browser) -> None:
+    clock, late = browser.services.clock, browser.address()
+    clock.now += keys.TICKET_VALID_S + 1
+    assert browser.status(late) == 401
+    browser.let_in()
+    clock.now += keys.PASS_VALID_S - 1
+    assert browser.status("/") == 200
+    clock.now += 2
+    assert browser.status("/") == 401
 
 
-def test_a_ticket_is_good_for_minutes(services: Services, sweep: str) -> None:
-    with Web(services, None) as web:
-        fresh = with_ticket(services, PAGE.format(sweep))
-        services.clock.now += keys.TICKET_VALID_S + 1
-        assert web.get(fresh, headers=HTML).status_code == 401
-
-
-def test_a_browser_that_was_let_in_is_let_in_for_a_month(services: Services, browser: Web) -> None:
-    browser.get(with_ticket(services, "/"))
-    services.clock.now += keys.PASS_VALID_S - 1
-    assert browser.get("/").status_code == 200
-    services.clock.now += 2
-    assert browser.get("/").status_code == 401
-
-
-def test_a_ticket_from_before_a_servers_start_may_have_been_used(services: Services, sweep: str) -> None:
-    address = f"{PAGE.format(sweep)}?ticket={ticket(services, age_s=5)}"
-    with Web(services, None) as web:
-        assert web.get(address, headers=HTML).status_code == 401
+def test_a_ticket_from_before_a_servers_start_may_have_been_used(browser: Browser) -> None:
+    assert browser.status(f"/?ticket={ticket(browser.services, age_s=5)}") == 401
 
 
 @pytest.mark.parametrize("bad", ["", "x", "1-2-3", "0" * 500])
-def test_what_is_no_ticket_lets_nobody_in(services: Services, browser: Web, sweep: str, bad: str) -> None:
-    answer = browser.get(f"{PAGE.format(sweep)}?ticket={bad}", headers=HTML)
+def test_what_is_no_ticket_lets_nobody_in(browser: Browser, bad: str) -> None:
+    answer = browser.web.get(f"{browser.page}?ticket={bad}", headers=HTML)
     assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
 
 
-def test_only_a_get_uses_a_ticket_up(services: Services, browser: Web, sweep: str) -> None:
-    address = with_ticket(services, PAGE.format(sweep))
-    assert browser.send("HEAD", address).status_code == 401
-    assert browser.post(address).status_code == 401
-    assert browser.get(address).status_code == 303
+def test_only_a_get_at_our_own_host_uses_a_ticket_up(browser: Browser) -> None:
+    address = browser.address(browser.page)
+    assert browser.web.send("HEAD", address).status_code == 401
+    assert browser.web.post(address).status_code == 401
+    assert browser.status(address, **EVIL) == 400
+    assert browser.status(address) == 303
 
 
-def test_who_was_not_let_in_reads_how_to_come_in(browser: Web, sweep: str) -> None:
-    for page in (PAGE.format(sweep), "/local/p", "/local/p/runs/x", "/"):
-        answer = browser.get(page, headers=HTML)
+def test_who_was_not_let_in_reads_how_to_come_in_and_a_program_an_error(browser: Browser) -> None:
+    for page in (browser.page, "/local/p", "/local/p/runs/x", "/"):
+        answer = browser.web.get(page, headers=HTML)
         assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
         assert "parallel-hpo open" in answer.text
-        assert sweep not in answer.text
-
-
-def test_a_program_without_a_key_is_answered_as_before(browser: Web, sweep: str) -> None:
-    answer = browser.get(PAGE.format(sweep))
+        assert browser.sweep not in answer.text
+    answer = browser.web.get(browser.page)
     assert (answer.status_code, "error" in answer.json()) == (401, True)
 
 
-def test_a_browser_that_was_let_in_looks_and_does_nothing_else(
-    services: Services, browser: Web, sweep: str
+def test_a_browser_that_was_let_in_looks_and_does_nothing_else(browser: Browser) -> None:
+    browser.let_in()
+    assert browser.status("/") == 200
+    api = f"/hpo/sweeps/local/p/{browser.sweep}"
+    for path in (api, f"/artifactsV2/r/local/p/c/b/{'0' * 32}/f"):
+        assert browser.status(path) == 401
+    for path in ("/graphql", f"{api}/state", "/files/local/p/r/file_stream", browser.page):
+        assert browser.web.post(path, json={}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("localhost:9", "parallel_hpo_9"),
+        ("127.0.0.1", "parallel_hpo_default"),
+        ("localhost:9999", "parallel_hpo_9999"),
+    ],
+)
+def test_each_ports_cookie_has_a_name_of_its_own_also_that_of_a_forwarded_port(
+    browser: Browser, host: str, name: str
 ) -> None:
-    browser.get(with_ticket(services, "/"))
-    assert browser.get("/").status_code == 200
-    assert browser.post("/graphql", json={"query": "{ viewer { entity } }"}).status_code == 401
-    assert browser.get(f"/hpo/sweeps/local/p/{sweep}").status_code == 401
-    assert browser.post(f"/hpo/sweeps/local/p/{sweep}/state", json={"state": "CANCELED"}).status_code == 401
-    assert browser.post("/files/local/p/r/file_stream", json={}).status_code == 401
-    digest = "0" * 32
-    assert browser.get(f"/artifactsV2/r/local/p/c/b/{digest}/f").status_code == 401
-    assert browser.post(PAGE.format(sweep)).status_code == 401
-
-
-def test_each_ports_cookie_has_a_name_of_its_own(services: Services, browser: Web) -> None:
-    for host, name in (("localhost:9", "parallel_hpo_9"), ("127.0.0.1", "parallel_hpo_default")):
-        answer = browser.get(with_ticket(services, "/"), headers={"Host": host})
-        assert answer.headers["set-cookie"].startswith(f"{name}=")
-
-
-def test_the_cookie_of_a_forwarded_port_is_looked_for_under_that_port(
-    services: Services, browser: Web
-) -> None:
-    answer = browser.get(with_ticket(services, "/"), headers={"Host": "localhost:9999"})
+    answer = browser.web.get(browser.address(), headers={"Host": host})
     cookie = answer.headers["set-cookie"].partition(";")[0]
-    browser.forget_cookies()
-    assert browser.get("/", headers={"Host": "localhost:9999", "Cookie": cookie}).status_code == 200
-    assert browser.get("/", headers={"Host": "localhost:1", "Cookie": cookie}).status_code == 401
+    assert cookie.startswith(f"{name}=")
+    browser.web.forget_cookies()
+    assert browser.status("/", Host=host, Cookie=cookie) == 200
+    assert browser.status("/", Host="localhost:1", Cookie=cookie) == 401
 
 
-def test_a_foreign_host_is_refused_before_its_ticket_is_used(
-    services: Services, browser: Web, sweep: str
-) -> None:
-    address = with_ticket(services, PAGE.format(sweep))
-    assert browser.get(address, headers={"Host": "evil.example", **HTML}).status_code == 400
-    assert browser.get(address).status_code == 303
-
-
-def test_no_ticket_comes_into_the_log(
-    services: Services, browser: Web, sweep: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_ticket_comes_into_the_log(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    given = ticket(services)
-    for path in (PAGE.format(sweep), "/graphql", "/local/none/runs/x"):
-        browser.get(f"{path}?ticket={given}")
-        browser.get(f"{path}?ticket={given}", headers={"Host": "evil.example"})
+    given = ticket(browser.services)
+    for path in (browser.page, "/graphql", "/local/none/runs/x"):
+        browser.status(f"{path}?ticket={given}")
+        browser.status(f"{path}?ticket={given}", **EVIL)
     said = [record.getMessage() for record in caplog.records if record.name.startswith("parallel_hpo")]
     assert said
     assert not [line for line in said if given.rpartition("-")[2] in line]
 
 
 @pytest.mark.parametrize("path", ["/", "/local/p", "/favicon.ico", "/pages/data/local/p", "/closed/to/all"])
-def test_every_answer_to_a_browser_has_the_same_guards(
-    services: Services, browser: Web, sweep: str, path: str
-) -> None:
-    browser.get(with_ticket(services, "/"))
-    headers = browser.get(path, headers=HTML).headers
+def test_every_answer_to_a_browser_has_the_same_guards(browser: Browser, path: str) -> None:
+    browser.let_in()
+    headers = browser.web.get(path, headers=HTML).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy and "script-src 'self'; style-src 'self'" in policy
     assert "unsafe" not in policy
@@ -205,32 +200,78 @@ def test_every_answer_to_a_browser_has_the_same_guards(
     assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(services: Services, sweep: str) -> None:
+def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(browser: Browser) -> None:
+    services, sweep = browser.services, browser.sweep
     other = services.sweep(grid(2))
     with Web(services) as master:
         assert master.get(f"/pages/data/local/p/sweeps/{other}").status_code == 200
     with Web(services, worker_key(MASTER_KEY, "w0", sweep)) as worker:
         assert worker.get(f"/pages/data/local/p/sweeps/{sweep}").status_code == 200
         assert worker.get(f"/pages/data/local/p/sweeps/{other}").status_code == 404
-        listed = json.loads(worker.get("/pages/data/local/p").content)
+        listed = worker.get("/pages/data/local/p").json()
     assert [each["id"] for each in listed["sweeps"]] == [sweep]
 
 
-def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(services: Services) -> None:
-    stranger: dict[str, Any] = {
-        "type": "http",
-        "method": "GET",
-        "path": "/",
-        "headers": [],
-        "client": ("127.0.0.1", 5),
-        "server": ("127.0.0.1", 6),
-        "query_string": f"ticket={ticket(services)}".encode(),
-    }
-    assert BrowserAuth(MASTER_KEY, services.clock, _Strangers()).redeem(stranger) is None
-    good = keys.viewing_pass(MASTER_KEY, services.clock())
-    stranger["headers"] = [(b"host", b"h:6"), (b"cookie", f"parallel_hpo_6={good}".encode())]
-    assert not BrowserAuth(MASTER_KEY, services.clock, _Strangers()).may_view(stranger)
-    assert BrowserAuth(MASTER_KEY, services.clock).may_view(stranger)
+# --- other users of the machine -------------------------------------------------------------
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+LINE = "   0: 0100007F:{:04X} 0100007F:{:04X} 01 00000000:00000000 00:00000000 00000000 {:5d}        0 1\n"
+
+
+def listed(folder: Path, *sockets: tuple[int, int, int]) -> Path:
+    """List sockets by local port, remote port and owner, as Linux does."""
+    path = folder / "tcp"
+    path.write_text(HEAD + "".join(LINE.format(*each) for each in sockets))
+    return path
+
+
+def scope(client: tuple[str, int] | None = ("127.0.0.1", 5000)) -> dict[str, object]:
+    return {"client": client, "server": ("127.0.0.1", 80)}
+
+
+@pytest.mark.parametrize(
+    ("sockets", "is_others"),
+    [
+        ([(80, 5000, 1000), (5000, 80, 1000)], False),
+        ([(80, 5000, 1000), (5000, 80, 0)], False),
+        ([(80, 5000, 1000), (5000, 80, 1001)], True),
+        ([(5000, 80, 1000), (5000, 80, 1001)], True),
+    ],
+)
+def test_a_connections_owner_decides(
+    tmp_path: Path, sockets: list[tuple[int, int, int]], is_others: bool
+) -> None:
+    peers = LocalConnections(lists=(listed(tmp_path, *sockets),), own=lambda: 1000)
+    assert peers.is_other_users(scope()) is is_others
+
+
+@pytest.mark.parametrize("client", [None, ("10.0.0.7", 5000), ("testclient", 1), ("127.0.0.1", 5001)])
+def test_who_is_not_known_from_here_is_no_stranger(tmp_path: Path, client: tuple[str, int] | None) -> None:
+    peers = LocalConnections(lists=(listed(tmp_path, (5000, 80, 1001)), tmp_path / "none"), own=lambda: 1000)
+    assert not peers.is_other_users(scope(client))
+
+
+def test_whose_a_connection_is_is_asked_again_after_a_while(tmp_path: Path) -> None:
+    now = 0.0
+    path = listed(tmp_path, (5000, 80, 1001))
+    peers = LocalConnections(lists=(path,), own=lambda: 1000, clock=lambda: now)
+    assert peers.is_other_users(scope())
+    listed(tmp_path, (5000, 80, 1000))
+    assert peers.is_other_users(scope())
+    now = 60.0
+    assert not peers.is_other_users(scope())
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux lists sockets")
+def test_a_real_connection_is_found_with_its_owner() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+        ends = {"client": client.getsockname(), "server": server.getsockname()}
+        assert not LocalConnections().is_other_users(ends)
+        if os.getuid() != 0:
+            assert LocalConnections(own=lambda: os.getuid() + 1).is_other_users(ends)
 
 
 class _Strangers(LocalConnections):
@@ -238,80 +279,45 @@ class _Strangers(LocalConnections):
         return True
 
 
-def let_in_to_act(services: Services, browser: Web, origin: str = "http://127.0.0.1:1234") -> str | None:
-    """Be let in by a ticket, as a page does that then asks for its token; return the token."""
-    browser.get(with_ticket(services, "/"))
-    answer = browser.post("/pages/token", headers={"Origin": origin})
-    return answer.json()["token"] if answer.status_code == 200 else None
+def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(services: Services) -> None:
+    stranger: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    stranger |= {"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 6)}
+    stranger["query_string"] = f"ticket={ticket(services)}".encode()
+    assert BrowserAuth(MASTER_KEY, services.clock, _Strangers()).redeem(stranger) is None
+    good = keys.viewing_pass(MASTER_KEY, services.clock())
+    stranger["headers"] = [(b"host", b"h:6"), (b"cookie", f"parallel_hpo_6={good}".encode())]
+    assert not BrowserAuth(MASTER_KEY, services.clock, _Strangers()).may_view(stranger)
+    assert BrowserAuth(MASTER_KEY, services.clock).may_view(stranger)
 
 
-def acting(services: Services, browser: Web) -> dict[str, str]:
-    """Be let in, and return the headers with which the page may act."""
-    token = let_in_to_act(services, browser)
-    return {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": token or ""}
+# --- what a page may do ---------------------------------------------------------------------
 
 
-def act(browser: Web, sweep: str, do: str, **headers: str) -> int:
-    own = {"Origin": "http://127.0.0.1:1234"} | {
-        name.replace("_", "-"): value for name, value in headers.items()
-    }
-    return browser.post(f"/pages/act/local/p/sweeps/{sweep}", json={"do": do}, headers=own).status_code
+def test_the_page_that_a_ticket_led_to_may_act(browser: Browser) -> None:
+    headers, page = browser.acting(), f"sweeps/{browser.sweep}"
+    states = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
+    for do, state in states.items():
+        assert browser.act(page, do, headers) == 200
+        assert browser.services.state(browser.sweep) == state
+    assert browser.act(page, "rename", headers) == 400
+    assert browser.act("sweeps/none", "stop", headers) == 404
 
 
-def test_the_page_that_a_ticket_led_to_may_act(services: Services, browser: Web, sweep: str) -> None:
-    token = let_in_to_act(services, browser)
-    assert token is not None
-    for do, state in (
-        ("pause", "PAUSED"),
-        ("resume", "RUNNING"),
-        ("stop", "FINISHED"),
-        ("cancel", "CANCELED"),
-    ):
-        assert act(browser, sweep, do, X_Parallel_Hpo_Token=token) == 200
-        assert services.progress(sweep).state == state
-    assert act(browser, sweep, "rename", X_Parallel_Hpo_Token=token) == 400
-    assert act(browser, "none", "stop", X_Parallel_Hpo_Token=token) == 404
-
-
-def test_a_page_may_ask_a_run_to_stop(services: Services, browser: Web, sweep: str) -> None:
-    name = services.begun(sweep)
-    headers = acting(services, browser)
-    answer = browser.post(f"/pages/act/local/p/runs/{name}", json={"do": "stop"}, headers=headers)
-    assert (answer.status_code, services.run(name).stop_requested) == (200, True)
-
-
-def test_a_page_may_edit_the_texts_of_an_ended_run_and_the_name_of_a_sweep(
-    services: Services, browser: Web, sweep: str
-) -> None:
-    name = services.begun(sweep)
-    headers = acting(services, browser)
-
-    def edit(path: str, **texts: str) -> int:
-        asked = {"do": "edit"} | texts
-        return browser.post(f"/pages/act/local/p/{path}", json=asked, headers=headers).status_code
-
-    assert edit(f"runs/{name}", name="too early") == 409
-    services.finish(sweep, name)
-    assert edit(f"runs/{name}", name=" better ", tags="a, b,,a", notes="") == 200
-    run = services.run(name)
-    assert (run.display_name, run.tags, run.notes) == ("better", '["a", "b"]', "")
-    assert edit(f"sweeps/{sweep}", name="warm-up") == 200
-    assert edit(f"sweeps/{sweep}", name="") == 400
-    assert edit(f"sweeps/{sweep}", name="x" * 129) == 400
-    assert edit(f"sweeps/{sweep}") == 400
-
-
-def test_a_page_may_delete_an_ended_run(services: Services, browser: Web, sweep: str) -> None:
-    name = services.begun(sweep)
-    headers = acting(services, browser)
-
-    def delete() -> int:
-        asked = {"do": "delete"}
-        return browser.post(f"/pages/act/local/p/runs/{name}", json=asked, headers=headers).status_code
-
-    assert delete() == 409
-    services.finish(sweep, name)
-    assert (delete(), delete()) == (200, 404)
+def test_a_page_may_stop_a_run_and_edit_and_delete_an_ended_one_and_name_a_sweep(browser: Browser) -> None:
+    services, headers = browser.services, browser.acting()
+    name = services.begun(browser.sweep)
+    run, sweep = f"runs/{name}", f"sweeps/{browser.sweep}"
+    assert browser.act(run, "edit", headers, name="too early") == 409
+    assert browser.act(run, "delete", headers) == 409
+    assert (browser.act(run, "stop", headers), services.run(name).stop_requested) == (200, True)
+    services.finish(browser.sweep, name)
+    assert browser.act(run, "edit", headers, name=" better ", tags="a, b,,a", notes="") == 200
+    edited = services.run(name)
+    assert (edited.display_name, edited.tags, edited.notes) == ("better", '["a", "b"]', "")
+    assert [browser.act(run, "delete", headers) for _ in range(2)] == [200, 404]
+    assert browser.act(sweep, "edit", headers, name="warm-up") == 200
+    for wrong in ({"name": ""}, {"name": "x" * 129}, {}):
+        assert browser.act(sweep, "edit", headers, **wrong) == 400
 
 
 @pytest.mark.parametrize(
@@ -328,55 +334,55 @@ def test_a_page_may_delete_an_ended_run(services: Services, browser: Web, sweep:
     ],
 )
 def test_a_page_may_drain_and_scale_the_workers_of_its_own_sweep(
-    services: Services, sweep: str, tmp_path: Path, path: str, asked: dict[str, Any], status: int
+    services: Services, tmp_path: Path, path: str, asked: dict[str, Any], status: int
 ) -> None:
+    sweep = services.sweep(grid(3))
     folder = tmp_path / "sweeps" / sweep
     services.world = replace(services.world, sweeps_in=folder.parent)
     with (
         Ledger(folder / "ledger.db") as ledger,
         CommandPipe(folder) as mailbox,
-        Web(services, key=None) as browser,
+        Web(services, key=None) as web,
     ):
         ledger.record_facts({"path": path.format(sweep)})
         record_spawn(ledger, Slot(1), None, again=False)
-        token = let_in_to_act(services, browser) or ""
-        headers = {"Origin": "http://127.0.0.1:1234", "X-Parallel-Hpo-Token": token}
-        answer = browser.post(f"/pages/act/local/p/sweeps/{sweep}", json=asked, headers=headers)
-        assert (answer.status_code, len(mailbox.take())) == (status, int(status == 200))
+        browser = Browser(services, web, sweep)
+        assert browser.act(f"sweeps/{sweep}", headers=browser.acting(), **asked) == status
+        assert len(mailbox.take()) == int(status == 200)
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        {"X_Parallel_Hpo_Token": ""},
-        {"X_Parallel_Hpo_Token": "0" * 64},
+        {"X-Parallel-Hpo-Token": ""},
+        {"X-Parallel-Hpo-Token": "0" * 64},
         {"Origin": "http://127.0.0.1:9"},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
         {"Origin": ""},
-        {"Sec_Fetch_Site": "same-site"},
+        {"Sec-Fetch-Site": "same-site"},
         {"Cookie": "parallel_hpo_1234=1-2"},
     ],
 )
-def test_nobody_else_acts(services: Services, browser: Web, sweep: str, headers: dict[str, str]) -> None:
-    token = let_in_to_act(services, browser) or ""
-    before = services.progress(sweep).state
-    assert act(browser, sweep, "cancel", **({"X_Parallel_Hpo_Token": token} | headers)) == 401
-    assert services.progress(sweep).state == before
+def test_nobody_else_acts(browser: Browser, headers: dict[str, str]) -> None:
+    before = browser.services.state(browser.sweep)
+    assert browser.act(f"sweeps/{browser.sweep}", "cancel", browser.acting() | headers) == 401
+    assert browser.services.state(browser.sweep) == before
 
 
-def test_a_stolen_cookie_gets_no_token(services: Services, browser: Web, sweep: str) -> None:
-    own = {"Origin": "http://127.0.0.1:1234"}
-    cookies = browser.get(with_ticket(services, "/")).headers.get_list("set-cookie")
+def test_a_stolen_cookie_gets_no_token(browser: Browser) -> None:
+    web, own = browser.web, {"Origin": URL}
+    cookies = web.get(browser.address()).headers.get_list("set-cookie")
     stolen = own | {"Cookie": "; ".join(cookie.partition(";")[0] for cookie in cookies)}
-    browser.forget_cookies()
-    assert [browser.post("/pages/token", headers=stolen).status_code for _ in range(2)] == [200, 204]
-    assert let_in_to_act(services, browser, origin="http://127.0.0.1:9") is None
-    browser.get(with_ticket(services, "/"))
-    services.clock.now += 61
-    assert browser.post("/pages/token", headers=own).status_code == 204
+    web.forget_cookies()
+    assert [web.post("/pages/token", headers=stolen).status_code for _ in range(2)] == [200, 204]
+    assert browser.token(origin="http://127.0.0.1:9") is None
+    browser.let_in()
+    browser.services.clock.now += 61
+    assert web.post("/pages/token", headers=own).status_code == 204
 
 
-def test_a_key_does_not_act_as_a_page(services: Services, sweep: str) -> None:
-    with Web(services) as master:
-        assert act(master, sweep, "cancel") == 403
+def test_a_key_does_not_act_as_a_page(browser: Browser) -> None:
+    with Web(browser.services) as master:
+        asking = Browser(browser.services, master, browser.sweep)
+        assert asking.act(f"sweeps/{browser.sweep}", "cancel", {}) == 403
