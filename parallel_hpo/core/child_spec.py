@@ -159,6 +159,17 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
+class Preload:
+    """Set the environment, and import `ours`, then the user's modules: the fork server's first order."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    ours: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    sys_path: tuple[str, ...] = ()
+    """Where to find the user's modules; empty: the fork server's own path."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preloaded:
     """The fork server is ready; `error` says which module could not be imported, and why."""
 

@@ -20,10 +20,9 @@ from typing import Final
 
 import psutil
 
-from parallel_hpo.core.child_spec import EXIT_WORDS, Fork, Forked, NotForked, Preloaded, Reaped
+from parallel_hpo.core.child_spec import EXIT_WORDS, Fork, Forked, NotForked, Preload, Preloaded, Reaped
 from parallel_hpo.core.errors import ConfigError, WorkerStartError
 from parallel_hpo.core.retry import retry
-from parallel_hpo.worker.preload import Imports
 
 SCARCE: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT)
 """Errors of a system that lacks processes, memory, descriptors or disk space for now."""
@@ -127,15 +126,14 @@ class ForkServerHandle:
 
     def __init__(
         self,
-        environment: Mapping[str, str],
-        imports: Imports,
+        order: Preload,
         *,
         command: tuple[str, ...],
         on_death: Callable[[], None],
     ) -> None:
-        """`command` starts a fork server, with its socket and imports as arguments."""
-        self._environment = dict(environment)
-        self._imports = imports
+        """`command` starts a fork server, with its socket as an argument."""
+        self._environment = dict(order.environment)
+        self._order = order
         self._command = command
         self._on_death = on_death
         self._tokens = 0
@@ -153,18 +151,25 @@ class ForkServerHandle:
         """Return the descriptor that is readable when `read` is due."""
         return self._line.fileno()
 
-    def start(self) -> None:
-        """Start it, without waiting until it is ready; raises WorkerStartError."""
+    def launch(self) -> None:
+        """Start its interpreter, which then waits for its order; raises WorkerStartError."""
         try:
             retry(self._launch, OSError, within_s=START_TRIES * SCARCE_S, every_s=SCARCE_S)
         except OSError as error:
             raise WorkerStartError(f"the fork server can't be started: {error}") from None
 
+    def prepare(self, environment: Mapping[str, str] | None = None) -> None:
+        """Let it import, in this environment (default: that of its start), without waiting for it."""
+        if environment is not None:
+            self._order = replace(self._order, environment=dict(environment))
+        with contextlib.suppress(OSError):  # it has died already, which `await_ready` notices
+            self._connection.send(self._order)
+
     def await_ready(self) -> None:
         """Wait for its imports; raises ConfigError or WorkerStartError if one failed."""
         if self._ready:
             return
-        for _ in range(START_TRIES + len(self._imports.users)):
+        for _ in range(START_TRIES + len(self._order.users)):
             match self._receive():
                 case Preloaded(unfit="") as preloaded:
                     self._expect_fit(preloaded)
@@ -237,7 +242,7 @@ class ForkServerHandle:
         with theirs, contextlib.ExitStack() as if_it_fails:
             if_it_fails.callback(ours.close)
             self._process = subprocess.Popen(
-                [*self._command, str(theirs.fileno()), self._imports.to_argument()],
+                [*self._command, str(theirs.fileno())],
                 env=self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -255,7 +260,8 @@ class ForkServerHandle:
         self._process.kill()
         self._process.wait()
         self._on_death()
-        self.start()
+        self.launch()
+        self.prepare()
 
     def _expect_fit(self, preloaded: Preloaded) -> None:
         """Raise the error of a preload: ConfigError if the module is the user's."""
@@ -267,8 +273,8 @@ class ForkServerHandle:
     def _leave_out(self, preloaded: Preloaded) -> None:
         """Start again without a module of the user's that forks can't use."""
         self.warning = " · ".join(filter(None, (self.warning, f"hpo.preload: {preloaded.error}")))
-        users = tuple(name for name in self._imports.users if name != preloaded.unfit)
-        self._imports = replace(self._imports, users=users)
+        users = tuple(name for name in self._order.users if name != preloaded.unfit)
+        self._order = replace(self._order, users=users)
         self._restart()
 
     def _expect_wanted(self) -> None:

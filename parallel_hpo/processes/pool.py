@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import psutil
 
-from parallel_hpo.core.child_spec import CallResult, ChildCall, ChildSetup, Reaped, WorkerSpec
+from parallel_hpo.core.child_spec import CallResult, ChildCall, ChildSetup, Preload, Reaped, WorkerSpec
 from parallel_hpo.core.errors import BackendError, WorkerStartError
 from parallel_hpo.core.retry import retry
 from parallel_hpo.processes.fork_server import (
@@ -39,7 +39,6 @@ from parallel_hpo.processes.fork_server import (
 )
 from parallel_hpo.processes.reaper import MARK
 from parallel_hpo.worker import tree
-from parallel_hpo.worker.preload import Imports
 
 PRELOAD = ("wandb", "parallel_hpo.worker.worker")
 """Modules that every worker needs; wandb alone takes 0.5 s of each start."""
@@ -65,17 +64,18 @@ class ChildPool:
         command: tuple[str, ...] = COMMAND,
         open_pidfd: Callable[[int], int | None] = open_pidfd,
     ) -> None:
-        """Keep the arguments; `open` starts the fork server.
+        """Keep the arguments; `launch` or `open` starts the fork server.
 
         Args:
-            environment: the fork server's, with a MARK.
+            environment: the fork server's at its start, with a MARK.
             fresh: each child is a new interpreter.
             preload: the user's modules to import once.
             sys_path: where to find these; empty: the fork server's own path.
-            command: starts the fork server, with its socket and imports as arguments.
+            command: starts the fork server, with its socket as an argument.
         """
-        imports = Imports() if fresh else Imports(PRELOAD, preload, sys_path)
-        self._server = ForkServerHandle(environment, imports, command=command, on_death=self._take_orphans)
+        order = Preload(environment) if fresh else Preload(environment, PRELOAD, preload, sys_path)
+        self._server = ForkServerHandle(order, command=command, on_death=self._take_orphans)
+        self._launched = False
         self._mark = environment[MARK]
         self._fresh = fresh
         self._open_pidfd = open_pidfd
@@ -85,10 +85,21 @@ class ChildPool:
         self._closing = False
         self._closed = False
 
-    def open(self) -> None:
-        """Start the fork server, without waiting until it is ready."""
+    def launch(self) -> None:
+        """Start the fork server's interpreter, which takes 0.1 s, before all that `open` needs is known."""
+        self._launched = True
         self._was_subreaper = tree.become_subreaper()
-        self._server.start()
+        self._server.launch()
+
+    def open(self, environment: Mapping[str, str] | None = None) -> None:
+        """Let the fork server import, without waiting until it is ready.
+
+        Args:
+            environment: the fork server's from now on; libraries read parts of it when they are imported.
+        """
+        if not self._launched:
+            self.launch()
+        self._server.prepare(environment)
 
     def wait_until_ready(self) -> None:
         """Wait for the fork server's imports; errors have the traceback.

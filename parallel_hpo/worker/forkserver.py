@@ -1,7 +1,7 @@
 """The fork server's process: imports shared modules once, then forks children on request.
 
-    supervisor ──────Fork + 2 fds──────▶ fork server ──fork──▶ child: entry.enter()
-               ◀─Forked|NotForked, Reaped─
+    supervisor ─────Preload, then Fork + 2 fds─────▶ fork server ──fork──▶ child: entry.enter()
+               ◀─Preloaded, Forked|NotForked, Reaped─
 
 All orphans below it become its children (`tree`). It reports a child as Reaped only when all processes that
 it left have ended, so "dead" means the whole tree. When the supervisor has ended, it kills all its
@@ -22,9 +22,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final, NoReturn
 
-from parallel_hpo.core.child_spec import Fork, Forked, NotForked, Preloaded, Reaped
+from parallel_hpo.core.child_spec import Fork, Forked, NotForked, Preload, Preloaded, Reaped
 from parallel_hpo.worker import entry, tree
-from parallel_hpo.worker.preload import Imports, preload
+from parallel_hpo.worker.preload import preload
 
 FDS_PER_CHILD: Final = 2
 SCARCE_S: Final = 0.2
@@ -34,16 +34,23 @@ SCARCE_S: Final = 0.2
 class ForkServer:
     """One fork server; `line` is its end of the supervisor's socket, `fork` makes children."""
 
-    def __init__(self, line: socket.socket, *, fork: Callable[[], int] = os.fork) -> None:
+    def __init__(
+        self,
+        line: socket.socket,
+        *,
+        fork: Callable[[], int] = os.fork,
+        preload: Callable[[Preload], Preloaded] = preload,
+    ) -> None:
         self.line = line
         self.fork = fork
+        self.preload = preload
         self.connection = Connection(os.dup(line.fileno()))
         self.children: set[int] = set()
         self.ended: list[Reaped] = []
         self.selector = selectors.DefaultSelector()
         self.retry_soon = False
 
-    def serve(self, imports: Imports) -> NoReturn:
+    def serve(self) -> NoReturn:
         """Serve until the supervisor has ended; never returns."""
         # A batch system sends these to all processes of a job. Only the supervisor handles them; they stay
         # ignored in all forks, including user code and its children.
@@ -51,14 +58,16 @@ class ForkServer:
             signal.signal(ignored, signal.SIG_IGN)
         tree.become_subreaper()
         tree.die_with_parent()  # imports may take long, and block all else
-        if _is_at_end(self.line):
+        try:
+            order = self.connection.recv()
+        except (EOFError, OSError):  # the supervisor ended before `die_with_parent` could notice
             os._exit(0)
         gc.disable()  # saves an eighth of the imports' time
         # Modules make permanent folders on import (wandb makes two); they are removed with this process.
         self.folder = tree.make_folder()
         tempfile.tempdir = str(self.folder)
         signal.signal(signal.SIGTERM, lambda *_: self._leave())  # a stop does not wait for imports
-        preloaded = preload(imports)
+        preloaded = self.preload(order)
         tempfile.tempdir = None
         tree.die_with_parent(False)
         self._send(preloaded)  # if the supervisor has ended, the first turn notices
@@ -191,14 +200,6 @@ class ForkServer:
         return bool(strays)
 
 
-def _is_at_end(line: socket.socket) -> bool:
-    """Return whether the supervisor ended before `die_with_parent` could notice."""
-    try:
-        return not line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-
-
 def _open_parent() -> int | None:
     """Return a descriptor that becomes readable when the supervisor's process ends (Linux)."""
     if not hasattr(os, "pidfd_open"):
@@ -213,11 +214,11 @@ def _note(signum: int, frame: object) -> None:
     """Do nothing: the wakeup fd wakes the loop."""
 
 
-def main() -> NoReturn:
-    """Serve on the socket whose descriptor is the first argument; the second has the modules to preload."""
+def main(preload: Callable[[Preload], Preloaded] = preload) -> NoReturn:
+    """Serve on the socket whose descriptor is the first argument."""
     line = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(line.fileno(), False)
-    ForkServer(line).serve(Imports.from_argument(sys.argv[2]))
+    ForkServer(line, preload=preload).serve()
 
 
 if __name__ == "__main__":

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import importlib
-import json
+import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import psutil
 
-from parallel_hpo.core.child_spec import Preloaded
+from parallel_hpo.core.child_spec import Preload, Preloaded
 
 RUNTIME_FILES: Final = ("/dev/nvidia-uvm", "/dev/kfd")
 """Files that CUDA and ROCm open when they are initialised, but management libraries don't."""
 SETTLE_S: Final = 0.2
 """Time in seconds for a module's short-lived threads to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Imports:
-    """Modules to import: `ours`, then the user's, with the user's `sys.path` if given."""
-
-    ours: tuple[str, ...] = ()
-    users: tuple[str, ...] = ()
-    sys_path: tuple[str, ...] = ()
-
-    def to_argument(self) -> str:
-        """Return it as one command-line argument."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_argument(cls, word: str) -> Imports:
-        """Return the imports encoded by `to_argument`."""
-        return cls(**{name: tuple(value) for name, value in json.loads(word).items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +63,20 @@ def _threads_of_openblas() -> int:
     return sum(pool["num_threads"] - 1 for pool in pools if pool["threading_layer"] == "pthreads")
 
 
-def preload(imports: Imports) -> Preloaded:
+def preload(order: Preload) -> Preloaded:
     """Import all; return what failed, with the module's traceback."""
-    for name in imports.ours:
+    os.environ.clear()
+    os.environ.update(order.environment)
+    for name in order.ours:
         if error := _import(name):
             return Preloaded(error)
-    if imports.ours:
+    if order.ours:
         _prepare()  # before user code holds references to wandb's functions
-    if not imports.users:
+    if not order.users:
         return Preloaded()
-    sys.path[:] = imports.sys_path or sys.path
+    sys.path[:] = order.sys_path or sys.path
     before = Threads.now()
-    for name in imports.users:
+    for name in order.users:
         if error := _import(name) or _runtime_problem(name):
             return Preloaded(error, of_users=True)
         if started := wait_for_threads_since(before):

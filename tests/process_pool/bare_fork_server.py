@@ -5,12 +5,10 @@ For tests that try how processes live and die, whatever they have imported.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 from parallel_hpo.worker import forkserver
-from parallel_hpo.worker.preload import Imports
+from parallel_hpo.worker.preload import preload
 
 if __name__ == "__main__":
-    sys.argv[2] = replace(Imports.from_argument(sys.argv[2]), ours=()).to_argument()
-    forkserver.main()
+    forkserver.main(lambda order: preload(replace(order, ours=())))

@@ -158,7 +158,7 @@ def test_a_fork_server_that_dies_at_its_start_is_an_error_with_its_exit_code(
 SPARING: Final = """
 import errno, os, socket, sys
 from parallel_hpo.worker.forkserver import ForkServer
-from parallel_hpo.worker.preload import Imports
+from parallel_hpo.core.child_spec import Preloaded
 answers = [True, False, False]
 def fork():
     if answers and not answers.pop(0):
@@ -166,7 +166,7 @@ def fork():
     return os.fork()
 line = socket.socket(fileno=int(sys.argv[1]))
 os.set_inheritable(line.fileno(), False)
-ForkServer(line, fork=fork).serve(Imports())
+ForkServer(line, fork=fork, preload=lambda order: Preloaded()).serve()
 """
 """A fork server whose second and third fork fail."""
 

@@ -14,7 +14,7 @@ import pytest
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.processes.reaper import MARK
-from parallel_hpo.worker.preload import Imports, find_runtime
+from parallel_hpo.worker.preload import find_runtime
 from tests.process_pool.pooling import BARE
 
 ROOT: Final = Path(__file__).parents[2]
@@ -26,11 +26,6 @@ import ctypes
 libc = ctypes.CDLL(None)
 libc.pthread_create(ctypes.byref(ctypes.c_void_p()), None, libc.pause, None)
 """
-
-
-def test_imports_survive_a_round_trip_as_one_argument() -> None:
-    imports = Imports(("wandb",), ("a.b", "c"), ("/x y", ""))
-    assert Imports.from_argument(imports.to_argument()) == imports
 
 
 @pytest.mark.parametrize(
@@ -96,9 +91,10 @@ def test_a_module_that_can_not_be_imported_is_an_error_with_its_traceback(
 
 
 PREPARE: Final = """
-import json, sys
-from parallel_hpo.worker.preload import Imports, preload
-answer = preload(Imports(ours=("wandb", "parallel_hpo.worker.worker")))
+import json, os, sys
+from parallel_hpo.core.child_spec import Preload
+from parallel_hpo.worker.preload import preload
+answer = preload(Preload(dict(os.environ), ours=("wandb", "parallel_hpo.worker.worker")))
 import wandb
 from parallel_hpo.worker.worker import prepare
 print(json.dumps({
