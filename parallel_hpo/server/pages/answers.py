@@ -40,7 +40,7 @@ _UNKNOWN: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 _ONLY_FOR_AUTHORS: Final = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)?\n|^ +", re.MULTILINE)
 """Lines of comments, empty lines and indentation."""
 _STYLE: Final = re.compile(r'@import url\("([^"]+)"\);')
-_FONT: Final = re.compile(r'url\("([^":]+\.woff2)"\)')
+_INLINED: Final = re.compile(r'url\("([^":]+\.(?:svg|woff2))"\)')
 _ENDS_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
 
 _PAGES: Final = ("home.js", "sweep.js", "run.js", "project.js")
@@ -123,18 +123,18 @@ def script(folder: Path, entry: str) -> str:
 
 
 def style(folder: Path, *names: str) -> str:
-    """Return several style sheets as one that contains their imports and fonts."""
+    """Return several style sheets as one that contains their imports, fonts and icons."""
     return "\n".join(_with_imports(folder, name) for name in names)
 
 
 def _with_imports(folder: Path, name: str) -> str:
     source = (folder / name).read_text(encoding="utf-8")
-    source = _FONT.sub(lambda found: f'url("{_as_data(folder / _beside(name, found[1]))}")', source)
+    source = _INLINED.sub(lambda found: f'url("{_as_data(folder / _beside(name, found[1]))}")', source)
     return _STYLE.sub(lambda found: _with_imports(folder, _beside(name, found[1])), source)
 
 
-def _as_data(font: Path) -> str:
-    return f"data:{_TYPES[font.suffix]};base64,{base64.b64encode(font.read_bytes()).decode()}"
+def _as_data(file: Path) -> str:
+    return f"data:{_TYPES[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _beside(name: str, path: str) -> str:
