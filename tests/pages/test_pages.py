@@ -64,7 +64,7 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
     expect(cell(page, name, "loss")).to_have_text("0.75")
     log(site, name, 0.5)
     expect(cell(page, name, "loss")).to_have_text("0.5")
-    expect(page.locator("#best")).to_have_text(f"0.5 {name}")
+    expect(page.locator("#best")).to_have_text(f"1 {filled_too[0]}")
     assert page.locator("tr.selected").get_attribute("data-run") == filled_too[0]
     assert page.locator('th[aria-sort="ascending"]').get_attribute("data-column") == "name"
     assert page.evaluate("() => document.getElementById('table-scroll').scrollLeft") == 77
@@ -73,6 +73,7 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
     site.services.finish(sweep, name, loss=0.25)
     expect(cell(page, name, "state")).to_have_text("finished")
     expect(page.locator("#progress")).to_have_text("4 of 4 ended")
+    expect(page.locator("#best")).to_have_text(f"0.25 {name}")
 
 
 def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) -> None:

@@ -88,8 +88,9 @@ def test_only_what_has_changed_is_told_again(services: Services, web: Web) -> No
     services.log(name, 0.25, summary={"loss": 0.25})
     news = seen(web, f"sweeps/{sweep}", since=revision)
     assert (news["runs"]["id"], news["runs"]["state"], news["runs"]["value"]) == ([name], ["running"], [0.25])
-    assert [card["best"] for card in seen(web, "")["sweeps"]] == [0.25]
+    assert [card["best"] for card in seen(web, "")["sweeps"]] == [1.0]  # of the finished run
     services.finish(sweep, name, loss=0.125)
+    assert [card["best"] for card in seen(web, "")["sweeps"]] == [0.125]
     third = services.issued(agent)
     news = seen(web, f"sweeps/{sweep}", since=news["revision"])
     assert (news["runs"]["id"], news["runs"]["value"]) == ([name, third], [0.125, None])
@@ -105,7 +106,7 @@ def test_runs_are_compared_by_any_number_of_their_summaries(services: Services, 
     services.end(names[0])
     by_loss = seen(web, f"sweeps/{sweep}")
     told = seen(web, f"sweeps/{sweep}", metric="acc", goal="maximize")
-    assert (told["runs"]["value"], told["best"]) == ([0.5, 0.75, None], names[1])
+    assert (told["runs"]["value"], told["best"]) == ([0.5, 0.75, None], names[0])
     assert told["sweep"]["metric"] == {"name": "acc", "goal": "maximize"}
     assert told["sweep"]["objective"] == by_loss["sweep"]["metric"]
     assert by_loss["runs"]["value"] == [1, None, None]

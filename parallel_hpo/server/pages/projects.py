@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from parallel_hpo.core.values import find_value
 from parallel_hpo.server.pages.sweep_data import head_of
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.store import projects, sweeps
@@ -63,13 +61,11 @@ class SweepCards:
         totals: dict[str, list[StateTotals]] = {sweep.id: [] for sweep in found}
         for each in sweeps.totals(transaction, list(totals)):
             totals[each.sweep].append(each)
-        summaries: dict[str, list[str]] = {sweep.id: [] for sweep in found}
-        for key, summary in sweeps.open_summaries(transaction, list(summaries)):
-            summaries[key].append(summary)
         cards = []
         for sweep in found:
-            card = _card(head_of(sweep), totals[sweep.id], summaries[sweep.id])
-            cards.append(card | {"curve": self._curve(transaction, sweep, card)})
+            card = _card(head_of(sweep), totals[sweep.id])
+            curve = self._curve(transaction, sweep, card)
+            cards.append(card | {"curve": curve, "best": curve[-1][1] if curve else None})
         return cards
 
     def _curve(self, transaction: Transaction, sweep: Sweep, card: dict[str, Any]) -> list[tuple[int, float]]:
@@ -84,24 +80,11 @@ class SweepCards:
         return self._curves[sweep.id][1]
 
 
-def _card(head: dict[str, Any], totals: Sequence[StateTotals], summaries: Sequence[str]) -> dict[str, Any]:
+def _card(head: dict[str, Any], totals: Sequence[StateTotals]) -> dict[str, Any]:
     ended = [each for each in totals if each.state not in OPEN and each.begun_at]
     return head | {
         "runs": {each.state: each.number for each in totals},
-        "best": _best(head["metric"], totals, summaries),
         "begun": min((each.begun_at for each in totals if each.begun_at is not None), default=None),
         "heard": max((each.heard_at for each in totals), default=None),
         "mean": sum(each.spent_s or 0.0 for each in ended) / max(1, sum(each.number for each in ended)),
     }
-
-
-def _best(
-    metric: dict[str, str] | None, totals: Sequence[StateTotals], summaries: Sequence[str]
-) -> float | None:
-    """Return the best value, also of runs that go on: theirs is in their summaries."""
-    if metric is None:
-        return None
-    current = [find_value(json.loads(text), metric["name"], metric["goal"]) for text in summaries if text]
-    values = [value for each in totals for value in (each.least, each.most)] + current
-    choose = max if metric["goal"] == "maximize" else min
-    return choose((value for value in values if value is not None), default=None)

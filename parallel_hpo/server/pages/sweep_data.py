@@ -38,7 +38,7 @@ from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.pages.answers import dump, object_of
 from parallel_hpo.server.pages.run_data import FACTS, LedgerCache, Row, SweepCount, drawable, row_of
-from parallel_hpo.server.rules.runs import OPEN
+from parallel_hpo.server.rules.runs import OPEN, RunState
 from parallel_hpo.server.services.supervision import SweepAt
 from parallel_hpo.server.store import run_table, sweeps
 from parallel_hpo.server.store.database import Transaction
@@ -52,6 +52,7 @@ FRESH_S: Final = 0.25
 _KEYS_FRESH_S: Final = 2.0
 _RUNS_FOR_KEYS: Final = 20
 """Number of first and of last runs whose history keys are read."""
+_STATE: Final = FACTS.index("state")
 _VALUE: Final = FACTS.index("value")
 _OPEN: Final = frozenset(str(state) for state in OPEN)
 
@@ -73,7 +74,7 @@ class RunChanges:
     revision: str
     complete: bool
     best: str | None
-    """Id of the run with the best value so far."""
+    """Id of the finished run with the best value."""
     keys: tuple[tuple[str, str], ...]
     """The history keys and summaries of some runs, as JSON."""
 
@@ -184,7 +185,8 @@ class RunTable:
     def _find_best(self) -> str | None:
         if self._metric is None:
             return None
-        rows = (kept.row.facts for kept in self._runs.values() if kept.row.facts[_VALUE] is not None)
+        facts = (kept.row.facts for kept in self._runs.values())
+        rows = (each for each in facts if each[_STATE] == RunState.FINISHED and each[_VALUE] is not None)
         choose = max if self._metric.goal is Goal.MAXIMIZE else min
         found = choose(rows, key=lambda facts: facts[_VALUE], default=None)
         return None if found is None else str(found[0])

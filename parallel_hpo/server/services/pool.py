@@ -175,7 +175,7 @@ class PoolSummary:
     name: str | None
     metric: str | None
     best: float | None
-    """Best value of its ended runs; None also if the sweep is on another server."""
+    """Best value of its finished runs; None also if the sweep is on another server."""
     is_paused: bool
     is_performed: bool
     """Whether a node has a lease."""

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as sql_delete
 
-from parallel_hpo.server.rules.runs import OPEN, RunState
+from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.store.records import Agent, Sweep
 from parallel_hpo.server.store.tables import (
     agents,
@@ -115,9 +115,10 @@ def counts(connection: Connection, sweep_id: str) -> dict[str, int]:
 
 
 def best_value(connection: Connection, sweep_id: str, *, maximize: bool) -> float | None:
-    """Return the best value of a sweep's ended runs, or None."""
+    """Return the best value of a sweep's finished runs, or None."""
     best = func.max(runs.c.value) if maximize else func.min(runs.c.value)
-    value: float | None = connection.scalar(select(best).where(runs.c.sweep_id == sweep_id))
+    finished = runs.c.state == str(RunState.FINISHED)
+    value: float | None = connection.scalar(select(best).where(runs.c.sweep_id == sweep_id, finished))
     return value
 
 
@@ -132,24 +133,17 @@ class StateTotals:
     heard_at: float
     spent_s: float | None
     """Time from the start to the last sign of life, of all of them together."""
-    least: float | None
-    most: float | None
-    """The lowest and the highest value."""
 
 
 def totals(connection: Connection, sweep_ids: Sequence[str]) -> list[StateTotals]:
     """Return the totals of sweeps by state."""
     spent = func.sum(runs.c.heard_at - runs.c.started_at)
     ends = (func.min(runs.c.started_at), func.max(runs.c.heard_at), spent)
-    columns = (
-        runs.c.sweep_id,
-        runs.c.state,
-        func.count(),
-        *ends,
-        func.min(runs.c.value),
-        func.max(runs.c.value),
+    query = (
+        select(runs.c.sweep_id, runs.c.state, func.count(), *ends)
+        .where(runs.c.sweep_id.in_(sweep_ids))
+        .group_by(runs.c.sweep_id, runs.c.state)
     )
-    query = select(*columns).where(runs.c.sweep_id.in_(sweep_ids)).group_by(runs.c.sweep_id, runs.c.state)
     return [StateTotals(*row) for row in connection.execute(query)]
 
 
@@ -164,13 +158,6 @@ def improvements(connection: Connection, sweep_id: str, *, maximize: bool) -> li
     better = inner.c.value > inner.c.before if maximize else inner.c.value < inner.c.before
     query = select(inner.c.place, inner.c.value).where(inner.c.before.is_(None) | better)
     return [(place, value) for place, value in connection.execute(query.order_by(inner.c.place))]
-
-
-def open_summaries(connection: Connection, sweep_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the sweep and the summary, as JSON, of each open run without a value."""
-    open_runs = runs.c.state.in_([str(state) for state in OPEN]) & runs.c.value.is_(None)
-    query = select(runs.c.sweep_id, runs.c.summary).where(runs.c.sweep_id.in_(sweep_ids), open_runs)
-    return [(sweep, summary) for sweep, summary in connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
