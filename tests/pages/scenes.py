@@ -48,7 +48,9 @@ UGLY: Final[dict[str, Any]] = {
     },
 }
 
-
+SPAN_S: Final = 7000.0
+"""Time in which a sweep's runs begin, of 100 or more; fewer take less."""
+WORKERS: Final = 4
 CODE: Final = "import wandb\n\nwith wandb.init() as run:\n    run.log({'loss': 0.5})\n"
 LINK: Final = "s3://bucket/w.bin"
 """Where an artifact's file lies that was not uploaded."""
@@ -90,7 +92,10 @@ class Scenes:
             query = select(tables.sweeps.c.project_id).where(tables.sweeps.c.id == sweep)
             project = int(transaction.execute(query).scalar_one())
         dice = random.Random(zlib.crc32(json.dumps(config).encode()) + runs)
-        rows = [self._run(config, sweep, project, place, dice, states or "f") for place in range(runs)]
+        each_s = SPAN_S / max(100, runs)
+        rows = [
+            self._run(config, sweep, project, place, dice, states or "f", each_s) for place in range(runs)
+        ]
         with services.world.database.write() as transaction:
             for begin in range(0, runs, 500):
                 transaction.execute(insert(tables.runs), rows[begin : begin + 500])
@@ -106,13 +111,14 @@ class Scenes:
         place: int,
         dice: random.Random,
         states: str,
+        each_s: float,
     ) -> dict[str, Any]:
         letter = states[place % len(states)]
         state = {"f": "finished", "x": "failed", "r": "running", "k": "killed", "c": "crashed"}[letter]
         given = {name: {"value": _drawn(space, dice)} for name, space in config["parameters"].items()}
         metric = config["metric"]
         value = _quality(given, dice) * (1 if metric["goal"] == "minimize" else -1)
-        begin = self._services.clock() - 7200 + place * (7000 / max(100, place + 1))
+        begin = self._services.clock() - SPAN_S - 200 + place * each_s
         name = LONG_NAME if "augmentation" in given and place % 5 == 0 else f"sweep-{place + 1}"
         return {
             "project_id": project,
@@ -129,7 +135,7 @@ class Scenes:
             "stop_requested": False,
             "exitcode": {"finished": 0, "failed": 1}.get(state),
             "host": "node-a",
-            "opened_by": f"mark_{place % 4}_{place % 4}",
+            "opened_by": f"mark_{place % WORKERS}_{place % WORKERS}",
             "tags": json.dumps(["baseline"] if place % 9 == 0 else []),
             "config": json.dumps(given),
             "summary": json.dumps({metric["name"]: value} if state in ("finished", "running") else {}),
@@ -140,7 +146,7 @@ class Scenes:
             "log_lines": 0,
             "created_at": begin,
             "started_at": begin,
-            "heard_at": begin + dice.uniform(60, 300),
+            "heard_at": begin + WORKERS * each_s * dice.uniform(0.3, 0.95),  # before the worker's next run
         }
 
     def save(self, logger: str, user: str) -> None:
@@ -280,7 +286,8 @@ def _console(points: int, *, failed: bool) -> Iterator[str]:
 def fill(services: Services) -> dict[str, str]:
     """Create all sweeps; return their ids by what they show."""
     scenes = Scenes(services)
-    small = scenes.sweep(SMALL, 60, state="RUNNING", states="ffffxffffffkfffffr"[::-1], points=120)
+    states = "ffffffkffffffxfff" * 3 + "fffffrrrr"
+    small = scenes.sweep(SMALL, 60, state="RUNNING", states=states, points=120)
     scenes.save(f"{small[-3:]}00005", f"{small[-3:]}00006")
     return {
         "small": small,

@@ -90,8 +90,7 @@ export class Timeline extends Chart {
     if (!bars.length) return this.say("No run has started yet.");
     const begun = bars.reduce((first, { start }) => Math.min(first, start), Infinity);
     const over = bars.reduce((last, { until }) => Math.max(last, until), 0);
-    const busy = bars.reduce((sum, { start, until }) => sum + until - start, 0);
-    const share = Math.min(1, busy / (Math.max(over - begun, 1e-9) * lanes.length));
+    const share = busyTime(bars) / (Math.max(over - begun, 1e-9) * lanes.length);
     const kinds = Object.entries(MARKS).map(([kind, mark]) => [marks.filter((one) => one.kind === kind).length, kind, mark]);
     const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${count > 1 ? PLURALS[kind] : kind} (${mark})`);
     return this.say(
@@ -105,6 +104,16 @@ export class Timeline extends Chart {
     const lines = (this.timeline?.bars ?? []).map((bar) => [laneName(lanes[bar.lane]), bar.run, bar.attempt, bar.start, bar.end, outcomeOf(bar)]);
     return [["worker", "run", "attempt", "start", "end", "outcome"], ...lines];
   }
+}
+
+/** Return the seconds in which lanes have a bar; in a lane of several agents, bars overlap. */
+function busyTime(bars) {
+  const counted = new Map(); // by lane, until when
+  return [...bars].sort((one, other) => one.start - other.start).reduce((sum, { lane, start, until }) => {
+    const from = Math.max(start, counted.get(lane) ?? start);
+    counted.set(lane, Math.max(until, from));
+    return sum + Math.max(0, until - from);
+  }, 0);
 }
 
 function outcomeOf({ end, outcome }) {
