@@ -17,9 +17,12 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import QUARANTINE, RESTART, Attempt, Incident, LedgerRun, PerformedRuns
 from parallel_hpo.server.context import AppContext
+from parallel_hpo.server.pages.histories import CurveQuery, Histories
 from parallel_hpo.server.pages.run_data import FACTS, attempts_of, run_data
 from parallel_hpo.server.pages.sweep_data import RunTable, Sweeps, sweep_at
 from parallel_hpo.server.pages.timeline import lanes_of, timeline
+from parallel_hpo.server.services.file_stream import Batch, Chunk
+from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.run_table import RunScope
 from parallel_hpo.server.store.runs import RunPath
 from tests.ledgers import record_attempt_end, record_end, record_start
@@ -98,6 +101,32 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(services: Servic
     used = "1.5 device hours, 0.25 kWh of devices"
     assert told["sweep"]["used"] == used
     assert [each["used"] for each in attempts_of(services.world, services.at(sweep), run)] == [used, ""]
+
+
+def test_curves_of_a_run_with_several_attempts_say_where_the_last_one_begins(
+    services: Services, tmp_path: Path
+) -> None:
+    sweep = services.sweep(grid(2))
+    run, other = (services.issued(services.agent(sweep, f"mark_{slot}_1")) for slot in (0, 1))
+    with ledger_of(services, tmp_path, sweep) as ledger:
+        for attempt in (1, 2):
+            services.clock.now += 100
+            services.start(sweep, run, opener=f"mark_0_{attempt}")
+            begin(ledger, run, attempt)
+            first = services.run(run).history_lines
+            rows = [
+                {"_step": step, "_runtime": step / 2, "_timestamp": services.clock() + step, "loss": step}
+                for step in range(first, first + 3)
+            ]
+            services.stream(run, Chunk((Batch(Stream.HISTORY, first, tuple(map(json.dumps, rows))),)))
+    services.start(sweep, other)
+    services.stream(other, Chunk((Batch(Stream.HISTORY, 0, (json.dumps(rows[0]),)),)))
+    known, curves = services.world, Histories(repeated=Sweeps(0.0).repeated)
+    told = json.loads(curves.of_sweep(known, services.at(sweep), [], CurveQuery("loss", "step", 100)))
+    assert {each["id"]: each.get("since") for each in told["runs"]} == {run: 3, other: None}
+    path, by_time = RunPath("local", "p", run), CurveQuery("loss", "time", 100)
+    points = json.loads(curves.of_run(known, path, by_time))["points"]
+    assert points == {"x": [0, 0.5, 1, 1.5, 2, 2.5], "y": [0, 1, 2, 3, 4, 5], "since": 1.5}
 
 
 def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(services: Services, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,8 +78,15 @@ class CurveQuery:
 class Histories:
     """Curves as JSON; thread-safe."""
 
-    def __init__(self, *, read_whole: int = READ_MAX_EXACT) -> None:
+    def __init__(
+        self,
+        *,
+        read_whole: int = READ_MAX_EXACT,
+        repeated: Callable[[AppContext, SweepAt], Collection[str]] = lambda _world, _at: (),
+    ) -> None:
+        """Read the curves of runs; `repeated` returns the names of runs that had several attempts."""
         self._read_whole = read_whole
+        self._repeated = repeated
         self._series = MetricSeriesCache()
 
     def close(self) -> None:
@@ -86,12 +94,16 @@ class Histories:
         self._series.close()
 
     def of_sweep(self, world: AppContext, at: SweepAt, names: list[str], query: CurveQuery) -> bytes:
-        """Return a curve of each named run of a sweep, or of its newest runs, as JSON."""
-        curves = (
-            object_of({"id": dump(name)} | _axes(curve))
-            for name, curve in self.curves(world, at, names, query).items()
+        """Return a curve of each named run of a sweep, or of its newest runs, as JSON.
+
+        `since` of a run with several attempts: where on the x axis the last one begins.
+        """
+        curves = self.curves(world, at, names, query)
+        since = self._since(world, at, curves, query)
+        told = (
+            object_of({"id": dump(name)} | _axes(curve, since.get(name))) for name, curve in curves.items()
         )
-        runs = b"[" + b",".join(curves) + b"]"
+        runs = b"[" + b",".join(told) + b"]"
         return object_of({"key": dump(query.name), "x": dump(query.x), "runs": runs})
 
     def curves(self, world: AppContext, at: SweepAt, names: list[str], query: CurveQuery) -> dict[str, Curve]:
@@ -109,8 +121,24 @@ class Histories:
         with world.database.read() as transaction:
             run = run_at(transaction, path)
             (curve,) = self._series.read(transaction, {run.id: 1}, query.wanted)
-        points = object_of(_axes(query.drawn(curve)))
+        since = None
+        if run.sweep_id is not None:
+            at = SweepAt(path.entity, path.project, run.sweep_id)
+            since = self._since(world, at, [run.name], query).get(run.name)
+        points = object_of(_axes(query.drawn(curve), since))
         return object_of({"key": dump(query.name), "x": dump(query.x), "points": points})
+
+    def _since(
+        self, world: AppContext, at: SweepAt, names: Iterable[str], query: CurveQuery
+    ) -> dict[str, float | None]:
+        """Return where on the x axis the last attempt of repeated runs begins."""
+        wanted = sorted({*names} & {*self._repeated(world, at)})
+        if not wanted or query.x not in _X or query.system:
+            return {}
+        with world.database.read() as transaction:
+            found = lines.lengths(transaction, at.sweep, wanted, MOST_RUNS)
+            begins = {name: lines.attempt_begins(transaction, key) for name, (key, _) in found.items()}
+        return {name: json.loads(text).get(_X[query.x]) for name, text in begins.items() if text}
 
     def expect_sweep(self, world: AppContext, at: SweepAt, name: str) -> None:
         """Read ahead what a sweep's page requests first."""
@@ -141,8 +169,9 @@ def _round(stride: int) -> int:
     return max(1, -(-stride // unit) * unit)
 
 
-def _axes(curve: Curve) -> dict[str, bytes]:
-    return {"x": _numbers(curve.x), "y": _numbers(curve.y)}
+def _axes(curve: Curve, since: float | None) -> dict[str, bytes]:
+    last_attempt = {} if since is None else {"since": dump(since)}
+    return {"x": _numbers(curve.x), "y": _numbers(curve.y)} | last_attempt
 
 
 def _numbers(values: array[float]) -> bytes:

@@ -69,7 +69,12 @@ def _histories(world: AppContext, at: SweepAt, sweep: dict[str, Any]) -> Iterato
     metric = (sweep["sweep"]["metric"] or {}).get("name")
     keys = sorted(sweep["keys"], key=lambda key: key != metric)[:_MAX_KEYS]
     points = _points_of(len(names) * len(keys) * len(_AXES))
-    curves = Histories()
+    again = [
+        name
+        for name, number in zip(sweep["runs"]["id"], sweep["runs"]["attempts"], strict=True)
+        if number > 1
+    ]
+    curves = Histories(repeated=lambda _world, _at: again)
     for key in keys:
         for axis in _AXES:
             yield _rounded(json.loads(curves.of_sweep(world, at, names, CurveQuery(key, axis, points))))
@@ -107,7 +112,7 @@ def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
     return answer | {
         "runs": [
             {
-                name: values if name == "id" else [_short(value) for value in values]
+                name: [_short(value) for value in values] if isinstance(values, list) else values
                 for name, values in run.items()
             }
             for run in answer["runs"]

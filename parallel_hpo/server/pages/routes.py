@@ -54,7 +54,7 @@ class PageRoutes:
         self._world = world
         self._sweeps = Sweeps(fresh_s)
         self._cards = projects.SweepCards()
-        self._curves = Histories()
+        self._curves = Histories(repeated=self._sweeps.repeated)
         self._recent = RecentAnswers(_CHARTS_STALER * fresh_s)
         self._readers = ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="pages")
 

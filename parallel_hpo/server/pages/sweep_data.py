@@ -302,6 +302,10 @@ class Sweeps:
             wanted = compared or engines.metric_of(sweep.config)
             return sweep, totals, table.changes_since(transaction, wanted, since, totals.runs)
 
+    def repeated(self, world: AppContext, at: SweepAt) -> list[str]:
+        """Return the runs of a sweep that had several attempts, by the ledgers of this machine."""
+        return [name for name, run in self._ledgers.count_of(world, at).runs.items() if run.attempts > 1]
+
     def project_json(
         self, world: AppContext, project: Project, its_sweeps: list[dict[str, Any]], since: str
     ) -> bytes:

@@ -6,6 +6,7 @@ database joins them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -161,6 +162,25 @@ def last(connection: Connection, run_id: int, stream: Stream) -> str | None:
     )
     text: str | None = connection.scalar(query)
     return text
+
+
+def attempt_begins(connection: Connection, run_id: int) -> str | None:
+    """Return the first history line of a run's last attempt; None if it has none.
+
+    The lines are in the order of their times, so a few of them are read.
+    """
+    started: float | None = connection.scalar(select(runs.c.started_at).where(runs.c.id == run_id))
+    low, high = 0, end_of(connection, run_id, Stream.HISTORY)
+    found = None
+    while low < high and started is not None:
+        middle = (low + high) // 2
+        (line,) = part(connection, run_id, Stream.HISTORY, middle, 1)
+        logged = json.loads(line.text).get("_timestamp")
+        if isinstance(logged, int | float) and logged < started:
+            low = line.number + 1
+        else:
+            high, found = middle, line.text
+    return found
 
 
 @dataclass(frozen=True, slots=True)

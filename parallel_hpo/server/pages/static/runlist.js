@@ -112,9 +112,10 @@ export class RunList {
     line.className = ["run", isSelected && "selected", !store.shown[row] && "off", id === store.best && "best", id === store.hovered && "pointed"].filter(Boolean).join(" ");
     box.checked = isSelected;
     swatch.style.backgroundColor = runColour(store, row);
+    const attempts = store.runs.attempts[row];
     state.className = `state state-${store.runs.state[row]}`;
-    state.title = store.runs.state[row];
-    say(state.firstChild, store.runs.state[row]);
+    state.title = attempts > 1 ? `${store.runs.state[row]}, attempt ${attempts}` : store.runs.state[row];
+    say(state.firstChild, state.title);
     say(name, store.runs.name[row]);
     name.title = store.runs.name[row] === id ? id : `${store.runs.name[row]} (${id})`;
     say(value, show(store.runs.value[row]));

@@ -8,6 +8,7 @@ import { colours, fontOf, onTheme } from "./theme.js";
 
 /** Options that several charts have. */
 export const LOG = { name: "log", label: "Log axis", kind: "tick", value: false };
+export const EARLIER = { name: "earlier", label: "Dim earlier attempts", kind: "tick", value: true };
 export const SMOOTHING = { name: "smoothing", label: "Smoothing", kind: "slider", value: 0, most: 0.99, step: 0.01 };
 
 export class Chart extends EventTarget {

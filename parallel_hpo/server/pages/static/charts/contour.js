@@ -39,6 +39,7 @@ export class Contour extends Chart {
   paint() {
     const choices = this.offerNames();
     const { store } = this;
+    this.controls.hidden = choices.length < 2;
     if (!this.wanted.x || !this.wanted.y) {
       this.plot.clear();
       return this.say("This needs two parameters that vary, or a logged value.");

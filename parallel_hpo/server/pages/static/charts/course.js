@@ -8,6 +8,7 @@ import { short } from "./numbers.js";
 const AXES = [["step", "step"], ["time", "time since the run's start"]];
 const OWN = "key."; // before the logged key that is an axis
 const REACH = 24; // CSS pixels above and below a line
+const EARLIER = 0.35; // strength of earlier attempts
 const GRID = 160; // places at which curves are compared
 const LEAST_SHARE = 0.25; // fraction of the curves that a place of a band needs
 
@@ -24,8 +25,8 @@ export function axisOver(x) {
 /**
  * Return the spec of a plot of curves, null if there is nothing to draw.
  *
- * courses: [{row, name, colour, width, alpha, x: [], y: [], raw: [] (not smoothed), hit}], x rising; hit(facts) is what
- * the pointer needs. bands: [{colour, x, low, middle, high, outer: [low, high]}].
+ * courses: [{row, name, colour, width, alpha, x: [], y: [], raw: [] (not smoothed), since, hit}], x rising; since: where
+ * the run's last attempt begins; hit(facts) is what the pointer needs. bands: [{colour, x, low, middle, high, outer: [low, high]}].
  * look: {label, x: {kind, label}, y: {label, log, outliers, format}, highlight}.
  */
 export function specOfCourses(courses, bands, look) {
@@ -53,9 +54,14 @@ export function specOfCourses(courses, bands, look) {
   };
 }
 
-function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, dash, step }, place) {
-  if (raw) paintLine(context, x, raw, place, { colour, width: 1, alpha: alpha * 0.25 });
-  paintLine(context, x, y, place, { colour, width, alpha, dash, step });
+function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, dash, step, since }, place) {
+  const first = since ? x.findIndex((at) => at >= since) : 0; // the points before are of earlier attempts
+  const last = first < 0 ? x.length : first;
+  for (const [from, to, strength] of [[0, last, alpha * EARLIER], [last, x.length, alpha]]) {
+    const [xs, ys, rough] = [x, y, raw].map((values) => values?.slice(from, to));
+    if (raw) paintLine(context, xs, rough, place, { colour, width: 1, alpha: strength * 0.25 });
+    paintLine(context, xs, ys, place, { colour, width, alpha: strength, dash, step });
+  }
 }
 
 /** Return the range of values; `log`: of the positive ones; `outliers`: without the 2 % at each end. */

@@ -1,6 +1,6 @@
 /** The histories of the selected runs, or else of the shown ones, over step or time; of many, with a band of quantiles. */
 
-import { Chart, LOG, SMOOTHING } from "./chart.js";
+import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
 import { axesOver, axisOver, bandOf, specOfCourses } from "./course.js";
 import { groupsOf } from "./groups.js";
 import { HistoryCache } from "./history_cache.js";
@@ -16,6 +16,7 @@ const OPTIONS = [
   { name: "group", label: "Group by", kind: "choice", value: "", choices: [["", "nothing"]] },
   SMOOTHING,
   LOG,
+  EARLIER,
   { name: "outliers", label: "Ignore outliers", kind: "tick", value: false },
 ];
 
@@ -85,7 +86,7 @@ export class Histories extends Chart {
     const own = isColoured(store, row);
     const y = smoothed(series.x, series.y, smoothing);
     return [{
-      row, x: series.x, y, strong: own ? null : colours().text, raw: smoothing && own ? series.y : null, colour: own ? runColour(store, row) : colours().muted,
+      row, x: series.x, y, since: this.wanted.earlier ? series.since : null, strong: own ? null : colours().text, raw: smoothing && own ? series.y : null, colour: own ? runColour(store, row) : colours().muted,
       width: chosen ? 1.75 : own ? 1.4 : 1, alpha: own ? 0.95 : 0.3, dash: isOpen(store.runs.state[row]) && own ? [6, 3] : [],
       hit: (facts) => hitOf(store, row, facts),
     }];

@@ -36,7 +36,7 @@ export class HistoryCache {
       const answer = await this.source.histories({ ...asked, runs, seen: this.store.revision });
       const read = performance.now();
       for (const id of ids) known.set(id, { x: [], y: [], points: asked.points, read, state: states.get(id) });
-      for (const { id, x, y } of answer.runs) Object.assign(known.get(id) ?? {}, { x: this.shifted(id, asked.x, x), y });
+      for (const { id, x, ...others } of answer.runs) Object.assign(known.get(id) ?? {}, others, { x: this.shifted(id, asked.x, x) });
       this.error = null;
     } catch (error) {
       this.error = error.message;

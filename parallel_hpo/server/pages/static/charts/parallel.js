@@ -7,6 +7,7 @@ import { Texts, layer, resize } from "./canvas.js";
 import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
 import { effectsOf } from "./importance.js";
+import { counted } from "./numbers.js";
 import { brushForm } from "./parallel_form.js";
 import { layout, paintAxes, paintBrush, paintChosen, paintLegend, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";
@@ -154,7 +155,7 @@ export class Parallel extends Chart {
     const chosen = this.brushes.words(this.all.map(([axis]) => axis));
     const [all, drawn] = [this.all, this.axes.map((axis) => [axis])].map((axes) => axes.filter(([{ name }]) => name !== "value" && name !== this.wanted.logged).length);
     this.say(
-      `${shown} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${all} varied parameters` +
+      `${shown} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${counted(all, "varied parameter")}` +
         `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +
         (chosen.length ? `Ranges: ${chosen.join("; ")}.` : "Drag along an axis to filter runs."),
     );

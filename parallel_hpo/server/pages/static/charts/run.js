@@ -1,7 +1,7 @@
 /** The charts of a run's page: one per logged key, grouped by the keys' prefixes, loaded when it comes into view. */
 
 import { element } from "../format.js";
-import { Chart, LOG, SMOOTHING } from "./chart.js";
+import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
 import { axesOver, axisOver, specOfCourses } from "./course.js";
 import { controlOf } from "./elements.js";
 import { extent, short } from "./numbers.js";
@@ -15,11 +15,7 @@ const KINDS = {
   run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false, groupOf: prefixOf },
   system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true, groupOf: systemGroup },
 };
-const OPTIONS = [
-  { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) },
-  SMOOTHING,
-  LOG,
-];
+const OVER = { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) };
 
 function prefixOf(key) {
   return key.slice(0, Math.max(0, key.lastIndexOf("/")));
@@ -31,7 +27,7 @@ export class RunCharts extends EventTarget {
     super();
     this.kind = KINDS[section.dataset.charts];
     Object.assign(this, { section, source, look, system: this.kind.system, charts: new Map(), groups: new Map() });
-    this.options = structuredClone(OPTIONS).slice(this.system ? 1 : 0);
+    this.options = structuredClone([...(this.system ? [] : [OVER]), SMOOTHING, LOG, ...(!this.system && runData.attempts?.length > 1 ? [EARLIER] : [])]);
     this.wanted = { x: "time", ...Object.fromEntries(this.options.map(({ name, value }) => [name, value])) };
     this.controls = element("div", { class: "chart-controls" });
     this.empty = element("p", { class: "chart-words" }, this.system ? "No system metrics have come." : "Nothing was logged.");
@@ -146,13 +142,13 @@ class KeyChart extends Chart {
 
   paint() {
     if (!this.points) return;
-    const { x: over, smoothing, log } = this.all.wanted;
+    const { x: over, smoothing, log, earlier } = this.all.wanted;
     const { y: values, unit } = this.all.system ? inUnit(this.key, this.points.y) : { y: this.points.y, unit: "" };
     this.describe(values, unit);
-    const { x } = this.points;
+    const { x, since } = this.points;
     const colour = colours().accent;
     const course = {
-      row: null, x, y: smoothed(x, values, smoothing), raw: smoothing ? values : null, colour, width: 1.5, alpha: 1,
+      row: null, x, since: earlier ? since : null, y: smoothed(x, values, smoothing), raw: smoothing ? values : null, colour, width: 1.5, alpha: 1,
       hit: (facts) => ({ colour, tip: { title: this.key, colour, facts } }),
     };
     const spec = specOfCourses([course], [], {

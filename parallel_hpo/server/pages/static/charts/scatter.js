@@ -47,7 +47,7 @@ export class Scatter extends Chart {
     const { store } = this;
     const values = store.column("value").filter((value) => Number.isFinite(value) && value !== null);
     const failed = store.runs.state.some(isFailed) ? " Failed runs are crosses at the bottom." : "";
-    this.say(`${metricName(store)} of ${counted(values.length, "run")} against ${varied.length} varied parameters.${failed}`);
+    this.say(`${metricName(store)} of ${counted(values.length, "run")} against ${counted(varied.length, "varied parameter")}.${failed}`);
   }
 
   rows() {

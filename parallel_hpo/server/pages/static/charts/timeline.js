@@ -1,7 +1,7 @@
 /** Workers and their devices over time: runs as bars; restarts, retries and quarantines as marks. */
 
 import { duration } from "../format.js";
-import { Chart } from "./chart.js";
+import { Chart, EARLIER } from "./chart.js";
 import { clock, counted } from "./numbers.js";
 import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
@@ -17,7 +17,7 @@ const PLURALS = { restart: "restarts", retry: "retries", quarantine: "quarantine
 const COLOURS = [["outcome", "outcome"], ["run", "run"]];
 const OPTIONS = [
   { name: "colour", label: "Colour by", kind: "choice", value: "outcome", choices: COLOURS },
-  { name: "earlier", label: "Dim earlier attempts", kind: "tick", value: false },
+  { ...EARLIER, value: false },
 ];
 
 export class Timeline extends Chart {
