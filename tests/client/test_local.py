@@ -138,21 +138,18 @@ def issued(backend: LocalBackend, sweep: OpenedSweep, label: str) -> str:
     return str(command["run_id"])
 
 
-def test_a_sweep_is_created_as_requested(sweep: OpenedSweep) -> None:
-    assert (sweep.path.entity, sweep.path.project) == ("local", "project")
-    assert sweep.path.sweep_id in sweep.url
-    assert {name: sweep.configuration[name] for name in GRID} == GRID
-
-
-def test_a_sweep_can_be_joined_after_the_server_was_closed(
+def test_a_sweep_is_created_as_requested_and_can_be_joined_after_the_server_was_closed(
     tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     with opened(tmp_path, clean_env) as backend:
         first = backend.open_sweep(NEW, run_call)
+    assert (first.path.entity, first.path.project) == ("local", "project")
+    assert first.path.sweep_id in first.url
     with opened(tmp_path, clean_env) as backend:
         joined = backend.open_sweep(SweepRequest(None, "project", None, first.path.sweep_id), run_call)
     assert joined.path == first.path
-    assert joined.configuration["method"] == "grid"
+    for opened_ in (first, joined):
+        assert {name: opened_.configuration[name] for name in GRID} == GRID
 
 
 def test_an_unknown_sweep_is_an_error(backend: LocalBackend, run_call: RunCall) -> None:
@@ -175,18 +172,14 @@ def test_a_deleted_sweep_has_ended_and_accepts_no_state(
     backend.finish_sweep(sweep.path)
 
 
-def test_a_dead_workers_unstarted_run_is_requeued(backend: LocalBackend, sweep: OpenedSweep) -> None:
-    run = issued(backend, sweep, "worker_1")
-    other = issued(backend, sweep, "worker_2")
+def test_a_dead_workers_unstarted_run_is_requeued_unless_it_is_kept(
+    backend: LocalBackend, sweep: OpenedSweep
+) -> None:
+    lost, kept = issued(backend, sweep, "worker_1"), issued(backend, sweep, "worker_2")
     backend.requeue_runs(sweep.path, "worker_1", [])
-    assert issued(backend, sweep, "worker_3") == run
-    assert other != run
-
-
-def test_a_dead_workers_kept_run_is_not_requeued(backend: LocalBackend, sweep: OpenedSweep) -> None:
-    run = issued(backend, sweep, "worker_1")
-    backend.requeue_runs(sweep.path, "worker_1", [RunId(run)])
-    assert issued(backend, sweep, "worker_2") != run
+    backend.requeue_runs(sweep.path, "worker_2", [RunId(kept)])
+    assert issued(backend, sweep, "worker_3") == lost
+    assert issued(backend, sweep, "worker_4") not in (lost, kept)
 
 
 def test_a_refusal_names_the_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
@@ -210,20 +203,13 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_data(
     assert server_of(psutil.Process(), tmp_path / "data") != killed
 
 
-def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], run_call: RunCall) -> None:
+@pytest.mark.parametrize("state", ["answers", "has not answered yet", "hangs"])
+def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], state: str) -> None:
     with opened(tmp_path, clean_env) as backend:
-        backend.open_sweep(NEW, run_call)
         server = server_of(psutil.Process(), tmp_path)
-    assert is_gone(server.pid)
-
-
-@pytest.mark.parametrize("hangs", [False, True])
-def test_closing_ends_a_server_that_has_not_answered_yet(
-    tmp_path: Path, clean_env: dict[str, str], hangs: bool
-) -> None:
-    with opened(tmp_path, clean_env):
-        server = server_of(psutil.Process(), tmp_path)
-        if hangs:
+        if state == "answers":
+            backend.wait_until_up()
+        elif state == "hangs":
             server.suspend()
     assert is_gone(server.pid)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from parallel_hpo.client.own_servers import RESTART_BACKOFF_S, LocalBackend
+from parallel_hpo.client.own_servers import LocalBackend
 from parallel_hpo.client.server_client import ServerClient
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.types import RunId, SweepId, SweepPath
@@ -44,11 +44,6 @@ def test_a_server_that_dies_at_each_start_is_lost_after_a_number_of_tries(
     assert why.startswith("the embedded sweep server ended 2 times in a row when it was started again")
     assert why.endswith(f"its log is {tmp_path / 'server.log'}")
     assert "revision is future" in (tmp_path / "server.log").read_text()
-
-
-def test_the_number_of_restarts_is_limited() -> None:
-    assert list(RESTART_BACKOFF_S) == sorted(RESTART_BACKOFF_S)
-    assert RESTART_BACKOFF_S[0] == 0
 
 
 def test_requests_share_the_time_to_wait_for_a_server(tmp_path: Path, clean_env: dict[str, str]) -> None:

@@ -89,28 +89,21 @@ def speak_tls(server: ThreadingHTTPServer, certificate: Path) -> None:
     server.socket = context.wrap_socket(server.socket, server_side=True)
 
 
-@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-def test_a_certificate_trusted_by_the_environment_is_accepted(
-    ask: StopRequest, server: ThreadingHTTPServer, certificate: Path, variable: str
-) -> None:
-    speak_tls(server, certificate)
-    assert ask(url_of(server, "https"), **{variable: str(certificate)}) == ""
-
-
-def test_an_untrusted_certificate_is_named_as_the_reason(
+def test_a_certificate_is_accepted_if_the_environment_trusts_it_and_else_named_as_the_reason(
     ask: StopRequest, server: ThreadingHTTPServer, certificate: Path
 ) -> None:
     speak_tls(server, certificate)
+    for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        assert ask(url_of(server, "https"), **{variable: str(certificate)}) == ""
     words = ask(url_of(server, "https"))
     assert words.startswith(f"{url_of(server, 'https')} can't be reached: ")
     assert "certificate verify failed" in words
 
 
-def test_a_server_behind_a_proxy_is_reached(ask: StopRequest, server: ThreadingHTTPServer) -> None:
+def test_a_server_is_reached_through_a_proxy_unless_it_is_in_no_proxy(
+    ask: StopRequest, server: ThreadingHTTPServer
+) -> None:
     assert ask("http://beyond.invalid", HTTP_PROXY=url_of(server), http_proxy=url_of(server)) == ""
-
-
-def test_no_proxy_is_used_for_a_server_in_no_proxy(ask: StopRequest, server: ThreadingHTTPServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
     proxies = {"HTTP_PROXY": nobody, "http_proxy": nobody}

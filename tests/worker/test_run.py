@@ -1,13 +1,22 @@
-"""How a run has ended, and how it is told."""
+"""How a run, and a program that is one, has ended, and how it is told."""
 
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from parallel_hpo.core.messages import MissingMetric
 from parallel_hpo.core.types import NEVER_INITIALISED, Outcome
+from parallel_hpo.core.values import WORDS_CHARS, last_words
+from parallel_hpo.worker.program import TeeStderr
 from parallel_hpo.worker.rerun import print_end
 from parallel_hpo.worker.run import (
     INTERRUPTED_EXIT,
@@ -18,6 +27,7 @@ from parallel_hpo.worker.run import (
     classify,
     explain_missing,
 )
+from parallel_hpo.worker.tree import NAME, WandbCores
 
 FINISHED = RunVerdict(Outcome.FINISHED, "", 0)
 
@@ -35,14 +45,10 @@ def unasked(error: BaseException | None) -> RunVerdict:
     return classify(error, ask=NOT_ASKED)
 
 
-@pytest.mark.parametrize("error", [None, SystemExit(), SystemExit(None), SystemExit(0)])
-def test_a_main_that_returns_or_exits_with_0_has_finished(error: BaseException | None) -> None:
-    assert unasked(error) == FINISHED
-
-
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
+        *((error, FINISHED) for error in (None, SystemExit(), SystemExit(None), SystemExit(0))),
         (ValueError("lr is negative"), failed("ValueError: lr is negative")),
         (ValueError("two\n  lines"), failed("ValueError: two lines")),
         (ValueError(), failed("ValueError")),
@@ -55,10 +61,12 @@ def test_a_main_that_returns_or_exits_with_0_has_finished(error: BaseException |
         (SystemExit(True), failed("exit True", 1)),
         (SystemExit("no data"), failed("exit 1: no data")),
         (SystemExit(""), failed("exit 1: ")),
+        (SystemExit("x" * 10_000), failed(f"exit 1: {'x' * 492}")),
+        (ValueError("x" * 10_000), failed(f"ValueError: {'x' * 488}")),
     ],
 )
-def test_a_main_that_raises_or_exits_otherwise_has_failed_with_its_message(
-    error: BaseException, verdict: RunVerdict
+def test_a_main_that_returns_or_exits_with_0_has_finished_and_else_failed_with_its_message(
+    error: BaseException | None, verdict: RunVerdict
 ) -> None:
     assert unasked(error) == verdict
 
@@ -71,25 +79,20 @@ def test_a_main_that_never_opened_its_run_has_failed_unless_it_raised_first() ->
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup"), SystemExit(3)])
-@pytest.mark.parametrize("unopened", ["", NEVER_INITIALISED])
-def test_a_main_asked_to_stop_is_stopped_even_if_it_raises(
-    error: BaseException | None, unopened: str
+@pytest.mark.parametrize(
+    ("ask", "verdict"),
+    [
+        (StopRequest(StopSource.SUPERVISOR, "interrupted"), (Outcome.STOPPED, INTERRUPTED_EXIT)),
+        (StopRequest(StopSource.SWEEP, "early_terminate"), (Outcome.STOPPED, 1)),
+        (StopRequest(StopSource.LIMIT, "run timeout 60 s"), (Outcome.FAILED, 1)),
+    ],
+)
+def test_a_main_asked_to_stop_is_stopped_or_beyond_a_limit_has_failed_whatever_it_does(
+    error: BaseException | None, ask: StopRequest, verdict: tuple[Outcome, int]
 ) -> None:
-    by_us = classify(error, ask=StopRequest(StopSource.SUPERVISOR, "interrupted"), unopened=unopened)
-    by_sweep = classify(error, ask=StopRequest(StopSource.SWEEP, "early_terminate"), unopened=unopened)
-    assert by_us == RunVerdict(Outcome.STOPPED, "interrupted", INTERRUPTED_EXIT)
-    assert by_sweep == RunVerdict(Outcome.STOPPED, "early_terminate", 1)
-
-
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("in cleanup")])
-def test_a_main_beyond_a_limit_has_failed_even_if_it_returns(error: BaseException | None) -> None:
-    verdict = classify(error, ask=StopRequest(StopSource.LIMIT, "run timeout 60 s"))
-    assert verdict == failed("run timeout 60 s")
-
-
-def test_a_reason_has_a_maximum_length() -> None:
-    for error in (ValueError("x" * 10_000), SystemExit("x" * 10_000)):
-        assert len(unasked(error).reason) <= 500
+    outcome, exit_code = verdict
+    for unopened in ("",) if ask.who is StopSource.LIMIT else ("", NEVER_INITIALISED):
+        assert classify(error, ask=ask, unopened=unopened) == RunVerdict(outcome, ask.reason, exit_code)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +136,93 @@ def test_control_characters_in_the_reason_of_a_failure_are_visible(
 ) -> None:
     print_end(error, RunVerdict(Outcome.FAILED, HOSTILE, 1))
     assert capsys.readouterr().err.endswith("\\x1b]0;owned\\x07\n")
+
+
+ASSERT = """Traceback (most recent call last):
+  File "train.py", line 3, in <module>
+    loss.backward()
+    ^^^^^^^^^^^^^^^
+RuntimeError: CUDA error: device-side assert triggered
+CUDA kernel errors might be asynchronously reported at some other API call.
+For debugging consider passing CUDA_LAUNCH_BLOCKING=1
+
+\x1b[34m\x1b[1mwandb\x1b[0m: View run wise-sweep-1 at: http://127.0.0.1
+wandb: Find logs at: ./wandb/run-1/logs
+"""
+
+
+CHAINED = f"""{ASSERT}
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "a.py", line 1
+KeyError: 'x'
+"""
+LOGGED = "train.py: error: unrecognized arguments: --lr=0.1"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ASSERT, " ".join(line.strip() for line in ASSERT.splitlines()[4:7])),
+        (CHAINED, "KeyError: 'x'"),
+        ("", ""),
+        ("wandb: Syncing run\n", ""),
+        (f"{LOGGED}\n\n", LOGGED),
+        ("10%\r100%\r", "100%"),
+        ("Traceback (most recent call last):\n", ""),
+        ("x" * 10 * WORDS_CHARS, "x" * WORDS_CHARS),
+    ],
+)
+def test_last_words_are_an_exceptions_message_or_the_last_line(text: str, words: str) -> None:
+    assert last_words(text, ignored="wandb: ") == words
+
+
+def test_stderr_is_passed_on_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
+    overheard = TeeStderr()
+    code = "import sys; sys.stderr.write('a' * 100_000 + '\\n'); sys.exit('no good')"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=overheard.writer)
+    overheard.close()
+    process.wait()
+    assert overheard.words() == "no good"
+    assert capfd.readouterr().err == "a" * 100_000 + "\nno good\n"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program with the name of the client's process, which does nothing."""
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    return Path(shutil.copy(sleep, tmp_path / NAME))
+
+
+@contextmanager
+def ended(program: Path, *, killed: bool) -> Iterator[None]:
+    """Yield a process that has ended and was not reaped."""
+    with subprocess.Popen([str(program), "60" if killed else "0"]) as process:
+        if killed:
+            process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        yield
+
+
+def test_a_core_killed_in_a_run_or_before_it_counts_as_killed_but_not_one_that_ended(program: Path) -> None:
+    core = WandbCores()
+    core.begin()
+    assert not core.was_killed()
+    with ended(program, killed=True):
+        assert core.was_killed()
+        core.begin()
+        assert core.was_killed()
+    core = WandbCores()
+    with ended(program, killed=False):
+        core.begin()
+        assert not core.was_killed()
+
+
+def test_a_core_reaped_by_the_client_counts_as_killed_until_the_next_run() -> None:
+    core = WandbCores()
+    core.note_death()
+    assert core.was_killed()
+    core.begin()
+    assert not core.was_killed()
