@@ -1,4 +1,15 @@
+"""Devices that keep failing, and other users of devices and of the machine."""
+
 from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import given
@@ -15,6 +26,11 @@ from parallel_hpo.devices.health import (
     find_action,
     note_run,
 )
+from parallel_hpo.devices.library import DeviceProcess
+from parallel_hpo.devices.placing import is_foreign
+from parallel_hpo.devices.sharing import OtherUsersSeen
+from parallel_hpo.devices.users import IDLE_S, DeviceUsers, UserWatch, ask_logind, at_a_terminal, who_is_there
+from tests.devices.fakes import STRANGER
 
 A, B = "3", "5"
 FINISHED, FAILED, CRASHED, STOPPED = Outcome.FINISHED, Outcome.FAILED, Outcome.CRASHED, Outcome.STOPPED
@@ -109,3 +125,140 @@ def test_the_users_own_patterns_come_first() -> None:
     own = (FaultRule("cuda out of MEMORY", KEEP), FaultRule("no good", QUARANTINE))
     assert find_action("OutOfMemoryError: CUDA out of memory.", own) is KEEP
     assert find_action("ValueError: no good", own) is QUARANTINE
+
+
+WHO = {"0": "process 7 computes on it"}
+
+
+def owners(
+    pids: Mapping[str, list[int]], *, there: str = "", strange: Callable[[int], bool] = is_foreign
+) -> DeviceUsers:
+    return DeviceUsers(
+        pids,
+        lambda name: [DeviceProcess(pid, 1.0) for pid in pids.get(name, [])],
+        is_foreign=strange,
+        who_is_there=lambda: there,
+    )
+
+
+LOOK: Final = """
+import os, sys
+from parallel_hpo.devices.placing import is_foreign
+print([is_foreign(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))])
+"""
+
+
+def test_only_other_processes_belong_to_other_users() -> None:
+    """In a child of this process: itself, its parent, and its parent's other child."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        command = [sys.executable, "-c", LOOK, str(other.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == "[False, False, True]\n"
+        assert not is_foreign(other.pid), "to this process it is a child"
+        other.communicate(b"\n")
+
+
+def test_a_process_of_another_user_claims_its_device() -> None:
+    pids: dict[str, list[int]] = {"0": [], "1": []}
+    seen = owners(pids, strange=lambda pid: pid == os.getppid())
+    pids |= {"0": [os.getpid()], "1": [os.getpid(), os.getppid()]}
+    assert seen.look() == {"1": f"process {os.getppid()} computes on it"}
+
+
+def test_processes_that_were_there_before_and_unknown_ones_are_ignored() -> None:
+    pids = {"0": [STRANGER], "1": []}
+    seen = owners(pids)
+    pids["1"] = [STRANGER + 1]  # within a container the driver uses ids of another pid namespace
+    assert seen.look() == {"0": f"process {STRANGER} computes on it"}
+    pids["0"] = []
+    assert seen.look() == {}
+
+
+def test_a_local_user_claims_all_devices() -> None:
+    there = "the session of ada is active"
+    assert owners({"0": [], "1": []}, there=there).look() == {"0": there, "1": there}
+    assert owners({}, there=there).look() == {"": there}
+    assert owners({}).look() == {}
+
+
+def test_only_changes_are_reported() -> None:
+    looks = iter([{}, WHO, WHO, {}])
+    told: queue.SimpleQueue[OtherUsersSeen] = queue.SimpleQueue()
+    watch = UserWatch(lambda: next(looks, {}), told.put, seen={}, every_s=0.001)
+    watch.start()
+    try:
+        assert [told.get(timeout=30).seen for _ in range(2)] == [WHO, {}]
+    finally:
+        watch.close()
+        watch.join()
+    assert told.empty()
+
+
+AT_SEAT: Final[dict[str, str]] = {
+    "Name": "ada",
+    "Seat": "seat0",
+    "State": "active",
+    "Class": "user",
+    "IdleHint": "no",
+    "LockedHint": "no",
+}
+
+
+def logind(*sessions: Mapping[str, str]) -> Callable[..., str | None]:
+    """Return a fake `loginctl`."""
+
+    def ask(*words: str) -> str | None:
+        if words[0] == "list-sessions":
+            return "".join(f"{number:>6} 1000 ada seat0\n" for number in range(len(sessions)))
+        asked = [words[place + 1] for place, word in enumerate(words) if word == "-p"]
+        session = sessions[int(words[1])]
+        return "".join(f"{name}={session[name]}\n" for name in asked if name in session)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        *({"IdleHint": "yes"}, {"LockedHint": "yes"}, {"State": "online"}, {"State": "closing"}),
+        *({"Seat": ""}, {"Class": "greeter"}, {"Class": "manager"}),
+    ],
+)
+def test_a_session_at_a_seat_is_a_local_user_unless_idle_locked_remote_or_hidden(
+    unlike: dict[str, str],
+) -> None:
+    assert who_is_there(logind(AT_SEAT)) == "the session of ada is active"
+    assert who_is_there(logind(AT_SEAT | unlike)) == ""
+    assert who_is_there(logind(AT_SEAT | unlike, AT_SEAT | {"Name": "eve"})).endswith("eve is active")
+    assert who_is_there(logind()) == ""
+    assert who_is_there(lambda *words: "  1 0 ada\n" if words[0] == "list-sessions" else None) == ""
+
+
+@dataclass(frozen=True)
+class At:
+    name: str
+    terminal: str | None
+    host: str | None = ""
+
+
+def test_local_terminals_count_without_logind_until_they_are_idle(tmp_path: Path) -> None:
+    terminal = tmp_path / "tty1"
+    terminal.touch()
+    os.utime(terminal, (1000.0, 1000.0))
+    users = [At("bot", None), At("eve", str(terminal), "far.example"), At("ada", str(terminal))]
+    assert at_a_terminal(users, 1000.0 + IDLE_S - 1).startswith("ada is at ")
+    assert at_a_terminal(users, 1000.0 + IDLE_S) == ""
+    assert at_a_terminal(users[:2], 1000.0) == ""
+    assert at_a_terminal([At("ada", "no-such-terminal")], 1000.0) == ""
+
+
+def test_a_failure_of_loginctl_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "loginctl"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask_logind("list-sessions") is None
+    command.write_text('#!/bin/sh\necho "asked $*"\n[ "$1" != fail ]\n')
+    command.chmod(0o755)
+    assert ask_logind("list-sessions", "--no-legend") == "asked list-sessions --no-legend\n"
+    assert ask_logind("fail") is None
+    command.write_text("#!/bin/sh\nexec /bin/sleep 30\n")
+    assert ask_logind("list-sessions", limit_s=0.1) is None
