@@ -230,8 +230,11 @@ def test_the_environment_is_restored_except_for_the_clients_own_variables(
 
 def test_a_broken_module_is_named_with_its_error() -> None:
     assert health_problem() is None
-    probes: dict[str, Callable[[], object]] = {"json": dict, "socket": lambda: {}["x"]}
-    assert health_problem(probes) == "its last run left socket broken: KeyError: 'x'"
+    probes: dict[str, Callable[[], object]] = {"json": dict, "socket": lambda: int("x")}
+    assert (
+        health_problem(probes)
+        == "its last run left socket broken: ValueError: invalid literal for int() with base 10: 'x'"
+    )
 
 
 PARENT: Final = """
