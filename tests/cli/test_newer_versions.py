@@ -16,7 +16,7 @@ from parallel_hpo.records.reader import LEDGER_FORMAT
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.tables import HEAD
 from tests.cli.conftest import Command
-from tests.records.test_cleaning import made
+from tests.records.test_directory import made
 
 CONFIG: Final = {
     "hpo": {"count": 1, "sweep_configuration": {"method": "random", "parameters": {"x": {"values": [1]}}}}

@@ -68,7 +68,7 @@ WRONG: Final[dict[str, tuple[list[Any], str]]] = {
     ),
     "preload": ([["a b"], [""], ["a..b"], [1], {"a": 1}], "a list of names of modules"),
     "faults": (
-        [[fault] for fault in ({"pattern": "("}, {"pattern": "(", "action": "keep"}, {}, "x")]
+        [[fault] for fault in ({"pattern": "x"}, {"pattern": "(", "action": "keep"}, {}, "x")]
         + [[{"pattern": "x", "action": "burn"}]],
         'a list of tables with "pattern"',
     ),

@@ -1,4 +1,4 @@
-"""Valid sweep configurations."""
+"""Valid sweep configurations, and their changes since a sweep's creation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep import find_changes, in_words, parse_sweep_configuration
 from parallel_hpo.config.sweep_types import (
+    SEED,
     Beta,
     Categorical,
     Constant,
@@ -27,7 +28,7 @@ from parallel_hpo.config.sweep_types import (
 
 WHERE = "hpo.sweep_configuration"
 
-SEED = """
+SEED_SWEEP = """
 {"method": "random", "metric": {"goal": "maximize", "name": "cv_score"},
  "parameters": {"models": {"parameters": {"SplitEvent-1D-Unet-CNN": {"parameters": {
    "type": {"value": "split-event-seg-unet-1d-cnn"}, "loss": {"value": "mse-torch"},
@@ -50,7 +51,7 @@ def with_keys(**keys: object) -> dict[str, Any]:
 
 
 def test_the_nested_example_is_read_in_full() -> None:
-    configuration = parse(json.loads(SEED))
+    configuration = parse(json.loads(SEED_SWEEP))
     assert configuration.method is Method.RANDOM
     assert configuration.metric == Metric("cv_score", Goal.MAXIMIZE)
     assert len(configuration.parameters) == 9
@@ -128,3 +129,65 @@ def test_a_metric_is_minimized_by_default() -> None:
 def test_hyperband_accepts_a_first_or_a_last_iteration(rule: dict[str, Any]) -> None:
     keys = with_keys(metric={"name": "loss"}, early_terminate={"type": "hyperband", **rule})
     assert parse(keys).metric == Metric("loss")
+
+
+CREATED = {
+    "method": "random",
+    "metric": {"name": "loss"},
+    "parameters": {"x": {"min": 0.0, "max": 1.0}, "n": {"values": [1, 2]}},
+}
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"metric": {"name": "loss", "goal": "minimize"}},
+        {"parameters": {"x": {"min": 0, "max": 1.0, "distribution": "uniform"}, "n": {"values": (1, 2)}}},
+        {"project": "p", "entity": "e", "program": "train.py", "command": ["${program}"], SEED: 7},
+        {"early_terminate": None},
+    ],
+)
+def test_completed_defaults_are_no_change(same: dict[str, Any]) -> None:
+    assert find_changes(CREATED, CREATED | same) == find_changes(CREATED | same, CREATED) == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"method": "bayes"}, 'method is "bayes" (it was "random")'),
+        ({"metric": {"name": "loss", "goal": "maximize"}}, 'metric.goal is "maximize" (it was "minimize")'),
+        (
+            {"early_terminate": {"type": "hyperband", "min_iter": 3}},
+            (
+                'early_terminate.type is "hyperband" (it was not set), '
+                "early_terminate.min_iter is 3 (it was not set)"
+            ),
+        ),
+        (
+            {"parameters": {"x": {"min": 0.0, "max": 2.0}, "n": {"values": [1, 2, 3]}}},
+            "parameters.x.max is 2.0 (it was 1.0), parameters.n.values is [1, 2, 3] (it was [1, 2])",
+        ),
+        ({"run_cap": 4}, "run_cap is 4 (it was not set)"),
+        (
+            {"metric": None},
+            'metric.name is not set (it was "loss"), metric.goal is not set (it was "minimize")',
+        ),
+    ],
+)
+def test_each_key_that_differs_is_named_with_its_new_and_its_old_value(
+    changed: dict[str, Any], words: str
+) -> None:
+    assert in_words(find_changes(CREATED | changed, CREATED)) == words
+
+
+def test_true_differs_from_1() -> None:
+    with_true = CREATED | {"parameters": {"x": {"value": True}}}
+    assert in_words(find_changes(with_true, CREATED | {"parameters": {"x": {"value": 1}}})) == (
+        "parameters.x.value is true (it was 1)"
+    )
+
+
+def test_only_name_and_goal_of_the_metric_are_compared() -> None:
+    target, name = ({"metric": {"name": n, **more}} for n, more in (("loss", {"target": 0.1}), ("acc", {})))
+    assert [change.is_of_metric for change in find_changes(CREATED | target, CREATED)] == [False]
+    assert [change.is_of_metric for change in find_changes(CREATED | name, CREATED)] == [True]

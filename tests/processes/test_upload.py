@@ -12,8 +12,7 @@ import pytest
 from tests.contract.serving import serving
 from tests.processes.conftest import DEADLINE_S, RealSweep
 from tests.processes.uploadable import KINDS, SWEEP
-from tests.upload.likeness import all_rows
-from tests.upload.uploads import MARK, Uploads
+from tests.upload.uploads import MARK, Uploads, all_rows
 
 MAINS = Path(__file__).with_name("uploadable.py")
 

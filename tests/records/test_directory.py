@@ -1,15 +1,28 @@
-"""In which folders sweeps are kept, and which of them lie on file systems of the network."""
+"""Folders of sweeps: where they may be kept, which of them lie on the network, and their removal."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.records.folders import file_system_problem, network_file_system, prepare_directory
+from parallel_hpo.core.errors import ConfigError, ExitCode, LedgerError
+from parallel_hpo.core.messages import AttemptEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.records.folders import (
+    CleanCandidate,
+    clean_candidate,
+    file_system_problem,
+    find_sweep,
+    network_file_system,
+    prepare_directory,
+    remove,
+)
+from parallel_hpo.records.ledger import Ledger
+from tests.ledgers import record_end, record_start
 
 
 def test_a_directory_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -78,3 +91,111 @@ def test_only_a_folder_on_the_network_is_spoken_of(mounts: Path, tmp_path: Path)
     )
     assert file_system_problem(Path("/var/x"), mounts) is None
     assert file_system_problem(Path("/homes/x"), tmp_path / "no such file") is None
+
+
+NOW = 2e9
+
+
+def made(
+    directory: Path, *, code: int | None = 0, outcome: Outcome | None = Outcome.FINISHED, part: str = ""
+) -> Path:
+    """Make the folder of a sweep with one run in it, and return it."""
+    folder = directory / "sweep1" / part
+    with Ledger(folder / "ledger.db") as ledger:
+        record_start(ledger, RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
+        if outcome is not None:
+            record_end(ledger, RunId("run1"), 1, AttemptEnd(outcome=outcome, duration_s=1.0))
+    if code is not None:
+        (folder / "summary.json").write_text(json.dumps({"exit_code": code}))
+    return folder
+
+
+def client_folder(folder: Path, kind: str, *, synced: bool) -> None:
+    """Leave what a client leaves of the run."""
+    own = folder / "worker-0" / "wandb" / f"{kind}-20260101_000000-run1"
+    own.mkdir(parents=True)
+    (own / "run-run1.wandb").touch()
+    if synced:
+        (own / "run-run1.wandb.synced").touch()
+
+
+def seen(directory: Path) -> CleanCandidate:
+    return clean_candidate(find_sweep(directory, "sweep1"), now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("code", "losses"),
+    [
+        *((code, ()) for code in (ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED, ExitCode.FAILURE_POLICY)),
+        *((code, ("it can be resumed",)) for code in (ExitCode.RESUMABLE, 130, ExitCode.SWEEP_TIMEOUT, None)),
+    ],
+)
+def test_only_a_sweep_that_can_be_resumed_is_a_loss(
+    tmp_path: Path, code: int | None, losses: tuple[str, ...]
+) -> None:
+    made(tmp_path, code=code)
+    assert seen(tmp_path).losses == losses
+
+
+def test_a_share_that_is_not_over_keeps_the_sweep_resumable(tmp_path: Path) -> None:
+    made(tmp_path, part="share-1-of-2")
+    made(tmp_path, part="share-2-of-2", code=75)
+    assert seen(tmp_path).losses == ("it can be resumed",)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CRASHED, None])
+def test_an_interrupted_run_is_named_unless_its_rest_was_sent(
+    tmp_path: Path, outcome: Outcome | None
+) -> None:
+    folder = made(tmp_path, outcome=outcome)
+    assert seen(tmp_path).losses == ()  # its client had not begun
+    client_folder(folder, "run", synced=False)
+    assert seen(tmp_path).losses == ("its server may lack the last lines of run1",)
+    next(folder.rglob("*.wandb")).with_name("run-run1.wandb.synced").touch()
+    assert seen(tmp_path).losses == ()
+
+
+def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_last(tmp_path: Path) -> None:
+    folder = made(tmp_path, outcome=Outcome.CRASHED)
+    client_folder(folder, "run", synced=True)
+    last = folder / "worker-0" / "wandb" / "run-20260101_000000-run1-1"
+    last.mkdir()
+    (last / "run-run1.wandb").touch()
+    assert seen(tmp_path).losses == ("its server may lack the last lines of run1",)
+
+
+@pytest.mark.parametrize("synced", [True, False])
+def test_offline_runs_are_named_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
+    client_folder(made(tmp_path), "offline-run", synced=synced)
+    assert seen(tmp_path).losses == (() if synced else ("1 offline runs are not synced",))
+
+
+def test_looking_at_a_sweep_makes_it_no_younger(tmp_path: Path) -> None:
+    for path in made(tmp_path).iterdir():
+        os.utime(path, (NOW - 100, NOW - 100))
+    assert [seen(tmp_path).age_s for _ in range(2)] == [100.0, 100.0]
+
+
+def test_what_a_link_leads_to_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "data.bin"
+    elsewhere.write_bytes(bytes(2**20))
+    (made(tmp_path) / "data").symlink_to(elsewhere)
+    candidate = seen(tmp_path)
+    remove(candidate)
+    assert candidate.size_mb < 1
+    assert elsewhere.exists()
+
+
+def test_a_folder_is_removed_as_a_whole(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "server.db").touch()
+    remove(seen(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["server.db"]
+
+
+def test_a_folder_that_a_supervisor_owns_is_not_removed(tmp_path: Path) -> None:
+    made(tmp_path, part="share-1-of-2")
+    folder = made(tmp_path, part="share-2-of-2")
+    with Ledger(folder / "ledger.db"), pytest.raises(LedgerError):
+        remove(seen(tmp_path))
+    assert (tmp_path / "sweep1" / "share-1-of-2" / "summary.json").exists()

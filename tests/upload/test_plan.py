@@ -1,30 +1,41 @@
+"""What an upload sends, how it is performed with a fake client, and its working folder."""
+
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.client.uploading import RemoteRun
+from parallel_hpo.client.base import OpenedSweep, SweepRequest
+from parallel_hpo.client.credentials import Credentials
+from parallel_hpo.client.uploading import ArtifactUse, RemoteRun, UploadedState, UploadQuery
+from parallel_hpo.core.errors import UsageError
 from parallel_hpo.core.types import SweepId, SweepPath
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.rules.sweeps import SweepState
+from parallel_hpo.upload.client import Client, client_in
+from parallel_hpo.upload.perform import PAUSES_S, Upload, Uploaded
 from parallel_hpo.upload.plan import (
     LocalArtifact,
     LocalRun,
     LocalSweep,
     RunUpload,
+    SourceDatabase,
     UploadAction,
     action_for,
     configuration_of,
     exit_code_of,
     mark_of,
     sends,
+    upload_folder,
 )
-from parallel_hpo.upload.sending import beginning_in
+from parallel_hpo.upload.sending import UploadTask, beginning_in
 
 PATH = SweepPath("local", "p", SweepId("s"))
 RUN = LocalRun(1, "r1", RunState.FINISHED, 10, 0, "train.py", 1000.0)
@@ -163,3 +174,136 @@ def test_each_version_is_sent_once_and_in_order(logged: list[LocalArtifact]) -> 
 )
 def test_invalid_logged_times_are_ignored(row: dict[str, Any], began: float | None) -> None:
     assert beginning_in(row) == began
+
+
+RUNS = tuple(LocalRun(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.0) for row in (1, 2))
+USES = tuple(ArtifactUse(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)
+TWO_RUNS = LocalSweep(SweepPath("local", "p", SweepId("s")), SweepState.FINISHED, None, {}, RUNS, (), USES)
+TARGET = OpenedSweep(SweepPath("me", "p", SweepId("t")), "http://target", {})
+THERE = RemoteRun("finished", 3, "t", (), is_closed=True, logged_at=1000.0)
+NOTHING = UploadedState("me", is_source=False, sweep=None, state="", runs={})
+ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": THERE, "r2": THERE})
+
+
+class Told(Client):
+    """Returns one state after the other, and can't send some runs."""
+
+    def __init__(self, looks: list[UploadedState], why_not: dict[str, str]) -> None:
+        self.credentials = Credentials("http://target", "the test")
+        self.looks = looks
+        self.why_not = why_not
+        self.noted: list[str] = []
+        self.verbs: list[str] = []
+
+    def look(self, sought: UploadQuery) -> UploadedState:
+        return self.looks.pop(0)
+
+    def create(self, order: SweepRequest) -> OpenedSweep:
+        return TARGET
+
+    def send(self, errand: UploadTask) -> Sequence[str]:
+        return [self.why_not.get(send.run.run_id, "") for send in errand.sends]
+
+    def note_uses(self, path: SweepPath, uses: Sequence[ArtifactUse]) -> Sequence[ArtifactUse]:
+        self.noted += [use.run_id for use in uses]
+        return ()
+
+    def set_state(self, path: SweepPath, verb: str) -> None:
+        self.verbs.append(verb)
+
+
+def performed(client: Client, waited: list[float]) -> Uploaded:
+    upload = Upload(
+        client,
+        SourceDatabase("db"),
+        TWO_RUNS,
+        entity=None,
+        project=None,
+        server=None,
+        say=lambda _: None,
+        wait=waited.append,
+    )
+    return upload.perform(Path("folder"))
+
+
+def test_a_late_server_is_asked_again() -> None:
+    waited: list[float] = []
+    late = replace(ALL, runs={"r1": THERE, "r2": replace(THERE, lines=1)})
+    client = Told([NOTHING, late, ALL], {})
+    done = performed(client, waited)
+    assert (done.sent, dict(done.failed), done.state) == (("r1", "r2"), {}, "FINISHED")
+    assert waited == [PAUSES_S[0]]
+    assert client.verbs == ["stop"]
+
+
+def test_a_run_that_cannot_be_sent_keeps_the_sweep_open() -> None:
+    waited: list[float] = []
+    client = Told([NOTHING, replace(ALL, runs={"r2": THERE})], {"r1": "refused"})
+    done = performed(client, waited)
+    assert (done.sent, dict(done.failed), done.state) == (("r2",), {"r1": "refused"}, "PENDING")
+    assert client.noted == ["r2"]
+    assert (client.verbs, waited) == ([], [])
+
+
+def test_a_run_that_stays_incomplete_is_reported_after_a_time() -> None:
+    waited: list[float] = []
+    part = replace(ALL, runs={"r1": THERE, "r2": replace(THERE, lines=1)})
+    done = performed(Told([NOTHING, part, part, part, part], {}), waited)
+    assert waited == list(PAUSES_S)
+    assert list(done.failed) == ["r2"]
+
+
+def test_the_destination_is_read_once() -> None:
+    ended = replace(ALL, state="FINISHED")
+    client = Told([ended], {})
+    assert performed(client, []).there == ("r1", "r2")
+    assert client.verbs == []
+
+
+def test_two_uploads_of_a_sweep_exclude_each_other(tmp_path: Path) -> None:
+    with upload_folder(tmp_path, "s1") as folder, upload_folder(tmp_path, "s2"):
+        with pytest.raises(UsageError, match="another upload of s1"), upload_folder(tmp_path, "s1"):
+            pass
+        assert folder.exists()
+
+
+def test_files_of_a_killed_upload_are_removed(tmp_path: Path) -> None:
+    left = tmp_path / "s1" / "upload" / "deep"
+    left.mkdir(parents=True)
+    (left / "file").touch()
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_in(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _interrupted_in(directory: Path) -> None:
+    with upload_folder(directory, "s1") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "file").touch()
+        raise KeyboardInterrupt
+
+
+def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "s1").mkdir()
+    (tmp_path / "s1" / "ledger.db").touch()
+    with upload_folder(tmp_path, "s1"):
+        pass
+    assert [path.name for path in (tmp_path / "s1").iterdir()] == ["ledger.db"]
+
+
+def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="name another --directory"), upload_folder(tmp_path / "file", "s1"):
+        pass
+
+
+def test_a_client_that_is_too_old_for_an_upload_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / "wandb-0.29.1.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: wandb\nVersion: 0.29.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    too_old = pytest.raises(UsageError, match=r"upload needs wandb .*; this is 0\.29\.1")
+    with too_old, client_in(tmp_path, {}):
+        pass

@@ -23,8 +23,7 @@ from tests.contract.serving import DEADLINE_S, Server, serving
 from tests.server.acting import Clock, Services, grid
 from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
 from tests.server.web import Web
-from tests.upload.likeness import all_rows
-from tests.upload.uploads import MARK, Uploads
+from tests.upload.uploads import MARK, Uploads, all_rows
 
 
 @pytest.fixture(scope="module")

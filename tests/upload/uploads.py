@@ -1,18 +1,146 @@
-"""Uploads by the command line, from a sweep's own server to another one."""
+"""Uploads by the command line, from a sweep's own server to another one, and what is in both databases."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+import yaml
+
 from parallel_hpo.core.errors import ExitCode
 from tests.commands import Started, call_command, start_command
 from tests.contract.serving import DEADLINE_S, Server
-from tests.upload.likeness import Said, number_in
+
+REWRITTEN: Final = ("config.yaml", "wandb-summary.json", "output.log")
+"""Files that `wandb sync` writes again, from the same values and lines."""
+KEPT: Final = (
+    "name",
+    "state",
+    "exitcode",
+    "tags",
+    "notes",
+    "group_name",
+    "job_type",
+    "host",
+    "program",
+    "summary",
+)
+HISTORY, EVENTS, CONSOLE = range(3)
+
+
+class Said:
+    """A sweep in one server's database."""
+
+    def __init__(self, folder: Path, sweep_id: str) -> None:
+        """`folder` contains its database and its files."""
+        self._files = folder / "server-files"
+        self.sweep_id = sweep_id
+        with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as self._database:
+            self._database.row_factory = sqlite3.Row
+            (self.sweep,) = self._rows("SELECT * FROM sweeps WHERE id = ?", sweep_id)
+            self.configuration = yaml.safe_load(self.sweep["config"])
+            self.runs = {run["name"]: self._run(run) for run in self._sweeps_runs()}
+            self.artifacts = sorted(self._artifacts(), key=str)
+            self.uses = sorted(self._uses())
+
+    def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
+        return self._database.execute(query, values).fetchall()
+
+    def _sweeps_runs(self) -> list[sqlite3.Row]:
+        return self._rows("SELECT * FROM runs WHERE sweep_id = ? ORDER BY id", self.sweep_id)
+
+    def _run(self, run: sqlite3.Row) -> dict[str, Any]:
+        config = json.loads(run["config"])
+        config.get("_wandb", {}).get("value", {}).pop("t", None)  # which client has sent it
+        told = {name: _loaded(run[name]) for name in KEPT}
+        return told | {
+            "config": config,
+            "history": [
+                (line["number"], line["step"], json.loads(line["text"])) for line in self._lines(run, HISTORY)
+            ],
+            "events": [_without_runtime(json.loads(line["text"])) for line in self._lines(run, EVENTS)],
+            "console": [_untimed(line["text"]) for line in self._lines(run, CONSOLE)],
+            "files": sorted(self._files_of(run)),
+        }
+
+    def _lines(self, run: sqlite3.Row, stream: int) -> list[sqlite3.Row]:
+        return self._rows(
+            "SELECT * FROM lines WHERE run_id = ? AND stream = ? ORDER BY number", run["id"], stream
+        )
+
+    def _files_of(self, run: sqlite3.Row) -> Iterator[tuple[str, bytes]]:
+        for row in self._rows("SELECT name FROM run_files WHERE run_id = ?", run["id"]):
+            if row["name"] not in REWRITTEN:
+                yield row["name"], (self._files / str(run["id"]) / row["name"]).read_bytes()
+
+    def _artifacts(self) -> Iterator[dict[str, Any]]:
+        names = ("version", "digest", "client_id", "description", "metadata", "tags", "size", "file_count")
+        for run in self._sweeps_runs():
+            query = (
+                "SELECT a.*, c.name AS collection, c.type FROM artifacts a JOIN artifact_collections c"
+                " ON c.id = a.collection_id WHERE a.run_id = ? AND a.state = 'COMMITTED'"
+            )
+            for artifact in self._rows(query, run["id"]):
+                told = {name: artifact[name] for name in ("collection", "type", *names)}
+                aliases = self._rows(
+                    "SELECT alias FROM artifact_aliases WHERE artifact_id = ?", artifact["id"]
+                )
+                files = self._rows(
+                    "SELECT path, digest, ref FROM artifact_files WHERE artifact_id = ?", artifact["id"]
+                )
+                yield told | {
+                    "run": run["name"],
+                    "aliases": sorted(row["alias"] for row in aliases),
+                    "files": sorted(map(tuple, files), key=str),
+                }
+
+    def _uses(self) -> Iterator[tuple[str, str, int]]:
+        query = (
+            "SELECT r.name, c.name, a.version FROM artifact_uses u JOIN runs r ON r.id = u.run_id"
+            " JOIN artifacts a ON a.id = u.artifact_id JOIN artifact_collections c ON c.id = a.collection_id"
+            " WHERE r.sweep_id = ?"
+        )
+        yield from map(tuple, self._rows(query, self.sweep_id))
+
+
+def _loaded(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _without_runtime(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event without its runtime, which counts from the run's first attempt."""
+    return {name: value for name, value in event.items() if name != "_runtime"}
+
+
+def _untimed(line: str) -> str:
+    """Return a console line without its time, that of sending."""
+    kind = "ERROR " if line.startswith("ERROR ") else ""
+    return kind + line.removeprefix("ERROR ").partition(" ")[2]
+
+
+def all_rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that a server's database has."""
+    with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as database:
+        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
+def number_in(folder: Path, table: str, project: str) -> int:
+    """Count a table's rows that belong to a project."""
+    query = f"SELECT count(*) FROM {table} t JOIN projects p ON p.id = t.project_id WHERE p.name = ?"
+    with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as database:
+        (number,) = database.execute(query, (project,)).fetchone()
+        return int(number)
+
 
 MARK: Final = "uploaded by parallel_hpo from sweep"
 

@@ -1,0 +1,333 @@
+"""Scripts of this repository, and what its tests say of those that were skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import pytest
+
+from parallel_hpo.devices.drivers import open_nvml
+from parallel_hpo.devices.library import NoDriver, opened
+from scripts.benchmarks.queueing import Cost, Stream, simulate
+from scripts.cloud_rows import rows as cloud
+from scripts.cloud_rows.rows import ROWS as CLOUD_ROWS
+from scripts.cloud_rows.stage import SessionSetup, Swept
+from scripts.environment import ROOT, VENV
+from scripts.framework_rows import page
+from scripts.framework_rows.environments import PACKAGES
+from scripts.framework_rows.evidence import TableRun
+from scripts.framework_rows.leftovers import kind
+from scripts.framework_rows.rows import BEGUN, ROWS, RUNS, Row
+from scripts.framework_rows.stage import MAINS, Alone
+from scripts.gpu_rows import page as devices_page
+from scripts.gpu_rows.rows import ROWS as GPU_ROWS
+from scripts.gpu_rows.rows import Result
+from tests.commands import Done, start_python
+from tests.conftest import make_clean_env, summarize_missing
+from tests.contract.proxy import Harm, proxying
+from tests.contract.serving import Server, serving
+from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
+from tests.slurm import PACKAGES as SLURM_PACKAGES
+
+SCRIPTS: Final = ("bench", "bench_search", "chaos", "cloud_check", "frameworks", "gpu_check")
+STRANGER: Final = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.mark.skipif(Path(sys.prefix) != VENV, reason="another environment than .venv tests")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_that_a_python_without_our_packages_runs_goes_on_where_they_are(script: str) -> None:
+    command = [str(STRANGER), "-S", str(ROOT / "scripts" / script), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "usage:"), done.stderr
+
+
+BENCH: Final = ROOT / "scripts" / "bench"
+
+
+@pytest.fixture
+def run_bench(clean_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
+    """Runs the script with options; what it measures are new interpreters."""
+
+    def run(*options: str) -> Done:
+        command = start_python(str(BENCH), *options, folder=tmp_path, environment=clean_env)
+        try:
+            stdout, stderr = command.communicate(timeout=100)
+        finally:
+            command.kill()
+        return Done([str(BENCH), *options], command.wait(), stdout, stderr)
+
+    return run
+
+
+def test_the_benchmark_measures_a_row_against_its_baseline(run_bench: Callable[..., Done]) -> None:
+    done = run_bench("lines", "--repeat", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["row"] == "lines"
+    assert len(row["ours"]) == len(row["baseline"]) == 1
+    assert row["ratio"] > 0
+
+
+def test_the_benchmark_times_a_real_sweep_and_refuses_an_unknown_row(run_bench: Callable[..., Done]) -> None:
+    done = run_bench("nothing")
+    assert (done.returncode, "gap" in done.stderr) == (2, True)
+    done = run_bench("again", "--repeat", "1")
+    assert "`again` from a worker's SIGKILL to its run inside main again" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cost", "servers"),
+    [(Cost(core_s=0.01, writes=0), 1), (Cost(locked_s=0.01), 4)],
+    ids=["a server's core", "the database's lock, which servers share"],
+)
+def test_the_simulated_wait_is_that_of_queueing_theory(cost: Cost, servers: int) -> None:
+    """M/D/1: requests at random times, all equally long, wait ρs / 2(1 - ρ) on average."""
+    load, chance = 0.7, Random(1)
+    stream = Stream("one", cost, every_s=servers * 0.01 / load, regular=False)
+    waits = []
+    for _ in range(12):
+        answers_s = simulate([stream], agents=servers, servers=servers, seconds=60, chance=chance)
+        waits.append(statistics.mean(answers_s["one"]) - 0.01)
+    error = statistics.stdev(waits) / len(waits) ** 0.5
+    expected = load * 0.01 / (2 * (1 - load))
+    assert error < 0.1 * expected
+    assert abs(statistics.mean(waits) - expected) < 3 * error
+
+
+IDS: Final = ("a", "b", "c", "d")
+
+
+def cloud_check(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "cloud_check"), *words],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "message"),
+    [
+        (("--yes",), "", "WANDB_API_KEY is not set"),
+        ((), "k" * 40, "add --yes"),
+        (("--yes", "gird"), "k" * 40, "no row gird; there are grid, random"),
+    ],
+)
+def test_without_a_key_or_leave_or_a_known_row_nothing_begins(
+    tmp_path: Path, words: tuple[str, ...], key: str, message: str
+) -> None:
+    # Nobody answers at this address: whatever was asked of a server would say so.
+    account = {"WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = cloud_check(*words, environment=make_clean_env(tmp_path) | account)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@dataclass
+class Told(SessionSetup):
+    """A stage on which the sweep and the server say what the test says."""
+
+    swept: Swept = field(kw_only=True)
+    shown: dict[str, Any] = field(kw_only=True)
+
+    def sweep(self, main: str, sweep: Any, **keys: Any) -> Swept:
+        return self.swept
+
+    def ask_until(self, sweep_id: str, there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        return self.shown
+
+
+@pytest.mark.parametrize(
+    ("shown", "phantoms", "whole"),
+    [
+        (IDS, [], True),
+        (IDS[:3], [], False),
+        ((*IDS, "more"), [], False),
+        ((*IDS, "more"), ["more"], True),
+    ],
+)
+def test_a_sweep_is_as_promised_only_where_the_server_shows_exactly_its_runs(
+    tmp_path: Path, shown: tuple[str, ...], phantoms: list[str], whole: bool
+) -> None:
+    summary = {
+        "sweep_id": "s",
+        "finished": 4,
+        "phantoms": phantoms,
+        "runs": [{"run_id": each} for each in IDS],
+    }
+    there = {"state": "FINISHED", "runs": dict.fromkeys(shown, "finished")}
+    stage = Told(tmp_path, "p", swept=Swept(0, summary, "", []), shown=there)
+    assert cloud.BY_NAME["grid"].check(stage).whole is whole
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path, make_clean_env(tmp_path / "home")) as server:
+        yield server
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.thorough
+def test_every_row_is_as_promised_with_a_strangers_server_and_no_run_stays_there(
+    tmp_path: Path, server: Server
+) -> None:
+    with proxying(server.said["url"]) as proxy:
+        # What our own servers answer here is how parallel_hpo tells them from W&B's.
+        proxy.choose = lambda message: Harm.GONE_404 if message.path.startswith("/hpo") else Harm.NONE
+        account = {
+            "WANDB_BASE_URL": proxy.url.replace("127.0.0.1", "localhost"),
+            "WANDB_API_KEY": server.said["api_key"],
+        }
+        clean = make_clean_env(tmp_path / "user") | {"PATH": os.environ["PATH"]}
+        done = cloud_check("--yes", environment=clean | account)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = re.findall(r"^\| ([\w-]+) \| .*? \| as promised \|", done.stdout, re.MULTILINE)
+    assert verdicts == [*(row.name for row in CLOUD_ROWS), "removal"]
+    assert server.said["api_key"] not in done.stdout + done.stderr
+    with closing(sqlite3.connect(server.folder / "server.db")) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+MADE_UP: Final = pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
+
+
+def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "gpu_check"), *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_without_a_device_it_says_so_and_ends_as_skipped() -> None:
+    with opened(open_nvml) as library:
+        if not isinstance(library, NoDriver):
+            pytest.skip("there is a driver here")
+    done = gpu_check()
+    assert (done.returncode, done.stdout) == (77, "")
+    assert done.stderr.startswith("there is no usable NVIDIA device here: ")
+
+
+def test_the_table_takes_the_place_of_what_the_page_had_and_leaves_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "devices.md"
+    file.write_text(f"# Devices\n\n{devices_page.HEADING}\nNone could be had.\n")
+    for seen in ("first", "second | third"):
+        results = (Result(True, seen), Result(None, "no"), Result(False, "bad"))
+        devices_page.write(list(zip(GPU_ROWS, results, strict=False)), "1 × H100", file)
+    text = file.read_text()
+    assert text.startswith(f"# Devices\n\n{devices_page.HEADING}\n1 × H100; by")
+    assert "None could be had" not in text and "first" not in text
+    assert f"| masks | {GPU_ROWS[0].promise} | as promised | second / third |" in text
+    assert "| not tried | no |" in text and "| **not as promised** | bad |" in text
+
+
+@MADE_UP
+@pytest.mark.timeout(600)
+@pytest.mark.thorough
+def test_every_row_is_as_promised_with_a_made_up_driver(tmp_path: Path) -> None:
+    """All but MIG, which the made-up CUDA has not."""
+    done = gpu_check(**build_driver(tmp_path), CUDA_VISIBLE_DEVICES="3,5")
+    cells = [line.removeprefix("| ").split(" | ") for line in done.stdout.splitlines() if line[:1] == "|"]
+    rows = {name: how for name, _, how, _ in cells[2:]}
+    expected = {row.name: "not tried" if row.name == "mig" else "as promised" for row in GPU_ROWS}
+    assert rows == expected, done.stdout
+    assert done.returncode == 0
+
+
+GOOD = TableRun(
+    finished=RUNS,
+    reasons=[],
+    equal=RUNS,
+    best_is_right=True,
+    said=RUNS,
+    left=[],
+    begins_s=4.0,
+    run_s=1.25,
+    back_s=0.1,
+)
+ALONE = Alone(took_s=3.0, left=[])
+SKLEARN, XGBOOST, *_ = ROWS
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_row_has_an_environment_and_a_script_that_says_when_it_trains_and_writes_its_metric(
+    row: Row,
+) -> None:
+    script = (MAINS / row.script).read_text()
+    assert row.environment in PACKAGES
+    assert BEGUN in script and f'"{row.metric}": ' in script and "results" in script
+
+
+def test_a_row_says_both_sweeps_times_and_what_went_wrong_and_leaves_the_others_on_the_page(
+    tmp_path: Path,
+) -> None:
+    bad = replace(
+        GOOD, finished=5, reasons=["exit 3"], best_is_right=False, left=["/dev/shm/sem.mp-*"], back_s=None
+    )
+    cells = page.cells(ALONE, GOOD, bad)
+    assert cells[:4] == ["11 of 12: exit 3", "12 of 12, `best` is wrong", "12 of 12", "`/dev/shm/sem.mp-*`"]
+    assert cells[4:] == ["3.0", "4.0 / 4.0", "1.2 / 1.2", "0.1 / –"]
+    file = tmp_path / "frameworks.md"
+    for row, finished in ((XGBOOST, 5), (SKLEARN, 6), (XGBOOST, 4)):
+        page.write(row, page.cells(ALONE, replace(GOOD, finished=finished), None), ["script", "1.0"], file)
+    lines = [line.split(" | ") for line in file.read_text().splitlines()]
+    done = {cells[0].removeprefix("| "): cells[1] for cells in lines if len(cells) > 5}
+    assert (done[SKLEARN.title], done[XGBOOST.title]) == ("6 of 6", "4 of 6")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"finished": 5}, {"equal": 5}, {"said": 5}, {"best_is_right": False}, {"left": ["x"]}, {"back_s": None}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_sweep_is_whole_only_if_nothing_is_amiss(change: dict[str, object]) -> None:
+    assert GOOD.whole
+    assert not replace(GOOD, **change).whole  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("sem.loky-123-a_b3c4d5", "sem.loky-*-*"),
+        ("sem.mp-0a1b2c3d", "sem.mp-*"),
+        ("torch_123_456_7", "torch_*_*_*"),
+        ("tmpab3_d5fgwandb-media", "tmp*wandb-media"),
+        ("wandb-26804-26808-4061125046", "wandb-*-*-*"),
+        ("torchinductor_root", "torchinductor_root"),
+    ],
+)
+def test_files_of_one_kind_have_one_name(name: str, known: str) -> None:
+    assert kind(name) == known
+
+
+CHROMIUM = "Skipped: no Chromium is installed (Debian: apt-get install chromium)"
+SLURM = f"Skipped: Slurm is not installed: no sbatch (Debian: apt-get install {SLURM_PACKAGES})"
+
+
+def test_one_line_names_what_skipped_tests_need_and_the_command_that_installs_it() -> None:
+    assert summarize_missing([SLURM, CHROMIUM, CHROMIUM, "Skipped: Linux alone"]) == (
+        "3 skipped: no Chromium is installed (2); Slurm is not installed: no sbatch (1)."
+        " To run them (Debian): apt-get install slurm-client slurmctld slurmd chromium"
+    )
+
+
+def test_tests_that_no_program_would_let_run_are_not_named() -> None:
+    assert summarize_missing(["Skipped: Linux alone"]) == ""
