@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from parallel_hpo.core.types import RunId, SweepPath
+from parallel_hpo.core.messages import Progress
+from parallel_hpo.core.types import RunId, Slot, SweepPath
 
 PAUSED: Final = "PAUSED"
 """State of a sweep that gives no runs until it is resumed."""
@@ -117,6 +118,9 @@ class Backend(Protocol):
 
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the states of the runs that have not confirmed their end, if their owner may do so."""
+
+    def steps(self, path: SweepPath) -> Sequence[tuple[Slot, Progress]]:
+        """Return how far the runs under way are, with their workers' slots, if the server tells it."""
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

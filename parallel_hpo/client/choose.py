@@ -14,7 +14,8 @@ from parallel_hpo.client.own_servers import LocalBackend, RemoteBackend
 from parallel_hpo.client.server_client import is_ours
 from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.errors import BackendError, ConfigError
-from parallel_hpo.core.types import RunId, SweepPath
+from parallel_hpo.core.messages import Progress
+from parallel_hpo.core.types import RunId, Slot, SweepPath
 
 OPEN_LIMIT_S: Final = 60.0
 """Timeout for opening a sweep, in seconds, after a check of up to 2 * CHECK_LIMIT_S."""
@@ -71,6 +72,10 @@ class WandbBackend:
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return nothing: W&B has no request to end a run."""
         return {}
+
+    def steps(self, path: SweepPath) -> Sequence[tuple[Slot, Progress]]:
+        """Return nothing: W&B's server would be asked too often."""
+        return ()
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

@@ -7,6 +7,7 @@ own endpoints for them (`ServerClient`).
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -30,9 +31,13 @@ from parallel_hpo.client.server_client import AWAY_LIMIT_S, PoolClient, ServerCl
 from parallel_hpo.config.sweep_types import SEED
 from parallel_hpo.core import keys, server_files
 from parallel_hpo.core.errors import BackendError, ConfigError
+from parallel_hpo.core.messages import Progress
 from parallel_hpo.core.server_files import ServerFile
-from parallel_hpo.core.types import RunId, SweepPath
+from parallel_hpo.core.types import RunId, Slot, SweepPath
 from parallel_hpo.core.values import last_words
+
+_SLOT: Final = re.compile(r"_(\d+)_\d+$")
+"""The slot in a worker's label."""
 
 
 class OwnServerBackend(ABC):
@@ -95,6 +100,19 @@ class OwnServerBackend(ABC):
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         """Return the states of the runs that have not confirmed their end."""
         return self._client.ask("GET", path, "/without-own-word") or {}
+
+    def steps(self, path: SweepPath) -> Sequence[tuple[Slot, Progress]]:
+        """Return how far the runs under way are, with the slots in their workers' labels."""
+        told: Mapping[str, Any] = self._client.ask("GET", path, "/steps") or {}
+        slots = {name: _SLOT.search(each["label"]) for name, each in told.items()}
+        return [
+            (
+                Slot(int(found[1])),
+                Progress(RunId(name), each["step"], None, None, each["metric"] or "", each["value"]),
+            )
+            for name, each in told.items()
+            if (found := slots[name])
+        ]
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

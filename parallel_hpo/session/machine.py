@@ -8,13 +8,14 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from parallel_hpo.config.tables import words_of
 from parallel_hpo.core.child_spec import WorkerSpec
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.notices import MemoryUsed, OutputLine, shows_memory
-from parallel_hpo.core.types import StopKind
+from parallel_hpo.core.notices import MemoryUsed, OutputLine, RunProgressed, shows_memory
+from parallel_hpo.core.types import Program, StopKind
 from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.devices.sharing import DevicePresence
 from parallel_hpo.devices.users import UserWatch
@@ -29,6 +30,7 @@ from parallel_hpo.session.loop import Answer, Answers, Loop
 from parallel_hpo.session.measuring import LoopContext, StallDetector
 from parallel_hpo.session.membership import RemoteCount
 from parallel_hpo.session.planning import limits_of, shares_of
+from parallel_hpo.session.program_steps import ProgramSteps
 from parallel_hpo.session.resume import counted_before, waiting_run
 from parallel_hpo.session.server_calls import ServerCalls, catch_up
 from parallel_hpo.session.signals import CommandPipe, Control
@@ -75,8 +77,14 @@ class MachineSession(SweepSession):
         other_users = self._equipment.other_users().look if setting.section.polite else dict
         seen = other_users()
         memory = MemoryWatch(lambda slot, used_mb: setting.observer(MemoryUsed(slot, used_mb)))
+        steps = ProgramSteps(
+            partial(self._backend.steps, self._sweep.path),
+            lambda slot, progress: setting.observer(RunProgressed(slot, progress)),
+        )
         if shows_memory(setting.observer):
             memory.start()
+            if isinstance(setting.main, Program):
+                steps.start()
         watch = UserWatch(other_users, post, seen=seen)
         if setting.section.polite:
             watch.start()
@@ -87,6 +95,7 @@ class MachineSession(SweepSession):
             self._children.close()
             pump.close()
             memory.close()
+            steps.close()
             watch.close()
             tools.failure_handler.give_up()
             server_calls.close()

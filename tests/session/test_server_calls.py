@@ -12,8 +12,9 @@ import pytest
 
 from parallel_hpo.client.base import OpenedSweep, RunCall, SweepRequest
 from parallel_hpo.core.errors import BackendError
+from parallel_hpo.core.messages import Progress
 from parallel_hpo.core.notices import Message, Notice
-from parallel_hpo.core.types import Outcome, RunId, StopKind, SweepId, SweepPath
+from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind, SweepId, SweepPath
 from parallel_hpo.session.decide.events import StopAsked, SweepSeen
 from parallel_hpo.session.server_calls import ServerCalls, last_run_folder
 from parallel_hpo.session.signals import Control
@@ -70,6 +71,9 @@ class RecordingBackend:
     def unconfirmed_runs(self, path: SweepPath) -> Mapping[RunId, str]:
         self._take("unconfirmed_runs")
         return self.open_runs
+
+    def steps(self, path: SweepPath) -> Sequence[tuple[Slot, Progress]]:
+        return ()
 
     def send_rest(self, folder: Path) -> None:
         self._take("send_rest", folder.name)

@@ -123,6 +123,7 @@ class _Handlers:
             Route(_ARTIFACT_FILE, self.artifact_file, methods=["GET"]),
             Route("/hpo/health", self.health),
             Route(_SWEEP, self.progress),
+            Route(f"{_SWEEP}/steps", self.steps),
             Route(f"{_SWEEP}/without-own-word", self.unconfirmed_runs),
             Route(f"{_SWEEP}/release", self.release, methods=["POST"]),
             Route(f"{_SWEEP}/state", self.set_state, methods=["POST"]),
@@ -192,6 +193,10 @@ class _Handlers:
     async def progress(self, request: Request) -> Response:
         at = _supervised(request)
         return JSONResponse(asdict(await self.in_thread(supervision.progress, self._app, at)))
+
+    async def steps(self, request: Request) -> Response:
+        at = _supervised(request)
+        return JSONResponse(await self.in_thread(supervision.steps, self._app, at))
 
     async def unconfirmed_runs(self, request: Request) -> Response:
         at = _supervised(request)

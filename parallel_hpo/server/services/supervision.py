@@ -6,10 +6,13 @@ master key, a sweep's own key and its nodes' keys.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from parallel_hpo.core.values import find_value
+from parallel_hpo.server import engines
 from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.rules.runs import RunEvent, RunState
 from parallel_hpo.server.services import sweeps as sweep_service
@@ -60,6 +63,22 @@ def unconfirmed_runs(app: AppContext, at: SweepAt) -> dict[str, str]:
         sweep = _sweep(transaction, at)
         states = pending_runs.unconfirmed_runs(transaction, sweep.id)
     return {name: str(state) for name, state in states.items()}
+
+
+def steps(app: AppContext, at: SweepAt) -> dict[str, dict[str, Any]]:
+    """Return how far the runs under way are, by name: the label of the worker, W&B's step, and the metric."""
+    with app.database.read() as transaction:
+        sweep = _sweep(transaction, at)
+        found = pending_runs.summaries_under_way(transaction, sweep.id)
+    wanted = engines.metric_of(sweep.config)
+    told = {}
+    for name, label, text in found:
+        summary = json.loads(text)
+        step = summary.get("_step")
+        if isinstance(step, int):
+            value = None if wanted is None else find_value(summary, wanted.name, wanted.goal)
+            told[name] = {"label": label, "step": step, "metric": wanted and wanted.name, "value": value}
+    return told
 
 
 def release(app: AppContext, at: SweepAt, label_prefix: str, keep: frozenset[str]) -> list[str]:

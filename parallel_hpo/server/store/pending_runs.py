@@ -92,6 +92,15 @@ def unconfirmed_runs(connection: Connection, sweep_id: str) -> dict[str, RunStat
     return {name: RunState(state) for name, state in connection.execute(query)}
 
 
+def summaries_under_way(connection: Connection, sweep_id: str) -> list[tuple[str, str, str]]:
+    """Return the name, the label of the opener and the summary, as JSON, of each started run under way."""
+    under_way = runs.c.state.in_(sorted(OPEN)) & runs.c.opened_by.is_not(None)
+    query = select(runs.c.name, runs.c.opened_by, runs.c.summary).where(
+        runs.c.sweep_id == sweep_id, under_way
+    )
+    return [(name, label, summary) for name, label, summary in connection.execute(query)]
+
+
 def touch(connection: Connection, run_ids: Iterable[int], now: float) -> None:
     """Set the last contact of runs."""
     connection.execute(_TOUCH, [{"run": run_id, "now": now} for run_id in run_ids])

@@ -10,6 +10,7 @@ from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services import sweeps as sweep_service
+from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
@@ -144,6 +145,17 @@ def test_a_supervisor_is_told_which_runs_have_not_said_their_end_themselves(serv
     services.perform(sweep, services.agent(sweep))
     open_run = services.issued(services.agent(sweep, "w0"))
     assert supervision.unconfirmed_runs(services.world, services.at(sweep)) == {open_run: "pending"}
+
+
+def test_a_supervisor_is_told_how_far_the_runs_under_way_are(services: Services) -> None:
+    sweep = services.sweep(grid(4))
+    services.perform(sweep, services.agent(sweep))
+    first, _second = (services.issued(services.agent(sweep, f"mark_{slot}_1")) for slot in (0, 1))
+    services.start(sweep, first, opener="mark_0_1")
+    assert supervision.steps(services.world, services.at(sweep)) == {}
+    services.stream(first, Chunk(summary='{"_step": 7, "loss": 0.5}'))
+    told = supervision.steps(services.world, services.at(sweep))
+    assert told == {first: {"label": "mark_0_1", "step": 7, "metric": "loss", "value": 0.5}}
 
 
 # --- sweeps -------------------------------------------------------------------------------
