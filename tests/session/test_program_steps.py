@@ -13,7 +13,9 @@ from parallel_hpo.session.program_steps import ProgramSteps
 
 def test_only_changes_are_told_and_a_silent_server_is_asked_again() -> None:
     first, second = (Progress(RunId("one"), step, None, None, "loss", 0.5) for step in (3, 4))
-    answers = [[(Slot(0), first)], BackendError("away"), [(Slot(0), first)], [(Slot(0), second)]]
+    away = BackendError("away")
+    answers: list[Sequence[tuple[Slot, Progress]] | BackendError]
+    answers = [[(Slot(0), first)], away, [(Slot(0), first)], [(Slot(0), second)]]
     told, enough = list[tuple[Slot, Progress]](), threading.Event()
 
     def ask() -> Sequence[tuple[Slot, Progress]]:
