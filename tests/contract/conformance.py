@@ -38,7 +38,7 @@ Found = Mapping[str, str]
 
 def find(server: Server, part: str, *, python: Path | None = None) -> Found:
     """Run a part's steps with a client in a process of its own, and return what it found."""
-    answers: dict[str, str] = server.client(f"usage/{part}.py", python=python, deadline_s=_DEADLINE_S)
+    answers: dict[str, str] = server.client("usage/steps.py", part, python=python, deadline_s=_DEADLINE_S)
     return answers
 
 

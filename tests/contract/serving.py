@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.commands import Done
 from tests.conftest import QUIET
 
 CLIENTS = Path(__file__).with_name("clients")
@@ -70,38 +69,27 @@ class Server:
         return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
     def client(
-        self, script: str, *, python: Path | None = None, deadline_s: float = DEADLINE_S, **env: str
+        self,
+        script: str,
+        *words: str,
+        python: Path | None = None,
+        deadline_s: float = DEADLINE_S,
+        **env: str,
     ) -> Any:
         """Run a client to its end, by another interpreter if one is named; return what it found out."""
         interpreter = python or Path(sys.executable)
         path = {"PATH": f"{interpreter.parent}:{self.env.get('PATH', '')}"}
-        done = self._run(interpreter, script, environment=self.client_env | path | env, deadline_s=deadline_s)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return answers_in(done.stdout)
-
-    def wandb(self, *arguments: str, **env: str) -> Done:
-        """Run W&B's own command line."""
-        return self._run(
-            Path(sys.executable), "quick_command.py", *arguments, environment=self.client_env | env
-        )
-
-    def _run(
-        self,
-        interpreter: Path,
-        script: str,
-        *words: str,
-        environment: dict[str, str],
-        deadline_s: float = DEADLINE_S,
-    ) -> Done:
-        return subprocess.run(
+        done = subprocess.run(
             [str(interpreter), str(CLIENTS / script), *words],
-            env=environment,
+            env=self.client_env | path | env,
             cwd=self.env["HOME"],
             capture_output=True,
             text=True,
             timeout=deadline_s,
             check=False,
         )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return answers_in(done.stdout)
 
 
 def answers_in(output: str) -> Any:

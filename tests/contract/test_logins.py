@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -25,51 +25,59 @@ OWN_SERVER: Final = "[default]\nbase_url = http://w.example/\n"
 OFFLINE: Final = "[default]\nmode = offline\n"
 
 
-@pytest.mark.leans_on_wandb
-@pytest.mark.parametrize(
-    ("files", "environment"),
-    [
-        pytest.param({}, {}, id="who never logged in"),
-        pytest.param({".netrc": netrc(OLD)}, {}, id="by an older client"),
-        pytest.param({".netrc": netrc(NEW)}, {}, id="by a newer client"),
-        pytest.param({".netrc": netrc(OLD, NEW)}, {}, id="by both"),
-        pytest.param(
-            {".netrc": netrc(OLD, NEW)}, {"WANDB_BASE_URL": "https://api.wandb.ai/"}, id="the older address"
-        ),
-        pytest.param(
-            {".netrc": netrc(OLD, NEW)},
-            {"WANDB_BASE_URL": "https://forge.coreweave.com/api/wandb"},
-            id="the proxy",
-        ),
-        pytest.param({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN)}, {}, id="a server of the user's"),
-        pytest.param(
-            {SYSTEM: OWN_SERVER, "_netrc": netrc(OWN), ".netrc": netrc(OLD, NEW)}, {}, id="a second netrc"
-        ),
-        pytest.param({PROJECT: OWN_SERVER, "n": netrc(OWN)}, {"NETRC": "n"}, id="a project's server"),
-        pytest.param({PROJECT: OFFLINE}, {"NETRC": ""}, id="wandb offline"),
-        pytest.param({PROJECT: OFFLINE, ".wandb/settings": OWN_SERVER}, {}, id="a project's hidden folder"),
-        pytest.param({PROJECT: OFFLINE, "d/wandb/settings": OWN_SERVER}, {"WANDB_DIR": "d"}, id="WANDB_DIR"),
-        pytest.param({PROJECT: OFFLINE, SYSTEM: OWN_SERVER}, {"WANDB_MODE": "online"}, id="wandb online"),
-    ],
-)
-def test_the_client_is_taken_to_be_logged_in_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], environment: Mapping[str, str]
-) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    own = {"HOME": str(tmp_path), **environment}
+BOTH: Final = {".netrc": netrc(OLD, NEW)}
+PROXY: Final = "https://forge.coreweave.com/api/wandb"
+HOMES: Final[dict[str, tuple[dict[str, str], dict[str, str]]]] = {
+    "who never logged in": ({}, {}),
+    "by an older client": ({".netrc": netrc(OLD)}, {}),
+    "by a newer client": ({".netrc": netrc(NEW)}, {}),
+    "by both": (BOTH, {}),
+    "the older address": (BOTH, {"WANDB_BASE_URL": "https://api.wandb.ai/"}),
+    "the proxy": (BOTH, {"WANDB_BASE_URL": PROXY}),
+    "a server of the user's": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN)}, {}),
+    "a second netrc": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN), **BOTH}, {}),
+    "a project's server": ({PROJECT: OWN_SERVER, "n": netrc(OWN)}, {"NETRC": "n"}),
+    "wandb offline": ({PROJECT: OFFLINE}, {"NETRC": ""}),
+    "a project's hidden folder": ({PROJECT: OFFLINE, ".wandb/settings": OWN_SERVER}, {}),
+    "WANDB_DIR": ({PROJECT: OFFLINE, "d/wandb/settings": OWN_SERVER}, {"WANDB_DIR": "d"}),
+    "wandb online": ({PROJECT: OFFLINE, SYSTEM: OWN_SERVER}, {"WANDB_MODE": "online"}),
+}
+"""What a home has in its files and in its environment."""
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """The environment of each home, by its name."""
+    made = {}
+    for name, (files, environment) in HOMES.items():
+        home = tmp_path_factory.mktemp("home")
+        for path, content in files.items():
+            (home / path).parent.mkdir(parents=True, exist_ok=True)
+            (home / path).write_text(content)
+        made[name] = {"HOME": str(home), **environment}
+    return made
+
+
+@pytest.fixture(scope="module")
+def by_client(homes: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the client finds in each home."""
+    own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "HOMES": json.dumps(homes)}
     client = start_python(
-        str(CLIENTS / "logged_in.py"),
-        folder=tmp_path,
-        environment={"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), **own},
+        str(CLIENTS / "logged_in.py"), folder=tmp_path_factory.mktemp("client"), environment=own
     )
     stdout, stderr = client.communicate(timeout=60)
     assert client.wait() == 0, stderr
-    monkeypatch.chdir(tmp_path)  # where it reads the project's settings, as the client has
-    found = find_credentials(own)
-    assert answers_in(stdout) == {
-        "base_url": found.base_url,
-        "key": found.key,
-        "mode": find_mode(own).name or "online",
-    }
+    return dict(answers_in(stdout))
+
+
+@pytest.mark.leans_on_wandb
+@pytest.mark.parametrize("home", HOMES)
+def test_the_client_is_taken_to_be_logged_in_as_it_is(
+    homes: dict[str, dict[str, str]],
+    by_client: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    home: str,
+) -> None:
+    monkeypatch.chdir(homes[home]["HOME"])  # where it reads the project's settings, as the client has
+    found, mode = find_credentials(homes[home]), find_mode(homes[home]).name or "online"
+    assert by_client[home] == {"base_url": found.base_url, "key": found.key, "mode": mode}

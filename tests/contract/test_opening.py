@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +16,7 @@ from parallel_hpo.client.server_client import ServerClient, create_on_own_server
 from parallel_hpo.core.errors import BackendError
 from tests.contract.serving import Server
 
-RANGES = {
+RANGES: Final = {
     "method": "random",
     "name": "008",
     "metric": {"name": "loss", "goal": "minimize"},
@@ -28,36 +28,80 @@ RANGES = {
         "inner": {"parameters": {"deep": {"min": 1, "max": 2}}},
     },
 }
-NOTHING: Mapping[str, str] = {}
-NEW = SweepRequest(RANGES, None, None, None)
-BY_ITSELF = replace(NEW, configuration=RANGES | {"project": "own"})
-ASKED = replace(BY_ITSELF, project="asked", entity="you")
+SETTINGS: Final = "[default]\nentity = team\nproject = theirs\n"
+"""What `wandb init` writes."""
+TEXT: Final = """query Text($e: String, $p: String!, $n: String!) {
+  project(entityName: $e, name: $p) { sweep(sweepName: $n) { config } }
+}"""
 
 
-def door_of(server: Server) -> ServerClient:
+@dataclass(frozen=True)
+class Order:
+    request: SweepRequest
+    env: Mapping[str, str] = field(default_factory=dict)
+    folder: str = "."
+
+
+NEW: Final = SweepRequest(RANGES, None, None, None)
+BY_ITSELF: Final = replace(NEW, configuration=RANGES | {"project": "own"})
+ASKED: Final = replace(BY_ITSELF, project="asked", entity="you")
+VARIABLES: Final = {"WANDB_PROJECT": "p", "WANDB_ENTITY": "e"}
+TO_CREATE: Final = {
+    "nameless": Order(NEW),
+    "named by itself": Order(BY_ITSELF),
+    "named": Order(ASKED),
+    "nameless, with variables": Order(NEW, VARIABLES),
+    "named by itself, with variables": Order(BY_ITSELF, VARIABLES),
+    "named, with variables": Order(ASKED, VARIABLES),
+    "where `wandb init` has written": Order(NEW, folder="initialized"),
+}
+TO_JOIN: Final = {
+    "by its path": Order(SweepRequest(None, None, "you", "you/asked/{id}")),
+    "by its project and id": Order(SweepRequest(None, None, "you", "asked/{id}")),
+    "by its id": Order(SweepRequest(None, "asked", "you", "{id}")),
+    "where the variables say": Order(
+        SweepRequest(None, None, None, "{id}"), {"WANDB_ENTITY": "you", "WANDB_PROJECT": "asked"}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Openings:
+    """What the client made of all orders, by their names; the sweep `made` is joined."""
+
+    server: Server
+    made: OpenedSweep
+    by_client: Mapping[str, Any]
+
+
+def client_of(server: Server) -> ServerClient:
     return ServerClient(server.said["api_key"], threading.Event(), lambda: None, url=server.said["url"])
 
 
-def as_we_do(server: Server, order: SweepRequest, env: Mapping[str, str] = NOTHING) -> OpenedSweep:
-    return create_on_own_server(door_of(server), order, {**server.env, **env})
+def open_ours(server: Server, order: Order) -> OpenedSweep:
+    return create_on_own_server(client_of(server), order.request, {**server.env, **order.env})
 
 
-TEXT = "query Text($n: String!, $p: String!) { project(name: $p) { sweep(sweepName: $n) { config } } }"
+def joining(order: Order, made: OpenedSweep) -> Order:
+    sweep_id = str(order.request.sweep_id).format(id=made.path.sweep_id)
+    return replace(order, request=replace(order.request, sweep_id=sweep_id))
+
+
+@pytest.fixture(scope="module")
+def openings(server: Server) -> Openings:
+    written = Path(server.env["HOME"], "initialized", "wandb", "settings")
+    written.parent.mkdir(parents=True)
+    written.write_text(SETTINGS)
+    made = open_ours(server, Order(ASKED))
+    orders = TO_CREATE | {name: joining(order, made) for name, order in TO_JOIN.items()}
+    told = json.dumps({name: asdict(order) for name, order in orders.items()})
+    return Openings(server, made, server.client("opening.py", ORDERS=told))
 
 
 def written(server: Server, path: Mapping[str, Any]) -> str:
     """Return a sweep's configuration as the server has been given it."""
-    asked = {"n": path["sweep_id"], "p": path["project"]}
-    return str(door_of(server).ask_graphql(TEXT, asked)["project"]["sweep"]["config"])
-
-
-def told(opened: OpenedSweep) -> Any:
-    return json.loads(json.dumps(asdict(opened)))
-
-
-def as_the_client_does(server: Server, order: SweepRequest, env: Mapping[str, str] = NOTHING) -> Any:
-    more: dict[str, Any] = {**env, "ORDER": json.dumps(asdict(order))}
-    return server.client("opening.py", **more)
+    asked = {"e": path["entity"], "p": path["project"], "n": path["sweep_id"]}
+    return str(client_of(server).ask_graphql(TEXT, asked)["project"]["sweep"]["config"])
 
 
 def without_its_id(opened: Any) -> list[object]:
@@ -68,58 +112,36 @@ def without_its_id(opened: Any) -> list[object]:
 
 
 @pytest.mark.leans_on_wandb
-@pytest.mark.parametrize("order", [NEW, BY_ITSELF, ASKED], ids=["nameless", "named by itself", "named"])
-@pytest.mark.parametrize("env", [{}, {"WANDB_PROJECT": "p", "WANDB_ENTITY": "e"}], ids=["", "variables"])
+@pytest.mark.parametrize("name", TO_CREATE)
 def test_a_sweep_is_created_as_by_the_client(
-    server: Server, order: SweepRequest, env: dict[str, str]
+    openings: Openings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    ours, clients = as_we_do(server, order, env), as_the_client_does(server, order, env)
-    assert without_its_id(told(ours)) == without_its_id(clients)
+    monkeypatch.chdir(Path(openings.server.env["HOME"], TO_CREATE[name].folder))  # where the client was
+    ours = json.loads(json.dumps(asdict(open_ours(openings.server, TO_CREATE[name]))))
+    clients = openings.by_client[name]
+    assert without_its_id(ours) == without_its_id(clients)
+    assert written(openings.server, ours["path"]) == written(openings.server, clients["path"])
 
 
-@pytest.mark.leans_on_wandb
-def test_what_wandb_init_has_written_counts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(server.env["HOME"])  # where the client is
-    written = Path("wandb", "settings")
-    written.parent.mkdir(exist_ok=True)
-    written.write_text("[default]\nentity = team\nproject = theirs\n")
-    ours, clients = as_we_do(server, NEW), as_the_client_does(server, NEW)
-    written.unlink()
-    assert without_its_id(told(ours)) == without_its_id(clients)
-    assert (ours.path.entity, ours.path.project) == ("team", "theirs")
+@pytest.mark.parametrize("name", TO_JOIN)
+def test_a_sweep_is_joined_as_by_the_client(openings: Openings, name: str) -> None:
+    assert open_ours(openings.server, joining(TO_JOIN[name], openings.made)) == openings.made
+    assert openings.by_client[name] == json.loads(json.dumps(asdict(openings.made)))
 
 
-def test_a_sweep_is_joined_by_its_id_with_and_without_its_project(server: Server) -> None:
-    made = as_we_do(server, ASKED)
-    entity, project, name = made.path.entity, made.path.project, made.path.sweep_id
-    for sweep_id in (f"{entity}/{project}/{name}", f"{project}/{name}", name):
-        order = SweepRequest(None, None if "/" in sweep_id else project, entity, sweep_id)
-        assert as_we_do(server, order) == made
-    assert as_the_client_does(server, order) == told(made)
-
-
-def test_a_sweep_is_joined_where_the_variables_say(server: Server) -> None:
-    made = as_we_do(server, ASKED)
-    where = {"WANDB_ENTITY": made.path.entity, "WANDB_PROJECT": made.path.project}
-    order = SweepRequest(None, None, None, made.path.sweep_id)
-    assert as_we_do(server, order, where) == made
-    assert as_the_client_does(server, order, where) == told(made)
-
-
-@pytest.mark.leans_on_wandb
-def test_text_that_others_would_read_as_a_number_is_written_as_by_the_client(server: Server) -> None:
-    ours, clients = told(as_we_do(server, NEW)), as_the_client_does(server, NEW)
-    assert written(server, ours["path"]) == written(server, clients["path"])
-    assert "name: '008'" in written(server, ours["path"])
+def test_what_wandb_init_has_written_counts_and_text_stays_text(openings: Openings) -> None:
+    path = openings.by_client["where `wandb init` has written"]["path"]
+    assert (path["entity"], path["project"]) == ("team", "theirs")
+    assert "name: '008'" in written(openings.server, path)
 
 
 def test_one_that_is_not_there_is_said_with_its_path_and_the_servers_address(server: Server) -> None:
     with pytest.raises(BackendError) as failed:
-        as_we_do(server, SweepRequest(None, "p", "e", "nosuchid"))
+        open_ours(server, Order(SweepRequest(None, "p", "e", "nosuchid")))
     assert str(failed.value) == f"{server.said['url']}: there is no sweep e/p/nosuchid"
 
 
 def test_bounds_of_two_kinds_are_refused_as_by_the_client(server: Server) -> None:
-    mixed = replace(NEW, configuration={"method": "random", "parameters": {"x": {"min": 0, "max": 1.5}}})
+    mixed = {"method": "random", "parameters": {"x": {"min": 0, "max": 1.5}}}
     with pytest.raises(BackendError, match="x is ambiguous"):
-        as_we_do(server, mixed)
+        open_ours(server, Order(replace(NEW, configuration=mixed)))

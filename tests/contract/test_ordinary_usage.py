@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from tests.contract import conformance, surface
 from tests.contract.clients.surface import calls
-from tests.contract.serving import Server
+from tests.contract.serving import CLIENTS, DEADLINE_S, Server, answers_in, serving
+from tests.postgresql import PostgreSQL
 
-LONG: Final = ("analysis", "commands", "sweeps", "tools")
+TABLE: Final = conformance.read(conformance.FILE.read_text(encoding="utf-8"))
+INSTALLED: Final = conformance.OLDEST if version("wandb").startswith("0.28.") else conformance.NEWEST
 PARTS: Final = [
-    pytest.param(part, marks=pytest.mark.thorough) if part in LONG else part for part in conformance.PARTS
+    *("runs", "artifacts"),
+    *(pytest.param(part, marks=pytest.mark.leans_on_wandb) for part in ("analysis", "sweeps", "commands")),
+    pytest.param("tools", marks=pytest.mark.thorough),
 ]
-"""What those do with the client, sweeps and their commands, all process tests do too."""
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", PARTS)
 def test_the_client_finds_what_the_conformance_table_says(server: Server, part: str) -> None:
     found = conformance.find(server, part)
-    table = conformance.read(conformance.FILE.read_text(encoding="utf-8"))[conformance.NEWEST]
-    assert found == {feature: table.get(feature) for feature in found}
+    assert found == {feature: TABLE[INSTALLED].get(feature) for feature in found}
 
 
-def test_the_table_has_at_least_sixty_steps_and_no_failure() -> None:
-    table = conformance.read(conformance.FILE.read_text(encoding="utf-8"))
-    for column in (conformance.NEWEST, conformance.OLDEST):
-        assert len(table[column]) >= 60
-        assert set(table[column].values()) <= {"works", "clear error", "not in this client"}
+@pytest.mark.timeout(300)
+def test_a_server_on_postgresql_is_no_other(
+    postgresql: PostgreSQL, clean_env: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(tmp_path, clean_env, postgresql.fresh()) as server:
+        found = conformance.find(server, "analysis")
+    assert found == {feature: TABLE[INSTALLED].get(feature) for feature in found}
+
+
+@pytest.mark.parametrize("column", [conformance.NEWEST, conformance.OLDEST])
+def test_the_table_has_at_least_sixty_steps_and_no_failure(column: str) -> None:
+    assert len(TABLE[column]) >= 60
+    assert set(TABLE[column].values()) <= {"works", "clear error", "not in this client"}
 
 
 @pytest.mark.thorough
@@ -39,3 +52,31 @@ def test_all_that_the_client_documents_does_the_same_in_a_sweep_as_in_plain_pyth
     found = surface.find(tmp_path, calls.all_cases())
     assert [(place.missing, place.lost) for place in found.values()] == [((), ())] * len(found)
     assert surface.differences(found) == {}
+
+
+def test_a_client_goes_on_when_a_killed_server_is_back(
+    clean_env: dict[str, str], tmp_path: Path, database: str | None
+) -> None:
+    with serving(tmp_path, clean_env, database) as server:
+        assert log_through_an_outage(server) == {"state": "finished", "rows": list(range(100))}
+
+
+def log_through_an_outage(server: Server) -> Any:
+    client = subprocess.Popen(
+        [sys.executable, str(CLIENTS / "outage.py")],
+        env=server.client_env,
+        cwd=server.env["HOME"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert client.stdout is not None
+        assert client.stdout.readline() == "logged\n"
+        server.kill()
+        server.start()
+        said, _ = client.communicate("\n", timeout=DEADLINE_S)
+    finally:
+        client.kill()
+        client.communicate()
+    return answers_in(said)

@@ -112,11 +112,4 @@ def arguments_of(function: Any) -> tuple[str, ...]:
 
 
 def _named(owner: object) -> str:
-    kind = type(owner).__name__
-    return (
-        kind
-        if kind in {"Run", "Api", "Settings"}
-        else "Artifact"
-        if isinstance(owner, wandb.Artifact)
-        else kind
-    )
+    return "Artifact" if isinstance(owner, wandb.Artifact) else type(owner).__name__

@@ -11,10 +11,11 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from string import Template
 from typing import Any, Final
 
 import wandb
@@ -70,6 +71,7 @@ FACTS: Final = ("notes", "tags", "group", "job_type", "resumed", "offline", "dis
 RUN_TYPES: Final = ("start_time", "step", "status", "to_html", "project_url", "sweep_url", "url")
 ARTIFACT_TYPES: Final = ("id", "created_at", "updated_at", "linked_at", "commit_hash", "url", "wait")
 SETTINGS_TYPES: Final = ("x_start_time", "x_stats_pid", "api_key", "timespec")
+CALL_TYPES: Final = ("to_html", "status", "json_encode", "wait")
 PLACES: Final = {"WANDB_RUN_ID": "RUN", "WANDB_DIR": "DIR"}
 EXEMPT: Final = ("Api.sync_tensorboard",)
 """What is not called: it waits for ever where there are no TensorBoard files."""
@@ -124,10 +126,42 @@ def _init(book: Book, case: str) -> Any:
     return first
 
 
-def _run(book: Book, run: Any) -> None:
-    for name, arguments in documented(wandb.Run).items():
+def _call_all(book: Book, owner: Any, calls: str, values: Mapping[str, Any]) -> None:
+    """Make the calls that `calls.yaml` has under a name."""
+    for call in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())[calls]:
+        ((name, arguments),) = call.items()
+        given = {each: _filled(value, values) for each, value in arguments.items()}
+        book.call(owner, name, only_type=name in CALL_TYPES, **given)
+
+
+def _filled(value: Any, values: Mapping[str, Any]) -> Any:
+    """Return an argument with what its $name stands for."""
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    return values[value[1:]] if value[1:] in values else Template(value).substitute(values)
+
+
+def _read_all(book: Book, owner: Any, only_types: Sequence[str] = ()) -> None:
+    """Read all properties."""
+    for name, arguments in documented(type(owner)).items():
         if arguments is None:
-            book.read(run, name, only_type=name in RUN_TYPES)
+            book.read(owner, name, only_type=name in only_types)
+
+
+def _draft() -> wandb.Artifact:
+    artifact = wandb.Artifact("logged", type="dataset")
+    artifact.add_file("src/a.txt")
+    return artifact
+
+
+def _names(run: Any) -> dict[str, Any]:
+    """Return what some $names of the calls stand for."""
+    place = f"{run.entity}/{run.project}"
+    return {"place": place, "path": f"{place}/{run.id}", "project": run.project, "made": f"made-{run.id}"}
+
+
+def _run(book: Book, run: Any) -> None:
+    _read_all(book, run, RUN_TYPES)
     book.note("Run.settings (copied)", lambda: type(copy.deepcopy(run.settings)).__name__)
     book.note("Run.settings (pickled)", lambda: type(pickle.loads(pickle.dumps(run.settings))).__name__)
     book.note("Run (copied)", lambda: copy.deepcopy(run) is run)
@@ -135,81 +169,14 @@ def _run(book: Book, run: Any) -> None:
     for name, value in (("name", "another name"), ("notes", "other notes"), ("tags", ["t", "u"])):
         book.write(run, name, value)
         book.read(run, name)
-    book.call(run, "alert", title="t", text="x", level="WARN", wait_duration=1)
-    book.call(
-        run,
-        "define_metric",
-        name="m",
-        step_metric="s",
-        step_sync=True,
-        hidden=False,
-        summary="min",
-        overwrite=True,
-    )
-    book.call(run, "display", height=100, hidden=True)
-    book.call(run, "to_html", height=100, hidden=True, only_type=True)
-    book.call(run, "status", only_type=True)
-    book.call(run, "pin_config_keys", keys=["given"])
-    book.call(run, "log", data={"m": 1.0, "s": 1}, step=3, commit=True)
     book.note("wandb.log", lambda: wandb.log({"m": 2.0}), arguments=["data"])
     book.note("wandb.log is run.log", lambda: wandb.log == run.log)
-    book.call(run, "write_logs", text="a line")
-    book.call(run, "save", glob_str="src/*.txt", base_path="src", policy="now", glob=True)
-    path = f"{run.entity}/{run.project}/{run.id}"
-    book.note("Api.run.upload_file", lambda: type(wandb.Api().run(path).upload_file("src/b.py")).__name__)
-    book.call(run, "restore", name="src/b.py", run_path=path, replace=True, root="got")
-    book.call(
-        run,
-        "log_code",
-        root="src",
-        name="code",
-        include_fn=lambda p: p.endswith(".py"),
-        exclude_fn=lambda p: False,
-    )
-    book.call(run, "log_code")
-    artifact = wandb.Artifact("logged", type="dataset")
-    artifact.add_file("src/a.txt")
-    book.call(run, "log_artifact", artifact_or_path=artifact, aliases=["best"], tags=["x"])
-    book.call(run, "log_artifact", artifact_or_path="src/a.txt", name="path", type="dataset")
-    artifact.wait(60)
-    book.call(
-        run, "use_artifact", artifact_or_name="logged:best", type="dataset", aliases=["u"], use_as="data"
-    )
-    book.call(
-        run,
-        "link_artifact",
-        artifact=artifact,
-        target_path=f"{run.entity}/{run.project}/linked",
-        aliases=["l"],
-    )
-    book.call(
-        run,
-        "upsert_artifact",
-        artifact_or_path="src/a.txt",
-        name="up",
-        type="d",
-        aliases=["a"],
-        distributed_id="d",
-    )
-    book.call(
-        run,
-        "finish_artifact",
-        artifact_or_path="src/a.txt",
-        name="up",
-        type="d",
-        aliases=["a"],
-        distributed_id="d",
-    )
-    book.call(run, "log_model", path="src/a.txt", name="model", aliases=["m"])
-    book.call(run, "use_model", name="model:m")
-    book.call(
-        run, "link_model", path="src/a.txt", registered_model_name="registered", name="model", aliases=["r"]
-    )
-    book.call(run, "watch", models=None, criterion=None, log="all", log_freq=10, idx=0, log_graph=False)
-    book.call(run, "unwatch", models=None)
-    book.call(run, "mark_preempting")
-    book.call(run, "finish", exit_code=0)
-    book.call(run, "finish")
+    names = _names(run)
+    stored: Any = wandb.Api().run(names["path"])
+    book.note("Api.run.upload_file", lambda: type(stored.upload_file("src/b.py")).__name__)
+    functions = {"is_python": lambda path: path.endswith(".py"), "is_nothing": lambda path: False}
+    logged = run.log_artifact(_draft()).wait(60)
+    _call_all(book, run, "Run", names | functions | {"artifact": _draft(), "logged": logged})
 
 
 def _settings(book: Book, run: Any) -> None:
@@ -242,82 +209,26 @@ def _settings_names() -> list[str]:
 
 def _artifact(book: Book, run: Any) -> None:
     options: dict[str, Any] = {"description": "d", "metadata": {"k": 1}, "incremental": False, "use_as": None}
-    options |= {"storage_region": None, "digest_algorithm": "MD5"}
-    made = book.note(
-        "Artifact",
-        lambda: wandb.Artifact("draft", type="dataset", **options),
-        arguments=["name", "type", *options],
-    )
-    with made.new_file(name="new.txt", mode="w", encoding="utf-8", policy="mutable") as file:
+    options |= {"name": "draft", "type": "dataset", "storage_region": None, "digest_algorithm": "MD5"}
+    made = book.note("Artifact", lambda: wandb.Artifact(**options), arguments=[*options])
+    new = {"name": "new.txt", "mode": "w", "encoding": "utf-8", "policy": "mutable"}
+    with made.new_file(**new) as file:
         file.write("new")
-    book.note(
-        "Artifact.new_file",
-        lambda: "new.txt" in made.manifest.entries,
-        arguments=["name", "mode", "encoding", "policy"],
-    )
-    book.call(made, "add", obj=wandb.Table(columns=["c"], data=[[1]]), name="table", overwrite=True)
-    book.call(made, "add_dir", local_path="src", name="dir", skip_cache=True, policy="immutable", merge=True)
-    book.call(
-        made,
-        "add_file",
-        local_path="src/a.txt",
-        name="a.txt",
-        is_tmp=False,
-        skip_cache=True,
-        policy="mutable",
-        overwrite=True,
-    )
-    book.call(made, "add_file", local_path="src/a.txt", name="away.txt")
-    book.call(
-        made,
-        "add_reference",
-        uri=Path("src/b.py").resolve().as_uri(),
-        name="ref",
-        checksum=True,
-        max_objects=1,
-    )
-    book.call(made, "get_added_local_path_name", local_path="src/a.txt")
-    book.call(made, "remove", item="away.txt")
-    book.call(made, "json_encode", only_type=True)
-    book.call(made, "is_draft")
-    book.call(made, "save", project=run.project, settings=None)
-    book.call(made, "wait", timeout=60, only_type=True)
-    book.call(made, "finalize")
+    book.note("Artifact.new_file", lambda: "new.txt" in made.manifest.entries, arguments=[*new])
+    files = {"table": wandb.Table(columns=["c"], data=[[1]]), "uri": Path("src/b.py").resolve().as_uri()}
+    _call_all(book, made, "Draft", _names(run) | files)
     got = run.use_artifact("draft:latest")
-    for name, arguments in documented(wandb.Artifact).items():
-        if arguments is None:
-            book.read(got, name, only_type=name in ARTIFACT_TYPES)
-    given = {
+    _read_all(book, got, ARTIFACT_TYPES)
+    changes = {
         "aliases": ["latest", "one"],
         "description": "e",
         "metadata": {"k": 2},
         "tags": ["q"],
         "ttl": None,
     }
-    for name, value in given.items():
+    for name, value in (changes | {"distributed_id": "x"}).items():
         book.write(got, name, value)
-    book.write(got, "distributed_id", "x")
-    book.call(got, "save")
-    # wandb client: with skip_cache its threads share one target path, and files land in each other's place.
-    book.call(
-        got,
-        "download",
-        root="got/d",
-        allow_missing_references=True,
-        skip_cache=False,
-        path_prefix="dir",
-        multipart=False,
-    )
-    book.call(got, "checkout", root="got/c")
-    book.call(got, "verify", root="got/c")
-    book.call(got, "file", root="got/f")
-    book.call(got, "files", names=["a.txt"], per_page=5, start=None)
-    book.call(got, "get", name="table")
-    book.call(got, "get_entry", name="a.txt")
-    book.call(got, "get_path", name="a.txt")
-    book.call(got, "logged_by")
-    book.call(got, "used_by")
-    book.call(got, "new_draft")
+    _call_all(book, got, "Artifact", {})
     linked = book.call(got, "link", target_path=f"{run.entity}/{run.project}/portfolio", aliases=["p"])
     for name in ("is_link", "linked_artifacts", "source_name", "source_project", "source_version"):
         book.read(linked, name)
@@ -326,134 +237,15 @@ def _artifact(book: Book, run: Any) -> None:
 
 
 def _api(book: Book, run: Any) -> None:
-    api: Any = book.note(
-        "Api",
-        lambda: wandb.Api(
-            overrides={"project": run.project}, timeout=30, api_key=os.environ["WANDB_API_KEY"]
-        ),
-        arguments=["overrides", "timeout", "api_key"],
-    )
-    entity, project, path = run.entity, run.project, f"{run.entity}/{run.project}/{run.id}"
-    artifact = wandb.Artifact("for-api", type="dataset")
-    artifact.add_file("src/a.txt")
-    run.log_artifact(artifact).wait(60)
-    name = f"{entity}/{project}/for-api"
-    for member in ("default_entity", "user_agent", "viewer"):
-        book.read(api, member)
-    book.call(api, "artifact", name=f"{name}:latest", type="dataset")
-    book.call(api, "artifact_collection", type_name="dataset", name=name)
-    book.call(api, "artifact_collection_exists", name=name, type="dataset")
-    book.call(
-        api,
-        "artifact_collections",
-        project_name=f"{entity}/{project}",
-        type_name="dataset",
-        order="name",
-        per_page=5,
-        start=None,
-    )
-    book.call(api, "artifact_exists", name=f"{name}:latest", type="dataset")
-    book.call(api, "artifact_type", type_name="dataset", project=f"{entity}/{project}")
-    book.call(api, "artifact_types", project=f"{entity}/{project}", start=None)
-    book.call(api, "artifact_versions", type_name="dataset", name=name, per_page=5)
-    book.call(
-        api,
-        "artifacts",
-        type_name="dataset",
-        name=name,
-        order="version_index",
-        per_page=5,
-        tags=None,
-        start=None,
-    )
-    book.call(api, "automation", name="none", entity=entity)
-    book.call(api, "automations", entity=entity, name="none", per_page=5, start=None)
-    book.call(api, "create_automation", obj=None, fetch_existing=True)
-    book.call(api, "update_automation", obj=None, create_missing=False)
-    book.call(api, "delete_automation", obj="none")
-    book.call(
-        api,
-        "create_custom_chart",
-        entity=entity,
-        name="c",
-        display_name="c",
-        spec_type="vega2",
-        access="private",
-        spec={},
-    )
-    book.call(api, "create_project", name="made", entity=entity)
-    book.call(
-        api,
-        "create_registry",
-        name="r",
-        visibility="restricted",
-        organization="o",
-        description="d",
-        artifact_types=["t"],
-    )
-    book.call(api, "create_run", run_id=f"made-{run.id}", project="made", entity=entity)
-    book.call(
-        api,
-        "create_run_queue",
-        name="q",
-        type="local-container",
-        entity=entity,
-        prioritization_mode="V0",
-        config={},
-        template_variables={},
-    )
-    book.call(
-        api,
-        "upsert_run_queue",
-        name="q",
-        resource_config={},
-        resource_type="local-container",
-        entity=entity,
-        template_variables={},
-        external_links={},
-        prioritization_mode="V0",
-    )
-    book.call(api, "create_team", team="team", admin_username="admin")
-    book.call(api, "create_user", email="a@example.org", admin=False)
-    book.call(api, "flush")
-    book.call(api, "from_path", path=path)
-    book.call(api, "integrations", entity=entity, per_page=5, start=None)
-    book.call(api, "slack_integrations", entity=entity, per_page=5, start=None)
-    book.call(api, "webhook_integrations", entity=entity, per_page=5, start=None)
-    book.call(api, "job", name="none", path="got")
-    book.call(api, "list_jobs", entity=entity, project=project)
-    book.call(api, "organization", name="o")
-    book.call(api, "project", name=project, entity=entity)
-    book.call(api, "projects", entity=entity, per_page=5)
-    book.call(
-        api,
-        "queued_run",
-        entity=entity,
-        project=project,
-        queue_name="q",
-        run_queue_item_id="i",
-        project_queue="p",
-        priority=1,
-    )
-    book.call(api, "registries", organization="o", filter={}, order=None, per_page=5, start=None)
-    book.call(api, "registry", name="r", organization="o")
-    book.call(api, "reports", path=f"{entity}/{project}", name="r", per_page=5)
-    book.call(api, "run", path=path)
-    book.call(api, "run_queue", entity=entity, name="q")
-    book.call(
-        api,
-        "runs",
-        path=f"{entity}/made",
-        filters={"state": "running"},
-        order="+created_at",
-        per_page=5,
-        include_sweeps=True,
-        lazy=False,
-    )
-    book.call(api, "sweep", path=f"{entity}/{project}/no-sweep")
-    book.call(api, "team", team=entity)
-    book.call(api, "user", username_or_email="nobody")
-    book.call(api, "users", username_or_email="nobody")
+    options: dict[str, Any] = {
+        "overrides": {"project": run.project},
+        "timeout": 30,
+        "api_key": os.environ["WANDB_API_KEY"],
+    }
+    api: Any = book.note("Api", lambda: wandb.Api(**options), arguments=[*options])
+    run.log_artifact(_draft()).wait(60)
+    _read_all(book, api)
+    _call_all(book, api, "Api", _names(run))
 
 
 CASES: Final[dict[str, Callable[[Book, Any], None]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,8 @@ NOT_HERE = "not supported by the parallel_hpo sweep server"
 PROJECT = "analysis"
 PATH = f"local/{PROJECT}"
 ROWS = 1200
+"""More than a page of the history has."""
 part = Part()
-os.chdir(os.environ["HOME"])
-
-for name, loss in (("low", 1.0), ("high", 9.0), ("middle", 5.0), ("none", None), ("nan", float("nan"))):
-    with wandb.init(
-        project=PROJECT, id=name, config={"kind": {"of": name}, "lr": loss or 0}, tags=[name]
-    ) as run:
-        run.log({} if loss is None else {"loss": loss})
-with wandb.init(project=PROJECT, id="long") as run:
-    for value in range(ROWS):
-        run.log({"a": value, "nan": float("nan")} | ({"odd": value} if value % 2 else {}))
-    print("the first line")
-    print("the last line")
 
 
 def api() -> Any:
@@ -41,13 +30,35 @@ def names_of(**options: Any) -> list[str]:
     return [run.id for run in api().runs(PATH, **options)]
 
 
-def has(method: str) -> bool:
-    return hasattr(stored("long"), method)
+def column(key: str, **options: Any) -> list[Any]:
+    """Return what the long run's history has under a key."""
+    return [row[key] for row in stored("long").scan_history(**options)]
 
 
-@part.step("Api.viewer, Api.default_entity")
+def files_of(name: str, **options: Any) -> list[str]:
+    return [file.name for file in stored(name).files(**options)]
+
+
+@part.step("Api.runs: all, and their number")
 def _() -> None:
-    assert (api().viewer.username, api().default_entity) == ("local", "local")
+    for name, loss in (("low", 1.0), ("high", 9.0), ("middle", 5.0), ("none", None), ("nan", nan)):
+        with wandb.init(
+            project=PROJECT, id=name, config={"kind": {"of": name}, "lr": loss or 0}, tags=[name]
+        ) as run:
+            run.log({} if loss is None else {"loss": loss})
+    with wandb.init(project=PROJECT, id="long") as run:
+        for value in range(ROWS):
+            run.log({"a": value, "nan": nan} | ({"odd": value} if value % 2 else {}))
+        print("the first line")
+        print("the last line")
+    assert len(api().runs(PATH)) == len(names_of()) == 6
+
+
+part.finds(
+    "Api.viewer, Api.default_entity",
+    lambda: (api().viewer.username, api().default_entity),
+    ("local", "local"),
+)
 
 
 @part.step("Api.projects, Api.project, Api.create_project")
@@ -57,28 +68,29 @@ def _() -> None:
     assert api().project(PROJECT, "local").name == PROJECT
 
 
-@part.step("Api.runs: all, and their number")
+FILTERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "config": ({"config.kind.of": "low"}, ["low"]),
+    "tags and state": ({"tags": {"$in": ["high"]}, "state": "finished"}, ["high"]),
+    "$or of names": ({"$or": [{"name": "low"}, {"display_name": "none"}]}, ["low", "none"]),
+    "summary metrics": ({"summary_metrics.loss": {"$gt": 2, "$lte": 5}}, ["middle"]),
+    "$regex and $ne": ({"name": {"$regex": "^lo", "$ne": "long"}}, ["low"]),
+}
+
+
+@part.step(f"Api.runs with filters on {', '.join(FILTERS)}")
 def _() -> None:
-    assert len(api().runs(PATH)) == len(names_of()) == 6
+    for filters, found in FILTERS.values():
+        assert names_of(filters=filters, order="+name") == found
 
 
-@part.step("Api.runs with filters on config, tags, state, name")
-def _() -> None:
-    assert names_of(filters={"config.kind.of": "low"}) == ["low"]
-    assert names_of(filters={"tags": {"$in": ["high"]}, "state": "finished"}) == ["high"]
-    assert names_of(filters={"$or": [{"name": "low"}, {"display_name": "none"}]}, order="+name") == [
-        "low",
-        "none",
-    ]
+part.finds(
+    "Api.runs in the order of creation, page by page",
+    lambda: names_of(order="+created_at", per_page=2),
+    ["low", "high", "middle", "none", "nan", "long"],
+)
 
 
-@part.step("Api.runs with filters on summary metrics, $regex, $ne")
-def _() -> None:
-    assert names_of(filters={"summary_metrics.loss": {"$gt": 2, "$lte": 5}}) == ["middle"]
-    assert names_of(filters={"name": {"$regex": "^lo", "$ne": "long"}}) == ["low"]
-
-
-@part.step("Api.runs in an order; missing and NaN last, both ways")
+@part.step("Api.runs in the order of a metric; missing and NaN last, both ways")
 def _() -> None:
     upwards = names_of(order="+summary_metrics.loss")
     downwards = names_of(order="-summary_metrics.loss", per_page=2)
@@ -86,61 +98,51 @@ def _() -> None:
     assert set(upwards[3:]) == set(downwards[3:]) == {"none", "nan", "long"}
 
 
-@part.step("Api.runs in the order of creation, page by page")
-def _() -> None:
-    assert names_of(order="+created_at", per_page=2) == ["low", "high", "middle", "none", "nan", "long"]
-
-
-@part.refused("Api.run of one that isn't there", "Could not find run")
-def _() -> None:
-    stored("nobody")
-
-
-@part.step("run.history, sampled")
-def _() -> None:
-    assert len(stored("long").history(samples=100, pandas=False)) == 100
-
-
-@part.step("run.history with keys")
-def _() -> None:
-    rows = stored("long").history(samples=2000, keys=["odd"], pandas=False)
-    assert [row["odd"] for row in rows] == list(range(1, ROWS, 2))
-
-
-@part.step("run.scan_history: all rows, exactly")
-def _() -> None:
-    rows = list(stored("long").scan_history())
-    assert [row["a"] for row in rows] == list(range(ROWS))
-    assert all(row["nan"] != row["nan"] for row in rows)
-
-
-@part.step("run.scan_history with keys and steps")
-def _() -> None:
-    rows = stored("long").scan_history(keys=["a"], page_size=100, min_step=500, max_step=700)
-    assert [row["a"] for row in rows] == list(range(500, 700))
-
-
-@part.step("run.lastHistoryStep, run.history_keys")
-def _() -> None:
-    run = stored("long")
-    assert run.lastHistoryStep == ROWS - 1
-    assert {"a", "odd", "_step"} <= run.history_keys["keys"].keys()
+part.refuses("Api.run of one that isn't there", lambda: stored("nobody"), "Could not find run")
+part.finds("run.history, sampled", lambda: len(stored("long").history(samples=100, pandas=False)), 100)
+part.finds(
+    "run.history with keys",
+    lambda: [row["odd"] for row in stored("long").history(samples=2000, keys=["odd"], pandas=False)],
+    list(range(1, ROWS, 2)),
+)
+part.finds(
+    "run.scan_history: all rows, exactly",
+    lambda: (column("a"), all(map(isnan, column("nan")))),
+    (list(range(ROWS)), True),
+)
+part.finds(
+    "run.scan_history with keys and steps",
+    lambda: column("a", keys=["a"], page_size=100, min_step=500, max_step=700),
+    list(range(500, 700)),
+)
+part.finds(
+    "run.scan_history of a key that some rows have, page by page",
+    lambda: column("odd", keys=["odd"], page_size=300),
+    list(range(1, ROWS, 2)),
+)
+part.finds(
+    "run.beta_scan_history",
+    lambda: [row["a"] for row in stored("long").beta_scan_history(keys=["a"])],
+    list(range(ROWS)),
+)
+part.finds("run.lastHistoryStep", lambda: stored("long").lastHistoryStep, ROWS - 1)
+part.finds(
+    "run.history_keys", lambda: {"a", "odd", "_step"} <= stored("long").history_keys["keys"].keys(), True
+)
 
 
 @part.step("run.files, run.file, file.download")
 def _() -> None:
-    run = stored("low")
-    assert {"config.yaml", "wandb-summary.json"} <= {file.name for file in run.files()}
-    run.file("config.yaml").download(root="got", replace=True)
+    assert {"config.yaml", "wandb-summary.json"} <= set(files_of("low"))
+    stored("low").file("config.yaml").download(root="got", replace=True)
     assert "lr" in Path("got/config.yaml").read_text()
 
 
 @part.step("run.files by names, by pattern, page by page")
 def _() -> None:
-    run = stored("low")
-    assert [file.name for file in run.files(names=["config.yaml"])] == ["config.yaml"]
-    assert all(file.name.endswith(".json") for file in run.files(pattern="%.json"))
-    assert len(list(run.files(per_page=1))) == len(run.files())
+    assert files_of("low", names=["config.yaml"]) == ["config.yaml"]
+    assert all(name.endswith(".json") for name in files_of("low", pattern="%.json"))
+    assert len(files_of("low", per_page=1)) == len(stored("low").files())
 
 
 @part.step("run.upload_file, file.delete")
@@ -150,10 +152,10 @@ def _() -> None:
     (file,) = stored("low").files(names=["late.txt"])
     assert (file.size, file.mimetype) == (4, "text/plain")
     file.delete()
-    assert list(stored("low").files(names=["late.txt"])) == []
+    assert files_of("low", names=["late.txt"]) == []
 
 
-@part.step("run.console_logs", needs=lambda: has("console_logs"))
+@part.step("run.console_logs", needs="wandb.apis.public.runs:Run.console_logs")
 def _() -> None:
     contents = [line.content for line in stored("long").console_logs()]
     assert contents[-2:] == ["the first line", "the last line"]
@@ -171,18 +173,14 @@ def _() -> None:
     run = stored("low")
     assert (run.name, run.notes, run.tags) == ("renamed", "noted", ["low", "more"])
     assert (run.config["extra"], run.summary["score"]) == ([1, 2], 3.5)
+    assert names_of(filters={"tags": "more", "config.lr": 1}) == ["low"]
 
 
-@part.step("run.beta_scan_history", needs=lambda: has("beta_scan_history"))
-def _() -> None:
-    assert [row["a"] for row in stored("long").beta_scan_history(keys=["a"])] == list(range(ROWS))
-
-
-@part.refused(
-    "run.download_history_exports", "IncompleteRunHistoryError", needs=lambda: has("download_history_exports")
+part.refuses(
+    "run.download_history_exports",
+    lambda: stored("long").download_history_exports("exports"),
+    "IncompleteRunHistoryError",
 )
-def _() -> None:
-    stored("long").download_history_exports("exports")
 
 
 @part.step("run.wait_until_finished, run.to_html, Api.from_path")
@@ -192,13 +190,15 @@ def _() -> None:
     assert run.url in run.to_html()
 
 
-@part.step("Api.create_run")
+@part.step("Api.create_run, run.update_state")
 def _() -> None:
-    made = api().create_run(project=PROJECT)
-    assert stored(made.id).id == made.id
+    made = api().create_run(project=PROJECT).id
+    for state in ("pending", "failed"):
+        assert stored(made).update_state(state)
+        assert stored(made).state == state
 
 
-@part.step("run.stop", needs=lambda: has("stop"))
+@part.step("run.stop")
 def _() -> None:
     run = wandb.init(project=PROJECT, id="stopped")
     stored("stopped").stop()
@@ -206,9 +206,16 @@ def _() -> None:
     assert stored("stopped").state == "killed"
 
 
-@part.step("run.delete")
+part.refuses(
+    "run.update_state of a run that has ended", lambda: stored("stopped").update_state("failed"), "invalid"
+)
+
+
+@part.step("run.delete, also of one that is deleted")
 def _() -> None:
-    stored("middle").delete()
+    run = stored("middle")
+    run.delete()
+    run.delete(delete_artifacts=True)
     assert "middle" not in names_of()
 
 
@@ -221,29 +228,6 @@ def _() -> None:
     assert not api().artifact_exists(f"{PATH}/model:v0")
 
 
-@part.step("run.delete of one that is deleted")
-def _() -> None:
-    made = api().create_run(project=PROJECT)
-    run = stored(made.id)
-    run.delete()
-    run.delete(delete_artifacts=True)
-
-
-@part.step("run.update_state", needs=lambda: has("update_state"))
-def _() -> None:
-    made = api().create_run(project=PROJECT)
-    for state in ("pending", "failed"):
-        assert stored(made.id).update_state(state)
-        assert stored(made.id).state == state
-
-
-@part.refused("run.update_state of a run that has failed", "invalid", needs=lambda: has("update_state"))
-def _() -> None:
-    made = api().create_run(project=PROJECT)
-    for _ in range(2):
-        stored(made.id).update_state("failed")
-
-
 @part.step("Api.viewer.api_keys, teams")
 def _() -> None:
     viewer = api().viewer
@@ -253,8 +237,7 @@ def _() -> None:
 @part.step("Api.team, Api.create_team: any entity is one")
 def _() -> None:
     for team in (api().team("vision"), api().create_team("vision")):
-        assert team.name == "vision"
-        assert repr(team.members[0]) == "<Member local (USER)>"
+        assert (team.name, repr(team.members[0])) == ("vision", "<Member local (USER)>")
 
 
 @part.step("Api.user, Api.users")
@@ -263,53 +246,24 @@ def _() -> None:
     assert (api().user("nobody"), api().users("nobody")) == (None, [])
 
 
-@part.refused("Api.create_user", NOT_HERE)
-def _() -> None:
-    api().create_user("a@example.com")
-
-
-@part.refused(
+part.refuses("Api.create_user", lambda: api().create_user("a@example.com"), NOT_HERE)
+part.refuses(
     "Api.organization of a name that isn't there",
+    lambda: api().organization("acme"),
     "Organization 'acme' not found",
-    needs=lambda: hasattr(api(), "organization"),
 )
-def _() -> None:
-    api().organization("acme")
-
-
-@part.refused("Api.organization", "it has no organizations", needs=lambda: hasattr(api(), "organization"))
-def _() -> None:
-    api().organization()
-
-
-@part.refused("Api.create_run_queue, Api.run_queue, Api.queued_run", "launch queues")
-def _() -> None:
-    api().create_run_queue("queue", "local-process", entity="local")
-
-
-@part.refused("Api.create_custom_chart", NOT_HERE)
-def _() -> None:
-    api().create_custom_chart("local", "name", "Name", "vega2", "private", {})
-
-
-@part.refused("Api.integrations", NOT_HERE)
-def _() -> None:
-    list(api().integrations("local"))
-
-
-@part.refused("Api.registries", "not enabled on this wandb server")
-def _() -> None:
-    list(api().registries())
-
-
-@part.refused("Api.automations", "upport")
-def _() -> None:
-    list(api().automations())
-
-
-@part.refused("Api.reports", NOT_HERE)
-def _() -> None:
-    list(api().reports(PATH))
-
-
-part.run()
+part.refuses("Api.organization", lambda: api().organization(), "it has no organizations")
+part.refuses(
+    "Api.create_run_queue, Api.run_queue, Api.queued_run",
+    lambda: api().create_run_queue("queue", "local-process", entity="local"),
+    "launch queues",
+)
+part.refuses(
+    "Api.create_custom_chart",
+    lambda: api().create_custom_chart("local", "name", "Name", "vega2", "private", {}),
+    NOT_HERE,
+)
+part.refuses("Api.integrations", lambda: list(api().integrations("local")), NOT_HERE)
+part.refuses("Api.registries", lambda: list(api().registries()), "not enabled on this wandb server")
+part.refuses("Api.automations", lambda: list(api().automations()), "upport")
+part.refuses("Api.reports", lambda: list(api().reports(PATH)), NOT_HERE)

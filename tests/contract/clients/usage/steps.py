@@ -1,17 +1,19 @@
 """Steps of ordinary usage: each is one feature of the client, checked by what it does; all run, in order.
 
-A part prints what it found as JSON: by feature `works`, or the words in which it was refused.
+A program: it runs the steps of the part that its argument names, and prints what it found as JSON: by
+feature `works`, or the words in which it was refused.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +21,66 @@ WORKS = "works"
 REFUSED = "clear error"
 ABSENT = "not in this client"
 LAST_OUTPUT_S = 20.0
+AGENT_POLL_S = 0.5
+"""Time between two looks of the command line's agent at its program; stock 5 s."""
+AGENT_KILL_S = 2
+"""Time between the agent's signal to its program and its kill; stock 30 s."""
 
 Step = Callable[[], object]
 
 
-@dataclass
 class Part:
     """The steps of one part, in their order."""
 
-    steps: list[tuple[str, Step]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, Step]] = []
 
-    def step(self, feature: str, *, needs: Callable[[], bool] | None = None) -> Callable[[Step], Step]:
-        """Add a step that must work, in clients that have what it needs."""
+    def step(self, feature: str, *, needs: str = "") -> Callable[[Step], Step]:
+        """Add a step that must work, in clients that have the module that it needs."""
 
         def add(check: Step) -> Step:
-            self.steps.append((feature, lambda: _works(check, needs)))
+            self.steps.append((feature, lambda: ABSENT if is_absent(needs) else check() or WORKS))
             return check
 
         return add
 
-    def refused(
-        self, feature: str, *words: str, needs: Callable[[], bool] | None = None
-    ) -> Callable[[Step], Step]:
+    def finds(self, feature: str, look: Callable[[], object], expected: object) -> None:
+        """Add a step that must find what is expected."""
+
+        def compare() -> str:
+            found = look()
+            assert found == expected, f"{found!r}, not {expected!r}"
+            return WORKS
+
+        self.steps.append((feature, compare))
+
+    def refuses(self, feature: str, attempt: Step, *words: str) -> None:
         """Add a step that must fail at once with an error that has some of these words in it."""
 
-        def add(attempt: Step) -> Step:
-            self.steps.append((feature, lambda: _refused(attempt, words, needs)))
-            return attempt
+        def fail() -> str:
+            begin = time.monotonic()
+            said = _error_of(attempt)
+            assert any(some in said for some in words), said
+            assert time.monotonic() - begin < LAST_OUTPUT_S, "it took too long to say so"
+            return REFUSED
 
-        return add
+        self.steps.append((feature, fail))
 
     def run(self) -> None:
         """Run all steps and print what was found."""
         print(json.dumps({feature: _found(step) for feature, step in self.steps}))
+
+
+def is_absent(needs: str) -> bool:
+    """Return whether the client lacks a module, or a member of one: `module:Class.member`."""
+    module, _, path = needs.partition(":")
+    try:
+        found: Any = import_module(module or "wandb")
+    except ImportError:
+        return True
+    for name in filter(None, path.split(".")):
+        found = getattr(found, name, None)
+    return found is None
 
 
 def wait_for(there: Callable[[], Any]) -> Any:
@@ -64,42 +93,46 @@ def wait_for(there: Callable[[], Any]) -> Any:
 
 
 def command(*words: str) -> str:
-    """Run W&B's command line and return what it printed."""
-    done = python(Path(sys.executable).with_name("wandb"), *words)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Run W&B's command line, and return what it printed."""
+    code, printed = in_process(_perform, *words)
+    assert code == 0, printed
+    return printed
 
 
-def client(text: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a script with this text in this environment."""
-    script = Path("client.py")
-    script.write_text(text)
-    return python(script, environment=environment)
+def in_process(act: Callable[..., None], *arguments: str) -> tuple[int, str]:
+    """Call a function in a new process, which has imported the client; return its exit code and output."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["wandb.cli.cli"])
+    output = Path(f"output-{time.monotonic_ns()}")
+    process = processes.Process(
+        target=_begin, args=(str(output.absolute()), dict(os.environ), act, arguments)
+    )
+    process.start()
+    process.join()
+    return process.exitcode or 0, output.read_text()
 
 
-def python(
-    script: Path, *words: str, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a script in a process of its own."""
-    line = [sys.executable, str(script), *words]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+def _begin(
+    output: str, environment: Mapping[str, str], act: Callable[..., None], arguments: tuple[str, ...]
+) -> None:
+    file = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(file, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.environ.pop("WANDB_SERVICE", None)  # a client of its own
+    os.chdir(environment["HOME"])
+    act(*arguments)
 
 
-def _works(check: Step, needs: Callable[[], bool] | None) -> str:
-    if needs is not None and not needs():
-        return ABSENT
-    check()
-    return WORKS
+def _perform(*words: str) -> None:
+    from wandb.cli.cli import cli
+    from wandb.wandb_agent import Agent
 
-
-def _refused(attempt: Step, words: tuple[str, ...], needs: Callable[[], bool] | None) -> str:
-    if needs is not None and not needs():
-        return ABSENT
-    begin = time.monotonic()
-    said = _error_of(attempt)
-    assert any(some in said for some in words), said
-    assert time.monotonic() - begin < LAST_OUTPUT_S, "it took too long to say so"
-    return REFUSED
+    Agent.POLL_INTERVAL = AGENT_POLL_S  # type: ignore[assignment]
+    Agent.KILL_DELAY = AGENT_KILL_S
+    sys.argv = ["wandb", *words]
+    cli()
 
 
 def _error_of(attempt: Step) -> str:
@@ -116,3 +149,8 @@ def _found(step: Step) -> object:
     except Exception as error:  # noqa: BLE001  # one step must not keep the others from being checked
         traceback.print_exc(file=sys.stderr)
         return f"failed: {type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    os.chdir(os.environ["HOME"])
+    import_module(f"tests.contract.clients.usage.{sys.argv[1]}").part.run()
