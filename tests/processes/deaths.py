@@ -91,6 +91,10 @@ def grow() -> None:
     time.sleep(NEVER_S)
 
 
+def sleep() -> None:
+    time.sleep(NEVER_S)
+
+
 def hang_in_c() -> None:
     """Hold the interpreter's lock, as C code that hangs does; a signal ends one sleep only."""
     library = ctypes.PyDLL(None)
@@ -199,7 +203,7 @@ DEATHS: dict[str, Callable[[], object]] = {
     "system_exit": throw(SystemExit(4)),
     "memory_error": throw(MemoryError()),
     "memory_limit": grow,
-    "sleeps": lambda: time.sleep(NEVER_S),
+    "sleeps": sleep,
     "hangs_in_c": hang_in_c,
     "swallows": swallow,
     "ignores_signals": ignore_signals,
