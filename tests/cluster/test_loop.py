@@ -11,13 +11,21 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.cluster.loop import AWAY_WARNING_S, NO_NODE_WARNING_S, ClusterLoop
+from parallel_hpo.cluster.loop import (
+    AWAY_WARNING_S,
+    LEAVE_TIMEOUT_S,
+    NO_NODE_WARNING_S,
+    ClusterLoop,
+    ShutdownDeadline,
+    is_empty,
+    shutdown_deadline,
+)
 from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
 from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Notice
-from parallel_hpo.core.pool_messages import NodeLost, PoolNews
+from parallel_hpo.core.pool_messages import AT_ONCE, NodeLost, PoolEvent, PoolNews
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe, Control
@@ -221,3 +229,49 @@ def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(coordinator: C
     assert coordinator.run().exit_code == ExitCode.COMPLETE
     words = [notice.text for notice in coordinator.told if isinstance(notice, Message)]
     assert ["no answer" in text for text in words] == [True, False]
+
+
+# --- how long machines that are to leave are waited for ------------------------------------
+
+
+def after(*stops: StopKind | None) -> ShutdownDeadline:
+    """What is waited for after these ends, a second apart, the first at 100 s."""
+    known: ShutdownDeadline | None = None
+    for second, stop in enumerate(stops):
+        known = shutdown_deadline(known, SweepEnd("reason", 0, stop), 100.0 + second, grace_s=GRACE_S)
+    assert known is not None
+    return known
+
+
+@pytest.mark.parametrize(
+    ("stop", "by"),
+    [
+        (None, 100 + LEAVE_TIMEOUT_S),
+        (StopKind.DRAIN, None),
+        (StopKind.INTERRUPT, 100 + GRACE_S + LEAVE_TIMEOUT_S),
+        (StopKind.PREEMPT, 100 + GRACE_S + LEAVE_TIMEOUT_S),
+        (StopKind.KILL, 100 + LEAVE_TIMEOUT_S),
+    ],
+)
+def test_the_kind_of_a_stop_says_how_long(stop: StopKind | None, by: float | None) -> None:
+    assert after(stop).by == by
+
+
+def test_what_is_known_already_moves_no_deadline() -> None:
+    assert after(None, None, None).by == 100 + LEAVE_TIMEOUT_S
+    assert after(StopKind.KILL, StopKind.INTERRUPT).ends.stop is StopKind.KILL
+
+
+def test_a_second_stop_can_only_shorten_the_wait() -> None:
+    assert after(StopKind.DRAIN, StopKind.INTERRUPT).by == 101 + GRACE_S + LEAVE_TIMEOUT_S
+    assert after(StopKind.INTERRUPT, StopKind.KILL).by == 101 + LEAVE_TIMEOUT_S
+    assert after(StopKind.INTERRUPT, None).by == 101 + LEAVE_TIMEOUT_S
+    assert after(StopKind.KILL, None).by == 100 + LEAVE_TIMEOUT_S
+
+
+def test_a_pool_is_empty_once_it_ends_without_nodes_and_all_events_were_received() -> None:
+    opened = PoolEvent(1, 0.0, None, "opened", {})
+    assert is_empty(news(*[opened] * (AT_ONCE - 1), ends=ALL_DONE, living=0))
+    assert not is_empty(news(living=0))
+    assert not is_empty(news(ends=ALL_DONE, living=1))
+    assert not is_empty(news(*[opened] * AT_ONCE, ends=ALL_DONE, living=0))

@@ -21,7 +21,6 @@ from tests.cluster.nodes import DEADLINE_S, GRACE_S
 from tests.processes.conftest import comes
 
 SLEEPS: Final = "import os, time; open({file!r}, 'w').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
-IGNORES: Final = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 IN_A_SESSION_OF_ITS_OWN: Final = (
     "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleeps!r}], start_new_session=True)"
 )
@@ -84,19 +83,21 @@ def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
     assert NodeProcess(python(code)).wait() == NodeExit(0)
 
 
-def test_a_node_that_must_stop_may_write_last_words(file: Path) -> None:
-    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
-    node = NodeProcess(python(code + SLEEPS.format(file=str(file))))
+@pytest.mark.parametrize(
+    ("listens", "exit_code"),
+    [
+        ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))", 75),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", -signal.SIGKILL),
+    ],
+    ids=["may write last words", "is killed if it does not listen"],
+)
+def test_a_node_that_must_stop(file: Path, listens: str, exit_code: int) -> None:
+    grace_s = GRACE_S if exit_code == 75 else 0.1
+    code = f"import signal, sys; {listens}; {SLEEPS.format(file=str(file))}"
+    node = NodeProcess(python(code, grace_s=grace_s))
     has_begun(file)
     node.stop()
-    assert node.wait().exit_code == 75
-
-
-def test_a_node_that_does_not_listen_is_killed(file: Path) -> None:
-    node = NodeProcess(python(IGNORES + SLEEPS.format(file=str(file)), grace_s=0.1))
-    has_begun(file)
-    node.stop()
-    assert node.wait().exit_code == -signal.SIGKILL
+    assert node.wait().exit_code == exit_code
 
 
 def test_what_a_node_leaves_is_dead_before_it_has_returned(file: Path) -> None:
@@ -109,12 +110,6 @@ def test_what_a_node_leaves_is_dead_before_it_has_returned(file: Path) -> None:
 def test_what_a_launcher_says_is_not_its_guards_word() -> None:
     words = r"""printf '%s\n' 5 null '{"step": 0}' 'Job 7 begins'; exec "$@" """
     assert NodeProcess(python("pass"), launcher=("bash", "-c", words, "srun")).wait() == NodeExit(0)
-
-
-def test_a_node_that_is_killed_has_returned_all_the_same(file: Path) -> None:
-    node = NodeProcess(python(SLEEPS.format(file=str(file))))
-    has_begun(file).kill()
-    assert node.wait().exit_code == -signal.SIGKILL
 
 
 def test_a_signal_to_all_of_a_job_is_the_nodes_own_business(file: Path) -> None:

@@ -27,24 +27,13 @@ from parallel_hpo.core.notices import Message
 from tests.cluster.nodes import NotedEngine
 
 
-def test_machines_of_one_host_have_different_names_and_keep_them() -> None:
+def test_machines_of_one_host_have_different_names_and_keep_them_also_when_they_come_back() -> None:
     names = MachineNames()
-    first, second, other = (
-        ClusterMachine("gpu", "a"),
-        ClusterMachine("gpu-2", "b"),
-        ClusterMachine("cpu", "c"),
-    )
+    first, second = ClusterMachine("gpu", "a"), ClusterMachine("gpu-2", "b")
+    other, new = ClusterMachine("cpu", "c"), ClusterMachine("gpu", "new")
     assert names.name([("a", "gpu"), ("b", "gpu"), ("c", "cpu")]) == (other, first, second)
     assert names.name([("b", "gpu")]) == (second,)
-
-
-def test_a_machine_that_comes_back_has_its_name_again() -> None:
-    names = MachineNames()
-    names.name([("a", "gpu"), ("b", "gpu")])
-    assert names.name([("b", "gpu"), ("new", "gpu")]) == (
-        ClusterMachine("gpu", "new"),
-        ClusterMachine("gpu-2", "b"),
-    )
+    assert names.name([("b", "gpu"), ("new", "gpu")]) == (new, second)
 
 
 GPU1 = ClusterMachine("gpu1", "tcp://gpu1")
@@ -62,14 +51,12 @@ def failing(times: int, *, each_s: float = 1.0) -> NodeStates:
     return places
 
 
-def test_each_machine_gets_one_node() -> None:
-    assert due({}, ["gpu1", "gpu2"], 0.0, most=None) == ["gpu1", "gpu2"]
-    assert due(after_start({}, "gpu1", 0.0), ["gpu1", "gpu2"], 0.0, most=None) == ["gpu2"]
-
-
-def test_no_more_nodes_than_asked_for_are_there_at_a_time() -> None:
-    assert due({}, ["gpu1", "gpu2", "gpu3"], 0.0, most=2) == ["gpu1", "gpu2"]
-    assert due(after_start({}, "gpu1", 0.0), ["gpu1", "gpu2", "gpu3"], 0.0, most=2) == ["gpu2"]
+def test_each_machine_gets_one_node_and_no_more_are_there_at_a_time_than_asked_for() -> None:
+    begun, machines = after_start({}, "gpu1", 0.0), ["gpu1", "gpu2", "gpu3"]
+    assert due({}, machines, 0.0, most=None) == machines
+    assert due(begun, machines, 0.0, most=None) == ["gpu2", "gpu3"]
+    assert due({}, machines, 0.0, most=2) == ["gpu1", "gpu2"]
+    assert due(begun, machines, 0.0, most=2) == ["gpu2"]
 
 
 def test_a_machine_where_nodes_fail_leaves_its_turn_to_another_one() -> None:
@@ -92,25 +79,18 @@ def test_nodes_that_end_at_once_are_started_ever_later_but_within_what_a_comebac
 
 def test_a_machine_is_given_up_after_some_failures_in_a_row_and_the_reason_is_kept() -> None:
     assert not failing(MAX_FAILURES - 1)["gpu1"].given_up
+    assert not failing(10, each_s=3600.0)["gpu1"].given_up, "those that had worked for long do not add up"
     places = failing(MAX_FAILURES)
     assert due(places, ["gpu1"], 1e9, most=None) == []
     assert none_left_reason(places, ["gpu1"]) == "gpu1: no room"
-
-
-def test_failures_of_nodes_that_had_worked_for_long_do_not_add_up() -> None:
-    assert not failing(10, each_s=3600.0)["gpu1"].given_up
+    assert none_left_reason(places, ["gpu1", "gpu2"]) == ""
+    assert none_left_reason(after_start(places, "gpu2", 0.0), ["gpu1"]) == ""
+    assert none_left_reason({}, []) == ""
 
 
 def test_what_would_fail_so_each_time_is_not_tried_again() -> None:
     places = after_end(after_start({}, "gpu1", 0.0), "gpu1", end(ExitCode.USAGE, "Python 3.11 there"), 1.0)
     assert none_left_reason(places, ["gpu1"]) == "gpu1: Python 3.11 there"
-
-
-def test_some_machine_is_left_while_one_may_have_a_node() -> None:
-    places = failing(MAX_FAILURES)
-    assert none_left_reason(places, ["gpu1", "gpu2"]) == ""
-    assert none_left_reason(after_start(places, "gpu2", 0.0), ["gpu1"]) == ""
-    assert none_left_reason({}, []) == ""
 
 
 DEADLINE_S = 30.0
@@ -138,13 +118,18 @@ def manager_of(engine: ClusterEngine, told: Told) -> Iterator[NodeManager]:
         nodes.stop_within(DEADLINE_S)
 
 
+def begin(nodes: NodeManager, engine: NotedEngine) -> None:
+    """Let it begin, and wait until it has started a node."""
+    nodes.begin(command_for)
+    while not engine.started:
+        nodes.own_address().result(DEADLINE_S)
+
+
 def test_an_ended_node_is_reported_by_its_token_and_another_is_started() -> None:
     engine, told = NotedEngine([GPU1]), Told()
     with manager_of(engine, told) as nodes:
         assert (nodes.which, nodes.own_address().result(DEADLINE_S)) == ("the machines of Noted", "10.0.0.1")
-        nodes.begin(command_for)
-        while not engine.started:
-            nodes.own_address().result(DEADLINE_S)
+        begin(nodes, engine)
         engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=-9, error="killed"))
         ended = told.next()
         while len(engine.started) < 2:
@@ -155,30 +140,17 @@ def test_an_ended_node_is_reported_by_its_token_and_another_is_started() -> None
     assert engine.calls == ["stop", "close"]
 
 
-def test_a_machine_where_nothing_can_run_is_named_and_then_that_none_is_left() -> None:
+def test_a_machine_where_nothing_can_run_is_named_and_that_none_is_left_until_another_comes() -> None:
     engine, told = NotedEngine([GPU1]), Told()
     with manager_of(engine, told) as nodes:
-        nodes.begin(command_for)
-        while not engine.started:
-            nodes.own_address().result(DEADLINE_S)
+        begin(nodes, engine)
         engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=ExitCode.USAGE, error="no torch"))
         reports = [told.next() for _ in range(3)]
-    assert reports[0] == Message("machine gpu1 gets no node any more: no torch", warning=True)
-    assert reports[2] == NoMachinesLeft("gpu1: no torch")
-    assert len(engine.started) == 1
-
-
-def test_a_machine_that_comes_once_none_was_left_takes_that_word_back() -> None:
-    engine, told = NotedEngine([GPU1]), Told()
-    with manager_of(engine, told) as nodes:
-        nodes.begin(command_for)
-        while not engine.started:
-            nodes.own_address().result(DEADLINE_S)
-        engine.over.append(NodeTaskEnd(GPU1, returned=True, exit_code=ExitCode.USAGE, error="no torch"))
-        while told.next() != NoMachinesLeft("gpu1: no torch"):
-            pass
+        assert len(engine.started) == 1
         engine.found.append(ClusterMachine("gpu2", "tcp://gpu2"))
         assert told.next() == NoMachinesLeft("")
+    assert reports[0] == Message("machine gpu1 gets no node any more: no torch", warning=True)
+    assert reports[2] == NoMachinesLeft("gpu1: no torch")
 
 
 def test_an_engine_in_trouble_is_asked_again_and_that_is_said_once() -> None:

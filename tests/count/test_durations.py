@@ -12,12 +12,17 @@ from parallel_hpo.count.policy import RECENT, expected_s, note_duration, runs_wi
 durations = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=RECENT).map(tuple)
 
 
-def test_a_first_run_is_started_alone_while_there_is_any_time() -> None:
-    assert [runs_within((), left) for left in (1000.0, 0.1, 0.0, -5.0)] == [1, 1, 0, 0]
-
-
-def test_as_many_runs_follow_each_other_as_would_end_in_time() -> None:
-    assert [runs_within((10.0,), left) for left in (9.9, 10.0, 29.0, 30.0)] == [0, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("took", "left_s", "runs"),
+    [
+        pytest.param((), [1000.0, 0.1, 0.0, -5.0], [1, 1, 0, 0], id="the first alone, in any time"),
+        pytest.param((10.0,), [9.9, 10.0, 29.0, 30.0], [0, 1, 2, 3], id="as many as would end in time"),
+    ],
+)
+def test_so_many_runs_follow_each_other(
+    took: tuple[float, ...], left_s: list[float], runs: list[int]
+) -> None:
+    assert [runs_within(took, left) for left in left_s] == runs
 
 
 def test_of_a_few_runs_the_longest_counts_and_of_many_one_that_nine_of_ten_do_not_pass() -> None:

@@ -1,9 +1,12 @@
+"""What follows a death: another attempt of the run, a restart of its worker, or the end of the sweep."""
+
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.count.policy import DelayedRestart, RestartLimits, next_restart
+from parallel_hpo.count.policy import DelayedRestart, RestartLimits, is_hopeless, may_run_again, next_restart
 
 NO_JITTER = 0.0
 PATIENT = RestartLimits(max_restarts=200, window_s=1e9)
@@ -30,14 +33,9 @@ def test_the_first_restart_comes_at_once(jitter: float) -> None:
     assert next_restart((), RestartLimits(), now=7.0, jitter=jitter) == DelayedRestart(0.0, (7.0,))
 
 
-def test_from_the_second_restart_on_the_wait_doubles() -> None:
-    limits = RestartLimits(max_restarts=9, backoff_s=0.5)
-    assert delays(6, limits) == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0]
-
-
-def test_no_wait_is_longer_than_the_longest_allowed() -> None:
-    limits = RestartLimits(max_restarts=9, backoff_s=1.0, backoff_max_s=3.0)
-    assert delays(6, limits) == [0.0, 1.0, 2.0, 3.0, 3.0, 3.0]
+def test_from_the_second_restart_on_the_wait_doubles_up_to_the_longest_allowed() -> None:
+    limits = RestartLimits(max_restarts=9, backoff_s=0.5, backoff_max_s=3.0)
+    assert delays(6, limits) == [0.0, 0.5, 1.0, 2.0, 3.0, 3.0]
 
 
 def test_the_doubling_never_overflows() -> None:
@@ -56,12 +54,10 @@ def test_jitter_shortens_a_wait_by_less_than_half(deaths: int, jitter: float) ->
     assert full / 2 <= jittered <= full
 
 
-def test_a_slot_whose_budget_is_spent_gives_up() -> None:
-    assert delays(4, RestartLimits(max_restarts=3, backoff_s=0.0)) == [0.0, 0.0, 0.0, None]
-
-
-def test_a_slot_without_a_budget_gives_up_at_the_first_death() -> None:
-    assert next_restart((), RestartLimits(max_restarts=0), now=0.0, jitter=NO_JITTER) is None
+@pytest.mark.parametrize("budget", [0, 3])
+def test_a_slot_whose_budget_is_spent_gives_up(budget: int) -> None:
+    limits = RestartLimits(max_restarts=budget, backoff_s=0.0)
+    assert delays(budget + 1, limits) == [*[0.0] * budget, None]
 
 
 def test_restarts_before_the_window_are_forgotten() -> None:
@@ -85,3 +81,28 @@ def test_no_window_ever_holds_more_restarts_than_allowed(
             granted.append(now)
     for at in granted:
         assert sum(1 for other in granted if 0 <= at - other < window_s) <= max_restarts
+
+
+@given(st.integers(0, 1000))
+def test_a_run_that_always_dies_has_one_attempt_more_than_retries(retries: int) -> None:
+    deaths = 1
+    while may_run_again(deaths, retries):
+        deaths += 1
+    assert deaths == retries + 1
+
+
+@pytest.mark.parametrize(
+    ("causes", "hopeless"),
+    [
+        ((), False),
+        (("SIGKILL",), False),
+        (("SIGKILL", "exit 3"), False),
+        (("exit 3", "exit 3"), True),
+        (("exit 3", "SIGKILL", "exit 3"), True),
+        (("exit 3", "exit 3", "SIGKILL"), False),
+    ],
+)
+def test_a_start_is_hopeless_whose_last_death_had_the_cause_of_one_before(
+    causes: tuple[str, ...], hopeless: bool
+) -> None:
+    assert is_hopeless(causes) is hopeless

@@ -34,18 +34,13 @@ def test_a_count_that_is_reached_is_complete_though_no_more_runs_would_end_in_ti
     assert talk.pool.look() == SweepEnd("all 1 runs performed", ExitCode.COMPLETE)
 
 
-def test_no_deadline_message_comes_while_the_last_runs_of_a_count_run() -> None:
-    talk = before_a_deadline(count=2)
+@pytest.mark.parametrize("lowered", [False, True], ids=["a count of two", "a count that was lowered"])
+def test_no_deadline_message_comes_while_the_last_runs_of_a_count_run(lowered: bool) -> None:
+    talk = before_a_deadline(count=3 if lowered else 2)
     talk.begin(talk.b, "long")
     perform(talk, "r", 60)
-    assert (talk.tell(talk.a, wants=1).held, talk.pool.look()) == ("", None)
-
-
-def test_no_deadline_message_comes_after_the_count_was_lowered_below_the_started_runs() -> None:
-    talk = before_a_deadline(count=3)
-    talk.begin(talk.b, "long")
-    perform(talk, "r", 60)
-    talk.pool.open(new_pool(count=1, node_timeout_s=1e6, section={"deadline": "50s"}))
+    if lowered:
+        talk.pool.open(new_pool(count=1, node_timeout_s=1e6, section={"deadline": "50s"}))
     assert (talk.tell(talk.a, wants=1).held, talk.pool.look()) == ("", None)
 
 

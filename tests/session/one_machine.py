@@ -221,8 +221,7 @@ class Launch:
     failures: FailureLimits = field(default_factory=lambda: FailureLimits(max_initial=None))
     sweep_timeout_s: float | None = None
     deadline: str | None = None
-    is_stable: bool = False
-    """Its workers may die as often as they like."""
+    restart: RestartLimits = field(default_factory=lambda: RestartLimits(max_restarts=3))
 
 
 class Session:
@@ -234,8 +233,7 @@ class Session:
         self.launch = launch
         self.control = Control(lambda: world.now)
         self.earlier = read_earlier(ledger.runs())
-        restart = RestartLimits(max_restarts=1000 if launch.is_stable else 3)
-        self.view = open_view(Limits(retries=launch.retries, restart=restart), launch.workers)
+        self.view = open_view(Limits(retries=launch.retries, restart=launch.restart), launch.workers)
         self.workers: dict[Slot, FakeWorker] = {}
         self.ended: dict[RunId, AttemptEnd] = {}
         """Runs that have really ended during this session."""
@@ -300,7 +298,7 @@ class Session:
             case Send(slot, order):
                 self.send(slot, order)
             case Kill(slot):
-                self.workers[slot].killed = True
+                self.workers.get(slot, FakeWorker()).killed = True  # it may have died already
             case AskStart(slot, run):
                 self.count.ask(start_of(slot, run, None), needs(self.view))
             case WithdrawStart(run):

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from parallel_hpo.core.errors import ExitCode, NoRoomError
 from parallel_hpo.core.types import Outcome, Slot, StopKind
-from parallel_hpo.count.policy import FailureLimits
+from parallel_hpo.count.policy import FailureLimits, RestartLimits
 from parallel_hpo.count.state import PoolRun, RunStatus
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked, StopAsked
@@ -261,7 +261,7 @@ class OneMachine(RuleBasedStateMachine):
         if self.running is not None:
             self.bury()
         self.has_room = True
-        self.open(Launch(self.count, is_stable=True))
+        self.open(Launch(self.count, restart=RestartLimits(max_restarts=1000)))
         self.session.finish()
         self.session.conclude()
         assert self.session.view.ending is not None

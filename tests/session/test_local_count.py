@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,15 +12,16 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.errors import ExitCode, NoRoomError
-from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.pool_messages import Granted, PoolEvent
+from parallel_hpo.core.messages import AttemptEnd, Consumption, SweepEnd
+from parallel_hpo.core.pool_messages import Granted, PooledEnd, PoolEvent, as_json, read
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import QUARANTINE, RESTART, open_reader, performed
-from parallel_hpo.session.count import RETRY_S, LocalCount
+from parallel_hpo.session.count import RETRY_S, LocalCount, end_of
 from parallel_hpo.session.decide.demand import PoolNeeds
-from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StartRefused
+from parallel_hpo.session.decide.events import PoolAnswered, RecordEnd, StartGranted, StartRefused
+from parallel_hpo.session.decide.state import OpenRun
 from parallel_hpo.session.resume import read_earlier, waiting_run
 from parallel_hpo.session.signals import Control
 from tests.server.pooling import end, start, stopped
@@ -203,16 +205,6 @@ def test_a_count_grants_exactly_its_runs_over_launches_that_die(path: Path) -> N
     launch.dies()
 
 
-def test_a_run_that_a_launch_left_goes_on_as_its_next_attempt_before_new_ones(path: Path) -> None:
-    launch = Launch(path, Clock(), count=2)
-    launch.begin("a")
-    launch.dies()
-    launch = Launch(path, Clock(), count=2)
-    assert [(run.run_id, run.attempt, run.deaths) for run in launch.last.again] == [("a", 2, 0)]
-    assert launch.last.granted == 1
-    launch.dies()
-
-
 def test_a_launch_with_a_lower_count_than_has_begun_is_complete_at_once(path: Path) -> None:
     launch = Launch(path, Clock())
     for run in "abc":
@@ -222,15 +214,6 @@ def test_a_launch_with_a_lower_count_than_has_begun_is_complete_at_once(path: Pa
     launch = Launch(path, Clock(), count=2)
     assert launch.last.ends == SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
     launch.dies()
-
-
-def test_events_are_numbered_on_and_each_launch_is_a_machine_of_its_own(path: Path) -> None:
-    for number in (1, 2, 3):
-        launch = Launch(path, Clock())
-        assert launch.begin(f"r{number}")
-        launch.end(f"r{number}")
-        assert launch.ledger.last_event() == (3 * number, number)
-        launch.dies()
 
 
 # --- a full disk -------------------------------------------------------------------------
@@ -246,52 +229,33 @@ def test_on_a_full_disk_no_run_starts_and_what_was_asked_and_reported_meanwhile_
     launch.end("a")
     launch.end("b", Outcome.FAILED)
     launch.count.spawn(Slot(1), "GPU-1", again=True)
+    assert launch.count.due_at == RETRY_S
     launch.tick(RETRY_S)
     assert launch.outcomes() == {"a": None, "b": None}
     launch.ledger.is_full = False
+    launch.tick(1.5 * RETRY_S)
+    assert launch.outcomes() == {"a": None, "b": None}, "it is tried again after a while, and not before"
     launch.clock.now = 2 * RETRY_S
     launch.count.tick()
     assert launch.answers() == [StartGranted(Slot(0), RunId("c"))]
     assert launch.outcomes() == {"a": Outcome.FINISHED, "b": Outcome.FAILED, "c": None}
-    assert launch.ledger.kinds.count("spawned") == 1
     launch.end("c")
     launch.tick(3 * RETRY_S)
-    assert (launch.ledger.kinds.count("started"), launch.ledger.kinds.count("ended")) == (3, 3)
-
-
-def test_a_full_disk_is_tried_again_after_a_while_and_not_before(launch: Launch) -> None:
-    launch.ledger.is_full = True
-    launch.begin("a")
-    assert launch.count.due_at == RETRY_S
-    launch.ledger.is_full = False
-    launch.tick(RETRY_S / 2)
-    launch.end("b")
-    assert launch.outcomes() == {}
-    launch.tick(RETRY_S)
-    assert launch.outcomes() == {"a": None}
+    written = Counter(launch.ledger.kinds)
+    assert (written["spawned"], written["started"], written["ended"]) == (1, 3, 3)
     assert launch.count.due_at is None
 
 
 # --- ends of the sweep ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("limits", "reason"),
-    [
-        (FailureLimits(max_initial=2), "the first 2 runs failed (failures.max_initial is 2)"),
-        (
-            FailureLimits(max_initial=None, max_consecutive=2),
-            "2 runs in a row failed (failures.max_consecutive is 2)",
-        ),
-        (FailureLimits(max_initial=None, max_total=2), "2 runs failed (failures.max_total is 2)"),
-    ],
-)
-def test_too_many_failures_end_the_sweep(path: Path, limits: FailureLimits, reason: str) -> None:
-    launch = Launch(path, Clock(), limits=limits)
+def test_too_many_failures_end_the_sweep(path: Path) -> None:
+    launch = Launch(path, Clock(), limits=FailureLimits(max_initial=None, max_total=2))
     for run in "ab":
         launch.begin(run)
         assert launch.last.ends is None
         launch.end(run, Outcome.FAILED)
+    reason = "2 runs failed (failures.max_total is 2)"
     assert launch.last.ends == SweepEnd(reason, ExitCode.FAILURE_POLICY, StopKind.INTERRUPT)
     assert launch.why_not("c") == f"the sweep ends: {reason}"
     launch.dies()
@@ -315,29 +279,9 @@ def test_the_sweep_ends_when_its_time_is_up_whatever_is_on(
     launch.dies()
 
 
-def test_a_sweep_that_gives_no_more_runs_is_complete_once_all_have_ended(path: Path) -> None:
-    launch = Launch(path, Clock(), count=None)
-    launch.begin("a")
-    launch.count.publish(PoolNeeds(over="the grid is used up", workers=2))
-    launch.answers()
-    assert launch.last.ends is None
-    launch.end("a")
-    assert launch.last.ends == SweepEnd("the grid is used up", ExitCode.COMPLETE)
-    launch.dies()
-
-
-@pytest.mark.parametrize(
-    ("ending", "kinds"),
-    [
-        (SweepEnd("SIGINT", 130, StopKind.INTERRUPT), ["stopped", "left"]),
-        (SweepEnd("all workers gave up: SIGSEGV", ExitCode.FAILURE_POLICY), ["stopped", "left"]),
-    ],
-)
-def test_an_end_that_the_count_has_not_decided_is_logged(
-    launch: Launch, ending: SweepEnd, kinds: list[str]
-) -> None:
-    launch.count.conclude(ending)
-    assert launch.ledger.kinds == ["joined", *kinds]
+def test_an_end_that_the_count_has_not_decided_is_logged(launch: Launch) -> None:
+    launch.count.conclude(SweepEnd("all workers gave up: SIGSEGV", ExitCode.FAILURE_POLICY))
+    assert launch.ledger.kinds == ["joined", "stopped", "left"]
 
 
 def test_an_end_that_the_count_has_decided_is_logged_once(path: Path) -> None:
@@ -367,3 +311,11 @@ def test_workers_and_quarantines_are_logged_with_the_next_exchange(launch: Launc
     (done,) = performed(path.parent)
     marks = [(mark.at, mark.kind, mark.slot, mark.device, mark.reason) for mark in done.incidents]
     assert marks == [(5.0, RESTART, 0, "GPU-1", ""), (5.0, QUARANTINE, None, "GPU-0", "ECC error")]
+
+
+def test_a_pool_gets_the_consumption_of_an_attempt_and_of_a_requeued_one() -> None:
+    run, used = OpenRun(RunId("a"), {}, 2, since=5.0, spent_s=3.0), Consumption(1.5, None, 0.25)
+    end = AttemptEnd(outcome=Outcome.STOPPED, duration_s=4.0, resumable=True, consumption=used)
+    told = end_of(RecordEnd(Slot(0), run, end, final=True, died=False))
+    assert (told.duration_s, told.consumption) == (1.0, used)
+    assert read(PooledEnd, as_json(told)) == told

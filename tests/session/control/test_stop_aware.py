@@ -104,21 +104,18 @@ def test_a_wait_leaves_what_rang_meanwhile_to_the_loop(waits: StopAware, control
     control.wait(SOON_S)  # it rings
 
 
+@pytest.mark.parametrize("then", ["its grace is over", "another stop"])
 def test_once_the_sweep_is_open_a_first_stop_leaves_its_grace_and_a_second_nothing(
-    waits: StopAware, control: Control, clock: Clock
+    waits: StopAware, control: Control, clock: Clock, then: str
 ) -> None:
     waits.sweep_is_open()
     control.put(STOP)
     clock.now += GRACE_S - 1
     assert not is_at_an_end(waits)
-    control.put(STOP)
-    assert is_at_an_end(waits)
-
-
-def test_a_first_stops_grace_has_an_end(waits: StopAware, control: Control, clock: Clock) -> None:
-    waits.sweep_is_open()
-    control.put(STOP)
-    clock.now += GRACE_S
+    if then == "another stop":
+        control.put(STOP)
+    else:
+        clock.now += 1
     assert is_at_an_end(waits)
 
 

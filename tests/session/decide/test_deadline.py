@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import Drain, Interrupt, Lease, LeaseEnded, Ready, RunEnded, RunStarted
-from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
+from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.session.decide.events import (
     AskStart,
     Died,
@@ -94,15 +94,6 @@ def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() 
     assert story.view.ending is not None
 
 
-def test_a_worker_that_is_ready_too_late_gets_nothing() -> None:
-    story = Story(took=(40.0,), workers=2)
-    story.begin(0.0, "a", S0)
-    story.at(1.0, Died(S1, "SIGKILL"))
-    assert story.view.slots[S1].state is SlotState.STARTING
-    story.at(70.0, Reported(S1, Ready()))
-    assert (story.orders(1), story.view.ending) == ([], None)
-
-
 def test_a_run_whose_worker_dies_too_late_is_left_to_a_resumed_sweep() -> None:
     story = Story(took=(40.0,))
     story.begin(0.0, "a")
@@ -122,10 +113,7 @@ def test_what_is_on_at_the_deadline_is_interrupted_and_killed_after_the_grace_ti
     assert Send(S0, Interrupt()) in story.actions
     assert story.words() == ["deadline 100s: 1 running run interrupted, killed after 30 s"]
     assert (story.count.due_at, next_deadline(story.view)) == (None, 130.0)
-
-
-def test_where_nothing_is_on_at_the_deadline_nothing_is_said_to_be_interrupted() -> None:
-    story = Story()
-    story.pass_time(100.0)
-    assert story.words() == ["deadline 100s: no new runs"]
-    assert not story.did(AskStart)
+    idle = Story()
+    idle.pass_time(100.0)
+    assert idle.words() == ["deadline 100s: no new runs"], "where nothing is on"
+    assert not idle.did(AskStart)

@@ -54,34 +54,27 @@ def test_a_run_whose_worker_died_waits_to_be_run_again_with_all_that_it_was() ->
     assert (end.end.outcome, end.end.reason, end.final, end.died) == (Outcome.CRASHED, "SIGKILL", False, True)
 
 
-def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed() -> None:
-    view, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1)), "exit 3")
+@pytest.mark.parametrize(
+    ("cut", "outcome", "reason", "is_run_again"),
+    [
+        (CutShort("run timeout 5 s", failed=True), Outcome.FAILED, "run timeout 5 s; killed", False),
+        (CutShort("memory limit 1 MB", failed=False), Outcome.CRASHED, "memory limit 1 MB", True),
+    ],
+    ids=["its time, and has failed", "a stall or its memory, which is a death"],
+)
+def test_a_run_was_killed_for(cut: CutShort, outcome: Outcome, reason: str, is_run_again: bool) -> None:
+    view, actions = die(sweep_of_one(cut=cut))
+    assert bool(view.reruns) is is_run_again
+    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (outcome, reason)
+
+
+def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed_after_the_time_of_all_attempts() -> None:
+    view, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1, spent_s=3.0)), "exit 3")
     assert view.reruns == ()
-    assert (recorded(actions).end.outcome, recorded(actions).final) == (Outcome.CRASHED, True)
-
-
-def test_the_last_attempts_end_has_the_time_of_all_attempts() -> None:
-    _, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1, spent_s=3.0)))
+    end = recorded(actions)
     (told,) = (a.notice for a in actions if isinstance(a, Notify) and isinstance(a.notice, RunOver))
-    assert told.duration_s == recorded(actions).end.duration_s == 10.0
-
-
-def test_a_run_that_was_killed_for_its_time_has_failed_and_is_not_run_again() -> None:
-    view, actions = die(sweep_of_one(cut=CutShort("run timeout 5 s", failed=True)))
-    assert view.reruns == ()
-    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (
-        Outcome.FAILED,
-        "run timeout 5 s; killed",
-    )
-
-
-def test_a_run_that_was_killed_for_a_stall_or_its_memory_counts_as_a_death_with_that_reason() -> None:
-    view, actions = die(sweep_of_one(cut=CutShort("memory limit 1 MB", failed=False)))
-    assert len(view.reruns) == 1
-    assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (
-        Outcome.CRASHED,
-        "memory limit 1 MB",
-    )
+    assert (end.end.outcome, end.final) == (Outcome.CRASHED, True)
+    assert end.end.duration_s == told.duration_s == 10.0
 
 
 @pytest.mark.parametrize("stop", [StopKind.INTERRUPT, StopKind.PREEMPT, StopKind.KILL])

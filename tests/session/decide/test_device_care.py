@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready, Rerun, RunEnded, RunStarted
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.devices.health import FAILURES_IN_A_ROW, QUARANTINE_S, DeviceClear
-from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.events import (
     AwaitDevice,
     Died,
@@ -20,7 +21,7 @@ from parallel_hpo.session.decide.events import (
     StopAsked,
     TimePassed,
 )
-from parallel_hpo.session.decide.state import Limits, PoolGrant, is_finished, next_deadline, open_view
+from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
 from tests.session.decide.plays import CountedPlay
 
 OOM = "OutOfMemoryError: CUDA out of memory."
@@ -69,37 +70,27 @@ class Play(CountedPlay):
         return self.view.slots[slot].state
 
 
-def test_slots_get_the_devices_in_turn() -> None:
-    play = Play("3", "5", workers_per_device=2)
-    assert [slot.device for slot in play.view.slots] == ["3", "5", "3", "5"]
-
-
-def test_a_dead_workers_device_is_waited_for_before_the_next_one_starts() -> None:
+@pytest.mark.parametrize(
+    ("held_by", "words"),
+    [
+        ("", []),
+        (
+            "process 7 (10 MB)",
+            ["device 3 is used again although process 7 (10 MB) still holds memory on it"],
+        ),
+    ],
+)
+def test_a_dead_workers_device_is_waited_for_before_the_next_one_starts(
+    held_by: str, words: list[str]
+) -> None:
     play = Play("3", "5")
     play.begin(0)
     play.die(0, "SIGKILL", clear=False)
     assert play.did(AwaitDevice(Slot(0)))
     assert not play.did(Spawn(Slot(0)))
-    play.event(DeviceClear(Slot(0)))
+    play.event(DeviceClear(Slot(0), held_by=held_by))
     assert play.did(Spawn(Slot(0)))
-
-
-def test_a_device_that_stays_held_is_handed_on_with_a_word() -> None:
-    play = Play("3", "5")
-    play.begin(0)
-    play.die(0, "SIGKILL", clear=False)
-    play.event(DeviceClear(Slot(0), held_by="process 7 (10 MB)"))
-    assert play.did(Spawn(Slot(0)))
-    assert play.words() == ["device 3 is used again although process 7 (10 MB) still holds memory on it"]
-
-
-def test_without_devices_nothing_is_waited_for() -> None:
-    view = open_view(Limits(), 1, grant=PoolGrant(5))
-    for event in (Opened(), Reported(Slot(0), Ready()), Died(Slot(0), "SIGKILL")):
-        decision = decide(view, event, 0.0)
-        view = decision.view
-    assert Spawn(Slot(0)) in decision.actions
-    assert AwaitDevice(Slot(0)) not in decision.actions
+    assert play.words() == words
 
 
 def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
@@ -112,23 +103,18 @@ def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
     assert play.actions == ()
 
 
-def test_a_run_out_of_memory_has_its_worker_replaced_at_once() -> None:
-    play = Play("3", "5")
-    play.run(0, Outcome.FAILED, OOM)
-    assert play.did(Send(Slot(0), Drain()))
-    assert play.view.slots[0].kill_at is not None
-    play.die(0)
-    assert play.did(Spawn(Slot(0)))
-    assert play.view.slots[0].restarts == ()
-
-
-def test_a_worker_whose_process_can_not_go_on_as_a_fresh_one_is_replaced_at_once() -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"outcome": Outcome.FAILED, "reason": OOM},
+        {"outcome": Outcome.FINISHED, "value": 1.0, "reuse_problem": "its run left processes: sleep (7)"},
+    ],
+    ids=["out of memory", "not as a fresh one"],
+)
+def test_a_worker_whose_process_can_not_go_on_is_replaced_at_once(end: dict[str, Any]) -> None:
     play = Play("3", "5")
     run = play.begin(0)
-    not_reusable = RunEnded(
-        run.run_id, 1, outcome=Outcome.FINISHED, value=1.0, reuse_problem="its run left processes: sleep (7)"
-    )
-    play.event(Reported(Slot(0), not_reusable))
+    play.event(Reported(Slot(0), RunEnded(run.run_id, 1, **end)))
     assert play.did(Send(Slot(0), Drain()))
     assert play.view.slots[0].kill_at is not None
     play.die(0)
@@ -156,7 +142,8 @@ def test_a_device_on_which_runs_keep_failing_gets_none_and_the_other_goes_on() -
     assert play.state(1) is SlotState.RUNNING
 
 
-def test_one_run_is_tried_on_it_later_and_clears_it() -> None:
+@pytest.mark.parametrize("outcome", [Outcome.FINISHED, Outcome.FAILED])
+def test_one_run_is_tried_on_it_later_which_clears_it_or_holds_it_for_longer(outcome: Outcome) -> None:
     play = Play("3", "5")
     play.fail_until_held(0)
     play.die(0)
@@ -165,39 +152,28 @@ def test_one_run_is_tried_on_it_later_and_clears_it() -> None:
     assert play.did(Spawn(Slot(0)))
     play.event(Reported(Slot(0), Ready()))
     assert play.did(Send(Slot(0), Lease(1)))
-    play.run(0, Outcome.FINISHED)
-    assert play.words() == ["device 3 is out of quarantine: a run has finished on it"]
-    play.event(Reported(Slot(0), LeaseEnded()))
-    (lease,) = [action.order for action in play.actions if isinstance(action, Send)]
-    assert isinstance(lease, Lease) and lease.count is not None and lease.count > 1
+    play.run(0, outcome, "" if outcome is Outcome.FINISHED else "ValueError: no good")
+    if outcome is Outcome.FINISHED:
+        assert play.words() == ["device 3 is out of quarantine: a run has finished on it"]
+        play.event(Reported(Slot(0), LeaseEnded()))
+        (lease,) = play.orders(0)
+        assert isinstance(lease, Lease) and lease.count is not None and lease.count > 1
+    else:
+        assert play.did(RecordQuarantine("3", "ValueError: no good"))
+        play.die(0)
+        assert not play.did(Spawn(Slot(0)))
+        assert play.view.slots[0].spawn_at == QUARANTINE_S + 2 * QUARANTINE_S
 
 
-def test_a_failed_trial_holds_it_again_for_longer() -> None:
-    play = Play("3", "5")
-    play.fail_until_held(0)
-    play.die(0)
-    play.now = QUARANTINE_S
-    play.event(TimePassed())
-    play.event(Reported(Slot(0), Ready()))
-    play.run(0, Outcome.FAILED, "ValueError: no good")
-    assert play.did(RecordQuarantine("3", "ValueError: no good"))
-    play.die(0)
-    assert not play.did(Spawn(Slot(0)))
-    assert play.view.slots[0].spawn_at == QUARANTINE_S + 2 * QUARANTINE_S
-
-
-def test_an_uncorrectable_error_holds_its_device_at_once() -> None:
+def test_an_uncorrectable_error_holds_its_device_at_once_and_a_sole_one_is_used_again() -> None:
     play = Play("3", "5")
     play.run(0, Outcome.FAILED, ECC)
     play.die(0)
     assert play.view.slots[0].spawn_at == QUARANTINE_S
-
-
-def test_on_a_sole_device_it_only_replaces_the_worker() -> None:
-    play = Play("3")
-    play.run(0, Outcome.FAILED, ECC)
-    play.die(0)
-    assert play.did(Spawn(Slot(0)))
+    sole = Play("3")
+    sole.run(0, Outcome.FAILED, ECC)
+    sole.die(0)
+    assert sole.did(Spawn(Slot(0)))
 
 
 def test_a_device_under_which_workers_die_is_held_too() -> None:
@@ -249,6 +225,7 @@ def test_a_worker_that_becomes_ready_on_a_held_device_gets_no_lease() -> None:
 
 def test_more_workers_go_to_the_least_used_devices_and_no_more_than_these_take() -> None:
     play = Play("3", "5", workers_per_device=2)
+    assert [slot.device for slot in play.view.slots] == ["3", "5", "3", "5"]
     play.event(ScaleAsked(3))
     play.die(3)
     play.event(ScaleAsked(9))

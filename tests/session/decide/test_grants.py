@@ -21,7 +21,6 @@ from parallel_hpo.core.messages import (
     SkipRun,
     SweepEnd,
 )
-from parallel_hpo.core.notices import Message
 from parallel_hpo.core.pool_messages import Granted, PooledRun
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.session.decide.decide import decide
@@ -33,7 +32,6 @@ from parallel_hpo.session.decide.events import (
     DrainAsked,
     Event,
     Kill,
-    Notify,
     Opened,
     PoolAnswered,
     RecordDrop,
@@ -103,15 +101,6 @@ def leased(play: Play, granted: int = 4, each: int = 2) -> Play:
     return play
 
 
-def between_attempts() -> Play:
-    """Return a play in which a run waits for its second attempt."""
-    play = leased(Play(workers=1))
-    play.start(S0, "a")
-    play.event(Died(S0, "SIGKILL"))
-    assert waiting(play) == ["a"]
-    return play
-
-
 def dropped(play: Play) -> tuple[RunId, int, Outcome, bool]:
     """Return the run that gets no further attempt here, its next attempt, and how it ends."""
     drop = play.only(RecordDrop)
@@ -141,19 +130,41 @@ def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> Non
 
 
 def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
+    play = Play()
+    play.event(ScaleAsked(4))
+    assert needs(play.view).wants == 4
+    for slot in (S0, S1):
+        play.event(DrainAsked(slot))
+    assert needs(play.view).wants == 2
     play = leased(Play(), granted=2, each=2)
     assert play.view.slots[S0].lease_left == 2
     assert needs(play.view).wants == 2 + 2
     play.start(S0, "a")
     assert needs(play.view).wants == 1 + 2
+    again = leased(Play(workers=1), granted=1)
+    again.start(S0, "a")
+    again.event(Died(S0, "SIGKILL"))
+    assert (waiting(again), needs(again.view).wants) == (["a"], 0), "the pool has counted it"
 
 
-def test_a_granted_run_that_a_death_leaves_is_leased_again() -> None:
-    """Grant and death: what the dead worker had not started stays granted."""
-    play = leased(Play())
-    play.event(Died(S0, "SIGKILL"))
+def test_one_run_to_be_run_again_is_wanted_for_each_idle_worker_and_not_a_lease_of_them() -> None:
+    play = Play()
+    play.grant(0, each=5)
+    assert needs(play.view) == PoolNeeds(wants=10, wants_again=2, workers=2)
+    play.grant(0, each=5, again=(RUN,))
     play.ready(S0)
-    assert play.orders(S0) == [Lease(2)]
+    assert needs(play.view) == PoolNeeds(wants=1 + 5, wants_again=1 + 1, workers=2)
+    play.start(S0, RUN.run_id, 3)
+    assert needs(play.view) == PoolNeeds(wants=5, wants_again=1, workers=2)
+    busy = leased(Play(workers=1), granted=1)
+    busy.grant(1, again=(RUN,))
+    assert needs(busy.view) == PoolNeeds(wants=1, wants_again=0, workers=1), "a lease was quicker"
+
+
+def test_a_worker_that_waits_for_its_next_start_wants_nothing_meanwhile() -> None:
+    play = Play(workers=1)
+    play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
+    assert needs(play.view).wants == 0
 
 
 def test_a_grant_after_a_drain_starts_nothing() -> None:
@@ -176,6 +187,9 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
         RUN.run_id, RUN.parameters, 3, since=0.0, spent_s=5.0, deaths=1, seed=8
     )
     assert play.view.started == 0
+    play.event(Died(S0, "SIGKILL"))
+    record = play.only(RecordEnd)
+    assert (record.end.outcome, record.final) == (Outcome.CRASHED, True), "its retries are spent"
 
 
 def test_an_assigned_run_that_comes_twice_is_run_once() -> None:
@@ -189,30 +203,6 @@ def test_an_assigned_run_that_comes_twice_is_run_once() -> None:
     play.start(S0, RUN.run_id, 3)
     play.grant(0, again=(RUN,))
     assert waiting(play) == []
-
-
-def test_a_handed_run_is_held_and_one_that_is_retried_here_is_not() -> None:
-    """Again and retry: the pool counts a run that has started here as started, between attempts too."""
-    play = Play(workers=1)
-    play.grant(0, again=(RUN,))
-    assert needs(play.view).wants == 1
-    play.grant(1)
-    play.view = replace(play.view, reruns=())
-    play.ready(S0)
-    play.start(S0, "a")
-    play.event(Died(S0, "SIGKILL"))
-    assert [run.run_id for run in play.view.reruns] == ["a"]
-    assert needs(play.view).wants == 0
-
-
-def test_a_run_whose_retries_other_machines_have_spent_crashes_here() -> None:
-    play = Play(workers=1)
-    play.grant(0, again=(RUN,))
-    play.ready(S0)
-    play.start(S0, RUN.run_id, 3)
-    play.event(Died(S0, "SIGKILL"))
-    record = play.only(RecordEnd)
-    assert (record.end.outcome, record.final) == (Outcome.CRASHED, True)
 
 
 @pytest.mark.parametrize(
@@ -264,16 +254,11 @@ def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
     play = leased(Play())
     play.start(S1, "b")
     play.ask(S0, "a")
+    assert next_deadline(play.view) is None, "it may wait for long"
     play.end(S1, "b")
     assert play.did(RecordEnd)
     play.event(DrainAsked(S1))
     assert play.orders(S1) == [Drain()]
-
-
-def test_a_worker_whose_start_waits_for_long_is_not_taken_for_silent() -> None:
-    play = leased(Play(workers=1))
-    play.ask(S0, "a")
-    assert next_deadline(play.view) is None
 
 
 def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored() -> None:
@@ -282,8 +267,9 @@ def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
     assert WithdrawStart in [type(action) for action in play.actions]
     assert play.orders(S0) == [Interrupt()]
-    play.event(StartGranted(S0, RunId("a")))
-    assert play.actions == ()
+    for answer in (StartGranted(S0, RunId("a")), StartRefused(S0, RunId("a"), "on elsewhere")):
+        play.event(answer)
+        assert play.actions == ()
 
 
 def test_the_start_of_a_handed_run_that_a_stop_forestalls_is_withdrawn_and_recorded() -> None:
@@ -293,35 +279,6 @@ def test_the_start_of_a_handed_run_that_a_stop_forestalls_is_withdrawn_and_recor
     play.ask(S0, RUN.run_id, RUN.attempt)
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
     assert play.did(WithdrawStart) and play.did(RecordDrop)
-
-
-def test_where_the_worker_dies_while_its_start_waits_the_run_is_left_to_the_pool() -> None:
-    play = leased(Play(workers=1), granted=1, each=1)
-    play.ask(S0, "a")
-    play.event(Died(S0, "SIGKILL"))
-    assert ReturnRuns(S0, keep=RunId("a")) in play.actions
-    play.now = 10.0
-    play.event(TimePassed())
-    assert not play.did(Spawn)  # its next worker waits for the answer
-    play.event(StartGranted(S0, RunId("a")))
-    assert play.did(WithdrawStart) and not play.did(Send)
-    assert play.view.started == 1
-
-
-def test_where_the_worker_dies_and_its_start_is_refused_the_run_goes_back_to_its_server() -> None:
-    play = leased(Play(workers=1), granted=1, each=1)
-    play.ask(S0, "a")
-    play.event(Died(S0, "SIGKILL"))
-    play.event(StartRefused(S0, RunId("a"), "no run is granted to this machine now"))
-    assert ReturnRuns(S0) in play.actions
-    assert play.view.started == 0
-
-
-def test_a_refusal_that_comes_after_a_stop_changes_nothing() -> None:
-    play = leased(Play())
-    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE))
-    play.event(StartRefused(S0, RunId("a"), "on elsewhere"))
-    assert play.actions == ()
 
 
 def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_before() -> None:
@@ -350,38 +307,12 @@ def test_the_pools_stop_interrupts_running_runs_once() -> None:
     assert play.did(Kill)
 
 
-def test_a_run_that_waits_for_its_next_attempt_when_a_stop_comes_is_dropped_resumable() -> None:
-    play = between_attempts()
-    play.grant(4, ends=STOP)
-    assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
-
-
 def test_a_run_that_is_no_longer_assigned_is_forgotten_silently() -> None:
     """The pool has it again already."""
     play = Play()
     play.grant(0, again=(RUN,))
     play.grant(0)
     assert (play.actions, waiting(play)) == ((), [])
-
-
-def test_a_machine_wants_one_run_to_be_run_again_for_each_idle_worker_and_not_a_lease_of_them() -> None:
-    play = Play()
-    play.grant(0, each=5)
-    assert needs(play.view) == PoolNeeds(wants=10, wants_again=2, workers=2)
-    play.grant(0, each=5, again=(RUN,))
-    play.ready(S0)
-    assert needs(play.view) == PoolNeeds(wants=1 + 5, wants_again=1 + 1, workers=2)
-    play.start(S0, RUN.run_id, 3)
-    assert needs(play.view) == PoolNeeds(wants=5, wants_again=1, workers=2)
-
-
-def test_a_run_that_was_handed_for_a_worker_that_is_not_idle_any_more_goes_back() -> None:
-    """Again and a lease that was quicker, and again and a worker that waits for its next start."""
-    play = Play(workers=1)
-    play.grant(1)
-    play.ready(S0)
-    play.grant(1, again=(RUN,))
-    assert needs(play.view) == PoolNeeds(wants=1, wants_again=0, workers=1)
 
 
 def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() -> None:
@@ -404,22 +335,6 @@ def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     assert play.view.ending is None
 
 
-def test_more_workers_want_more_and_drained_ones_nothing() -> None:
-    """Scale and wants."""
-    play = Play()
-    assert needs(play.view).wants == 2
-    play.event(ScaleAsked(4))
-    assert needs(play.view).wants == 4
-    play.event(DrainAsked(S0))
-    assert needs(play.view).wants == 3
-
-
-def test_a_worker_that_waits_wants_nothing_meanwhile() -> None:
-    play = Play(workers=1)
-    play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
-    assert needs(play.view).wants == 0
-
-
 def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
     play = Play(workers=1)
     play.grant(0, again=(RUN,))
@@ -432,19 +347,44 @@ def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
     assert is_finished(play.view)
 
 
-def test_waiting_runs_are_returned_with_one_message_if_none_may_start_now() -> None:
-    play = between_attempts()
-    play.grant(0, held=HELD)
+@pytest.mark.parametrize("is_granted", [True, False])
+def test_where_the_worker_dies_while_its_start_waits_the_answer_decides_who_has_the_run(
+    is_granted: bool,
+) -> None:
+    play = leased(Play(workers=1), granted=1, each=1)
+    play.ask(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    assert ReturnRuns(S0, keep=RunId("a")) in play.actions
+    play.now = 10.0
+    play.event(TimePassed())
+    assert not play.did(Spawn)  # its next worker waits for the answer
+    if is_granted:
+        play.event(StartGranted(S0, RunId("a")))
+        assert play.did(WithdrawStart) and not play.did(Send), "it is left to the pool"
+    else:
+        play.event(StartRefused(S0, RunId("a"), "no run is granted to this machine now"))
+        assert ReturnRuns(S0) in play.actions, "it goes back to its server"
+    assert play.view.started == int(is_granted)
+
+
+@pytest.mark.parametrize("why", [{"ends": STOP}, {"held": HELD}], ids=["a stop", "no time for it"])
+def test_a_run_that_waits_for_its_next_attempt_is_returned_if_none_may_start_any_more(
+    why: dict[str, Any],
+) -> None:
+    play = leased(Play(workers=1))
+    play.start(S0, "a")
+    play.event(Died(S0, "SIGKILL"))
+    play.grant(4, **why)
     assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
-    assert Notify(Message(HELD)) in play.actions
-    play.grant(0, held=f"{HELD} (3 s are left)")
-    assert play.actions == ()
 
 
 def test_where_no_run_may_start_now_no_worker_starts_or_gets_work_until_one_may_again() -> None:
     play = Play()
     play.grant(1)
     play.grant(1, held=HELD)
+    assert play.words() == [HELD]
+    play.grant(1, held=f"{HELD} (3 s are left)")
+    assert play.words() == [], "it is said once"
     play.ready(S0)
     assert not play.did(Send) and not play.did(Spawn)
     play.grant(2)

@@ -98,16 +98,22 @@ def test_the_first_runs_have_a_device_for_themselves_one_by_one() -> None:
     assert len(play.view.slots) == 1
 
 
-def test_then_as_many_workers_share_it_as_fit(three: FillingPlay) -> None:
-    assert [(view.device, view.state) for view in three.view.slots] == [("3", SlotState.RUNNING)] * 3
-
-
-def test_it_is_said_what_was_measured_and_that_nothing_could_be() -> None:
-    told = FillingPlay("3").measure()
+def test_then_as_many_workers_share_it_as_fit_by_what_was_measured() -> None:
+    play = FillingPlay("3")
+    for _ in range(FIRST_RUNS):
+        play.run(0, Outcome.FAILED, "ValueError")
+        play.event(Reported(Slot(0), LeaseEnded()))
+    assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
+    told = play.measure()
     assert told == ["device 3 takes 3 workers at a time: its first runs held 24000 of 80000 MB"]
-    blind = FillingPlay("3")
-    assert "can't be measured" in blind.measure(used_mb=None)[0]
-    assert len(blind.view.slots) == 1
+    play.ready()
+    assert [(view.device, view.state) for view in play.view.slots] == [("3", SlotState.RUNNING)] * 3
+
+
+def test_a_device_that_can_not_be_measured_keeps_one_worker_with_a_word() -> None:
+    play = FillingPlay("3")
+    assert "can't be measured" in play.measure(used_mb=None)[0]
+    assert len(play.view.slots) == 1
 
 
 def test_each_device_is_measured_by_itself_and_there_are_no_more_workers_than_asked_for() -> None:
@@ -122,14 +128,6 @@ def test_no_worker_starts_that_would_have_nothing_to_do() -> None:
     play = FillingPlay("3", count=FIRST_RUNS + 1)
     play.measure()
     assert play.orders(0) == [Lease(1)] and not play.did(Spawn)
-
-
-def test_a_failed_run_measures_nothing() -> None:
-    play = FillingPlay("3")
-    for _ in range(FIRST_RUNS):
-        play.run(0, Outcome.FAILED, "ValueError")
-        play.event(Reported(Slot(0), LeaseEnded()))
-    assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
 
 
 def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay) -> None:
@@ -186,17 +184,14 @@ def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_le
     assert [run.run_id for run in three.view.reruns] == [killed.run_id]
 
 
-def test_a_run_that_is_alone_and_finds_too_little_memory_has_failed() -> None:
+def test_a_run_that_finds_too_little_memory_alone_or_beside_a_fixed_number_has_failed() -> None:
     play = FillingPlay("3")
     play.fall_short(0)
     assert recorded(play) == (True, Outcome.FAILED)
-
-
-def test_with_a_number_of_workers_it_has_failed_too() -> None:
-    play = Play("3", workers_per_device=2)
-    play.begin(1)
-    play.run(0, Outcome.FAILED, OOM)
-    assert recorded(play) == (True, Outcome.FAILED)
+    fixed = Play("3", workers_per_device=2)
+    fixed.begin(1)
+    fixed.run(0, Outcome.FAILED, OOM)
+    assert recorded(fixed) == (True, Outcome.FAILED)
 
 
 def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
@@ -227,20 +222,24 @@ def test_a_lone_run_whose_worker_dies_is_run_again_alone_as_its_retries_allow(th
     assert (waiting.attempt, waiting.deaths, waiting.exclusive_on) == (3, 1, "3")
 
 
-def test_a_lone_run_goes_elsewhere_where_its_device_is_in_quarantine() -> None:
+@pytest.mark.parametrize("why", ["in quarantine", "left to its owner"])
+def test_a_lone_run_goes_elsewhere_where_its_device_is(why: str) -> None:
     play = FillingPlay("3", "5")
     play.measure(0)
     play.ready()
     other = play.begin(2)
     run = play.fall_short(0)
-    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.FAILED, reason=ECC)))
+    if why == "in quarantine":
+        play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.FAILED, reason=ECC)))
     busy = play.begin(1)
+    if why == "left to its owner":
+        play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
     play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
     play.event(Reported(Slot(1), LeaseEnded()))
     assert [order.run_id for order in play.sends_again()] == [run]
 
 
-def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start_and_it_keeps_no_lone_run() -> None:
+def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start() -> None:
     play = FillingPlay("3", "5")
     play.measure(0, runs=FIRST_RUNS - 1)
     last = play.begin(0)
@@ -248,15 +247,6 @@ def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start_and_it_keep
     play.event(Reported(Slot(0), RunEnded(last.run_id, 1, outcome=Outcome.FINISHED)))
     assert play.view.occupancy is not None and play.view.occupancy.of("3").is_measured
     assert not play.did(Spawn)
-    play = FillingPlay("3", "5")
-    play.measure(0)
-    play.ready()
-    run = play.fall_short(0)
-    busy = play.begin(1)
-    play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
-    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
-    play.event(Reported(Slot(1), LeaseEnded()))
-    assert [order.run_id for order in play.sends_again()] == [run]
 
 
 def test_a_stop_accounts_for_a_run_that_waits_to_be_alone(three: FillingPlay) -> None:

@@ -6,6 +6,7 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready
 from parallel_hpo.core.pool_messages import Granted
 from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
+from parallel_hpo.devices.health import DeviceClear
 from parallel_hpo.devices.sharing import FREE_AFTER_S, DevicePresence, OtherUsersSeen
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import needs
@@ -72,13 +73,17 @@ def test_a_device_whose_owner_is_there_all_the_time_is_never_used_again_and_the_
     assert play.view.slots[0].is_terminal
 
 
-def test_while_all_devices_are_away_the_sweep_waits_and_then_goes_on() -> None:
+def test_while_all_devices_are_away_the_sweep_waits_and_goes_on_or_ends_by_a_stop() -> None:
     play = Play("0", "1")
     come(play, "0", "1")
-    play.die(0)
+    play.die(0, clear=False)
+    assert play.did(AwaitDevice(Slot(0))), "what a dead worker held is waited for as ever"
+    play.event(DeviceClear(Slot(0)))
     play.die(1)
     assert play.view.ending is None
     assert next_deadline(play.view) is None
+    stopped = decide(play.view, StopAsked(StopKind.INTERRUPT, "SIGINT", 130), play.now).view
+    assert is_finished(stopped)
     let_go(play)
     assert spawned(play) == [0, 1]
 
@@ -144,14 +149,6 @@ def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:
     assert spawned(play) == []
 
 
-def test_a_stop_ends_a_sweep_whose_devices_are_all_away() -> None:
-    play = Play("0")
-    come(play, "0")
-    play.die(0)
-    play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
-    assert is_finished(play.view)
-
-
 def test_the_deadline_ends_a_sweep_whose_devices_are_all_away() -> None:
     view = open_view(Limits(), 1, devices=("0",), presence=DevicePresence({"0": WHO}))
     play = CountedPlay(view, count=5, deadline="50s")
@@ -168,12 +165,3 @@ def test_a_machine_whose_devices_are_away_wants_nothing_of_its_pool() -> None:
     view = decide(view, OtherUsersSeen({"0": WHO}), 0.0).view
     assert needs(view).wants == 1
     assert Spawn(Slot(1)) in decide(view, PoolAnswered(Granted(granted=1)), 0.0).actions
-
-
-def test_what_a_dead_worker_held_is_waited_for_as_ever() -> None:
-    play = Play("0", "1")
-    come(play, "0")
-    play.die(0, clear=False)
-    assert [a.slot for a in play.actions if isinstance(a, AwaitDevice)] == [0]
-    let_go(play)
-    assert spawned(play) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -60,26 +61,10 @@ class Play(CountedPlay):
     def deliver(self, slot: Slot, outcome: Outcome | None, attempts: int = 1) -> None:
         self.event(Delivered(slot, RunStarted(RUN, {}, 1), attempts, outcome))
 
-    def end(
-        self,
-        slot: Slot,
-        outcome: Outcome,
-        *,
-        reported: bool = True,
-        preempted: bool = False,
-        unsent: tuple[str, ...] = (),
-    ) -> None:
+    def end(self, slot: Slot, outcome: Outcome, **told: Any) -> None:
         run = self.view.slots[slot].run
         assert run is not None
-        report = RunEnded(
-            run.run_id,
-            run.attempt,
-            outcome=outcome,
-            reason="exit 1",
-            preempted=preempted,
-            reported=reported,
-            unsent=unsent,
-        )
+        report = RunEnded(run.run_id, run.attempt, outcome=outcome, reason="exit 1", **told)
         self.event(Reported(slot, report))
 
 
@@ -153,24 +138,36 @@ def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None
     assert record.final and record.end.outcome is Outcome.FAILED
 
 
-def test_an_end_that_its_worker_could_not_report_is_reported_by_the_session() -> None:
+@pytest.mark.parametrize(
+    ("unreported", "expected"),
+    [
+        pytest.param({"reported": False}, ReportEnd(RUN, Outcome.FINISHED), id="its worker could not"),
+        pytest.param(
+            {"unsent": ("folder",)},
+            ReportEnd(RUN, Outcome.FINISHED, ("folder",)),
+            id="offline data is to be sent before",
+        ),
+    ],
+)
+def test_an_end_is_reported_by_the_session_once_it_is_recorded_if(
+    unreported: dict[str, Any], expected: ReportEnd
+) -> None:
     play = Play()
     play.start(S0)
-    play.end(S0, Outcome.FINISHED, reported=False)
-    assert play.did(ReportEnd(RUN, Outcome.FINISHED))
-
-
-def test_an_end_is_reported_again_after_offline_data_is_sent() -> None:
-    play = Play()
-    play.start(S0)
-    play.end(S0, Outcome.FINISHED, unsent=("folder",))
-    assert play.did(ReportEnd(RUN, Outcome.FINISHED, ("folder",)))
+    play.end(S0, Outcome.FINISHED, **unreported)
+    assert play.did(expected)
+    kinds = [type(action) for action in play.actions]
+    assert kinds.index(RecordEnd) < kinds.index(ReportEnd)
 
 
 def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_while() -> None:
     play = Play(workers=1)
-    play.event(Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError")))
+    lost = Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError"))
+    play.event(lost)
     assert play.did(Send(S0, Drain()))
+    before = play.view
+    play.event(lost)
+    assert play.view == before, "a second word of it changes nothing"
     play.event(SweepSeen(""))
     play.event(Died(S0, "exit 0"))
     assert (play.view.slots[0].state, play.view.slots[0].restarts) == (SlotState.STOPPED, ())
@@ -196,16 +193,13 @@ def test_a_worker_that_has_work_and_says_nothing_is_replaced_with_its_stacks_in_
     play.now = SILENT_S / 2
     play.event(Reported(S0, Active()))
     assert next_deadline(play.view) == SILENT_S * 1.5
+    inside = Play(workers=1)
+    inside.start(S0)
+    assert next_deadline(inside.view) is None, "inside `main` it may be silent for any time"
     play.now = SILENT_S * 1.5
     play.event(TimePassed())
     assert play.did(DumpStacks(S0)) and play.did(Send(S0, Drain()))
     assert play.view.slots[0].state is SlotState.STOPPING
-
-
-def test_a_worker_inside_main_may_be_silent_for_any_time() -> None:
-    play = Play(workers=1)
-    play.start(S0)
-    assert next_deadline(play.view) is None
 
 
 def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end() -> None:
@@ -220,14 +214,6 @@ def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end
     assert play.did(Kill(S0))
 
 
-def test_an_end_is_reported_to_the_server_once_it_is_recorded() -> None:
-    play = Play()
-    play.start(S0)
-    play.end(S0, Outcome.FINISHED, reported=False)
-    kinds = [type(action) for action in play.actions]
-    assert kinds.index(RecordEnd) < kinds.index(ReportEnd)
-
-
 def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_reported() -> None:
     play = Play()
     play.now = 5.0
@@ -238,10 +224,9 @@ def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_r
     assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
 
-def test_a_second_word_of_a_lost_agent_changes_nothing() -> None:
-    play = Play(workers=1)
-    lost = Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError"))
-    play.event(lost)
-    before = play.view
-    play.event(lost)
-    assert play.view == before
+def test_a_worker_that_becomes_ready_after_it_was_told_to_leave_gets_no_work() -> None:
+    play = CountedPlay(open_view(Limits(), 1), count=10)
+    play.event(Opened())
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
+    play.event(Reported(S0, Ready()))
+    assert (play.orders(S0), play.view.slots[S0].state) == ([], SlotState.STOPPING)

@@ -30,6 +30,8 @@ START = PooledStart(PooledRun(RUN, {}, 1), 3)
 WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
 END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
 AWAY = ServerAwayError("no answer")
+BAD_KEY = ServerRefusedError("no such key", status=403, answer={})
+BAD_BODY = ServerRefusedError("the body is not valid JSON", status=400, answer={})
 Answer = Granted | Exception
 
 
@@ -60,19 +62,20 @@ class FakeLine:
 class FakeNode:
     """A count on a server, with a clock that a test sets, and what becomes of it."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, clock: Callable[[], float] | None = None) -> None:
         self.now = 0.0
         self.line = FakeLine()
         self.control = control
         self.notices: list[Notice] = []
+        clock = clock or (lambda: self.now)
         self.count = RemoteCount(
             self.line,
             5,
             node_timeout_s=LEASE_S,
-            joined_at=0.0,
+            joined_at=clock(),
             control=control,
             observer=self.notices.append,
-            clock=lambda: self.now,
+            clock=clock,
         )
 
     def exchange(self, *answers: Answer) -> list[bool]:
@@ -86,17 +89,29 @@ class FakeNode:
         while self.line.to_starts:
             self.count.exchange_once()
 
+    def is_known(self) -> bool:
+        """Return whether the machine's own record has the run, once all answers are taken."""
+        self.count.take()
+        return self.count.known(RUN) is not None
+
 
 @pytest.fixture
-def node() -> Iterator[FakeNode]:
+def control() -> Iterator[Control]:
     with closing(Control()) as control:
-        yield FakeNode(control)
+        yield control
+
+
+@pytest.fixture
+def node(control: Control) -> FakeNode:
+    return FakeNode(control)
 
 
 def test_the_fence_is_counted_from_the_sending_of_what_was_answered(node: FakeNode) -> None:
     node.now = 40.0
     assert node.exchange(Granted()) == [True]
-    assert node.count.check_fence() == 90.0
+    node.now = 50.0
+    assert node.exchange(AWAY) == [False]
+    assert node.count.check_fence() == 80.0
     node.now = 130.0
     assert node.count.check_fence() == 0.0
     assert node.count.lost == "no answer from the sweep's pool for 90 s"
@@ -104,22 +119,24 @@ def test_the_fence_is_counted_from_the_sending_of_what_was_answered(node: FakeNo
     assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
 
 
-def test_what_is_not_answered_keeps_no_lease(node: FakeNode) -> None:
-    node.now = 50.0
-    assert node.exchange(AWAY) == [False]
-    assert node.count.check_fence() == 40.0
-
-
-@pytest.mark.parametrize(
-    "answer", [Granted(gone=True), ServerRefusedError("no such key", status=403, answer={})]
-)
-def test_a_machine_that_is_gone_kills_all_once(node: FakeNode, answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [Granted(gone=True), BAD_KEY], ids=["gone", "another key"])
+def test_a_machine_that_is_gone_kills_all_once_and_says_nothing_at_its_end(
+    node: FakeNode, answer: Answer
+) -> None:
     node.exchange(answer)
     assert node.count.lost
     node.now = 200.0
     node.count.check_fence()
     assert [asked.kind for asked in node.control.take()] == [StopKind.KILL]
     assert (len(node.notices), node.count.take()) == (1, [])
+    node.count.open()
+    node.count.close("killed")
+    assert node.line.left == []
+
+
+def test_a_refusal_for_another_reason_than_the_key_is_tried_again(node: FakeNode) -> None:
+    assert node.exchange(BAD_BODY, Granted()) == [False, True]
+    assert node.count.lost == ""
 
 
 @pytest.mark.parametrize("kind", [StopKind.DRAIN, StopKind.INTERRUPT])
@@ -143,126 +160,66 @@ def test_only_what_is_new_is_passed_on(node: FakeNode) -> None:
     assert [each.answer.ends for each in answers] == [None, ends]
 
 
-def test_a_start_is_asked_for_until_the_pool_has_it(node: FakeNode) -> None:
+def test_a_start_is_asked_for_until_the_pool_has_it_and_its_end_is_sent_until_it_is_answered(
+    node: FakeNode,
+) -> None:
     node.ask(AWAY, Granted(), Granted(started=(RUN,)))
     assert [told.starts for told in node.line.told if told.starts] == [(START,)] * 3
+    assert node.count.known(RUN) is None
     assert StartGranted(Slot(3), RUN) in node.count.take()
+    started = node.count.known(RUN)
+    assert started is not None and (started.attempts, started.outcome) == (1, None)
+    assert node.count.begun_with({}) == 1
+    node.count.end(END)
+    node.line.told.clear()
+    node.exchange(AWAY, Granted(), Granted())
+    assert [told.ends for told in node.line.told] == [(END,), (END,), ()]
+    ended = node.count.known(RUN)
+    assert ended is not None and ended.outcome is Outcome.FINISHED
 
 
 def test_a_refused_start_says_why_and_needs_no_taking_back(node: FakeNode) -> None:
     node.ask(Granted(refused={RUN: "on elsewhere"}))
     assert StartRefused(Slot(3), RUN, "on elsewhere") in node.count.take()
     node.exchange(Granted())
-    assert node.line.told[-1].ends == ()
+    assert (node.line.told[-1].ends, node.is_known()) == ((), False)
 
 
-def test_a_start_without_an_answer_is_withdrawn(node: FakeNode) -> None:
-    node.ask(AWAY)
-    node.count.withdraw(WITHDRAWN)
-    node.exchange(Granted())
-    assert (node.line.told[-1].starts, node.line.told[-1].ends) == ((), (WITHDRAWN,))
-
-
-def test_a_granted_start_that_is_withdrawn_before_it_is_taken_never_began_here(node: FakeNode) -> None:
-    node.ask(Granted(started=(RUN,)))
-    node.count.withdraw(WITHDRAWN)
-    node.exchange(Granted())
-    assert node.line.told[-1].ends == (WITHDRAWN,)
-    node.count.take()
-    assert node.count.known(RUN) is None
-
-
-def test_an_end_is_sent_until_it_is_answered(node: FakeNode) -> None:
-    node.count.end(END)
-    node.exchange(AWAY, Granted(), Granted())
-    assert [told.ends for told in node.line.told] == [(END,), (END,), ()]
-
-
-def test_pending_ends_are_sent_before_the_machine_leaves() -> None:
-    """With its threads, and a clock that goes."""
-    with closing(Control()) as control:
-        line = FakeLine([AWAY])
-        count = RemoteCount(
-            line,
-            5,
-            node_timeout_s=3.0,
-            joined_at=time.monotonic(),
-            control=control,
-            observer=lambda notice: None,
-            clock=time.monotonic,
-        )
-        count.open()
-        count.end(END)
-        count.flush(StopAware(control, grace_s=1.0))
-        count.close("all 9 runs performed")
-    assert any(END in told.ends for told in line.told)
-    assert line.left == ["all 9 runs performed"]
-
-
-def test_a_higher_demand_is_sent_at_once_and_a_lower_one_with_the_next_exchange() -> None:
-    """With its threads, and a clock that stands still: no exchange is ever due by itself."""
-    with closing(Control()) as control:
-        told: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
-        line = FakeLine(heard=told.put)
-        count = RemoteCount(
-            line,
-            5,
-            node_timeout_s=LEASE_S,
-            joined_at=1.0,
-            control=control,
-            observer=lambda notice: None,
-            clock=lambda: 0.0,
-        )
-        count.open()
-        assert told.get(timeout=DEADLINE_S).wants == 0
-        count.publish(PoolNeeds(wants=3))
-        assert told.get(timeout=DEADLINE_S).wants == 3
-        count.publish(PoolNeeds(wants=2))
-        with pytest.raises(queue.Empty):
-            told.get(timeout=SOON_S)
-        count.publish(PoolNeeds(wants=2, over="the grid is used up"))
-        assert told.get(timeout=DEADLINE_S).over == "the grid is used up"
-        count.close("done")
-
-
-def test_a_machine_that_is_lost_says_nothing_at_its_end() -> None:
-    with closing(Control()) as control:
-        line = FakeLine([Granted(gone=True)])
-        count = RemoteCount(
-            line, 5, node_timeout_s=3.0, joined_at=0.0, control=control, observer=lambda notice: None
-        )
-        count.exchange_once()
-        count.open()
-        count.close("killed")
-    assert line.left == []
-
-
-def test_a_refusal_for_another_reason_than_the_key_is_tried_again(node: FakeNode) -> None:
-    refused = ServerRefusedError("the body is not valid JSON", status=400, answer={})
-    assert node.exchange(refused, Granted()) == [False, True]
-    assert node.count.lost == ""
-
-
-def test_a_machines_own_record_has_a_start_once_it_is_granted_and_its_end(node: FakeNode) -> None:
-    node.ask(Granted(started=(RUN,)))
-    assert node.count.known(RUN) is None
-    assert node.count.take()
-    started = node.count.known(RUN)
-    assert started is not None and (started.attempts, started.outcome) == (1, None)
-    assert node.count.begun_with({}) == 1
-    node.count.end(END)
-    ended = node.count.known(RUN)
-    assert ended is not None and ended.outcome is Outcome.FINISHED
-
-
-def test_a_refused_or_withdrawn_start_is_in_no_record(node: FakeNode) -> None:
-    node.ask(Granted(refused={RUN: "on elsewhere"}))
-    node.count.take()
-    node.ask(AWAY)
+@pytest.mark.parametrize("answer", [AWAY, Granted(started=(RUN,))], ids=["without an answer", "granted"])
+def test_a_withdrawn_start_is_taken_back_and_never_began_here(node: FakeNode, answer: Answer) -> None:
+    node.ask(answer)
     node.count.withdraw(WITHDRAWN)
     node.exchange(Granted(started=(RUN,)))
-    node.count.take()
-    assert node.count.known(RUN) is None
+    assert (node.line.told[-1].starts, node.line.told[-1].ends) == ((), (WITHDRAWN,))
+    assert not node.is_known()
+
+
+def test_pending_ends_are_sent_before_the_machine_leaves(control: Control) -> None:
+    node = FakeNode(control, time.monotonic)
+    node.line.answers.append(AWAY)
+    node.count.open()
+    node.count.end(END)
+    node.count.flush(StopAware(control, grace_s=1.0))
+    node.count.close("all 9 runs performed")
+    assert any(END in told.ends for told in node.line.told)
+    assert node.line.left == ["all 9 runs performed"]
+
+
+def test_a_higher_demand_is_sent_at_once_and_a_lower_one_with_the_next_exchange(node: FakeNode) -> None:
+    """The clock stands still: no exchange is ever due by itself."""
+    node.now = -1.0
+    told: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
+    node.line.heard = told.put
+    node.count.open()
+    assert told.get(timeout=DEADLINE_S).wants == 0
+    node.count.publish(PoolNeeds(wants=3))
+    assert told.get(timeout=DEADLINE_S).wants == 3
+    node.count.publish(PoolNeeds(wants=2))
+    with pytest.raises(queue.Empty):
+        told.get(timeout=SOON_S)
+    node.count.publish(PoolNeeds(wants=2, over="the grid is used up"))
+    assert told.get(timeout=DEADLINE_S).over == "the grid is used up"
+    node.count.close("done")
 
 
 def test_only_the_first_part_of_a_long_reason_and_the_last_of_a_traceback_go_over_the_network(

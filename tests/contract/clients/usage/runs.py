@@ -205,12 +205,12 @@ def _() -> None:
 
 @part.step("wandb.init(resume='allow') and 'must'")
 def _() -> None:
-    assert not log("again", 1, 2, resume="allow").resumed
+    assert not log("again", "one", 2, resume="allow").resumed
     with init("again", resume="must") as run:
         run.log({"a": 3})
         assert (run.resumed, stored("again").state) == (True, "running")
     rows = [(row["_step"], row["a"]) for row in stored("again").scan_history()]
-    assert (rows, stored("again").state) == ([(0, 1), (1, 2), (2, 3)], "finished")
+    assert (rows, stored("again").state) == ([(0, "one"), (1, 2), (2, 3)], "finished")
 
 
 def resume_and_die(word: str) -> None:
