@@ -63,6 +63,7 @@ export class Sweeps {
     say(head.children[2], state);
     say(best.firstChild, sweep.best === null ? "–" : number(sweep.best));
     best.firstChild.title = sweep.best ?? "";
+    best.title = sweep.metric?.name ?? "";
     say(best.lastChild, sweep.metric ? (sweep.best === null ? `no ${sweep.metric.name}${ENDS.includes(sweep.state) ? "" : " yet"}` : sweep.metric.name) : "no metric");
     curve.firstChild.setAttribute("d", pathOf(sweep.curve, sweep.runs.finished));
     drawBar(bar, sweep.runs, sweep.count);

@@ -11,13 +11,13 @@ export const UNSET = -0.1;
  *
  * counts(row): whether the row's value extends the axis; others beyond its ends stand at the ends.
  */
-export function axisOf({ name, label, kind, log, values: declared }, column, counts = () => true) {
+export function axisOf({ name, label, kind, log, values: declared, low, high }, column, counts = () => true) {
   const present = column.filter((value) => value !== null && value !== undefined);
   const numeric = (kind === "number" || kind === "integer") && present.every((value) => typeof value === "number");
   const axis = { name, label: label ?? name, numeric, missing: present.length < column.length };
   if (!numeric) return { ...axis, ...categories([...(declared ?? []), ...present]) };
   const settled = column.filter((_, row) => counts(row));
-  return { ...axis, ...numbers(extent(settled) ? settled : column, log || isGeometric(declared), declared, kind === "integer") };
+  return { ...axis, ...numbers([settled, column, declared ?? [], [low, high]].find((values) => extent(values)) ?? [], log || isGeometric(declared), declared, kind === "integer") };
 }
 
 function numbers(column, wantsLog, declared, whole) {

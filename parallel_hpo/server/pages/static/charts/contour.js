@@ -91,12 +91,12 @@ function paintContour(context, place, store, points, shades) {
   const known = colours();
   const ranked = points.filter(({ rank }) => rank !== null);
   paintField(context, place.box, ranked.map(({ x, y, rank }) => ({ left: place.x(x), top: place.y(y), rank })), shades);
+  paintCrosses(context, points.filter(({ rank }) => rank === null), place, known.bad, 3);
   for (const point of ranked) {
     paintPoints(context, [point], place, known.surface, 4);
     paintPoints(context, [point], place, shades[Math.min(BANDS - 1, Math.floor(point.rank * BANDS))], 3);
     if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
   }
-  paintCrosses(context, points.filter(({ rank }) => rank === null), place, known.bad, 3);
 }
 
 /** Fill cells with the colour of the mean rank around, weighted by distance. */

@@ -11,8 +11,12 @@ export function controlOf(chart, option) {
 const KINDS = {
   choice(option, changed) {
     const select = element("select", { change: () => changed(select.value) });
-    const refresh = () => fill(select, option.choices, option.value ?? "");
-    return Object.assign(element("label", { class: "control" }, element("span", {}, option.label), select), { refresh });
+    const label = element("label", { class: "control" }, element("span", {}, option.label), select);
+    const refresh = () => {
+      label.hidden = option.choices.length === 0;
+      fill(select, option.choices, option.value ?? "");
+    };
+    return Object.assign(label, { refresh });
   },
   tick(option, changed) {
     const made = tick(option.label, option.value, changed);

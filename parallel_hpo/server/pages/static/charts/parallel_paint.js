@@ -12,7 +12,7 @@ const MOST_NAME = 130; // CSS pixels; longer names of values are cut in the midd
 const BOTTOM = 28;
 const LEAST_GAP = 92; // minimum CSS pixels between two axes; the picture scrolls if it is too wide
 const SHADES = 16;
-const BETWEEN_TICKS = 34;
+const BETWEEN_TICKS = 28;
 const NAME_LINES = 2;
 
 /** Return the layout for a size: {width, height, left, gap, x(index), y(place), place(y)}. Names of values stand left of their axis. */
