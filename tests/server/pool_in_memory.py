@@ -13,7 +13,7 @@ from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.count.rules import exchange
 from parallel_hpo.count.state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
 from tests.server.acting import START, Clock
-from tests.server.pooling import end, machine, new_pool, start, told
+from tests.server.pooling import end, machine, new_pool, start, stopped, told
 
 
 @dataclass
@@ -126,9 +126,21 @@ class Talk:
     def why_not(self, epoch: int, attempt: PooledStart) -> str:
         return self.tell(epoch, wants=1, starts=(attempt,)).refused[attempt.run.run_id]
 
-    def perform(self, epoch: int, run: str, outcome: Outcome = Outcome.FINISHED) -> Granted:
+    def perform(
+        self, epoch: int, run: str, outcome: Outcome = Outcome.FINISHED, minutes: float = 0.0
+    ) -> Granted:
+        """Let a machine perform a run in so many minutes."""
         self.begin(epoch, run)
-        return self.tell(epoch, ends=(end(run, outcome=outcome),))
+        self.pool.clock.now += 60 * minutes
+        return self.tell(epoch, ends=(end(run, outcome=outcome, duration_s=60 * minutes),))
+
+    def stop(self, epoch: int, *runs: str) -> None:
+        """Let a machine leave first attempts to others."""
+        self.tell(epoch, ends=tuple(map(stopped, runs)))
+
+    def again(self, epoch: int, wants: int = 1) -> list[tuple[str, int]]:
+        """Return the runs that a machine is handed, and their attempts."""
+        return [(run.run_id, run.attempt) for run in self.tell(epoch, wants).again]
 
     def wait(self, seconds: float, heard: int) -> None:
         """Let time pass in which one machine goes on to be heard."""
