@@ -79,6 +79,17 @@ class Web:
         body = {"query": query, "variables": variables, "operationName": ""}
         return self.post("/graphql", json=body).json()
 
+    def refused(self, query: str, **variables: Any) -> str:
+        """Send a GraphQL request that must be refused, and return why it was."""
+        (error,) = self.ask(query, **variables)["errors"]
+        return str(error["message"])
+
+    def done(self, query: str, **variables: Any) -> Any:
+        """Send a GraphQL request that must be done, and return the answer's data."""
+        answer = self.ask(query, **variables)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
     def answers(self, *requests: tuple[str, str, bytes]) -> list[tuple[int, str]]:
         """Send methods, addresses and bodies one after another, as they are; return states and bodies."""
 

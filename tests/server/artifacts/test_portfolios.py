@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from parallel_hpo.core.keys import worker_key
+from parallel_hpo.server.artifacts.contents import check_name, check_no_registry, check_tag
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
+from parallel_hpo.server.values import RefusedError
 from tests.server.acting import MASTER_KEY, Services, grid
 from tests.server.artifacts.test_artifacts import CREATE, DELETE, created, logged
 from tests.server.web import Web
@@ -63,11 +66,20 @@ OLD = (
 )
 
 
-def linked(web: Web, artifact: str, *aliases: str, project: str = "p", **more: Any) -> Any:
-    """Link to the portfolio `best`, and return the whole answer."""
-    wishes = {"artifactID": artifact, "artifactPortfolioName": "best", "projectName": project} | more
+def wishes(artifact: str, *aliases: str, project: str = "p", **more: Any) -> dict[str, Any]:
+    """What is asked for a link to the portfolio `best`."""
+    own = {"artifactID": artifact, "artifactPortfolioName": "best", "projectName": project}
     given = [{"artifactCollectionName": "best", "alias": alias} for alias in aliases]
-    return web.ask(LINK, i=wishes | {"aliases": given})
+    return own | {"aliases": given} | more
+
+
+def linked(web: Web, artifact: str, *aliases: str, project: str = "p") -> Any:
+    return web.done(LINK, i=wishes(artifact, *aliases, project=project))["linkArtifact"]
+
+
+def not_linked(web: Web, artifact: str, **more: Any) -> str:
+    """Return why the server refuses to link it."""
+    return web.refused(LINK, i=wishes(artifact, **more))
 
 
 def portfolio(web: Web, project: str = "p") -> Any:
@@ -84,15 +96,10 @@ def meant(web: Web, name: str) -> tuple[int, int] | None:
     return None if member is None else (member["versionIndex"], member["artifact"]["versionIndex"])
 
 
-def message(answer: Any) -> str:
-    text: str = answer["errors"][0]["message"]
-    return text
-
-
 def test_a_version_stands_in_a_portfolio_under_a_number_and_aliases_of_its_own(web: Web) -> None:
     logged(web, digest="d")
     own = [{"artifactCollectionName": "data", "alias": "mine"}]
-    answer = linked(web, logged(web, digest="e", aliases=own), "prod")["data"]["linkArtifact"]
+    answer = linked(web, logged(web, digest="e", aliases=own), "prod")
     assert answer["versionIndex"] == 0
     aliases = {each["alias"] for each in answer["artifactMembership"]["aliases"]}
     assert aliases == {"latest", "prod", "v0"}
@@ -110,7 +117,7 @@ def test_what_is_linked_again_keeps_its_number_and_is_not_the_latest_by_it(web: 
     first, second = logged(web, digest="d"), logged(web, digest="e")
     for artifact in (first, second):
         linked(web, artifact)
-    assert linked(web, first, "old")["data"]["linkArtifact"]["versionIndex"] == 0
+    assert linked(web, first, "old")["versionIndex"] == 0
     assert (meant(web, "best:old"), meant(web, "best:latest")) == ((0, 0), (1, 1))
 
 
@@ -133,7 +140,7 @@ def test_a_version_that_goes_leaves_the_latest_to_the_one_before_it(web: Web, go
 def test_a_version_with_a_portfolios_alias_is_not_deleted_by_the_way(web: Web) -> None:
     artifact = logged(web)
     linked(web, artifact, "prod")
-    assert "has the aliases prod" in message(web.ask(DELETE, i={"artifactID": artifact}))
+    assert "has the aliases prod" in web.refused(DELETE, i={"artifactID": artifact})
 
 
 def test_an_alias_belongs_to_the_collection_that_it_is_given_in(web: Web) -> None:
@@ -145,7 +152,7 @@ def test_an_alias_belongs_to_the_collection_that_it_is_given_in(web: Web) -> Non
     web.ask(NO_ALIASES, i={"artifactID": artifact, "aliases": [there | {"artifactCollectionName": "data"}]})
     assert (meant(web, "data:mine"), meant(web, "best:mine")) == (None, (0, 0))
     elsewhere = {"artifactID": artifact, "aliases": [there | {"artifactCollectionName": "other"}]}
-    assert "not in the collection local/p/other" in message(web.ask(ALIASES, i=elsewhere))
+    assert "not in the collection local/p/other" in web.refused(ALIASES, i=elsewhere)
 
 
 def test_an_alias_of_another_version_is_left_alone(web: Web) -> None:
@@ -164,30 +171,31 @@ def test_an_artifact_is_linked_by_the_clients_own_id_and_to_a_portfolios_id(web:
     linked(web, logged(web, digest="d"))
     logged(web, digest="e")
     by_ids = {"clientID": "client-data-e", "artifactPortfolioID": portfolio(web)["id"]}
-    assert "errors" not in web.ask(LINK, i=by_ids)
+    web.done(LINK, i=by_ids)
     assert versions(web) == ["v1", "v0"]
-    assert "log it first" in message(web.ask(LINK, i={"clientID": "x", "artifactPortfolioName": "best"}))
+    unknown = {"clientID": "x", "artifactPortfolioName": "best"}
+    assert "log it first" in web.refused(LINK, i=unknown)
 
 
 def test_what_can_not_be_linked_is_refused_in_words(web: Web) -> None:
     artifact = logged(web)
     linked(web, artifact)
-    assert "not committed yet" in message(linked(web, created(web, digest="e")))
-    assert "is a registry" in message(linked(web, artifact, project="wandb-registry-model"))
-    assert "versions are logged to" in message(linked(web, artifact, artifactPortfolioName="data"))
-    assert "without '/' and ':'" in message(linked(web, artifact, artifactPortfolioName="a:b"))
+    assert "not committed yet" in not_linked(web, created(web, digest="e"))
+    assert "is a registry" in not_linked(web, artifact, project="wandb-registry-model")
+    assert "versions are logged to" in not_linked(web, artifact, artifactPortfolioName="data")
+    assert "without '/' and ':'" in not_linked(web, artifact, artifactPortfolioName="a:b")
     model = logged(web, "model", "m", artifactTypeName="model")
-    assert "has the type 'dataset'" in message(linked(web, model))
+    assert "has the type 'dataset'" in not_linked(web, model)
     other = {"artifactID": model, "artifactPortfolioID": portfolio(web)["id"]}
-    assert "not linked to this portfolio" in message(web.ask(UNLINK, i=other))
+    assert "not linked to this portfolio" in web.refused(UNLINK, i=other)
 
 
 def test_nothing_is_logged_to_a_portfolio_or_a_registry(web: Web) -> None:
     linked(web, logged(web))
-    wishes = {"entityName": "local", "artifactTypeName": "dataset", "digest": "e"}
+    new = {"entityName": "local", "artifactTypeName": "dataset", "digest": "e"}
     for project, name, why in (("p", "best", "is a portfolio"), ("wandb-registry-a", "b", "is a registry")):
         place = {"projectName": project, "artifactCollectionName": name}
-        assert why in message(web.ask(CREATE, i=wishes | place))
+        assert why in web.refused(CREATE, i=new | place)
 
 
 def test_a_deleted_portfolio_takes_no_version_along(web: Web) -> None:
@@ -212,44 +220,73 @@ def test_a_link_needs_the_right_to_change_the_version(services: Services, web: W
     services.start(other, name)
     artifact = logged(web, runName=name)
     with Web(services, worker_key(MASTER_KEY, "w0", own)) as worker:
-        assert "another sweep" in message(linked(worker, artifact))
+        assert "another sweep" in not_linked(worker, artifact)
         linked(web, artifact)
         there = portfolio(web)["id"]
         for change in CHANGES.values():
-            assert "another sweep" in message(worker.ask(change, id=there))
+            assert "another sweep" in worker.refused(change, id=there)
         unlinking = {"artifactID": artifact, "artifactPortfolioID": there}
-        assert "another sweep" in message(worker.ask(UNLINK, i=unlinking))
+        assert "another sweep" in worker.refused(UNLINK, i=unlinking)
     assert versions(web) == ["v0"]
 
 
-def renamed(web: Web, name: str) -> Any:
-    sequence = web.ask(SEQUENCE)["data"]["project"]["artifactCollection"]["id"]
-    return web.ask(RENAME, i={"artifactSequenceID": sequence, "name": name})
+def sequence(web: Web) -> str:
+    found: str = web.done(SEQUENCE)["project"]["artifactCollection"]["id"]
+    return found
 
 
 def test_a_collection_gets_no_name_that_is_wrong_or_that_another_one_has(web: Web) -> None:
     linked(web, logged(web))
     logged(web, "other", "o")
-    assert "'a/b:c': 1 to 128 characters" in message(renamed(web, "a/b:c"))
+    own = {"artifactSequenceID": sequence(web)}
+    assert "'a/b:c': 1 to 128 characters" in web.refused(RENAME, i=own | {"name": "a/b:c"})
     for name in ("best", "other"):
-        assert f"has a collection {name!r} already" in message(renamed(web, name))
+        assert f"has a collection {name!r} already" in web.refused(RENAME, i=own | {"name": name})
     for name in ("data", "free"):  # its own name is no other one's
-        assert "errors" not in renamed(web, name)
+        web.done(RENAME, i=own | {"name": name})
 
 
 def test_a_collection_gets_another_type(web: Web) -> None:
     logged(web)
-    sequence = web.ask(SEQUENCE)["data"]["project"]["artifactCollection"]["id"]
-    wishes = {"artifactSequenceID": sequence, "destinationArtifactTypeName": "table"}
-    moved = web.ask(MOVE, i=wishes)["data"]["moveArtifactSequence"]["artifactCollection"]
+    own = {"artifactSequenceID": sequence(web), "destinationArtifactTypeName": "table"}
+    moved = web.done(MOVE, i=own)["moveArtifactSequence"]["artifactCollection"]
     assert moved["defaultArtifactType"] == {"name": "table"}
-    bad = wishes | {"destinationArtifactTypeName": "a/b"}
-    assert "1 to 128 characters" in message(web.ask(MOVE, i=bad))
+    assert "1 to 128 characters" in web.refused(MOVE, i=own | {"destinationArtifactTypeName": "a/b"})
 
 
 def test_a_collection_that_is_gone_is_said_to_be(web: Web) -> None:
     linked(web, logged(web))
     gone = portfolio(web)["id"]
-    web.ask(CHANGES["delete"], id=gone)
+    web.done(CHANGES["delete"], id=gone)
     for change in CHANGES.values():
-        assert "doesn't exist, or was deleted" in message(web.ask(change, id=gone))
+        assert "doesn't exist, or was deleted" in web.refused(change, id=gone)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_good"),
+    [
+        *((name, False) for name in ("", ".", "..", "a/b:c", "a:b", "a/b", "a\nb", "a\x7f", "a" * 129)),
+        *((name, True) for name in ("data", "run-1-table", "a b", "Größe", "...", "a" * 128)),
+    ],
+)
+def test_a_name_that_the_client_could_not_name_again_is_refused(name: str, is_good: bool) -> None:
+    with nullcontext() if is_good else pytest.raises(RefusedError, match="1 to 128 characters, without '/'"):
+        assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("tag", "is_good"),
+    [
+        *((tag, False) for tag in ("", " ", "a/b", " a", "a ", "a!", "a" * 129)),
+        *((tag, True) for tag in ("a", "a b", "a-b_c", "a" * 128)),
+    ],
+)
+def test_a_tag_that_the_client_would_not_take_is_refused(tag: str, is_good: bool) -> None:
+    with nullcontext() if is_good else pytest.raises(RefusedError, match=r"tag .*: 1 to 128 letters"):
+        assert check_tag(tag) == tag
+
+
+def test_a_registry_is_refused_and_no_project_that_only_sounds_like_one() -> None:
+    check_no_registry("my-wandb-registry-model")
+    with pytest.raises(RefusedError, match="'wandb-registry-model' is a registry"):
+        check_no_registry("wandb-registry-model")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -64,17 +63,6 @@ class Neighbours:
         body = {"complete": True, "exitcode": 0}
         return self.web.post(f"/files/local/p/{run}/file_stream", json=body).status_code
 
-    def refused(self, query: str, **variables: Any) -> str:
-        """Send what must be refused, and return why it was."""
-        (error,) = self.web.ask(query, **variables)["errors"]
-        return str(error["message"])
-
-    def done(self, query: str, **variables: Any) -> Any:
-        """Send what must be done, and return the answer's data."""
-        answer = self.web.ask(query, **variables)
-        assert "errors" not in answer, answer
-        return answer["data"]
-
 
 @pytest.fixture
 def sweeps(services: Services) -> Iterator[Neighbours]:
@@ -84,53 +72,53 @@ def sweeps(services: Services) -> Iterator[Neighbours]:
 
 
 def test_other_sweeps_and_their_runs_are_not_read(sweeps: Neighbours) -> None:
-    assert sweeps.done(READ_RUN, name=sweeps.own_run)["project"]["run"] is not None
-    assert sweeps.done(READ_RUN, name=sweeps.others_run)["project"]["run"] is None
+    assert sweeps.web.done(READ_RUN, name=sweeps.own_run)["project"]["run"] is not None
+    assert sweeps.web.done(READ_RUN, name=sweeps.others_run)["project"]["run"] is None
     for filters, shown in (("{}", [sweeps.own_run]), (f'{{"sweep": "{sweeps.other}"}}', [])):
-        listed = sweeps.done(LIST_RUNS, filters=filters)["project"]
+        listed = sweeps.web.done(LIST_RUNS, filters=filters)["project"]
         assert listed["runCount"] == 1
         assert [edge["node"]["name"] for edge in listed["runs"]["edges"]] == shown
-    assert sweeps.done(READ_SWEEP, sweep=sweeps.own)["project"]["sweep"] is not None
-    found = sweeps.done(READ_SWEEP, sweep=sweeps.other)["project"]
+    assert sweeps.web.done(READ_SWEEP, sweep=sweeps.own)["project"]["sweep"] is not None
+    found = sweeps.web.done(READ_SWEEP, sweep=sweeps.other)["project"]
     assert (found["sweep"], found["totalSweeps"]) == (None, 1)
 
 
 def test_other_sweeps_are_not_worked_on_changed_or_cancelled(sweeps: Neighbours) -> None:
     why = f"or is not in sweep {sweeps.own}, whose key this is"
-    assert why in sweeps.refused(REGISTER, s=sweeps.other)
-    assert why in sweeps.refused(BEAT, a=sweeps.other_agent)
-    assert why in sweeps.refused(CANCEL, id=sweeps.other)
+    assert why in sweeps.web.refused(REGISTER, s=sweeps.other)
+    assert why in sweeps.web.refused(BEAT, a=sweeps.other_agent)
+    assert why in sweeps.web.refused(CANCEL, id=sweeps.other)
     config = "{method: random, parameters: {x: {value: 1}}}"
-    assert "can't create sweeps" in sweeps.refused(CREATE, config=config)
-    assert sweeps.done(REGISTER, s=sweeps.own)
-    assert sweeps.done(CANCEL, id=sweeps.own)["upsertSweep"]["sweep"]["state"] == "CANCELED"
+    assert "can't create sweeps" in sweeps.web.refused(CREATE, config=config)
+    assert sweeps.web.done(REGISTER, s=sweeps.own)
+    assert sweeps.web.done(CANCEL, id=sweeps.own)["upsertSweep"]["sweep"]["state"] == "CANCELED"
 
 
 def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps: Neighbours) -> None:
     name, run = sweeps.others_run, sweeps.id_of(sweeps.others_run)
-    assert "belongs to another sweep" in sweeps.refused(TAKE, name=name)
+    assert "belongs to another sweep" in sweeps.web.refused(TAKE, name=name)
     point = {"_wandb": {"value": {"branch_point": {"run_id": name, "step": 3}}}}
     for why in (
-        sweeps.refused(STOP, id=run),
-        sweeps.refused(EDIT, id=run),
-        sweeps.refused(JOIN, name=name, sweep=sweeps.other),
-        sweeps.refused(SEND, run=name),
-        sweeps.refused(REWIND, run=name),
-        sweeps.refused(FORK, config=json.dumps(point)),
+        sweeps.web.refused(STOP, id=run),
+        sweeps.web.refused(EDIT, id=run),
+        sweeps.web.refused(JOIN, name=name, sweep=sweeps.other),
+        sweeps.web.refused(SEND, run=name),
+        sweeps.web.refused(REWIND, run=name),
+        sweeps.web.refused(FORK, config=json.dumps(point)),
     ):
         assert "doesn't exist" in why
     assert sweeps.end(name) == 404
     sweeps.services.end(name)
-    assert "doesn't exist" in sweeps.refused(DELETE, id=run)
+    assert "doesn't exist" in sweeps.web.refused(DELETE, id=run)
     assert sweeps.services.run(name).state is RunState.FINISHED
 
 
 def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbours) -> None:
     sweeps.services.upsert("alone")
     for query in (EDIT, STOP):
-        assert sweeps.done(query, id=sweeps.id_of(sweeps.own_run))
+        assert sweeps.web.done(query, id=sweeps.id_of(sweeps.own_run))
     for name in ("alone", "brand new"):
-        assert sweeps.done(TAKE, name=name)
+        assert sweeps.web.done(TAKE, name=name)
     assert sweeps.end(sweeps.own_run) == 200
 
 
@@ -141,10 +129,10 @@ def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours
     with world.database.write() as transaction:  # as a commit does it, whose files have come
         artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})
         artifact_collections.put_aliases(transaction, created.collection.id, created.id, ["latest"])
-    found = sweeps.done(NAMED, name="data:latest")["project"]["artifact"]
-    assert "another sweep" in sweeps.refused(DELETE_ARTIFACT, i={"artifactID": found["id"]})
+    found = sweeps.web.done(NAMED, name="data:latest")["project"]["artifact"]
+    assert "another sweep" in sweeps.web.refused(DELETE_ARTIFACT, i={"artifactID": found["id"]})
     collection = base64.b64encode(f"ArtifactCollection:{created.collection.id}".encode()).decode()
-    assert "another sweep" in sweeps.refused(RENAME, id=collection)
+    assert "another sweep" in sweeps.web.refused(RENAME, id=collection)
 
 
 def test_a_sweeps_engine_learns_from_prior_runs_whoever_asks_for_a_run(sweeps: Neighbours) -> None:

@@ -1,18 +1,22 @@
-"""The Gaussian process: its posterior between and beyond the points; its likelihood equals scikit-learn's."""
+"""The Gaussian process: what it foretells, beside what scikit-learn has, and the shapes it chooses."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy  # its parts are imported where they are used
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parallel_hpo.server.search.gaussian import Column, Likelihood, Surface, Table, fit
+from parallel_hpo.server.search.gaussian import Choice, Column, Likelihood, Surface, Table, fit
+from parallel_hpo.server.search.gp import PartedSurface, bell_shaped, cut_off, likeliest
 
 thetas = st.lists(st.floats(-3, 3), min_size=5, max_size=5)
+finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def fitted(columns: Table, losses: Column) -> Surface:
@@ -28,36 +32,34 @@ def wave(columns: Table) -> Column:
     return heights
 
 
+# --- one surface ------------------------------------------------------------------------------
+
+
 def test_what_lies_between_smooth_results_is_foretold() -> None:
-    surface = fitted(grid(12), wave(grid(12)))
-    assert surface.mean(grid(50)) == pytest.approx(wave(grid(50)), abs=0.02)
+    assert fitted(grid(12), wave(grid(12))).mean(grid(50)) == pytest.approx(wave(grid(50)), abs=0.02)
 
 
-def test_near_results_it_is_surer_than_far_from_them() -> None:
+def test_near_results_it_is_surer_than_far_from_them_and_a_result_told_later_counts() -> None:
     surface = fitted(grid(12) / 2, wave(grid(12) / 2))
     _, (near, far) = surface.mean_and_deviation(np.array([[0.25], [0.9]]))
     assert near < 0.02 < far
-
-
-def test_a_result_told_later_counts() -> None:
-    surface = fitted(grid(5) / 2, wave(grid(5) / 2))
-    there = np.array([[1.0]])
+    there = np.array([[0.9]])
     later = surface.with_points(there, np.array([2.0]))
     assert later.mean(there)[0] == pytest.approx(2.0, abs=0.05)
-    assert later.mean_and_deviation(there)[1][0] < surface.mean_and_deviation(there)[1][0]
+    assert later.mean_and_deviation(there)[1][0] < far
 
 
-def test_noise_is_not_taken_for_shape() -> None:
+def test_noise_is_part_of_what_will_be_seen_and_not_taken_for_shape() -> None:
     source = np.random.default_rng(0)
     columns = source.random((60, 1))
-    losses = wave(columns) + source.normal(0, 0.4, 60)
-    assert fitted(columns, losses).mean(grid(50)) == pytest.approx(wave(grid(50)), abs=0.4)
+    surface = fitted(columns, wave(columns) + source.normal(0, 0.4, 60))
+    assert surface.mean(grid(50)) == pytest.approx(wave(grid(50)), abs=0.4)
+    assert surface.mean_and_deviation(columns)[1] == pytest.approx(0.4, abs=0.15)
 
 
 def test_a_column_without_effect_is_not_looked_at() -> None:
     columns = np.random.default_rng(0).random((40, 2))
-    surface = fitted(columns, wave(columns))
-    ends = surface.mean(np.array([[0.3, 0.0], [0.3, 1.0]]))
+    ends = fitted(columns, wave(columns)).mean(np.array([[0.3, 0.0], [0.3, 1.0]]))
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
 
 
@@ -75,13 +77,6 @@ def test_few_results_in_twenty_columns_tell_where_losses_are_low(mattering: int,
     assert math.sqrt(np.square(misses).mean()) < error
 
 
-def test_noise_is_part_of_what_will_be_seen() -> None:
-    source = np.random.default_rng(0)
-    columns = source.random((60, 1))
-    surface = fitted(columns, wave(columns) + source.normal(0, 0.4, 60))
-    assert surface.mean_and_deviation(columns)[1] == pytest.approx(0.4, abs=0.15)
-
-
 def test_little_noise_does_not_make_a_known_point_uncertain_and_much_does() -> None:
     def deviation_at_known_points(noise: float) -> float:
         theta = np.log([1.0, 0.3, noise])
@@ -90,36 +85,27 @@ def test_little_noise_does_not_make_a_known_point_uncertain_and_much_does() -> N
     assert deviation_at_known_points(0.005) < 0.07 < 0.1 < deviation_at_known_points(0.02)
 
 
-def by_scikit_learn(theta: list[float], columns: Table, losses: Column) -> Any:
-    """Return its process with this kernel, after these losses."""
+@settings(max_examples=50)
+@given(thetas, st.integers(0, 100))
+def test_the_likelihood_its_slope_and_what_is_believed_are_those_of_scikit_learn(
+    theta: list[float], seed: int
+) -> None:
     from sklearn.gaussian_process import GaussianProcessRegressor  # takes longer than the tests here
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    kernel = ConstantKernel(1.0) * Matern([1.0] * 3, nu=2.5) + WhiteKernel(1.0)
-    process = GaussianProcessRegressor(kernel.clone_with_theta(np.array(theta)), optimizer=None)
-    return process.fit(columns, losses)
-
-
-@given(thetas, st.integers(0, 100))
-def test_the_likelihood_and_its_slope_are_those_of_scikit_learn(theta: list[float], seed: int) -> None:
     source = np.random.default_rng(seed)
-    columns, losses = source.random((15, 3)), source.normal(size=15)
-    value, slope = by_scikit_learn(theta, columns, losses).log_marginal_likelihood(
-        np.array(theta), eval_gradient=True
-    )
+    columns, losses, there = source.random((15, 3)), source.normal(size=15), source.random((20, 3))
+    kernel = ConstantKernel(1.0) * Matern([1.0] * 3, nu=2.5) + WhiteKernel(1.0)
+    process: Any = GaussianProcessRegressor(kernel.clone_with_theta(np.array(theta)), optimizer=None)
+    process.fit(columns, losses)
+    value, slope = process.log_marginal_likelihood(np.array(theta), eval_gradient=True)
     ours, our_slope = Likelihood(columns, losses)(np.array(theta))
     assert ours == pytest.approx(value, rel=1e-6)
     assert our_slope == pytest.approx(slope, rel=1e-5, abs=1e-6)
-
-
-@settings(max_examples=25)
-@given(thetas, st.integers(0, 100))
-def test_what_is_believed_is_what_scikit_learn_believes(theta: list[float], seed: int) -> None:
-    source = np.random.default_rng(seed)
-    columns, losses, there = source.random((15, 3)), source.normal(size=15), source.random((20, 3))
-    means, deviations = by_scikit_learn(theta, columns, losses).predict(there, return_std=True)
-    ours, our_deviations = (surface := Surface(np.array(theta), columns, losses)).mean_and_deviation(there)
-    assert ours == pytest.approx(means, rel=1e-6, abs=1e-6)
+    means, deviations = process.predict(there, return_std=True)
+    surface = Surface(np.array(theta), columns, losses)
+    our_means, our_deviations = surface.mean_and_deviation(there)
+    assert our_means == pytest.approx(means, rel=1e-6, abs=1e-6)
     assert our_deviations == pytest.approx(deviations, rel=1e-6, abs=1e-6)
     assert surface.mean(there) == pytest.approx(means, rel=1e-6, abs=1e-6)
 
@@ -127,3 +113,105 @@ def test_what_is_believed_is_what_scikit_learn_believes(theta: list[float], seed
 def test_a_kernel_that_cannot_be_inverted_is_impossible() -> None:
     same = np.zeros((4, 1))
     assert Likelihood(same, np.arange(4.0))(np.array([40.0, 0.0, -60.0]))[0] == -math.inf
+
+
+# --- the shape of losses ------------------------------------------------------------------------
+
+
+def shapes(losses: list[float]) -> tuple[Column, Column]:
+    standard = cut_off(np.array(losses))
+    return standard, bell_shaped(standard).losses
+
+
+@given(st.lists(finite, min_size=2, max_size=30))
+def test_shaped_losses_keep_their_order(values: list[float]) -> None:
+    for shape in shapes(values):
+        shaped = shape[np.argsort(np.array(values), kind="stable")]
+        assert np.isfinite(shaped).all()
+        assert (np.diff(shaped) >= -1e-9).all()
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=5, max_size=30, unique=True))
+def test_shaped_losses_have_mean_0_and_variance_1(values: list[int]) -> None:
+    for shape in shapes([float(value) for value in values]):
+        assert shape.mean() == pytest.approx(0, abs=1e-6)
+        assert shape.std() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stretch", [np.exp, np.square, np.cbrt, lambda drawn: -np.exp(drawn), np.round])
+def test_a_bell_is_what_scipy_finds_likeliest(stretch: Callable[[Column], Column]) -> None:
+    standard = cut_off(stretch(np.random.default_rng(0).normal(size=50)))
+    bent, _ = scipy.stats.yeojohnson(standard)
+    assert bell_shaped(standard).losses == pytest.approx((bent - bent.mean()) / bent.std(), abs=1e-5)
+
+
+def test_one_loss_out_of_all_bounds_does_not_hide_the_others() -> None:
+    for shape in shapes([*map(float, range(20)), 1e300]):
+        assert np.diff(np.sort(shape))[:-1].min() > 0.03
+
+
+def test_losses_that_are_all_equal_have_no_shape() -> None:
+    assert not any(shape.any() for shape in shapes([3.0] * 10))
+    surface = likeliest(grid(10), np.full(10, 3.0))
+    assert surface.mean(grid(4)) == pytest.approx(np.zeros(4), abs=1e-6)
+
+
+def test_the_density_of_a_bell_is_by_how_much_it_brings_losses_together() -> None:
+    standard = np.sort(cut_off(np.random.default_rng(0).gamma(4.0, size=500)))
+    bell = bell_shaped(standard)
+    slopes = np.diff(bell.losses) / np.diff(standard)
+    assert bell.density == pytest.approx(float(np.log(slopes).sum()), abs=10)
+
+
+def test_losses_without_noise_are_taken_in_the_shape_of_a_bell() -> None:
+    losses = np.exp(2 * wave(grid(20)))
+    shaped = likeliest(grid(20), losses).losses
+    assert shaped == pytest.approx(bell_shaped(cut_off(losses)).losses)
+    assert shaped != pytest.approx(cut_off(losses), abs=0.05)
+
+
+def test_noise_among_low_losses_is_not_stretched() -> None:
+    columns = np.random.default_rng(0).random((60, 1))
+    losses = 60 * (columns[:, 0] - 0.5) ** 2 + np.random.default_rng(1).normal(0, 2, 60)
+    surface = likeliest(columns, losses)
+    assert surface.losses == pytest.approx(cut_off(losses))
+    assert grid(101)[surface.mean(grid(101)).argmin(), 0] == pytest.approx(0.5, abs=0.05)
+
+
+# --- one surface, or a part for each level of a choice -------------------------------------------
+
+MODEL = Choice(first=0, size=2)
+
+
+def models(count: int = 40) -> Table:
+    """A model's kind, a parameter of the one kind, and a parameter of the other."""
+    source = np.random.default_rng(0)
+    return np.column_stack([np.arange(count) % 2, source.random((count, 2))])
+
+
+def of_its_own(columns: Table) -> Column:
+    losses: Column = np.where(columns[:, 0] > 0, np.sin(6 * columns[:, 1]), np.cos(9 * columns[:, 2]))
+    return losses
+
+
+def test_where_a_choice_decides_what_matters_each_level_has_a_part_that_learns_alone() -> None:
+    belief = likeliest(models(), of_its_own(models()), (MODEL,))
+    assert isinstance(belief, PartedSurface)
+    one, other = belief.mean(np.array([[1.0, 0.3, 0.1], [1.0, 0.3, 0.9]]))
+    assert one == pytest.approx(other, abs=0.05)  # the other kind's parameter does nothing here
+    there, elsewhere = np.array([[1.0, 0.5, 0.5]]), np.array([[0.0, 0.5, 0.5]])
+    later = belief.with_points(there, belief.mean(there) + 1)
+    assert later.mean(there)[0] > belief.mean(there)[0] + 0.5
+    assert later.mean(elsewhere) == pytest.approx(belief.mean(elsewhere))
+    assert len(later.losses) == 41
+
+
+def test_where_a_choice_only_adds_to_the_loss_its_levels_learn_from_each_other() -> None:
+    losses = np.sin(6 * models()[:, 1]) + 0.5 * models()[:, 0]
+    assert isinstance(likeliest(models(), losses, (MODEL,)), Surface)
+
+
+def test_a_level_without_results_is_no_part() -> None:
+    columns = models()
+    columns[1:, 0] = 0
+    assert isinstance(likeliest(columns, of_its_own(columns), (MODEL,)), Surface)

@@ -1,4 +1,4 @@
-"""Random parameters: within bounds, of the right type and shape, and repeatable."""
+"""Random parameters: within bounds, of the right type, as likely as SciPy's, and repeatable."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import scipy  # its parts are imported where they are used
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,24 +25,38 @@ from parallel_hpo.config.sweep_types import (
     IntUniform,
     LogNormal,
     LogUniform,
+    Method,
+    Metric,
     Normal,
     Parameter,
+    SweepConfiguration,
     Uniform,
 )
+from parallel_hpo.server.search.axes import IntervalAxis, axes_of
+from parallel_hpo.server.search.bayes import BayesEngine
 from parallel_hpo.server.search.sampling import RandomEngine, draw, quantile_of, stream, value_at
+from parallel_hpo.server.search.space import Trial, TrialState
 
-steps = st.none() | st.integers(1, 5) | st.floats(0.01, 5)
-bounds = st.tuples(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
-positive = st.tuples(st.floats(1e-9, 1e6), st.floats(1.001, 1e6)).map(
-    lambda pair: (pair[0], pair[0] * pair[1])
-)
+
+def continuous(steps: st.SearchStrategy[float | None], *, likely: bool) -> st.SearchStrategy[Continuous]:
+    """Distributions that round to these steps; only with likely parameters SciPy is exact enough."""
+    widths = st.floats(0.1, 1e3) if likely else st.floats(1e-3, 1e6)
+    shapes = st.floats(0.1, 1e4) if likely else st.floats(0.01, 50)
+    exponents = st.floats(-5, 5) if likely else st.floats(-700, 700)
+    spreads = st.floats(0.1, 5) if likely else st.floats(1e-3, 1e3)
+    return st.one_of(
+        st.builds(lambda low, width, q: Uniform(low, low + width, q), st.floats(-1e3, 1e3), widths, steps),
+        st.builds(lambda low, ratio, q: LogUniform(low, low * ratio, q), widths, st.floats(1.1, 1e6), steps),
+        st.builds(Normal, st.floats(-1e3, 1e3), widths, steps),
+        st.builds(LogNormal, exponents, spreads, steps),
+        st.builds(Beta, shapes, shapes, steps),
+    )
+
+
+any_kind = continuous(st.none() | st.integers(1, 5) | st.floats(0.01, 5), likely=False)
+likely = continuous(st.none(), likely=True)
 seeds = st.integers(0, 2**32)
-uniforms = st.builds(lambda pair, q: Uniform(pair[0], pair[1], q), bounds, steps)
-log_uniforms = st.builds(lambda pair, q: LogUniform(pair[0], pair[1], q), positive, steps)
-normals = st.builds(Normal, st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), steps)
-log_normals = st.builds(LogNormal, st.floats(-700, 700), st.floats(1e-3, 1e3), steps)
-betas = st.builds(Beta, st.floats(0.01, 50), st.floats(0.01, 50), steps)
-continuous = uniforms | log_uniforms | normals | log_normals | betas
+quantiles = st.floats(0.001, 0.999)
 
 SPACE = {
     "lr": {"distribution": "log_uniform_values", "min": 1e-6, "max": 1.0},
@@ -64,23 +79,34 @@ def many(distribution: Distribution) -> list[float]:
     return [one(distribution, source) for _ in range(4000)]
 
 
-@given(uniforms | log_uniforms, seeds)
-def test_a_range_is_never_left_by_more_than_half_a_step(range_: Uniform | LogUniform, seed: int) -> None:
-    value = one(range_, Random(seed))
-    slack = (range_.q or 0) / 2 * (1 + 1e-9)
-    assert range_.min - slack <= value <= range_.max + slack
+def law(distribution: Continuous) -> Any:
+    """Return SciPy's equal distribution."""
+    match distribution:
+        case Uniform(low, high):
+            return scipy.stats.uniform(low, high - low)
+        case LogUniform(low, high):
+            return scipy.stats.loguniform(low, high)
+        case Normal(mu, sigma):
+            return scipy.stats.norm(mu, sigma)
+        case LogNormal(mu, sigma):
+            return scipy.stats.lognorm(sigma, scale=math.exp(mu))
+        case Beta(a, b):
+            return scipy.stats.beta(a, b)
 
 
-@given(continuous, seeds)
-def test_every_value_is_finite_and_reads_back_from_json(distribution: Continuous, seed: int) -> None:
+# --- single values ---------------------------------------------------------------------------
+
+
+@given(any_kind, seeds)
+def test_a_value_is_finite_reads_back_from_json_and_leaves_its_range_by_half_a_step_at_most(
+    distribution: Continuous, seed: int
+) -> None:
     value = one(distribution, Random(seed))
     assert math.isfinite(value)
     assert json.loads(json.dumps(value)) == value
-
-
-@given(continuous, seeds)
-def test_a_whole_step_gives_whole_numbers(distribution: Continuous, seed: int) -> None:
-    value = one(distribution, Random(seed))
+    if isinstance(distribution, Uniform | LogUniform):
+        slack = (distribution.q or 0) / 2 * (1 + 1e-9)
+        assert distribution.min - slack <= value <= distribution.max + slack
     if abs(value) < 2**53 and distribution.q is not None:
         assert isinstance(value, type(distribution.q))
         assert math.isclose(value / distribution.q, round(value / distribution.q), abs_tol=1e-6)
@@ -93,15 +119,7 @@ def test_integers_stay_within_their_bounds(low: int, width: int, seed: int) -> N
     assert low <= value <= low + width
 
 
-@given(uniforms | log_uniforms | normals, st.floats(0.001, 0.999))
-def test_a_value_is_found_at_the_place_it_was_taken_from(distribution: Continuous, quantile: float) -> None:
-    if distribution.q is None:
-        assert quantile_of(distribution, value_at(distribution, quantile)) == pytest.approx(
-            quantile, abs=1e-4
-        )
-
-
-@given(continuous, st.floats(allow_nan=False))
+@given(any_kind, st.floats(allow_nan=False))
 def test_every_number_has_a_place_from_0_to_1(distribution: Continuous, value: float) -> None:
     assert 0 <= quantile_of(distribution, value) <= 1
 
@@ -110,32 +128,35 @@ def test_every_number_has_a_place_from_0_to_1(distribution: Continuous, value: f
     "distribution", [Normal(0, 1), LogNormal(0, 1), Uniform(0, 1), LogUniform(1, 2), Beta(1, 1)]
 )
 def test_the_ends_have_finite_values(distribution: Continuous) -> None:
-    assert math.isfinite(value_at(distribution, 0))
-    assert math.isfinite(value_at(distribution, 1))
+    assert all(math.isfinite(value_at(distribution, end)) for end in (0, 1))
 
 
-@pytest.mark.parametrize(
-    ("distribution", "median", "spread"),
-    [
-        (Uniform(2, 4), 3.0, 0.05),
-        (LogUniform(1e-4, 1.0), 1e-2, 2e-3),
-        (Normal(5, 2), 5.0, 0.1),
-        (LogNormal(1, 0.5), math.e, 0.1),
-        (Beta(2, 2), 0.5, 0.02),
-    ],
-)
-def test_half_of_the_values_lie_below_the_median(
-    distribution: Continuous, median: float, spread: float
+@given(likely, quantiles)
+def test_places_and_values_are_those_of_scipys_quantiles_also_on_an_axis(
+    distribution: Continuous, quantile: float
 ) -> None:
-    assert statistics.median(many(distribution)) == pytest.approx(median, abs=spread)
+    scipys = law(distribution)
+    value = scipys.ppf(quantile)
+    assert value_at(distribution, quantile) == pytest.approx(value, rel=1e-6, abs=1e-9)
+    assert quantile_of(distribution, value) == pytest.approx(scipys.cdf(value), abs=1e-6)
+    (axis,) = axes_of([Parameter(("x",), distribution)])
+    assert isinstance(axis, IntervalAxis)
+    there = axis.value(quantile)
+    assert there == pytest.approx(value, rel=1e-6, abs=1e-9)
+    # Near 1 the floats are further apart than a beta's quantiles.
+    assert axis.coordinate(there) == pytest.approx(float(scipys.cdf(there)), abs=1e-4)
 
 
-def test_a_log_normal_has_its_spread_in_the_exponent() -> None:
-    logs = [math.log(value) for value in many(LogNormal(1, 0.5))]
-    assert statistics.stdev(logs) == pytest.approx(0.5, abs=0.03)
+@given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6), st.floats(0, 1))
+def test_every_beta_has_a_value_between_0_and_1_at_every_place(a: float, b: float, quantile: float) -> None:
+    assert 0 <= value_at(Beta(a, b), quantile) <= 1
 
 
-def test_probabilities_are_kept() -> None:
+# --- many values -----------------------------------------------------------------------------
+
+
+def test_half_of_the_values_lie_below_the_median_and_probabilities_are_kept() -> None:
+    assert statistics.median(many(Uniform(2, 4))) == pytest.approx(3, abs=0.05)
     counts = Counter(many(Categorical((1, 2, 3), (0.7, 0.3, 0.0))))
     assert counts[1] / 4000 == pytest.approx(0.7, abs=0.03)
     assert counts[3] == 0
@@ -154,11 +175,35 @@ def test_another_process_draws_the_same() -> None:
     assert float(answer.stdout) == stream(7, 3).random()
 
 
-def test_other_indices_and_other_seeds_draw_otherwise() -> None:
+def test_other_indices_and_other_seeds_draw_otherwise_and_the_order_of_parameters_does_not_matter() -> None:
     draws = [engine(seed).ask(index)["lr"] for seed in range(10) for index in range(50)]
     assert len(set(draws)) == 500
-
-
-def test_the_order_in_which_parameters_were_written_does_not_matter() -> None:
     backwards = dict(reversed(SPACE.items()))
     assert engine(1, backwards).ask(5) == engine(1).ask(5)
+
+
+def search(distribution: Continuous | IntUniform, *, runs: int) -> list[float]:
+    """Return the values that bayes asks for one after another where a lower value is better."""
+    configuration = SweepConfiguration(Method.BAYES, Metric("loss"), (Parameter(("x",), distribution),))
+    engine = BayesEngine(configuration, seed=0)
+    asked: list[float] = []
+    for index in range(runs):
+        asked.append(engine.ask(index)["x"])
+        engine.tell(Trial(index, {"x": asked[-1]}, TrialState.FINISHED, float(asked[-1])))
+    return asked
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [Uniform(2, 3), LogUniform(1e-3, 1e3), Normal(5, 2), LogNormal(0, 1), Beta(50, 50), Beta(2, 5)],
+)
+def test_bayes_asks_for_lower_values_but_none_that_chance_would_never_draw(distribution: Continuous) -> None:
+    ranks = law(distribution).cdf(search(distribution, runs=25))
+    assert min(ranks) > 1e-9
+    assert max(ranks) < 1 - 1e-9
+    assert sum(ranks[15:]) / 10 < sum(ranks[:10]) / 10
+
+
+def test_a_finite_beta_is_used_up_without_the_values_that_have_no_chance() -> None:
+    asked = search(Beta(50, 50, q=0.05), runs=11)
+    assert sorted(asked) == pytest.approx([0.05 * step for step in range(5, 16)])

@@ -1,16 +1,22 @@
-"""Values by path, equal values, rounding, and levels that are counted and not listed."""
+"""The search space: values by path, levels that are counted and not listed, the grid, and its engines."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.config.sweep_types import Categorical, ParameterPath
+from parallel_hpo.config.sweep import parse_sweep_configuration
+from parallel_hpo.config.sweep_types import Categorical, Normal, Parameter, ParameterPath
+from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine
 from parallel_hpo.server.search.space import (
+    GridEngine,
     Listed,
     Stepped,
     distinct,
@@ -35,6 +41,11 @@ levels = st.one_of(
     st.lists(st.integers(), min_size=1, max_size=5, unique=True).map(Listed),
     st.builds(Stepped, st.integers(1, 50), st.integers(1, 3), st.integers(-5, 5), st.integers(-5, 5)),
 )
+choices = st.lists(st.integers(0, 9) | st.booleans() | st.text("abé", max_size=2), min_size=1, max_size=4)
+grids = st.dictionaries(st.text("aBc.-", min_size=1, max_size=3), choices, min_size=1, max_size=4)
+
+
+# --- values and levels -----------------------------------------------------------------------
 
 
 @given(st.dictionaries(st.lists(names, min_size=2, max_size=2).map(tuple), json_values, max_size=6))
@@ -63,27 +74,29 @@ def test_identity_tells_json_values_apart(one: Any, other: Any) -> None:
         assert identity(one) != identity(other)
 
 
-def test_numbers_are_equal_by_value_and_true_is_no_number() -> None:
+def test_numbers_are_equal_by_value_true_is_no_number_and_a_choice_without_a_chance_no_choice() -> None:
     assert identity(3) == identity(3.0)
     assert identity(1) != identity(True)
     assert distinct([3, 1, 3.0, True, 1]) == (3, 1, True)
-
-
-def test_a_choice_without_a_chance_is_no_choice() -> None:
     assert possible(Categorical(("a", "b", "a"), (0.5, 0.0, 0.5))) == ("a",)
 
 
 @pytest.mark.parametrize(
     ("value", "q", "expected"),
-    [(2.4, 1, 2), (2.5, 1, 2), (3.5, 1, 4), (2.4, 1.0, 2.0), (7.0, 5, 5), (0.26, 0.5, 0.5), (2.4, None, 2.4)],
+    [
+        (2.4, 1, 2),
+        (2.5, 1, 2),
+        (3.5, 1, 4),
+        (2.4, 1.0, 2.0),
+        (7.0, 5, 5),
+        (0.26, 0.5, 0.5),
+        (2.4, None, 2.4),
+        pytest.param(1e300, 1e-300, 1e300, id="a q finer than floats leaves the value alone"),
+    ],
 )
 def test_values_are_rounded_to_multiples_of_q(value: float, q: float | None, expected: float) -> None:
     result = rounded(value, q)
     assert (result, type(result)) == (expected, type(expected))
-
-
-def test_a_q_finer_than_floats_leaves_the_value_alone() -> None:
-    assert rounded(1e300, 1e-300) == 1e300
 
 
 @given(st.floats(-100, 100), st.floats(0, 100), st.sampled_from([1, 3, 0.1, 0.25, 7.5]))
@@ -108,3 +121,116 @@ def test_what_is_no_level_is_a_key_error(value: Any) -> None:
 def test_the_last_levels_change_fastest() -> None:
     levels = (Listed("ab"), Stepped(3))
     assert [point(levels, index) for index in range(4)] == [["a", 0], ["a", 1], ["a", 2], ["b", 0]]
+
+
+# --- the grid: every point once, in W&B's order, by index and never listed ----------------------
+
+
+def grid(parameters: dict[str, Any]) -> GridEngine:
+    configuration = {"method": "grid", "parameters": parameters}
+    return GridEngine(parse_sweep_configuration(configuration, where="sweep").parameters)
+
+
+def points(engine: GridEngine) -> list[Any]:
+    return [engine.ask(index) for index in range(engine.size)]
+
+
+@given(grids)
+def test_a_grid_is_the_product_of_its_distinct_values_names_sorted_and_finds_each_point(
+    choices: dict[str, list[Any]],
+) -> None:
+    engine = grid({name: {"values": values} for name, values in choices.items()})
+    once = [list({json.dumps(value): value for value in choices[name]}.values()) for name in sorted(choices)]
+    expected = [
+        dict(zip(sorted(choices), combination, strict=True)) for combination in itertools.product(*once)
+    ]
+    assert [json.dumps(found) for found in points(engine)] == [json.dumps(point) for point in expected]
+    assert engine.ask(len(expected)) is None
+    assert [engine.index(json.loads(json.dumps(found))) for found in points(engine)] == [*range(engine.size)]
+
+
+def test_constants_and_nesting_come_along() -> None:
+    net = {"depth": {"min": 2, "max": 3}, "kind": {"value": "cnn"}}
+    found = points(grid({"net": {"parameters": net}, "a": {"value": 1}}))
+    assert found == [{"a": 1, "net": {"depth": depth, "kind": "cnn"}} for depth in (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "q", "expected"),
+    [
+        (0, 10, 3, [0, 3, 6, 9]),
+        (0, 1, 0.25, [0.0, 0.25, 0.5, 0.75]),
+        (1, 4, None, [1.0, 2.0, 3.0]),
+        (1, 4.5, 3, [1, 4]),
+    ],
+)
+def test_quantised_ranges_are_enumerated_as_numpys_arange(
+    low: float, high: float, q: float | None, expected: list[float]
+) -> None:
+    spec = {"distribution": "q_uniform", "min": low, "max": high} | ({} if q is None else {"q": q})
+    found = [asked["x"] for asked in points(grid({"x": spec}))]
+    assert found == expected
+    assert [type(value) for value in found] == [type(value) for value in expected]
+
+
+def test_a_huge_grid_answers_at_its_end_as_at_its_start() -> None:
+    engine = grid({name: {"min": 1, "max": 1000} for name in "abcdefgh"})
+    assert engine.size == 1000**8
+    assert engine.ask(engine.size - 1) == dict.fromkeys("abcdefgh", 1000)
+    assert engine.ask(engine.size) is None
+
+
+def test_a_parameter_that_cannot_be_enumerated_is_refused() -> None:
+    with pytest.raises(ValueError, match="can't enumerate"):
+        GridEngine([Parameter(("x",), Normal(0, 1))])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "index"),
+    [
+        *(({"x": value}, None) for value in (7, 1.5, True, "1", [1])),
+        ({}, None),
+        pytest.param({"x": 2.0, "more": 1}, 2, id="a number written otherwise is the same point"),
+    ],
+)
+def test_parameters_beside_the_grid_are_none_of_its_points(
+    parameters: dict[str, Any], index: int | None
+) -> None:
+    assert grid({"x": {"min": 0, "max": 3}}).index(parameters) == index
+
+
+# --- engines: one for each method --------------------------------------------------------------
+
+
+def engine(method: str, parameters: dict[str, Any]) -> Engine:
+    configuration = {"method": method, "metric": {"name": "loss"}, "parameters": parameters}
+    return make_engine(parse_sweep_configuration(configuration, where="sweep"), seed=1)
+
+
+METHODS = pytest.mark.parametrize("method", ["grid", "random", "bayes"])
+
+
+@METHODS
+def test_each_method_suggests_and_can_be_told(method: str) -> None:
+    nested = {"models": {"parameters": {"X": {"parameters": {"epochs": {"values": [3]}}}}}}
+    made = engine(method, nested)
+    asked = made.ask(0)
+    assert asked == {"models": {"X": {"epochs": 3}}}
+    made.tell(Trial(0, asked, TrialState.FINISHED, 1.0))
+    assert made.ask(1) == (None if method == "grid" else asked)
+
+
+@METHODS
+def test_only_a_method_that_repeats_nothing_has_a_size_and_a_place_for_each_point(method: str) -> None:
+    made = engine(method, {"x": {"values": [3, 4]}, "y": {"values": [5, 6, 7]}})
+    ends = method == "grid"
+    assert made.size == (6 if ends else None)
+    assert made.index({"x": 4, "y": 6}) == (4 if ends else None)
+    assert made.index({"x": 4, "y": 8}) is None
+
+
+def test_models_are_not_imported_before_they_are_needed() -> None:
+    heavy = ("numpy", "optuna", "scipy", "sklearn")
+    code = f"import sys, parallel_hpo.server.search.engine; print(*(set({heavy}) & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == []

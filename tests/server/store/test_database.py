@@ -1,3 +1,5 @@
+"""A database as the server opens it: what it is made of, what it waits for, and which ones it refuses."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -18,8 +20,8 @@ from parallel_hpo.server.store.database import Database, UnavailableError, as_un
 from parallel_hpo.server.store.migrations import config_for, upgrade
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import HEAD
-from tests.postgresql import PostgreSQL
 from tests.server.acting import Services, grid
+from tests.server.conftest import DATABASES
 
 
 def test_a_write_waits_for_the_one_before_it(services: Services) -> None:
@@ -79,7 +81,17 @@ def _clauses(statement: str) -> list[str]:
     return [begin.replace('"', ""), end, *(clause.strip() for clause in inner.split(","))]
 
 
-def assert_both_ways_lead_to_the_same(new: str, migrated: str) -> None:
+def test_migrations_may_lie_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+    assert config_for(tmp_path / "50%").get_main_option("script_location") == str(tmp_path / "50%")
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_all_migrations_together_make_what_a_new_database_is(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    new, migrated = (str(tmp_path / f"{name}.db") for name in ("new", "migrated"))
+    if kind == "postgresql":
+        new, migrated = (request.getfixturevalue("postgresql").fresh() for _ in range(2))
     Database.open(new).close()
     engine = create_engine(database_url(migrated))
     with engine.begin() as connection:
@@ -88,21 +100,9 @@ def assert_both_ways_lead_to_the_same(new: str, migrated: str) -> None:
     assert schema_of(migrated) == schema_of(new)
 
 
-def test_migrations_may_lie_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
-    assert config_for(tmp_path / "50%").get_main_option("script_location") == str(tmp_path / "50%")
-
-
-def test_all_migrations_together_make_what_a_new_database_is(tmp_path: Path) -> None:
-    assert_both_ways_lead_to_the_same(str(tmp_path / "new.db"), str(tmp_path / "migrated.db"))
-
-
 def test_the_newest_step_is_the_one_at_which_the_migrations_end() -> None:
     steps = ScriptDirectory.from_config(config_for(Path(migrations.__file__).parent))
     assert steps.get_current_head() == HEAD
-
-
-def test_the_same_is_true_of_postgresql(postgresql: PostgreSQL) -> None:
-    assert_both_ways_lead_to_the_same(postgresql.fresh(), postgresql.fresh())
 
 
 def test_a_database_that_was_written_before_opens_again(tmp_path: Path) -> None:
@@ -142,26 +142,3 @@ def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_database_of_no_kind_that_we_know_is_refused() -> None:
     with pytest.raises(BackendError, match="mysql is neither sqlite nor postgresql"):
         Database.open("mysql://user:secret@host/name")
-
-
-def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp_path: Path) -> None:
-    path = str(tmp_path / "server.db")
-    engine = create_engine(database_url(path))
-    with engine.begin() as connection:
-        upgrade(connection, target="0004")
-        connection.execute(text("INSERT INTO projects VALUES (1, 'local', 'p', 0)"))
-        for name, state in (("r1", "pending"), ("r2", "running")):
-            connection.execute(
-                text(
-                    "INSERT INTO runs (project_id, name, state, waiting, deliveries, sweep_revision,"
-                    " stop_requested, tags, config, summary, system_metrics, history_keys, history_lines,"
-                    " event_lines, log_lines, created_at, heard_at)"
-                    f" VALUES (1, '{name}', '{state}', 0, 1, 1, 1, '', '', '', '', '', 0, 0, 0, 0, 0)"
-                )
-            )
-    engine.dispose()
-    database = Database.open(path)
-    with database.read() as transaction:
-        found = [runs.in_project(transaction, 1, name) for name in ("r1", "r2")]
-    database.close()
-    assert [run and (run.stop_requested, run.opened_by) for run in found] == [(False, None), (True, None)]

@@ -1,9 +1,10 @@
+"""What a filter of the client finds, and in which order runs come."""
+
 from __future__ import annotations
 
-import itertools
 import json
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -16,99 +17,64 @@ from parallel_hpo.server.store.filters import RunFacts, matches, read_filters, r
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import RefusedError
 
-RUN = Run(
-    id=1,
-    project_id=1,
-    entity="local",
-    project="p",
-    name="r1",
-    state=RunState.FINISHED,
-    sweep_id="s1",
-    sweep_index=0,
-    assigned="{}",
-    agent_id=None,
-    waiting=False,
-    deliveries=0,
-    sweep_revision=0,
-    value=None,
-    stop_requested=False,
-    exitcode=0,
-    display_name="nice",
-    description=None,
-    notes=None,
-    group_name="g",
-    job_type=None,
-    commit_hash=None,
-    host=None,
-    program=None,
-    repo=None,
-    tags='["a", "b"]',
-    config='{"lr": {"value": 0.1}, "opt": {"value": {"m": 2}}}',
-    summary='{"loss": 0.5, "val": {"acc": 1}, "bad": NaN}',
-    system_metrics="{}",
-    history_keys="{}",
-    history_lines=0,
-    event_lines=0,
-    log_lines=0,
-    created_at=1_700_000_000.0,
-    started_at=1_700_000_000.0,
-    metric_rows=None,
-    best_loss=None,
-    opened_by=None,
-    metric_value=None,
-    inherited=None,
-    again=None,
-    heard_at=1_700_000_000.0,
-)
+NOTHING: dict[str, Any] = {each.name: None for each in fields(Run)}
+KNOWN: dict[str, Any] = {
+    "id": 1,
+    "name": "r1",
+    "state": RunState.FINISHED,
+    "sweep_id": "s1",
+    "display_name": "nice",
+    "group_name": "g",
+    "tags": '["a", "b"]',
+    "config": '{"lr": {"value": 0.1}, "opt": {"value": {"m": 2}}}',
+    "summary": '{"loss": 0.5, "val": {"acc": 1}, "bad": NaN}',
+    "created_at": 1_700_000_000.0,
+}
+RUN = Run(**NOTHING | KNOWN)
+
+
+FINDING: list[dict[str, Any]] = [
+    {},
+    {"sweep": "s1"},
+    {"$and": [{"sweep": "s1"}, {"state": "finished"}]},
+    {"$or": [{"state": "failed"}, {"displayName": "nice"}]},
+    {"config.lr": 0.1},
+    {"config.lr.value": {"$lt": 0.2}},
+    {"config.opt.value.m": 2},
+    {"config.opt.m": {"$gte": 2}},
+    {"summary_metrics.loss": {"$gt": 0.4, "$lte": 0.5}},
+    {"summary_metrics.val.acc": 1},
+    {"summary_metrics.none": None},
+    {"summary_metrics.none": {"$exists": False}},
+    {"tags": "a"},
+    {"tags": {"$in": ["b", "z"]}},
+    {"tags": {"$nin": ["z"]}},
+    {"state": {"$ne": "failed"}},
+    {"name": {"$regex": "^r"}},
+    {"createdAt": {"$gt": "2023-11-14T00:00:00"}},
+    {"group": "g"},
+    {"$not": {"state": "failed"}},
+    {"state": {"$not": {"$eq": "failed"}}},
+]
+KEEPING_OUT: list[dict[str, Any]] = [
+    {"sweep": "s2"},
+    {"$and": [{"sweep": "s1"}, {"state": "failed"}]},
+    {"$nor": [{"sweep": "s1"}]},
+    {"config.lr": {"$gt": 0.2}},
+    {"config.lr": {"$gt": "a"}},
+    {"summary_metrics.bad": {"$gt": 0}},
+    {"summary_metrics.none": {"$lt": 1}},
+    {"tags": {"$nin": ["a"]}},
+    {"name": {"$regex": "^x"}},
+    {"createdAt": {"$lt": "2023-11-14T00:00:00Z"}},
+]
 
 
 @pytest.mark.parametrize(
-    "filters",
-    [
-        {},
-        {"sweep": "s1"},
-        {"$and": [{"sweep": "s1"}, {"state": "finished"}]},
-        {"$or": [{"state": "failed"}, {"displayName": "nice"}]},
-        {"config.lr": 0.1},
-        {"config.lr.value": {"$lt": 0.2}},
-        {"config.opt.value.m": 2},
-        {"config.opt.m": {"$gte": 2}},
-        {"summary_metrics.loss": {"$gt": 0.4, "$lte": 0.5}},
-        {"summary_metrics.val.acc": 1},
-        {"summary_metrics.none": None},
-        {"summary_metrics.none": {"$exists": False}},
-        {"tags": "a"},
-        {"tags": {"$in": ["b", "z"]}},
-        {"tags": {"$nin": ["z"]}},
-        {"state": {"$ne": "failed"}},
-        {"name": {"$regex": "^r"}},
-        {"createdAt": {"$gt": "2023-11-14T00:00:00"}},
-        {"group": "g"},
-        {"$not": {"state": "failed"}},
-        {"state": {"$not": {"$eq": "failed"}}},
-    ],
+    ("filters", "is_found"), [*((each, True) for each in FINDING), *((each, False) for each in KEEPING_OUT)]
 )
-def test_a_filter_finds_the_run(filters: dict[str, Any]) -> None:
-    assert matches(RUN, filters)
-
-
-@pytest.mark.parametrize(
-    "filters",
-    [
-        {"sweep": "s2"},
-        {"$and": [{"sweep": "s1"}, {"state": "failed"}]},
-        {"$nor": [{"sweep": "s1"}]},
-        {"config.lr": {"$gt": 0.2}},
-        {"config.lr": {"$gt": "a"}},
-        {"summary_metrics.bad": {"$gt": 0}},
-        {"summary_metrics.none": {"$lt": 1}},
-        {"tags": {"$nin": ["a"]}},
-        {"name": {"$regex": "^x"}},
-        {"createdAt": {"$lt": "2023-11-14T00:00:00Z"}},
-    ],
-)
-def test_a_filter_keeps_the_run_out(filters: dict[str, Any]) -> None:
-    assert not matches(RUN, filters)
+def test_a_filter_finds_the_run_or_keeps_it_out(filters: dict[str, Any], is_found: bool) -> None:
+    assert matches(RUN, filters) is is_found
 
 
 @pytest.mark.parametrize(
@@ -178,15 +144,14 @@ def test_runs_are_ordered_by_what_counts_of_a_summarised_metric() -> None:
     assert [run.id for run in sorted_runs(runs, "-summary_metrics.loss")] == [1, 0, 4, 2, 3]
 
 
-def test_runs_come_newest_first_unless_told_otherwise() -> None:
-    runs = [replace(RUN, id=i, created_at=float(i)) for i in range(3)]
-    assert [run.id for run in sorted_runs(runs, None)] == [2, 1, 0]
-    assert [run.id for run in sorted_runs(runs, "+created_at")] == [0, 1, 2]
-
-
-def test_a_second_order_breaks_ties_of_the_first() -> None:
+def test_runs_come_newest_first_unless_told_otherwise_and_a_second_order_breaks_ties() -> None:
     runs = [
         replace(RUN, id=i, name=name, created_at=created)
-        for i, (name, created) in enumerate(itertools.product("ab", (1.0, 2.0)))
+        for i, (name, created) in enumerate([("a", 1.0), ("a", 2.0), ("b", 3.0), ("b", 4.0)])
     ]
-    assert [run.id for run in sorted_runs(runs, "-name,+created_at")] == [2, 3, 0, 1]
+    for order, ids in (
+        (None, [3, 2, 1, 0]),
+        ("+created_at", [0, 1, 2, 3]),
+        ("-name,+created_at", [2, 3, 0, 1]),
+    ):
+        assert [run.id for run in sorted_runs(runs, order)] == ids

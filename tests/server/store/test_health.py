@@ -1,17 +1,19 @@
-"""What the server says of a database that is locked, removed or damaged: once, and once when it is over."""
+"""A database that is locked, removed or damaged, of which the server speaks once; and flushes of its log."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from parallel_hpo.server.store.database import Database, UnavailableError
+from parallel_hpo.server.store.database import Database, Disk, UnavailableError
 
 Told = list[tuple[str, bool]]
 
@@ -99,3 +101,47 @@ def test_what_turns_out_to_be_for_good_is_told_after_what_might_have_passed(
     with pytest.raises(UnavailableError):
         write(database)
     assert [for_good for _, for_good in told] == [False, True]
+
+
+# --- flushes --------------------------------------------------------------------------------
+
+LOG = Path("/sweeps/server.db-wal")
+
+
+class SlowDisk:
+    """Takes its time for the first flush, and counts how many of the log have begun and ended."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+        self.first_began = Event()
+        self.go_on = Event()
+
+    def __call__(self, path: Path) -> None:
+        if path != LOG:
+            return
+        self.begun += 1
+        self.first_began.set()
+        assert self.go_on.wait(10)
+        self.ended += 1
+
+
+def test_whoever_asks_returns_after_a_flush_that_began_later() -> None:
+    slow = SlowDisk()
+    log = Disk(LOG, flush_path=slow)
+
+    def ask() -> bool:
+        begun = slow.begun
+        log.flush()
+        return slow.ended > begun
+
+    with ThreadPoolExecutor(20) as threads:
+        first = threads.submit(log.flush)
+        assert slow.first_began.wait(10)
+        others = [threads.submit(ask) for _ in range(19)]
+        slow.go_on.set()
+        first.result(10)
+        assert all(other.result(10) for other in others)
+
+
+def test_a_log_that_is_not_there_has_nothing_to_flush(tmp_path: Path) -> None:
+    Disk(tmp_path / "server.db-wal").flush()

@@ -1,7 +1,8 @@
-"""A database of an earlier version, with a row in every table, whose sweep goes on after the migration."""
+"""Databases of earlier versions: all that they hold is there after the migration, and their sweeps go on."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,13 +13,17 @@ import pytest
 from sqlalchemy import URL, Engine, MetaData, create_engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from parallel_hpo.server.services.runs import RunUpsert, upsert
-from parallel_hpo.server.store.database import database_url
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.pool_messages import Granted, as_json
+from parallel_hpo.server.services import pool
+from parallel_hpo.server.store import runs
+from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
 from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
-from tests.server.acting import Services
+from tests.server.acting import START, Services
 from tests.server.conftest import DATABASES
+from tests.server.pooling import TIMEOUT_S, VERSIONS, end, machine, new_pool, start, told
 
 REVISION: Final = "0004"
 WRITTEN: Final = (Path(__file__).parent / f"server-{REVISION}.sql").read_text()
@@ -45,7 +50,8 @@ def in_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFacto
     """The URL of a PostgreSQL database with the same in it, for others to be copies of."""
     url = postgresql.fresh()
     engine = create_engine(_written(tmp_path_factory.mktemp("written") / "server.db"))
-    _copy(engine, create_engine(database_url(url))).dispose()
+    _write(database_url(url), REVISION, _rows(engine))
+    engine.dispose()
     return url
 
 
@@ -55,20 +61,23 @@ def _written(path: Path) -> URL:
     return database_url(str(path))
 
 
-def _copy(engine: Engine, into: Engine) -> Engine:
-    with into.begin() as connection:
-        upgrade(connection, target=REVISION)
+def _write(url: URL, revision: str, rows: Rows) -> None:
+    """Make a database of an earlier revision, with these rows in it."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        upgrade(connection, target=revision)
     tables = MetaData()
-    tables.reflect(into)
-    with into.begin() as connection:
+    tables.reflect(engine)
+    with engine.begin() as connection:
         for table in tables.sorted_tables:
-            if table.name != "alembic_version":
-                connection.execute(insert(table), _rows(engine)[table.name])
-                if "id" in table.c and table.c.id.autoincrement is True:
-                    counter = f"pg_get_serial_sequence('{table.name}', 'id')"
-                    connection.execute(text(f"SELECT setval({counter}, max(id)) FROM {table.name}"))
+            if table.name == "alembic_version" or table.name not in rows:
+                continue
+            for row in rows[table.name]:
+                connection.execute(insert(table), row)
+            if engine.dialect.name == "postgresql" and "id" in table.c and table.c.id.autoincrement is True:
+                counter = f"pg_get_serial_sequence('{table.name}', 'id')"
+                connection.execute(text(f"SELECT setval({counter}, max(id)) FROM {table.name}"))
     engine.dispose()
-    return into
 
 
 def _rows(engine: Engine) -> Rows:
@@ -82,15 +91,15 @@ def _rows(engine: Engine) -> Rows:
         }
 
 
-def opened(old: Engine, tmp_path: Path) -> Services:
+def opened(old: Engine, tmp_path: Path) -> closing[Services]:
     """Open it as this version's server does."""
-    return Services(tmp_path, where=old.url.render_as_string(hide_password=False))
+    return closing(Services(tmp_path, where=old.url.render_as_string(hide_password=False)))
 
 
 def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, tmp_path: Path) -> None:
     before = _rows(old)
     assert all(before.values()), "a table without a row shows nothing"
-    with closing(opened(old, tmp_path)):
+    with opened(old, tmp_path):
         after = _rows(old)
     assert after.pop("alembic_version") == [{"version_num": HEAD}]
     del before["alembic_version"]
@@ -100,25 +109,117 @@ def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, 
 
 
 def test_a_sweep_goes_on_over_a_migration(old: Engine, tmp_path: Path) -> None:
-    with closing(opened(old, tmp_path)) as services:
+    with opened(old, tmp_path) as services:
         assert services.beat(AGENT, ON) is None
         services.finish(SWEEP, ON)
-        points = services.points(AGENT, SWEEP)
-        assert points == [2, 3]  # the deleted run's, and the one that was not issued yet
+        assert services.points(AGENT, SWEEP) == [2, 3]  # the deleted run's, and the one not issued yet
         assert services.progress(SWEEP).runs["finished"] == 4
 
 
-def test_what_refers_to_a_row_is_still_checked_after_a_migration(old: Engine, tmp_path: Path) -> None:
-    with closing(opened(old, tmp_path)) as services:
+def test_what_refers_to_a_row_is_still_checked_and_no_id_given_again_after_a_migration(
+    old: Engine, tmp_path: Path
+) -> None:
+    with opened(old, tmp_path) as services:
         for table in ("projects", "runs", "artifact_collections", "artifacts"):
             with pytest.raises(IntegrityError), services.world.database.write() as transaction:
                 transaction.execute(text(f"DELETE FROM {table}"))
-
-
-def test_an_id_of_a_deleted_run_is_never_given_again(old: Engine, tmp_path: Path) -> None:
-    with closing(opened(old, tmp_path)) as services:
-        upsert(services.world, RunUpsert(name="last", project="p"))
-        id_of_last = services.run("last").id
+        id_of_last = services.upsert("last").id
         services.delete("last")
-        upsert(services.world, RunUpsert(name="next", project="p"))
-        assert services.run("next").id > id_of_last
+        assert services.upsert("next").id > id_of_last
+
+
+def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp_path: Path) -> None:
+    path = str(tmp_path / "server.db")
+    run = dict.fromkeys(("tags", "config", "summary", "system_metrics", "history_keys"), "")
+    counts = dict.fromkeys(
+        ("waiting", "history_lines", "event_lines", "log_lines", "created_at", "heard_at"), 0
+    )
+    once = {"project_id": 1, "deliveries": 1, "sweep_revision": 1, "stop_requested": 1}
+    states = {"r1": "pending", "r2": "running"}
+    rows = [{"name": name, "state": state} | run | counts | once for name, state in states.items()]
+    project = {"id": 1, "entity": "local", "name": "p", "created_at": 0}
+    _write(database_url(path), "0004", {"projects": [project], "runs": rows})
+    with closing(Database.open(path)) as database, database.read() as transaction:
+        found = [runs.in_project(transaction, 1, name) for name in states]
+    assert [run and (run.stop_requested, run.opened_by) for run in found] == [(False, None), (True, None)]
+
+
+# --- a pool of a version that divided its count into shares ---------------------------------------
+
+POOL: Final[dict[str, Any]] = {
+    "is_local": False,
+    "count": 6,
+    "node_timeout_s": TIMEOUT_S,
+    "headed": False,
+    "max_initial": 5,
+    "opened_at": START,
+    "head_heard_at": START,
+    "started": 4,
+    "open_runs": 3,
+    "failed": 0,
+    "failed_in_a_row": 0,
+    "none_finished": False,
+    "epochs": 2,
+    "events": 3,
+    "exhausted": "",
+}
+NODE: Final[dict[str, Any]] = {"workers": 2, "heard_at": START, "granted": 2, "used": 2, "reason": ""}
+RUN: Final[dict[str, Any]] = {"since": START, "parameters": '{"x": 1}', "spent_s": 0.0, "deaths": 0}
+RUN |= {"preemptions": 0, "attempt": 1, "is_on": False}
+FACTS: Final = {
+    "versions": json.dumps(as_json(VERSIONS)),
+    "facts": json.dumps(as_json(new_pool("s", count=6))),
+}
+POOLED: Final[Rows] = {
+    "pools": [POOL],
+    "pool_facts": [FACTS],
+    "pool_nodes": [
+        NODE | {"epoch": 1, "name": "a", "mark": "ma", "number": 5, "gone": False, "share": "1/2"},
+        NODE | {"epoch": 2, "name": "b", "mark": "mb", "number": 6, "gone": True, "share": "2/2"},
+    ],
+    "pool_runs": [
+        RUN | {"run_id": "r1", "place": "ended", "outcome": "finished", "share": "1/2"},
+        RUN | {"run_id": "r2", "place": "running", "epoch": 1, "is_on": True, "slot": 0, "share": "1/2"},
+        RUN | {"run_id": "r3", "place": "waiting", "attempt": 2, "share": "2/2"},
+        RUN | {"run_id": "r4", "place": "waiting", "attempt": 2, "share": "2/2"},
+    ],
+    "pool_shares": [
+        {"share": "1/2", "count": 3, "started": 2, "open_runs": 1, "none_finished": False},
+        {"share": "2/2", "count": 3, "started": 2, "open_runs": 2, "none_finished": True},
+    ],
+    "pool_events": [
+        {"number": 1, "at": START, "kind": "opened", "body": '{"name": "", "reason": "opened again"}'},
+        {"number": 2, "at": START, "epoch": 1, "kind": "joined", "body": '{"name": "a", "share": "1/2"}'},
+        {"number": 3, "at": START, "epoch": 2, "kind": "left", "body": '{"name": "b", "reason": "SIGTERM"}'},
+    ],
+}
+"""Of a count of 6, one run has ended, one is on, and two wait for their own share."""
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_any_machine_runs_what_a_share_had_left_until_the_whole_count_is_done(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    where = str(tmp_path / "server.db")
+    if kind == "postgresql":
+        where = request.getfixturevalue("postgresql").fresh()
+    rows = {table: [{"sweep_id": "s"} | row for row in rows] for table, rows in POOLED.items()}
+    _write(database_url(where), "0014", rows)
+    numbers = iter(range(6, 100))
+    with closing(Services(tmp_path, where=where)) as services:
+
+        def tell(epoch: int, wants: int = 0, **more: Any) -> Granted:
+            return pool.exchange(services.world, "s", told(epoch, next(numbers), wants, **more))[0]
+
+        assert [run.run_id for run in tell(1, 2, ends=(end("r2"),)).again] == ["r3", "r4"]
+        new = pool.join(services.world, "s", machine("c")).epoch
+        assert new == 3
+        for epoch, run, attempt in ((1, "r3", 2), (1, "r4", 2), (new, "r5", 1), (1, "r6", 1)):
+            tell(epoch, wants=1)
+            assert tell(epoch, 1, starts=(start(run, attempt),)).started == (run,)
+            last = tell(epoch, ends=(end(run, attempt),))
+        assert last.ends == SweepEnd("all 6 runs performed", 0)
+        events = pool.news(services.world, "s", 0, 0).events
+    assert [event.number for event in events] == list(range(1, len(events) + 1))
+    ended = {event.body["run_id"] for event in events if event.kind == "ended"}
+    assert ended == {f"r{number}" for number in range(2, 7)}
