@@ -10,11 +10,6 @@ from typing import Any
 import pytest
 
 from parallel_hpo.server.search.bayes import RESULTS_NEEDED
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services import sweeps as sweep_service
-from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunUpsert
-from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.values import RefusedError
 from tests.server.acting import METRIC, Services, grid
@@ -22,25 +17,20 @@ from tests.server.acting import METRIC, Services, grid
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 
 
-def created_by_an_earlier_release(services: Services, engine: str, configuration: dict[str, Any]) -> str:
-    sweep = services.sweep(configuration)
+def made_by_an_earlier_release(services: Services, sweep: str, engine: str) -> None:
     with services.world.database.write() as transaction:
         sweeps_store.change(transaction, sweep, {"engine": engine})
-    return sweep
 
 
-def test_a_stored_bayes_sweep_with_wandbs_engine_is_refused(services: Services) -> None:
-    sweep = created_by_an_earlier_release(services, "wandb", BAYES)
+def test_a_stored_bayes_sweep_with_wandbs_engine_is_refused_and_gets_no_run_of_ours(
+    services: Services,
+) -> None:
+    sweep = services.sweep(BAYES)
+    agent = services.agent(sweep)
+    made_by_an_earlier_release(services, sweep, "wandb")
     with pytest.raises(RefusedError, match="run `wandb sweep-scheduler` of your own") as refused:
         services.agent(sweep)
     assert refused.value.status == 400
-
-
-def test_an_agent_of_a_sweep_with_wandbs_engine_gets_no_run_of_ours(services: Services) -> None:
-    sweep = services.sweep(BAYES)
-    agent = services.agent(sweep)
-    with services.world.database.write() as transaction:
-        sweeps_store.change(transaction, sweep, {"engine": "wandb"})
     with pytest.raises(RefusedError, match='created with engine "wandb"'):
         services.beat(agent)
 
@@ -52,7 +42,8 @@ def test_an_agent_of_a_sweep_with_wandbs_engine_gets_no_run_of_ours(services: Se
 def test_other_stored_sweeps_with_an_engine_go_on(
     services: Services, engine: str, configuration: dict[str, Any]
 ) -> None:
-    sweep = created_by_an_earlier_release(services, engine, configuration)
+    sweep = services.sweep(configuration)
+    made_by_an_earlier_release(services, sweep, engine)
     assert services.perform(sweep, services.agent(sweep))
 
 
@@ -93,10 +84,8 @@ def test_a_model_is_told_of_what_came_of_the_runs_by_a_metric_that_was_changed(s
         name = services.issued(agent)
         services.start(sweep, name)
         x = assigned(services, name)
-        services.stream(name, Chunk(summary=json.dumps({"loss": x, "other": {"max": 1 - x}}), exitcode=0))
-    services.set_state(sweep, "PAUSED")
-    changed = BAYES | {"metric": {"name": "other"}}
-    sweep_service.upsert(services.world, SweepUpsert(id=sweep, config=json.dumps(changed), state="RUNNING"))
+        services.end(name, summary=json.dumps({"loss": x, "other": {"max": 1 - x}}))
+    services.change_sweep(sweep, BAYES | {"metric": {"name": "other"}})
     assert assigned(services, services.issued(agent)) > 0.5
 
 
@@ -104,10 +93,8 @@ def test_a_model_is_told_of_prior_runs(services: Services) -> None:
     def first_after(prior: str, slope: float) -> float:
         for number in range(RESULTS_NEEDED):
             x = number / RESULTS_NEEDED
-            name, config = f"{prior}{number}", json.dumps({"x": {"value": x}})
-            run_service.upsert(services.world, RunUpsert(name=name, project="p", config=config))
-            summary = json.dumps({"loss": {"min": slope * x, "max": -slope * x}})
-            services.stream(name, Chunk(summary=summary, exitcode=0))
+            name = services.upsert(f"{prior}{number}", config=json.dumps({"x": {"value": x}})).name
+            services.end(name, summary=json.dumps({"loss": {"min": slope * x, "max": -slope * x}}))
         sweep = services.sweep(BAYES, prior_runs=json.dumps({"name": {"$regex": f"^{prior}"}}))
         return assigned(services, services.issued(services.agent(sweep)))
 
@@ -129,5 +116,5 @@ def test_an_engine_forgets_what_was_rolled_back(services: Services) -> None:
     with pytest.raises(OSError, match="no random numbers"):
         services.beat(agent)
     services.world = whole
-    sweep_service.enqueue(services.world, sweep, '{"x": 1}', None)
+    services.enqueue(sweep, x=1)
     assert [assigned(services, services.issued(one)) for one in (other, agent)] == [1, 2]

@@ -1,3 +1,5 @@
+"""Files that runs upload: under their run, at an address of their own, whole or not at all."""
+
 from __future__ import annotations
 
 import asyncio
@@ -8,8 +10,6 @@ import pytest
 
 from parallel_hpo.server.files import storage as run_files
 from parallel_hpo.server.files.storage import FileRef
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 from tests.server.acting import Services
@@ -21,7 +21,7 @@ RUN = RunPath("local", "p", "r")
 @pytest.fixture
 def web(services: Services) -> Iterator[Web]:
     """A client without a key, and a run to upload for."""
-    run_service.upsert(services.world, RunUpsert(name="r", project="p"))
+    services.upsert("r")
     with Web(services, key=None) as web:
         yield web
 
@@ -43,21 +43,18 @@ def address(services: Services, name: str) -> str:
     return file.upload_url
 
 
-NAMES = ["config.yaml", "media/images/a b_1.png", "ü?#%.txt", "media/images/train\\image_0.png", "a\tb"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_file_is_stored_under_its_run(services: Services, web: Web, name: str) -> None:
-    assert web.put(address(services, name), content=b"bytes").status_code == 200
-    assert (services.world.files / str(services.run("r").id) / name).read_bytes() == b"bytes"
-
-
-def test_a_second_upload_replaces_the_first(services: Services, web: Web) -> None:
-    url = address(services, "output.log")
-    web.put(url, content=b"one, longer")
-    web.put(url, content=b"two")
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "media/images/a b_1.png", "ü?#%.txt", "media/images/train\\image_0.png", "a\tb"]
+)
+def test_a_file_is_stored_under_its_run_and_a_second_upload_replaces_the_first(
+    services: Services, web: Web, name: str
+) -> None:
+    url = address(services, name)
+    for content in (b"one, longer", b"two"):
+        assert web.put(url, content=content).status_code == 200
     folder = services.world.files / str(services.run("r").id)
-    assert [path.read_bytes() for path in folder.iterdir()] == [b"two"]
+    assert [path for path in folder.rglob("*") if path.is_file()] == [folder / name]
+    assert (folder / name).read_bytes() == b"two"
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "", ".", "..", "a\0b", "a\nb", "n" * 1001])
@@ -109,26 +106,26 @@ def test_an_upload_that_breaks_off_leaves_nothing(services: Services) -> None:
     assert [path for path in services.world.files.rglob("*") if path.is_file()] == []
 
 
-def test_an_address_is_good_for_its_own_file_only(services: Services, web: Web) -> None:
-    url = urlsplit(address(services, "config.yaml"))
-    assert web.put(f"/uploads/1/other.yaml?{url.query}", content=b"x").status_code == 403
-    assert web.put(f"/uploads/2/config.yaml?{url.query}", content=b"x").status_code == 403
-    assert web.put("/uploads/1/config.yaml", content=b"x").status_code == 403
-    assert web.put("/uploads/1/config.yaml?expires=9999999999&signature=%FF", content=b"x").status_code == 403
-    assert not services.world.files.exists()
-
-
-def test_an_address_expires(services: Services, web: Web) -> None:
+def test_an_address_is_good_for_its_own_file_only_and_expires(services: Services, web: Web) -> None:
     url = address(services, "config.yaml")
-    services.clock.now += 3600 + 1
+    query = urlsplit(url).query
+    services.clock.now += 3600
+    for path in (
+        f"1/other.yaml?{query}",
+        f"2/config.yaml?{query}",
+        "1/config.yaml",
+        "1/config.yaml?expires=9999999999&signature=%FF",
+    ):
+        assert web.put(f"/uploads/{path}", content=b"x").status_code == 403
+    assert not services.world.files.exists()
+    assert web.put(url, content=b"x").status_code == 200
+    services.clock.now += 1
     assert web.put(url, content=b"x").status_code == 403
 
 
 def test_a_file_in_the_place_of_a_folder_is_refused(services: Services, web: Web) -> None:
-    web.put(address(services, "a"), content=b"x")
-    assert web.put(address(services, "a/b"), content=b"x").status_code == 409
-    web.put(address(services, "c/d"), content=b"x")
-    assert web.put(address(services, "c"), content=b"x").status_code == 409
+    for name, status in (("a", 200), ("a/b", 409), ("c/d", 200), ("c", 409)):
+        assert web.put(address(services, name), content=b"x").status_code == status
 
 
 def test_an_unknown_run_gets_an_error_and_never_null(services: Services) -> None:

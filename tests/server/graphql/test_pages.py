@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.keys import worker_key
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import projects, runs
 from parallel_hpo.server.store.listing import ListingCache, ListingScope
 from tests.server.acting import MASTER_KEY, Services, grid
@@ -31,14 +29,13 @@ def web(services: Services) -> Iterator[Web]:
     for number, loss in enumerate(LOSSES):
         services.clock.now += 1
         log(services, f"r{number}", loss)
-    run_service.upsert(services.world, RunUpsert(name="of another", project="q"))
+    services.upsert("of another", project="q")
     with Web(services) as web:
         yield web
 
 
 def log(services: Services, name: str, loss: float) -> None:
-    summary = json.dumps({"loss": loss})
-    run_service.upsert(services.world, RunUpsert(name=name, project="p", summary=summary))
+    services.upsert(name, summary=json.dumps({"loss": loss}))
 
 
 def page(web: Web, **variables: Any) -> Any:
@@ -160,7 +157,7 @@ SWEEP_LISTS = """query S($after: String, $sweep: String, $agent: String) {
 
 
 def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(services: Services) -> None:
-    run_service.upsert(services.world, RunUpsert(name="r", project="q"))
+    services.upsert("r", project="q")
     sweeps = [services.sweep(grid(2))]
     services.clock.now += 1
     sweeps.append(services.sweep(grid(2)))

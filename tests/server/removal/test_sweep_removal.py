@@ -7,22 +7,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
+from sqlalchemy import delete, insert
+
 from parallel_hpo.server import removal
 from parallel_hpo.server.artifacts import collections, versions
 from parallel_hpo.server.artifacts.collections import CollectionPath
 from parallel_hpo.server.artifacts.versions import ArtifactFields
+from parallel_hpo.server.files import storage as run_files
 from parallel_hpo.server.files.storage import FileRef
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.file_stream import Batch, Chunk
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import artifact_collections, artifact_members, artifacts, projects, sweeps
 from parallel_hpo.server.store.artifacts import COMMITTED, Artifact
 from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.holdings import StorageUsage
-from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
+from parallel_hpo.server.store.tables import collections as collections_table
+from parallel_hpo.server.store.tables import insert_one, metadata
+from parallel_hpo.server.store.tables import projects as projects_table
 from tests.server.acting import Services, grid
 from tests.server.files.test_uploads import send
+from tests.server.web import URL, Web
 
 SIZE = 1_000
 
@@ -31,8 +35,7 @@ def performed(services: Services, lines: int = 3) -> tuple[str, str]:
     """Create a sweep and perform a run of it that logs so many lines; return both names."""
     sweep = services.sweep(grid(3))
     name = services.begun(sweep)
-    text = tuple(f'{{"_step": {step}, "loss": 1}}' for step in range(lines))
-    services.stream(name, Chunk((Batch(Stream.HISTORY, 0, text),), exitcode=0))
+    services.log(name, *[1] * lines, exitcode=0)
     return sweep, name
 
 
@@ -65,18 +68,19 @@ def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(services
     removal.remove_sweep(services.world, sweep)  # as after one that was cut short
 
 
-def test_what_a_sweep_takes_up_grows_with_its_lines(services: Services) -> None:
-    few, many = (removal.measure_sweep(services.world, performed(services, lines)[0]) for lines in (3, 100))
-    assert (few.rows, many.rows) == (4, 101)
-    assert many.size - few.size >= 97 * len('{"_step": 3, "loss": 1}')
-
-
-def test_files_of_its_runs_go_from_the_disk(services: Services) -> None:
-    sweep, name = performed(services)
+def test_what_a_sweep_takes_up_grows_with_its_lines_files_and_artifacts_which_go_with_it(
+    services: Services,
+) -> None:
+    (few, _), (many, name) = performed(services, 3), performed(services, 100)
+    less, more = (removal.measure_sweep(services.world, sweep) for sweep in (few, many))
+    assert (less.rows, more.rows) == (4, 101)
+    assert more.size - less.size >= 97 * len('{"_step": 3, "loss": 1}')
+    logged(services, name, "model")
+    assert removal.measure_sweep(services.world, many) == more + StorageUsage(1, SIZE)
     place = FileRef(str(services.run(name).id), "output.log")
     send(services, place, b"bytes")
-    assert removal.measure_sweep(services.world, sweep).rows == 5
-    removal.remove_sweep(services.world, sweep)
+    assert removal.measure_sweep(services.world, many).rows == 103
+    removal.remove_sweep(services.world, many)
     assert not place.path_in(services.world.files).exists()
 
 
@@ -91,32 +95,16 @@ def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_ow
     collections.link(services.world, made["linked"].id, CollectionPath("local", "p", "portfolio"), [])
     removal.remove_sweep(services.world, sweep)
     assert {each for each in names if is_there(services, made[each])} == {"used", "again", "named", "linked"}
-
-
-def test_a_portfolio_stays_with_what_is_linked_to_it(services: Services) -> None:
-    sweep, name = performed(services)
-    linked = logged(services, name, "model")
-    collections.link(services.world, linked.id, CollectionPath("local", "p", "portfolio"), ["best"])
-    removal.remove_sweep(services.world, sweep)
     with services.world.database.read() as transaction:
-        project = projects.find(transaction, "local", "p")
-        assert project is not None
-        portfolio = artifact_collections.find(transaction, project.id, "portfolio")
+        portfolio = artifact_collections.find(transaction, made["linked"].collection.project_id, "portfolio")
         assert portfolio is not None
         (member,) = artifact_members.of_collection(transaction, portfolio)
-    assert member.artifact.id == linked.id
+    assert member.artifact.id == made["linked"].id
 
 
 def has_project(services: Services, name: str = "p") -> bool:
     with services.world.database.read() as transaction:
         return projects.find(transaction, "local", name) is not None
-
-
-def test_what_a_sweep_takes_up_has_its_artifacts(services: Services) -> None:
-    sweep, name = performed(services)
-    before = removal.measure_sweep(services.world, sweep)
-    logged(services, name, "model")
-    assert removal.measure_sweep(services.world, sweep) == before + StorageUsage(1, SIZE)
 
 
 def test_a_project_goes_with_the_last_that_was_in_it(services: Services) -> None:
@@ -133,8 +121,8 @@ def test_a_project_goes_with_the_last_that_was_in_it(services: Services) -> None
 
 def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(services: Services) -> None:
     _, name = performed(services)
-    run_service.upsert(services.world, RunUpsert(name="alone", project="p"))
-    run_service.upsert(services.world, RunUpsert(name="alone", project="other"))
+    for project in ("p", "other"):
+        services.upsert("alone", project=project)
     place = FileRef(str(services.run("alone").id), "a.txt")
     send(services, place, b"bytes")
     logged(services, name, "model", "best")
@@ -183,3 +171,50 @@ def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(services:
             assert not is_there(services, used)
             assert not has_project(services)
     assert 3 < writes < 100
+
+
+# --- ids that clients hold mean one thing for ever ------------------------------------------------
+
+DELETE = "mutation D($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"
+
+
+def test_deleting_a_run_once_more_deletes_no_other_run(services: Services) -> None:
+    id_of_old = services.upsert("old").id
+    with Web(services) as web:
+        web.ask(DELETE, id=f"run:{id_of_old}")
+        services.upsert("new")
+        web.ask(DELETE, id=f"run:{id_of_old}")
+    assert services.run("new").id > id_of_old
+
+
+def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(services: Services) -> None:
+    services.upsert("old")
+    (file,) = run_files.create(services.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
+    services.delete("old")
+    id_of_new = services.upsert("new").id
+    with Web(services, key=None) as web:
+        web.put(file.upload_url or "", content=b"of the old run")
+    assert not (services.world.files / str(id_of_new) / "config.yaml").exists()
+
+
+COUNTED = [
+    table for table in metadata.sorted_tables if "id" in table.c and table.c.id.type.python_type is int
+]
+
+
+def row(table: Any, number: int) -> dict[str, Any]:
+    """A row with something in each column that must have something."""
+    needed = [column for column in table.c if not column.nullable and not column.primary_key]
+    filled = {column.name: column.type.python_type(number) for column in needed if not column.foreign_keys}
+    return filled | {column.name: 1 for column in needed if column.foreign_keys}
+
+
+@pytest.mark.parametrize("table", COUNTED, ids=lambda table: table.name)
+def test_the_last_id_of_a_table_is_not_given_again(services: Services, table: Any) -> None:
+    with services.world.database.write() as transaction:
+        for parent in metadata.sorted_tables[: metadata.sorted_tables.index(table)]:
+            if parent in (projects_table, collections_table):
+                transaction.execute(insert(parent).values(id=1, **row(parent, 0)))
+        last = insert_one(transaction, table, row(table, 1))
+        transaction.execute(delete(table).where(table.c.id == last))
+        assert insert_one(transaction, table, row(table, 2)) > last

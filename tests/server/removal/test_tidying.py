@@ -8,12 +8,10 @@ import time
 from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.versions import ArtifactFields
 from parallel_hpo.server.removal import ABANDONED_BY_A_RUN_S, ABANDONED_S, tidy
-from parallel_hpo.server.services import runs as run_service
-from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.store import holdings
 from tests.server.acting import Services
 from tests.server.artifacts.test_artifacts import (
+    COMMIT,
     CONTENT,
     DELETE,
     address_of_file,
@@ -22,6 +20,7 @@ from tests.server.artifacts.test_artifacts import (
     created,
     logged,
     md5,
+    send_file_of_artifact,
     send_manifest,
 )
 from tests.server.web import Web
@@ -30,14 +29,16 @@ OTHER = b"other content"
 DEADLINE_S = 20.0
 
 
-def begun(web: Web, name: str, content: bytes) -> str:
-    """Begin an artifact with all that it needs, and don't commit it."""
-    artifact = created(web, name)
-    url = address_of_file(web, artifact, content)
-    if url is not None:
-        web.put(url, content=content)
+def sent_manifest(web: Web, artifact: str, content: bytes) -> str:
     send_manifest(web, artifact, {"a.txt": {"digest": md5(content), "size": len(content)}})
     return artifact
+
+
+def begun(web: Web, name: str) -> str:
+    """Begin an artifact with all that it needs, and don't commit it."""
+    artifact = created(web, name)
+    send_file_of_artifact(web, artifact, OTHER)
+    return sent_manifest(web, artifact, OTHER)
 
 
 def manifests(services: Services) -> int:
@@ -48,22 +49,22 @@ def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(
     services: Services, web: Web
 ) -> None:
     logged(web)
-    artifact = begun(web, "never", OTHER)
+    artifact = begun(web, "never")
     services.clock.now += ABANDONED_S - 1
     assert tidy(services.world).files == 0
     services.clock.now += 2
     taken = tidy(services.world)
     assert (taken.files, taken.size > len(OTHER)) == (2, True)
     assert (len(blobs(services)), manifests(services)) == (1, 1)
-    assert "doesn't exist" in commit(web, artifact)["errors"][0]["message"]
+    assert "doesn't exist" in web.refused(COMMIT, i={"artifactID": artifact})
 
 
 def test_an_artifact_whose_run_is_over_is_given_up_sooner(services: Services) -> None:
     for name in ("over", "on"):
-        run_service.upsert(services.world, RunUpsert(name=name, project="p"))
+        services.upsert(name)
         wishes = ArtifactFields("local", "p", name, "model", digest=name, run=name)
         versions.create(services.world, wishes)
-    services.stream("over", Chunk(exitcode=1))
+    services.end("over", exitcode=1)
     for after_s, left in ((ABANDONED_BY_A_RUN_S - 1, 2), (2, 1)):
         services.clock.now += after_s
         tidy(services.world)
@@ -73,7 +74,7 @@ def test_an_artifact_whose_run_is_over_is_given_up_sooner(services: Services) ->
 
 
 def test_an_artifact_whose_client_is_at_work_is_not_given_up(services: Services, web: Web) -> None:
-    artifact = begun(web, "slow", OTHER)
+    artifact = begun(web, "slow")
     services.clock.now += ABANDONED_S - 1
     assert address_of_file(web, artifact, OTHER) is None
     services.clock.now += ABANDONED_S - 1
@@ -88,8 +89,7 @@ def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(services: S
     assert address_of_file(web, artifact, CONTENT) is None
     web.ask(DELETE, i={"artifactID": old, "deleteAliases": True})
     tidy(services.world)
-    send_manifest(web, artifact, {"a.txt": {"digest": md5(CONTENT), "size": len(CONTENT)}})
-    assert commit(web, artifact).get("errors") is None
+    assert commit(web, sent_manifest(web, artifact, CONTENT)).get("errors") is None
 
 
 def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(services: Services, web: Web) -> None:
