@@ -152,17 +152,15 @@ def test_an_artifact_whose_file_never_came_is_not_committed(web: Web) -> None:
     assert "'a.txt' was not sent" in uncommitted(web, artifact)
 
 
+OUTSIDE = ("../x", "/etc/passwd", "a/../../b")
+MALFORMED: tuple[Any, ...] = (None, [], {"a": 1}, {"a": {}}, {"a": {"digest": "d", "size": -1}})
+
+
 @pytest.mark.parametrize(
     ("contents", "why"),
     [
-        *(
-            ({path: {"digest": md5(CONTENT)}}, "not a plain relative path")
-            for path in ("../x", "/etc/passwd", "a/../../b")
-        ),
-        *(
-            (malformed, "manifest")
-            for malformed in (None, [], {"a": 1}, {"a": {}}, {"a": {"digest": "d", "size": -1}})
-        ),
+        *(({path: {"digest": md5(CONTENT)}}, "not a plain relative path") for path in OUTSIDE),
+        *((contents, "manifest") for contents in MALFORMED),
     ],
 )
 def test_a_malformed_manifest_and_a_path_that_leads_outside_are_named(

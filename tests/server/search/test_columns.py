@@ -46,17 +46,13 @@ def settled(coordinates: tuple[float, ...]) -> tuple[float, ...]:
     )
 
 
-@given(seeds)
-def test_points_drawn_are_points_of_the_space(seed: int) -> None:
-    for coordinates in draw_points(axes(), 20, np.random.default_rng(seed)).tolist():
-        assert settled(coordinates) == pytest.approx(coordinates)
-
-
 @given(seeds, st.sampled_from([0.01, 0.1, 3.0]))
-def test_points_moved_stay_in_the_space(seed: int, reach: float) -> None:
+def test_points_drawn_and_moved_are_points_of_the_space(seed: int, reach: float) -> None:
     source = np.random.default_rng(seed)
-    for coordinates in move_points(axes(), draw_points(axes(), 20, source), reach, source).tolist():
-        assert settled(coordinates) == pytest.approx(coordinates)
+    drawn = draw_points(axes(), 20, source)
+    for table in (drawn, move_points(axes(), drawn, reach, source)):
+        for coordinates in table.tolist():
+            assert settled(coordinates) == pytest.approx(coordinates)
 
 
 @given(seeds)
@@ -87,17 +83,13 @@ def test_a_move_on_an_ordered_axis_goes_at_least_one_level_and_not_far() -> None
     assert set(steps.ravel()) == {1.0}
 
 
-def test_columns_go_from_0_to_1() -> None:
+def test_columns_go_from_0_to_1_and_levels_without_order_are_all_at_distance_1() -> None:
     table = columns_of(axes(), draw_points(axes(), 500, np.random.default_rng(0)))
     assert table.shape == (500, sum(axis.columns for axis in axes()))
     assert table.min() == 0
     assert 0.99 < table.max() <= 1
-
-
-def test_levels_without_order_are_all_at_distance_1() -> None:
-    kinds = axes({"kind": SPACE["kind"]})
-    table = columns_of(kinds, np.array([[0.0], [1.0], [2.0]]))
-    for one, other in itertools.combinations(table, 2):
+    kinds = columns_of(axes({"kind": SPACE["kind"]}), np.array([[0.0], [1.0], [2.0]]))
+    for one, other in itertools.combinations(kinds, 2):
         assert np.linalg.norm(one - other) == pytest.approx(1)
 
 

@@ -66,21 +66,20 @@ def test_a_running_point_is_not_asked_for_again() -> None:
     assert np.linalg.norm(np.subtract(alone, beside)) > 0.01
 
 
-def test_a_place_where_all_fail_is_left() -> None:
-    known = results(20)
+def test_a_place_where_all_fail_is_left_and_a_failure_elsewhere_does_not_matter() -> None:
+    around = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
     failed = [
         Observation(100 + index, (BEST[0] + 0.04 * x, BEST[1] + 0.04 * y), np.inf)
-        for index, (x, y) in enumerate((x, y) for x in (-1, 0, 1) for y in (-1, 0, 1))
+        for index, (x, y) in enumerate(around)
     ]
-    assert distance(first(known, failed)) > 0.05
-
-
-def test_a_failure_elsewhere_does_not_matter() -> None:
+    assert distance(first(results(20), failed)) > 0.05
     assert distance(first(results(25), [Observation(100, (0.05, 0.95), np.inf)])) < 0.05
 
 
-def test_places_are_named_best_first_and_in_bounds() -> None:
+def test_places_are_named_in_bounds_and_without_a_change_of_linear_algebras_threads() -> None:
+    before = threadpool_info()
     named = list(gp.suggestions(AXES, results(15), [], seed=0))
+    assert threadpool_info() == before
     assert len(named) == 200
     assert all(0 <= coordinate <= 1 for coordinates in named for coordinate in coordinates)
 
@@ -90,12 +89,6 @@ def test_the_same_is_suggested_whatever_was_suggested_before(others: list[Observ
     before = first(results(15), others, seed=3)
     first(results(25), [], seed=4)
     assert first(results(15), others, seed=3) == before
-
-
-def test_the_threads_of_linear_algebra_are_as_before_afterwards() -> None:
-    before = threadpool_info()
-    first(results(15), [], seed=5)
-    assert threadpool_info() == before
 
 
 def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None:
@@ -108,11 +101,8 @@ def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None
     taken_for_ended = [replace(one, stopped_at=None) for one in stopped]
     assert distance(first([*ended, *stopped], [])) < 0.1
     assert distance(first([*ended, *taken_for_ended], [])) > 0.15
-
-
-def test_stopped_runs_alone_say_something_too() -> None:
-    stopped = [replace(result, stopped_at=3) for result in results(25)]
-    assert distance(first(stopped, [Observation(99, (0.1, 0.1), None)])) < 0.1
+    alone = [replace(result, stopped_at=3) for result in results(25)]
+    assert distance(first(alone, [Observation(99, (0.1, 0.1), None)])) < 0.1
 
 
 def test_where_a_choice_decides_what_matters_the_best_place_is_found_by_few_results() -> None:

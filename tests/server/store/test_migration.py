@@ -130,7 +130,7 @@ def test_what_refers_to_a_row_is_still_checked_and_no_id_given_again_after_a_mig
 
 def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp_path: Path) -> None:
     path = str(tmp_path / "server.db")
-    run = dict.fromkeys(("tags", "config", "summary", "system_metrics", "history_keys"), "")
+    run: dict[str, Any] = dict.fromkeys(("tags", "config", "summary", "system_metrics", "history_keys"), "")
     counts = dict.fromkeys(
         ("waiting", "history_lines", "event_lines", "log_lines", "created_at", "heard_at"), 0
     )
@@ -164,8 +164,8 @@ POOL: Final[dict[str, Any]] = {
     "exhausted": "",
 }
 NODE: Final[dict[str, Any]] = {"workers": 2, "heard_at": START, "granted": 2, "used": 2, "reason": ""}
-RUN: Final[dict[str, Any]] = {"since": START, "parameters": '{"x": 1}', "spent_s": 0.0, "deaths": 0}
-RUN |= {"preemptions": 0, "attempt": 1, "is_on": False}
+NEW: Final[dict[str, Any]] = {"spent_s": 0.0, "deaths": 0, "preemptions": 0, "attempt": 1, "is_on": False}
+RUN: Final = NEW | {"since": START, "parameters": '{"x": 1}'}
 FACTS: Final = {
     "versions": json.dumps(as_json(VERSIONS)),
     "facts": json.dumps(as_json(new_pool("s", count=6))),
