@@ -97,8 +97,6 @@ class Services:
         """Be as another process on the same database would be."""
         self.world = replace(self.world, engines=Engines())
 
-    # --- sweeps and agents ----------------------------------------------------------------
-
     def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
         wishes = SweepUpsert(config=yaml.dump(config), project="p", prior_runs_filters=prior_runs)
         return sweep_service.upsert(self.world, wishes).id
@@ -165,8 +163,6 @@ class Services:
             self.finish(sweep, command["run_id"])
         return found
 
-    # --- runs -----------------------------------------------------------------------------
-
     def upsert(self, name: str, opener: str = "", **wishes: Any) -> Run:
         """Begin or change a run of no sweep, unless one is named."""
         wanted = RunUpsert(name=name, **{"project": "p"} | wishes)
@@ -216,8 +212,6 @@ class Services:
             run = runs.at(transaction, RunPath("local", "p", name))
         assert run is not None
         return run
-
-    # --- supervisors, and time ------------------------------------------------------------
 
     def progress(self, sweep: str) -> supervision.SweepProgress:
         return supervision.progress(self.world, self.at(sweep))

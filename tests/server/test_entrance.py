@@ -77,9 +77,6 @@ def browser(services: Services) -> Iterator[Browser]:
         yield Browser(services, web, sweep)
 
 
-# --- who may look ---------------------------------------------------------------------------
-
-
 def test_a_ticket_becomes_a_cookie_and_the_address_without_it(browser: Browser) -> None:
     answer = browser.web.get(f"{browser.address(browser.page)}&b=%26", headers=HTML)
     assert (answer.status_code, answer.headers["location"]) == (303, f"{browser.page}?b=%26")
@@ -212,8 +209,6 @@ def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(browser: Bro
     assert [each["id"] for each in listed["sweeps"]] == [sweep]
 
 
-# --- other users of the machine -------------------------------------------------------------
-
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 LINE = "   0: 0100007F:{:04X} 0100007F:{:04X} 01 00000000:00000000 00:00000000 00000000 {:5d}        0 1\n"
 
@@ -288,9 +283,6 @@ def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(servi
     stranger["headers"] = [(b"host", b"h:6"), (b"cookie", f"parallel_hpo_6={good}".encode())]
     assert not BrowserAuth(MASTER_KEY, services.clock, _Strangers()).may_view(stranger)
     assert BrowserAuth(MASTER_KEY, services.clock).may_view(stranger)
-
-
-# --- what a page may do ---------------------------------------------------------------------
 
 
 def test_the_page_that_a_ticket_led_to_may_act(browser: Browser) -> None:

@@ -52,9 +52,6 @@ def curve(web: Web, name: str, key: str = "loss", **query: Any) -> tuple[list[fl
     return told["x"], told["y"]
 
 
-# --- a sweep, and what has changed of it ----------------------------------------------------
-
-
 def test_a_sweep_is_told_as_columns_and_in_its_projects_list(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep, "mark_1_7")
@@ -164,9 +161,6 @@ def test_a_table_for_spreadsheets_has_no_formulas(services: Services, web: Web) 
     assert {row["parameters.flag"] for row in rows} == {"true"}
 
 
-# --- a project, and all sweeps ---------------------------------------------------------------
-
-
 def test_a_sweeps_card_has_the_improvements_of_its_best_value(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(6))
     agent = services.agent(sweep)
@@ -215,9 +209,6 @@ def test_a_run_of_no_sweep_is_followed_to_its_end(services: Services, web: Web) 
     services.end("alone")
     news = seen(web, "", since=told["revision"])
     assert (news["runs"]["id"], news["runs"]["state"]) == (["alone"], ["finished"])
-
-
-# --- curves ----------------------------------------------------------------------------------
 
 
 def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web, name: str) -> None:
@@ -301,8 +292,6 @@ def test_a_wrong_question_about_a_curve_is_refused(
     sweep = services.sweep(grid(1))
     assert web.get(f"{DATA}/sweeps/{sweep}/histories", params=query).status_code == 400
 
-
-# --- a run's summary, media, log and files ---------------------------------------------------
 
 IMAGE = {"_type": "image-file", "path": "media/images/a_0_b.png"}
 
@@ -391,9 +380,6 @@ def test_a_table_is_told_row_by_row(services: Services, web: Web, name: str) -> 
     put(services, name, "t.table.json", b'{"columns": ["a"], "data": [[1], [NaN]]}')
     told = {"columns": ["a"], "rows": [[1], ["NaN"]], "number": 2}
     assert seen(web, f"runs/{name}/table/t.table.json") == told
-
-
-# --- addresses ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

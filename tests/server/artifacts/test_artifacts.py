@@ -305,9 +305,6 @@ def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(services: Ser
         assert web.get(path_of_file(digest)).status_code == 400
 
 
-# --- files of runs ------------------------------------------------------------------------------
-
-
 def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:
     """Send a file of the run, and return what is known of it."""
     query = """mutation C($f: [String!]!) {

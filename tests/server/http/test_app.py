@@ -243,9 +243,6 @@ def test_a_heartbeat_waits_for_no_query(services: Services) -> None:
         assert web.wait_for(query).status_code == 200
 
 
-# --- what a supervisor asks ----------------------------------------------------------------
-
-
 def test_the_supervisors_addresses_are_closed_to_workers_whose_agents_carry_their_keys_label(
     services: Services,
 ) -> None:
@@ -293,9 +290,6 @@ def test_a_supervisors_mistake_is_named(
 ) -> None:
     response = web.post(f"/hpo/sweeps/local/p/{services.sweep(grid(4))}{path}", json=body)
     assert (response.status_code, bool(response.json()["error"])) == (status, True)
-
-
-# --- what clients read ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])

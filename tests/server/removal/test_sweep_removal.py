@@ -173,8 +173,6 @@ def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(services:
     assert 3 < writes < 100
 
 
-# --- ids that clients hold mean one thing for ever ------------------------------------------------
-
 DELETE = "mutation D($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"
 
 

@@ -13,14 +13,11 @@ from parallel_hpo.core.types import Outcome, RunId, StopKind
 from parallel_hpo.count.endings import mark_gone
 from parallel_hpo.count.rules import WITHOUT_END
 from parallel_hpo.count.state import Moment
-from tests.server.pool_in_memory import PoolInMemory, Talk
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
+from tests.server.pooling import TIMEOUT_S, PoolInMemory, Talk, end, machine, new_pool, start, stopped, told
 
 CRASHED = end("r", 1, Outcome.CRASHED, final=False)
 """An attempt after which the machine runs the run again."""
 DRAIN = SweepEnd("Ctrl-C", 130, StopKind.DRAIN)
-
-# --- grants, starts and ends ---------------------------------------------------------------
 
 
 def test_no_more_runs_are_granted_than_the_count_has_left() -> None:
@@ -162,9 +159,6 @@ def test_a_count_that_is_less_than_has_started_grants_nothing() -> None:
     assert "all 2 runs have started" in talk.why_not(talk.a, start("u"))
 
 
-# --- machines that come and go --------------------------------------------------------------
-
-
 @pytest.mark.parametrize("speaks", [True, False])
 def test_the_agents_of_a_supervisor_are_gone_with_its_last_epoch_that_has_spoken(speaks: bool) -> None:
     pool = PoolInMemory()
@@ -241,9 +235,6 @@ def test_a_supervisor_that_joins_anew_names_the_epoch_that_is_over() -> None:
     epoch = talk.pool.join(replace(machine("a"), previous=talk.a)) or 0
     assert talk.again(epoch) == [("r", 2)]
     assert talk.pool.nodes[epoch].name == "a"
-
-
-# --- the end of a sweep ---------------------------------------------------------------------
 
 
 def test_a_sweep_is_complete_once_all_have_ended_and_at_once_if_it_is_opened_with_nothing_to_do() -> None:

@@ -35,8 +35,7 @@ from parallel_hpo.server.services import pool
 from parallel_hpo.server.store import pool as store
 from parallel_hpo.server.values import RefusedError
 from tests.server.acting import START, Services
-from tests.server.pool_in_memory import PoolInMemory
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
+from tests.server.pooling import TIMEOUT_S, PoolInMemory, end, machine, new_pool, start, stopped, told
 
 STEP_S = TIMEOUT_S / 20
 """Time goes on in such steps: a machine's fence has less than a tenth of its lease."""
@@ -184,8 +183,6 @@ class PoolPlay(RuleBasedStateMachine):
     def something_happens(self, what: str, i: int, n: int) -> None:
         """`n` chooses among the ways in which it may happen."""
         getattr(self, what)(i, n)
-
-    # --- a machine's life ----------------------------------------------------------------
 
     def recover(self, i: int, n: int) -> None:
         node = self.machines[i]
@@ -341,8 +338,6 @@ class PoolPlay(RuleBasedStateMachine):
     def cut_or_heal(self, i: int, _n: int) -> None:
         self.machines[i].cut = not self.machines[i].cut
 
-    # --- time, and the pool's own side -----------------------------------------------------
-
     def a_little_time_passes(self, _i: int, n: int) -> None:
         self.time_passes(1 + n % 4)
 
@@ -379,8 +374,6 @@ class PoolPlay(RuleBasedStateMachine):
                 self.kill(i, 0)
         self.count += n % 3
         self.open()
-
-    # --- what must hold -------------------------------------------------------------------
 
     @invariant()
     def no_run_is_on_twice(self) -> None:

@@ -32,9 +32,6 @@ def wave(columns: Table) -> Column:
     return heights
 
 
-# --- one surface ------------------------------------------------------------------------------
-
-
 def test_what_lies_between_smooth_results_is_foretold() -> None:
     assert fitted(grid(12), wave(grid(12))).mean(grid(50)) == pytest.approx(wave(grid(50)), abs=0.02)
 
@@ -115,9 +112,6 @@ def test_a_kernel_that_cannot_be_inverted_is_impossible() -> None:
     assert Likelihood(same, np.arange(4.0))(np.array([40.0, 0.0, -60.0]))[0] == -math.inf
 
 
-# --- the shape of losses ------------------------------------------------------------------------
-
-
 def shapes(losses: list[float]) -> tuple[Column, Column]:
     standard = cut_off(np.array(losses))
     return standard, bell_shaped(standard).losses
@@ -177,8 +171,6 @@ def test_noise_among_low_losses_is_not_stretched() -> None:
     assert surface.losses == pytest.approx(cut_off(losses))
     assert grid(101)[surface.mean(grid(101)).argmin(), 0] == pytest.approx(0.5, abs=0.05)
 
-
-# --- one surface, or a part for each level of a choice -------------------------------------------
 
 MODEL = Choice(first=0, size=2)
 

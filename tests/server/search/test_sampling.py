@@ -94,9 +94,6 @@ def law(distribution: Continuous) -> Any:
             return scipy.stats.beta(a, b)
 
 
-# --- single values ---------------------------------------------------------------------------
-
-
 @given(any_kind, seeds)
 def test_a_value_is_finite_reads_back_from_json_and_leaves_its_range_by_half_a_step_at_most(
     distribution: Continuous, seed: int
@@ -150,9 +147,6 @@ def test_places_and_values_are_those_of_scipys_quantiles_also_on_an_axis(
 @given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6), st.floats(0, 1))
 def test_every_beta_has_a_value_between_0_and_1_at_every_place(a: float, b: float, quantile: float) -> None:
     assert 0 <= value_at(Beta(a, b), quantile) <= 1
-
-
-# --- many values -----------------------------------------------------------------------------
 
 
 def test_half_of_the_values_lie_below_the_median_and_probabilities_are_kept() -> None:

@@ -45,9 +45,6 @@ choices = st.lists(st.integers(0, 9) | st.booleans() | st.text("abé", max_size=
 grids = st.dictionaries(st.text("aBc.-", min_size=1, max_size=3), choices, min_size=1, max_size=4)
 
 
-# --- values and levels -----------------------------------------------------------------------
-
-
 @given(st.dictionaries(st.lists(names, min_size=2, max_size=2).map(tuple), json_values, max_size=6))
 def test_values_are_found_again_where_they_were_nested(values: dict[ParameterPath, Any]) -> None:
     nested = nest(values)
@@ -123,9 +120,6 @@ def test_the_last_levels_change_fastest() -> None:
     assert [point(levels, index) for index in range(4)] == [["a", 0], ["a", 1], ["a", 2], ["b", 0]]
 
 
-# --- the grid: every point once, in W&B's order, by index and never listed ----------------------
-
-
 def grid(parameters: dict[str, Any]) -> GridEngine:
     configuration = {"method": "grid", "parameters": parameters}
     return GridEngine(parse_sweep_configuration(configuration, where="sweep").parameters)
@@ -197,9 +191,6 @@ def test_parameters_beside_the_grid_are_none_of_its_points(
     parameters: dict[str, Any], index: int | None
 ) -> None:
     assert grid({"x": {"min": 0, "max": 3}}).index(parameters) == index
-
-
-# --- engines: one for each method --------------------------------------------------------------
 
 
 def engine(method: str, parameters: dict[str, Any]) -> Engine:

@@ -202,9 +202,6 @@ def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(serv
     assert drawn(3) == drawn(3) != drawn(4)
 
 
-# --- silence ------------------------------------------------------------------------------
-
-
 def test_a_stopped_run_that_fell_silent_was_killed(services: Services) -> None:
     name = services.begun(services.sweep(grid(3)))
     services.stream(name, Chunk(summary='{"loss": 2}'))

@@ -183,9 +183,6 @@ def test_a_branch_point_is_a_run_and_a_step(config: dict[str, Any], point: Branc
         read_branch_point({"_wandb": {"value": {"branch_point": {"step": 3}}}})
 
 
-# --- runs of a sweep ----------------------------------------------------------------------
-
-
 def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) -> None:
     name = services.begun(services.sweep(grid(3)))
     log(services, name, 3, 2, 1, exitcode=0)

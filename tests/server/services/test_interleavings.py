@@ -65,8 +65,6 @@ class Play:
         except RefusedError:
             assert self.services.state(self.sweep) in ("FINISHED", "CANCELED")
 
-    # --- what an actor does ---------------------------------------------------------
-
     def beat(self, actor: Actor) -> None:
         if actor.agent is None:
             return
@@ -140,8 +138,6 @@ class Play:
         actor.run, actor.inside = None, False
         if actor.agent is None and actor in self.actors:
             self.actors.remove(actor)
-
-    # --- what a user does, and time --------------------------------------------------
 
     def stop_run(self, actor: Actor) -> None:
         if actor.run is not None:

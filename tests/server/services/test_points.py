@@ -35,9 +35,6 @@ def go_on(services: Services, sweep: str) -> list[Any]:
     return sorted(found)
 
 
-# --- points whose run was deleted ---------------------------------------------------------
-
-
 def test_a_finished_sweep_that_is_resumed_performs_what_was_deleted_and_ends(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
@@ -77,9 +74,6 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(service
     assert services.points(agent, sweep) == [0]
 
 
-# --- prior runs ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("first", "second", "left"),
     [
@@ -97,9 +91,6 @@ def test_a_grid_has_the_points_that_its_prior_runs_leave(
     sweep = services.sweep(grid(3), PRIOR)
     assert services.points(services.agent(sweep), sweep) == left
     assert services.state(sweep) == "FINISHED"
-
-
-# --- runs that a client queues ------------------------------------------------------------
 
 
 def test_queued_runs_come_first_and_use_up_no_point_of_a_grid(services: Services) -> None:
@@ -177,9 +168,6 @@ def test_a_queued_run_that_is_stopped_is_never_run(services: Services) -> None:
     services.request_stop(name)
     assert services.run(name).state is RunState.KILLED
     assert services.beat(services.agent(sweep)) is None
-
-
-# --- runs that nobody has started when their sweep ends, and when it goes on then ----------
 
 
 @ENDED

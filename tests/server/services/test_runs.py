@@ -158,9 +158,6 @@ def test_a_supervisor_is_told_how_far_the_runs_under_way_are(services: Services)
     assert told == {first: {"label": "mark_0_1", "step": 7, "metric": "loss", "value": 0.5}}
 
 
-# --- sweeps -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "config", [RANDOM, '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}']
 )

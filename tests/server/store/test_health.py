@@ -103,8 +103,6 @@ def test_what_turns_out_to_be_for_good_is_told_after_what_might_have_passed(
     assert [for_good for _, for_good in told] == [False, True]
 
 
-# --- flushes --------------------------------------------------------------------------------
-
 LOG = Path("/sweeps/server.db-wal")
 
 

@@ -144,8 +144,6 @@ def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp
     assert [run and (run.stop_requested, run.opened_by) for run in found] == [(False, None), (True, None)]
 
 
-# --- a pool of a version that divided its count into shares ---------------------------------------
-
 POOL: Final[dict[str, Any]] = {
     "is_local": False,
     "count": 6,
