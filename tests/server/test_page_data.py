@@ -125,9 +125,7 @@ def test_after_a_deletion_and_with_another_servers_revision_all_is_told_anew(
     assert (told["complete"], told["runs"]["id"]) == (True, [second])
 
 
-def test_many_pages_ask_the_database_once_and_see_no_less_than_what_each_has_seen(
-    services: Services,
-) -> None:
+def test_many_pages_ask_the_database_once_and_see_no_less_than_what_each_has_seen(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     with Web(services, pages_fresh_s=3600.0) as web:

@@ -147,11 +147,7 @@ def test_a_reached_target_ends_the_sweep_and_lets_active_runs_finish(
 
 @pytest.mark.parametrize(
     ("rows", "summary", "state"),
-    [
-        ([], {"min": 0.5}, "FINISHED"),
-        ([3, 0.5], 3, "FINISHED"),
-        ([3, 0.5], {"mean": 3}, "RUNNING"),
-    ],
+    [([], {"min": 0.5}, "FINISHED"), ([3, 0.5], 3, "FINISHED"), ([3, 0.5], {"mean": 3}, "RUNNING")],
 )
 def test_a_target_is_reached_by_what_counts(
     services: Services, rows: list[float], summary: object, state: str
