@@ -37,8 +37,10 @@ _IMPORT: Final = re.compile(
 _EXPORT: Final = re.compile(r"^export ((?:async )?(?:function|class|const) )(\w+)", re.MULTILINE)
 _EXPORT_LIST: Final = re.compile(r"export\s*\{([^}]*)\};?\s*$")
 _UNKNOWN: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
-_ONLY_FOR_AUTHORS: Final = re.compile(r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)?\n|^ +", re.MULTILINE)
-"""Lines of comments, empty lines and indentation."""
+_ONLY_FOR_AUTHORS: Final = re.compile(
+    r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)?\n|^ +|(?<=[;,{}]) // .*", re.MULTILINE
+)
+"""Lines of comments, empty lines, indentation, and comments after code."""
 _STYLE: Final = re.compile(r'@import url\("([^"]+)"\);')
 _INLINED: Final = re.compile(r'url\("([^":]+\.(?:svg|woff2))"\)')
 _ENDS_A_SCRIPT: Final = re.compile(r"</script|<!--", re.IGNORECASE)
@@ -156,7 +158,8 @@ def _as_function(name: str, source: str) -> str:
     if unknown := _UNKNOWN.search(body):
         raise UnlinkableError(f"{name}: unsupported form of import or export: {unknown[0]}")
     body = _ONLY_FOR_AUTHORS.sub("", body)
-    given = ", ".join(f"{as_name}: {local}" for as_name, local in exported.items())
+    pairs = exported.items()
+    given = ", ".join(local if as_name == local else f"{as_name}: {local}" for as_name, local in pairs)
     return f"const {_variable(name)} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
 
 
