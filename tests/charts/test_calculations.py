@@ -34,39 +34,39 @@ def call(page: Page, file: str, name: str, *given: Any) -> Any:
 def test_the_correlation_is_spearmans_also_with_ties(page: Page) -> None:
     given = [DICE.randint(1, 8) for _ in range(80)]
     got = [value + DICE.random() * 5 for value in given]
-    found = call(page, "effects", "effect", given, got)
+    found = call(page, "importance", "effect", given, got)
     assert found["correlation"] == pytest.approx(scipy.stats.spearmanr(given, got).statistic)
     assert found["runs"] == 80
 
 
 def test_what_decides_the_metric_is_important_and_noise_is_not(page: Page) -> None:
     bend = [number / 100 - 1 for number in range(201)]
-    found = call(page, "effects", "effect", bend, [value * value for value in bend])
+    found = call(page, "importance", "effect", bend, [value * value for value in bend])
     assert abs(found["correlation"]) < 0.05
     assert found["importance"] > 0.9
     names = ["sgd", "adam", "rmsprop"] * 20
     got = [{"sgd": 3.0, "adam": 1.0, "rmsprop": 2.0}[name] + DICE.random() * 0.5 for name in names]
-    found = call(page, "effects", "effect", names, got)
+    found = call(page, "importance", "effect", names, got)
     assert found["correlation"] is None
     assert found["importance"] > 0.8
     for _ in range(5):
         given, got = ([DICE.random() for _ in range(120)] for _ in range(2))
-        assert call(page, "effects", "effect", given, got)["importance"] < 0.15
+        assert call(page, "importance", "effect", given, got)["importance"] < 0.15
 
 
 def test_runs_without_the_parameter_or_a_value_are_left_out(page: Page) -> None:
-    found = call(page, "effects", "effect", [1, None, 3, 4, 5, 6, 7, 8], [1, 2, None, 4, 5, 6, 7, 8])
+    found = call(page, "importance", "effect", [1, None, 3, 4, 5, 6, 7, 8], [1, 2, None, 4, 5, 6, 7, 8])
     assert found["runs"] == 6
-    assert call(page, "effects", "effect", [1, 2, 3], [1, 2, 3])["importance"] is None
+    assert call(page, "importance", "effect", [1, 2, 3], [1, 2, 3])["importance"] is None
 
 
 def test_smoothing_keeps_gaps_and_what_is_level_and_is_off_at_zero(page: Page) -> None:
     xs, ys = list(range(6)), [2.0, 2.0, None, 2.0, 2.0, 2.0]
-    assert call(page, "smoothing", "smoothed", xs, ys, 0.9) == pytest.approx(ys)
+    assert call(page, "course", "smoothed", xs, ys, 0.9) == pytest.approx(ys)
     spiky = [0.0, 0.0, 9.0, 0.0]
-    assert call(page, "smoothing", "smoothed", [0, 1, 2, 3], spiky, 0) == spiky
+    assert call(page, "course", "smoothed", [0, 1, 2, 3], spiky, 0) == spiky
     dense = list(range(1001))
-    smooth = call(page, "smoothing", "smoothed", dense, [float(x == 500) for x in dense], 0.9)
+    smooth = call(page, "course", "smoothed", dense, [float(x == 500) for x in dense], 0.9)
     assert 0.05 < max(smooth) < 0.2
 
 

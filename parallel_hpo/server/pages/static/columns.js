@@ -4,7 +4,6 @@ import { anything, checkbox, columnFormat, duration, kept, number, time } from "
 
 const HIDDEN_AT_FIRST = ["id", "ended"];
 
-/** A column: its name in the store, its title, the format of values, and whether they are numbers. */
 function column(name, title, show = anything, isNumber = false) {
   return { name, title, show, isNumber };
 }
@@ -47,7 +46,7 @@ function loggedOf(store) {
   });
 }
 
-/** Return the column's format with the same decimals in all rows. */
+/** The same decimals in all rows. */
 export function formatOf(store, column) {
   const isPlain = column.isNumber && (column.show === number || column.show === anything);
   if (!isPlain) return column.show;
@@ -78,7 +77,7 @@ export class ColumnChoice extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Return columns in the chosen order; those that were never moved keep their places after these. */
+  /** Columns that were never moved come last. */
   sorted(columns) {
     const place = ({ name }) => (this.#order.includes(name) ? this.#order.indexOf(name) : Infinity);
     return columns.map((each, index) => [place(each), index, each]).sort((one, other) => one[0] - other[0] || one[1] - other[1]).map(([, , each]) => each);

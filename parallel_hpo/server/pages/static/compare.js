@@ -10,41 +10,30 @@ const MOST_RUNS = 12;
 const BEST_RUNS = 3;
 
 /** A table with a column for each run, drawn while its tab is open. */
-export class Comparison {
-  #store;
-  #home;
-  #panel = find("panel-compare");
-  refresh = oncePerFrame(() => this.#panel.hidden || this.#draw());
+export function comparison(store, home) {
+  const panel = find("panel-compare");
+  const refresh = oncePerFrame(() => panel.hidden || draw());
 
-  constructor(store, home) {
-    [this.#store, this.#home] = [store, home];
-    for (const event of ["data", "selection"]) store.addEventListener(event, this.refresh);
-    find("compare-all").addEventListener("change", this.refresh);
-  }
-
-  #draw() {
-    const store = this.#store;
-    const rows = this.#rows();
+  function draw() {
+    const rows = rowsOf();
     const all = find("compare-all").checked;
-    const facts = this.#facts().map(([name, show]) => [name, rows.map(show)]);
+    const facts = factsOf().map(([name, show]) => [name, rows.map(show)]);
     const differing = facts.filter(([, texts]) => all || new Set(texts).size > 1);
     const chosen = store.selected.size;
     const words = chosen > MOST_RUNS ? `The best ${MOST_RUNS} of ${chosen} selected runs` : chosen ? counted(chosen, "selected run") : "No run is selected; these are the best";
     say(find("compare-words"), `${words}; ${differing.length} of ${facts.length} values ${all ? "are shown" : "differ"}.`);
     const { id, name } = store.runs;
-    sideBySide(this.#panel.querySelector("table"), rows.map((row) => [runColour(store, row), name[row], runLink(this.#home, id[row], name[row])]), differing);
+    sideBySide(panel.querySelector("table"), rows.map((row) => [runColour(store, row), name[row], runLink(home, id[row], name[row])]), differing);
   }
 
-  #rows() {
-    const store = this.#store;
+  function rowsOf() {
     const best = ordered(store, "value", store.minimizes, new Uint8Array(store.count).fill(1));
     const chosen = best.filter((row) => store.selected.has(store.runs.id[row]));
     return chosen.length ? chosen.slice(0, MOST_RUNS) : best.slice(0, BEST_RUNS);
   }
 
-  /** Return the names of what is compared, each with a function from a row to its text. */
-  #facts() {
-    const store = this.#store;
+  /** Return the names of what is compared, and functions from a row to a text. */
+  function factsOf() {
     const parameters = Object.entries(store.runs.parameters).map(([name, column]) => [name, (row) => anything(column[row]) || "not set"]);
     return [
       [store.sweep?.metric?.name ?? "value", (row) => number(store.runs.value[row]) || "–"],
@@ -54,6 +43,10 @@ export class Comparison {
       ...store.logged.filter((name) => name !== store.sweep?.metric?.name).map((name) => [name, (row) => anything(store.value(`logged.${name}`, row)) || "–"]),
     ];
   }
+
+  for (const event of ["data", "selection"]) store.addEventListener(event, refresh);
+  find("compare-all").addEventListener("change", refresh);
+  return refresh;
 }
 
 /** Show facts, [[name, texts]], in columns with titles, [[colour, name, shown]]. */

@@ -54,7 +54,6 @@ function search(store) {
   }
 }
 
-/** Return all that a word is looked for in, in lower case. */
 function textOf(store, row) {
   const { id, name, state, worker, parameters } = store.runs;
   const given = Object.entries(parameters).map(([key, values]) => `${key}=${anything(values[row])}`);
@@ -129,7 +128,6 @@ function containing(store, name, typed) {
   return (row) => anything(store.value(name, row)).toLowerCase().includes(word);
 }
 
-/** Show a filter as a chip; `removed` is called when the chip is removed. */
 function showChip(store, filter, words, removed = () => {}) {
   removeChip(filter);
   const remove = () => {

@@ -13,7 +13,7 @@ export function number(value, digits = DIGITS) {
   return size >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
 }
 
-/** Return a function that formats a column's numbers with the same decimals, unless they differ too much in size. */
+/** Return a format with the same decimals for all numbers, unless they differ too much in size. */
 export function columnFormat(values) {
   const numbers = values.filter((value) => typeof value === "number" && value !== 0).slice(0, SAMPLE);
   const sizes = numbers.map(Math.abs);
@@ -23,7 +23,7 @@ export function columnFormat(values) {
   return (value) => (typeof value === "number" ? value.toFixed(decimals) : "");
 }
 
-/** Return the full value of a number that a text shortens; "" if the text is complete. */
+/** Return a number that a text shortens; "" if the text is complete. */
 export function fullValue(value, text) {
   return typeof value === "number" && Number.isFinite(Number(text)) && Number(text) !== value ? String(value) : "";
 }
@@ -53,7 +53,6 @@ export function tookOf({ started, ended, spent, since }) {
   return started === null ? null : (ended ?? now) - started;
 }
 
-/** Return what the time is that a run took, if it isn't that of its attempts. */
 export function tookWords({ started, spent }) {
   return started === null || spent !== null ? "" : "from start to end by the server's times, pauses included";
 }
@@ -75,7 +74,7 @@ export function size(bytes) {
 
 export const find = (id) => document.getElementById(id);
 
-/** Return a new element; functions among the attributes become listeners, null and false are omitted. Texts are never parsed as HTML. */
+/** Functions among the attributes become listeners, null and false are left out. Texts are never parsed as HTML. */
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -120,7 +119,7 @@ export function fill(select, options, chosen = select.value) {
   if (select.selectedIndex < 0) select.selectedIndex = 0;
 }
 
-/** Return a link to a run's page; a text where there are no pages (`home` is null). */
+/** Return a link to a run's page, or a text where there are no pages (`home` is null). */
 export function runLink(home, id, text = "") {
   return home === null ? element("span", {}, text) : element("a", { href: `${home}/runs/${encodeURIComponent(id)}` }, text);
 }
@@ -130,7 +129,7 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** The browser's storage of values by name, as JSON; without one, as for a file from a mail, nothing is kept. */
+/** The browser's storage; without one, as for a file from a mail, nothing is kept. */
 export const kept = {
   read(name, otherwise) {
     try {

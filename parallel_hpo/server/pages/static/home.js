@@ -2,11 +2,11 @@
 
 import { find } from "./format.js";
 import { fetchJson, keepUp } from "./live.js";
-import { Sweeps } from "./sweeps.js";
+import { makeSweeps } from "./sweeps.js";
 
 const PERIOD_MS = 1500;
 const { base } = find("main").dataset;
-const sweeps = new Sweeps(base, { namesProjects: true });
+const sweeps = makeSweeps(base, { namesProjects: true });
 
 async function ask() {
   const { sweeps: known } = await fetchJson(base);
@@ -15,4 +15,4 @@ async function ask() {
   return PERIOD_MS;
 }
 
-keepUp(ask, undefined, () => sweeps.live);
+keepUp(ask, undefined, sweeps.isLive);

@@ -16,7 +16,7 @@ const GONE_AFTER = 2;
 /** Errors after which asking again is useless: not logged in, or gone. */
 const FINAL = [401, 403, 404, 410];
 
-/** A moment in which the server can't be read: it restarts, the network fails, a proxy answers. `status`: that of an answer. */
+/** The server can't be read: it restarts, the network fails, a proxy answers. */
 class UnreadableError extends Error {
   constructor(words, status = null) {
     super(words);
@@ -40,7 +40,7 @@ export async function fetchJson(address, asked = { headers: { Accept: "applicati
   }
 }
 
-/** Fetch JSON, again and again while the server can't be read; `said` is called with what is wrong, before each pause. */
+/** Fetch JSON, again while the server can't be read; said(problem) is called before each pause. */
 export async function fetchPatiently(address, asked, said = () => {}) {
   for (let failures = 0; ; failures++) {
     try {

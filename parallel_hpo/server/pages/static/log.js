@@ -39,7 +39,7 @@ export async function followLog(base, failed) {
   }
 }
 
-/** Hide those of the lines that lack `text`, in any case of its letters, and say how many the log shows. */
+/** Hide lines that lack `text`, and say how many the log shows. */
 function narrow(log, lines, text) {
   const wanted = text.toLowerCase();
   for (const line of lines) line.hidden = !line.textContent.toLowerCase().includes(wanted);

@@ -41,7 +41,7 @@ function showStep(base) {
   showFigures(isLast ? last : mediaAt(place), base);
 }
 
-/** Return the newest media of each key at a step; a key logged less often keeps its earlier ones. */
+/** A key that is logged less often keeps its earlier media. */
 function mediaAt(place) {
   return Object.fromEntries(KINDS.map((kind) => {
     const newest = new Map();

@@ -15,7 +15,6 @@ export function wireMenus() {
   });
 }
 
-/** Return a button whose name is a text for screen readers and a tooltip. */
 export function iconButton(icon, label, pressed) {
   return button(element("span", { class: `icon ${icon}` }), pressed, { class: "plain icon-button", "aria-label": label, title: label });
 }

@@ -2,7 +2,7 @@
 
 import { element } from "./format.js";
 
-/** Return the wanted ones (by default the shown ones) of rows 0 … count-1, ordered by a column; `up`: ascending. */
+/** Return the wanted rows, by default the shown ones, ordered by a column; `up`: ascending. */
 export function ordered(store, name, up, wanted = store.shown) {
   const values = store.column(name);
   const [missing, there] = [true, false].map((isIt) => store.rows((row) => wanted[row] && isMissing(values[row]) === isIt));
@@ -11,7 +11,6 @@ export function ordered(store, name, up, wanted = store.shown) {
   return [...there, ...missing];
 }
 
-/** Return whether a column is first sorted in ascending order: the best first. */
 export function goesUpAtFirst(store, name) {
   if (name === "value") return store.minimizes;
   return name !== "started" && name !== "ended";

@@ -18,7 +18,7 @@ export function endedOf(counts) {
   return sum(counts, ENDED);
 }
 
-/** Draw the bar; `total` is the maximum number of runs, null if unlimited. */
+/** `total`: the maximum number of runs, null if unlimited. */
 export function drawBar(bar, counts, total) {
   const known = sum(counts, Object.keys(counts));
   const whole = Math.max(total ?? known, known, 1);
@@ -42,7 +42,6 @@ export function leftWords(count, ended, mean, running) {
   return `about ${duration((Math.max(0, count - ended) * mean) / running)}`;
 }
 
-/** List the numbers of runs by state. */
 export function listCounts(list, counts) {
   const states = Object.keys(counts).sort((one, other) => place(one) - place(other));
   for (const state of states) {

@@ -5,13 +5,13 @@ import { find } from "./format.js";
 import { fetchJson, keepUp } from "./live.js";
 import { wireMenus } from "./menus.js";
 import { Store } from "./store.js";
-import { Sweeps } from "./sweeps.js";
-import { RunTable } from "./table.js";
+import { makeSweeps } from "./sweeps.js";
+import { runTable } from "./table.js";
 
 const PERIOD_MS = 1500;
 const { base, home } = find("main").dataset;
 const store = new Store();
-const sweeps = new Sweeps(base, { namesProjects: false });
+const sweeps = makeSweeps(base, { namesProjects: false });
 let wired = false;
 
 async function ask() {
@@ -24,6 +24,6 @@ async function ask() {
   return PERIOD_MS;
 }
 
-new RunTable(store, home);
+runTable(store, home);
 wireMenus();
-keepUp(ask, undefined, () => sweeps.live);
+keepUp(ask, undefined, sweeps.isLive);

@@ -42,7 +42,7 @@ function showFacts(run) {
   }
 }
 
-/** Update a table's rows; cells are texts or elements. */
+/** Cells are texts or elements. */
 function showRows(id, rows) {
   const body = document.querySelector(`#${id} tbody`);
   rows.forEach((cells, place) => {
@@ -59,7 +59,6 @@ function pairs(values) {
   return Object.entries(values).map(([name, value]) => [name, (CLIENTS_OWN[name] ?? anything)(value)]);
 }
 
-/** Show the reason of the last attempt and the log's errors at the end, if the run failed. */
 function showFailure({ run, attempts }) {
   find("failure").hidden = !FAILED.includes(run.state);
   say(find("failure-reason"), attempts.at(-1)?.reason || `The run is ${run.state}; no reason is known.`);

@@ -18,7 +18,6 @@ export function artifactCells(artifact, base) {
   return [button(name, () => showArtifact(artifact, base)), type, how, String(files), size(bytes), time(created)];
 }
 
-/** Return a link that downloads a file, and a button that shows it if it is a text. */
 function fileCell({ name, size: bytes }, base) {
   const path = pathOf(name);
   const cell = element("span", { class: "row" }, element("a", { href: `${base}/files/${path}`, download: true }, name));

@@ -43,7 +43,7 @@ export class Store extends EventTarget {
     return this.#places.get(id);
   }
 
-  /** Return a run's times as `tookOf` expects them; a report of an earlier version has none of a ledger. */
+  /** Return a run's times for `tookOf`; a report of an earlier version has none of a ledger. */
   times(row) {
     const { started, ended, spent, since } = this.runs;
     return { started: started[row], ended: ended[row], spent: spent?.[row] ?? null, since: since?.[row] ?? null };
@@ -71,7 +71,7 @@ export class Store extends EventTarget {
     return values;
   }
 
-  /** Apply an answer of the server: all runs, or the changed ones. */
+  /** Apply an answer of the server. */
   merge(json) {
     const before = this.count;
     for (const word of ["sweep", "parameters", "workers", "keys", "logged", "best", "revision"]) {
@@ -83,7 +83,7 @@ export class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent("data", { detail: { complete: json.complete, changed: json.runs.id.length, before } }));
   }
 
-  /** Set a filter: rows with predicate(row) → true are shown; null removes the filter. */
+  /** predicate(row): whether a row is shown; null removes the filter. */
   setFilter(name, predicate) {
     if (predicate === null) this.#filters.delete(name);
     else this.#filters.set(name, predicate);
@@ -111,7 +111,6 @@ export class Store extends EventTarget {
     this.select(isChosen ? [...others, id] : others);
   }
 
-  /** Highlight a run (its id) in all charts and the list; null: none. */
   hover(id) {
     if (this.hovered === id) return;
     this.hovered = id;

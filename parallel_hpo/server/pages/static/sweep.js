@@ -51,7 +51,6 @@ function showBest() {
   else find("best").replaceChildren(element("span", { title: String(store.runs.value[row]) }, words), " ", runLink(home, store.best, store.runs.name[row]));
 }
 
-/** Offer the sweep's metric and all logged values as what runs are compared by. */
 function showMetrics() {
   const { metric, objective } = store.sweep;
   say(find("best-title"), `best ${metric?.name ?? "value"}`);
@@ -69,7 +68,6 @@ function compareBy(metric, goal) {
   askSoon();
 }
 
-/** Return the seconds from the first start to the last end, or to now while the sweep goes on. */
 function elapsed() {
   const begun = Math.min(...store.runs.started.filter((at) => at !== null));
   if (!Number.isFinite(begun)) return null;

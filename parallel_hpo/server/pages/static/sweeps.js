@@ -10,43 +10,30 @@ import { Store } from "./store.js";
 
 const MOST_COMPARED = 8;
 
-export class Sweeps {
-  #base;
-  #namesProjects;
-  #cards = new Map();
-  #known = [];
+export function makeSweeps(base, { namesProjects }) {
+  let cards = new Map();
+  let known = [];
   /** The ticked sweeps' stores and configurations by id. */
-  #picked = new Map();
-  #chart = null;
+  const ticked = new Map();
+  let chart = null;
 
-  constructor(base, { namesProjects }) {
-    this.#base = base;
-    this.#namesProjects = namesProjects;
-    for (const id of ["sweeps-text", "sweeps-state"]) find(id).addEventListener("input", () => this.#filter());
-    find("sweeps-all").addEventListener("change", () => this.#compare());
-  }
-
-  get live() {
-    return this.#known.some((sweep) => !ENDS.includes(sweep.state));
-  }
-
-  async show(sweeps) {
+  async function show(sweeps) {
     const isOver = ({ state }) => ENDS.includes(state);
-    this.#known = [...sweeps].sort((one, other) => isOver(one) - isOver(other));
-    this.#cards = new Map(this.#known.map((sweep) => [sweep.id, this.#cards.get(sweep.id) ?? this.#newCard(sweep)]));
-    for (const sweep of this.#known) this.#fill(this.#cards.get(sweep.id), sweep);
-    for (const id of this.#picked.keys()) if (!this.#cards.has(id)) this.#picked.delete(id);
-    arrange(find("sweeps"), [...this.#cards.values()]);
-    this.#offerStates();
-    this.#filter();
-    await this.#follow();
+    known = [...sweeps].sort((one, other) => isOver(one) - isOver(other));
+    cards = new Map(known.map((sweep) => [sweep.id, cards.get(sweep.id) ?? newCard(sweep)]));
+    for (const sweep of known) fillCard(cards.get(sweep.id), sweep);
+    for (const id of ticked.keys()) if (!cards.has(id)) ticked.delete(id);
+    arrange(find("sweeps"), [...cards.values()]);
+    offerStates();
+    filter();
+    await follow();
   }
 
-  #newCard(sweep) {
-    const change = ({ target }) => this.#pick(sweep, target);
+  function newCard(sweep) {
+    const change = ({ target }) => pick(sweep, target);
     const box = element("input", { type: "checkbox", "aria-label": `Compare ${sweep.name}`, title: "Tick two or more sweeps to compare them", change });
     const project = element("a", { href: homeOf(sweep) }, `${sweep.entity}/${sweep.project}`);
-    const about = element("p", { class: "quiet small" }, ...(this.#namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
+    const about = element("p", { class: "quiet small" }, ...(namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
     const head = element("div", { class: "row" }, box, element("a", { class: "grow name", href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span", { class: "badge" }));
     const best = element("p", { class: "best" }, element("strong"), " ", element("span", { class: "quiet" }));
     const curve = drawing("svg", { class: "curve", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": true }, drawing("path", { "vector-effect": "non-scaling-stroke" }));
@@ -54,7 +41,7 @@ export class Sweeps {
     return element("li", { class: "card", "data-sweep": sweep.id }, head, about, element("div", { class: "row" }, best, curve), element("div", { class: "bar", role: "img" }), facts);
   }
 
-  #fill(card, sweep) {
+  function fillCard(card, sweep) {
     const [head, , { children: [best, curve] }, bar, facts] = card.children;
     const state = sweep.state.toLowerCase();
     say(head.children[1], sweep.name);
@@ -71,53 +58,57 @@ export class Sweeps {
     say(facts.lastChild, timeWords(sweep));
   }
 
-  #offerStates() {
-    const states = [...new Set(this.#known.map(({ state }) => state.toLowerCase()))].sort();
+  function offerStates() {
+    const states = [...new Set(known.map(({ state }) => state.toLowerCase()))].sort();
     fill(find("sweeps-state"), [["", "all states"], ...states.map((state) => [state, state])]);
   }
 
-  #filter() {
+  function filter() {
     const words = find("sweeps-text").value.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = find("sweeps-state").value;
     let shown = 0;
-    for (const { id, name, entity, project, method, metric, state } of this.#known) {
+    for (const { id, name, entity, project, method, metric, state } of known) {
       const text = [id, name, `${entity}/${project}`, method, metric?.name ?? "", state].join(" ").toLowerCase();
       const isShown = words.every((word) => text.includes(word)) && (!wanted || wanted === state.toLowerCase());
-      this.#cards.get(id).hidden = !isShown;
+      cards.get(id).hidden = !isShown;
       shown += isShown;
     }
-    const all = counted(this.#known.length, "sweep");
-    say(find("sweeps-count"), shown === this.#known.length ? all : `${shown} of ${all}`);
+    const all = counted(known.length, "sweep");
+    say(find("sweeps-count"), shown === known.length ? all : `${shown} of ${all}`);
   }
 
-  #pick(sweep, box) {
-    if (!box.checked) this.#picked.delete(sweep.id);
-    else if (this.#picked.size >= MOST_COMPARED) box.checked = false;
-    else this.#picked.set(sweep.id, { store: new Store(), configuration: null, base: `${this.#base.slice(0, "/pages/data".length)}${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` });
-    this.#follow();
+  function pick(sweep, box) {
+    if (!box.checked) ticked.delete(sweep.id);
+    else if (ticked.size >= MOST_COMPARED) box.checked = false;
+    else ticked.set(sweep.id, { store: new Store(), configuration: null, base: `${base.slice(0, "/pages/data".length)}${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` });
+    follow();
   }
 
   /** Read what has changed of the ticked sweeps, and show it. */
-  async #follow() {
-    find("sweeps-compared").hidden = this.#picked.size === 0;
-    const read = [...this.#picked.values()].map(async (picked) => {
+  async function follow() {
+    find("sweeps-compared").hidden = ticked.size === 0;
+    const read = [...ticked.values()].map(async (picked) => {
       picked.configuration ??= await fetchJson(`${picked.base}/configuration`);
       picked.store.merge(await fetchJson(`${picked.base}?since=${encodeURIComponent(picked.store.revision)}`));
     });
     await Promise.all(read);
-    this.#compare();
+    compare();
   }
 
-  #compare() {
-    const picked = [...this.#picked.values()].filter(({ store }) => store.sweep !== null);
+  function compare() {
+    const picked = [...ticked.values()].filter(({ store }) => store.sweep !== null);
     say(find("sweeps-words"), picked.length < 2 ? "Tick another sweep to compare it." : "");
     if (picked.length === 0) return;
-    this.#chart ??= new SweepCourses(find("sweeps-chart"));
-    this.#chart.show(picked.map(({ store }) => store));
+    chart ??= new SweepCourses(find("sweeps-chart"));
+    chart.show(picked.map(({ store }) => store));
     const rows = factsOf(picked).filter(([, texts]) => find("sweeps-all").checked || picked.length === 1 || new Set(texts).size > 1);
-    const titles = picked.map(({ store: { sweep } }, place) => [this.#chart.colourOf(place), sweep.name, element("span", {}, sweep.name)]);
+    const titles = picked.map(({ store: { sweep } }, place) => [chart.colourOf(place), sweep.name, element("span", {}, sweep.name)]);
     sideBySide(find("sweeps-table"), titles, rows);
   }
+
+  for (const id of ["sweeps-text", "sweeps-state"]) find(id).addEventListener("input", filter);
+  find("sweeps-all").addEventListener("change", compare);
+  return { show, isLive: () => known.some(({ state }) => !ENDS.includes(state)) };
 }
 
 function homeOf({ entity, project }) {
@@ -135,7 +126,6 @@ function pathOf(curve, finished) {
   return `M${x(first[0])} ${y(first[1])}${others.map(([place, value]) => `H${x(place)}V${y(value)}`).join("")}H100`;
 }
 
-/** Return how long a sweep took, or has taken and will take. */
 function timeWords(sweep) {
   const isOver = ENDS.includes(sweep.state) && !sweep.runs.running;
   if (sweep.begun === null) return isOver ? "" : "not started";
@@ -143,7 +133,6 @@ function timeWords(sweep) {
   return isOver ? took : `${took}, left: ${leftWords(sweep.count, endedOf(sweep.runs), sweep.mean, sweep.runs.running ?? 0)}`;
 }
 
-/** Return the facts that compared sweeps may differ in: [[name, a text for each]]. */
 function factsOf(picked) {
   const names = [...new Set(picked.flatMap(({ configuration }) => Object.keys(configuration)))];
   const best = ({ store }) => (store.best === null ? "–" : number(store.runs.value[store.row(store.best)]));

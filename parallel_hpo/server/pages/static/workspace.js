@@ -1,25 +1,24 @@
 // The runs of a sweep as list, charts and table, which share filters and selection.
 
-import { Cards } from "./cards.js";
+import { makeCards } from "./cards.js";
 import { mountSweep } from "./charts/index.js";
-import { Comparison } from "./compare.js";
+import { comparison } from "./compare.js";
 import { wireFilters } from "./filters.js";
 import { find, kept } from "./format.js";
 import { wireMenus } from "./menus.js";
-import { RunList } from "./runlist.js";
-import { RunTable } from "./table.js";
+import { runList } from "./runlist.js";
+import { runTable } from "./table.js";
 
 const UNSEEN_MS = 300;
 
 /** Show a store's runs; `home`: the project's address, null without pages of runs. Returns a function that draws the charts. */
 export function mountWorkspace(store, home) {
-  const table = new RunTable(store, home);
-  const comparison = new Comparison(store, home);
-  new RunList(store, home);
-  const cards = new Cards(find("cards"), home);
-  cards.fill(document.querySelector("#layout .pop"));
+  const panels = [runTable(store, home), comparison(store, home)];
+  runList(store, home);
+  const cards = makeCards(find("cards"), home);
+  cards.fillMenu(document.querySelector("#layout .pop"));
   wireMenus();
-  wireTabs(() => [table, comparison].forEach((panel) => panel.refresh()));
+  wireTabs(() => panels.forEach((refresh) => refresh()));
   wireRail();
   return async (base) => {
     await isSeen();

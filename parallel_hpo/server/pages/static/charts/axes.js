@@ -1,5 +1,3 @@
-/** Axes of the parallel coordinates: positions of values between 0 (bottom) and 1 (top). */
-
 import { exactText, extent } from "./numbers.js";
 import { scaleOf } from "./scales.js";
 
@@ -35,7 +33,7 @@ function numbers(column, wantsLog, declared, whole) {
   return { log, kind, low, high, whole, listed, place: placed, unplace, scale };
 }
 
-/** Return whether listed numbers grow by a constant factor, as 16, 32, 64 do. */
+/** Do listed numbers grow by a constant factor, as 16, 32, 64 do? */
 function isGeometric(values) {
   if (!values || values.length < 3 || !values.every((value) => typeof value === "number" && value > 0)) return false;
   const sorted = [...values].sort((one, other) => one - other);
@@ -50,7 +48,6 @@ function categories(values) {
   return { log: false, kind: "names", texts, place, scale: () => scaleOf({ kind: "names", low: 0, high: texts.length - 1, names: texts }) };
 }
 
-/** Return the distinct values as text: numbers by size, others alphabetically. */
 function distinct(values) {
   const byText = new Map(values.map((value) => [exactText(value), value]));
   const order = ([text, value], [other, otherValue]) =>

@@ -1,11 +1,8 @@
-/** The best value so far over finished runs and over time, with each run's own value. */
-
 import { duration } from "../format.js";
 import { Chart, LOG } from "./chart.js";
 import { paintLine } from "./marks.js";
 import { counted, extent, short } from "./numbers.js";
-import { paintRuns, pointing } from "./run_points.js";
-import { isBetter, isFailed, metricName, nameOf } from "./runs.js";
+import { isBetter, isFailed, metricName, nameOf, paintRuns, pointing } from "./runs.js";
 
 export const OVER = { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] };
 
@@ -52,7 +49,7 @@ export function axisOver(over) {
   return over === "time" ? { kind: "duration", label: "time since the first start" } : { kind: "number", label: "finished runs", whole: true };
 }
 
-/** Return the finished runs with a value in the order of their ends, {row, x, y, at}, and the best so far at each. */
+/** Return the finished runs in the order of their ends, {row, x, y}, and the best so far at each. */
 export function courseOfBest(store, over) {
   const { state, value, started, ended } = store.runs;
   const begun = extent(started)?.[0] ?? 0;

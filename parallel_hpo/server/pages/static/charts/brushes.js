@@ -1,11 +1,9 @@
-/** The selections on the axes of the parallel coordinates, stored as values, so that they survive new data. */
-
 import { UNSET } from "./axes.js";
 import { exactText, short } from "./numbers.js";
 
-/** Brushes by axis name: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
+/** Selections by axis name, as values: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
 export class Brushes extends Map {
-  /** Select the values between two positions; a position below the axis includes runs without a value. */
+  /** Select what is between two positions; one below the axis includes runs without a value. */
   setPlaces(axis, first, second) {
     const [low, high] = [Math.min(first, second), Math.max(first, second)];
     const unset = low <= UNSET / 2;
@@ -16,7 +14,7 @@ export class Brushes extends Map {
     }
   }
 
-  /** Return the two ends of an axis's brush; null if there is none, or it has gaps. */
+  /** Return both ends of a brush; null if there is none, or it has gaps. */
   places(axis) {
     const brush = this.get(axis.name);
     if (!brush || brush.texts) return null;
@@ -25,7 +23,6 @@ export class Brushes extends Map {
     return [brush.unset ? UNSET * 1.3 : Math.max(-0.02, edge(brush.low, -0.02)), top];
   }
 
-  /** Return whether an axis's brush includes the value; without a brush all are included. */
   takes(name, value) {
     const brush = this.get(name);
     if (!brush) return true;
@@ -40,7 +37,7 @@ export class Brushes extends Map {
   }
 }
 
-/** Return the values at two positions; positions beyond the axis's ends give no bound. */
+/** Positions beyond the axis's ends give no bound. */
 function reach(axis, low, high) {
   if (high < 0) return { low: null, high: null, none: true };
   return { low: low <= 0 ? null : axis.unplace(low), high: high >= 1 ? null : axis.unplace(high) };

@@ -6,7 +6,6 @@ import { fontOf } from "./theme.js";
 export const LINE = 16; // height of a line of text
 const SIZE = 12;
 
-/** Return a canvas: a picture with a name, or (null) a layer without one. */
 export function layer(label) {
   return element("canvas", label === null ? { "aria-hidden": "true" } : { role: "img", "aria-label": label });
 }
@@ -22,7 +21,7 @@ export function resize(made, width, height) {
   return context;
 }
 
-/** The texts on a canvas, which keeps their boxes: canvas.texts, [{text, whole, left, top, right, bottom}]. */
+/** The texts on a canvas, whose `texts` are their boxes, [{text, whole, left, top, right, bottom}]. */
 export class Texts {
   constructor(context) {
     this.context = context;
@@ -36,7 +35,7 @@ export class Texts {
     return this.context.measureText(text).width;
   }
 
-  /** Return a text cut in its middle to a width. */
+  /** Cut a text in its middle. */
   fitted(text, width) {
     if (this.width(text) <= width) return text;
     let [low, high] = [0, text.length];
@@ -49,7 +48,7 @@ export class Texts {
     return cut(low);
   }
 
-  /** Return a text in at most `most` lines of a width, broken after spaces and signs where possible. */
+  /** Break a text into lines after spaces and signs, where possible. */
   wrapped(text, width, most = 2) {
     const lines = [];
     let rest = text;

@@ -58,7 +58,7 @@ export class Chart extends EventTarget {
     listen(this.store, listeners);
   }
 
-  /** Show a legend, [{text, colour, hatched}]; none for an empty list. */
+  /** Show a legend, [{text, colour, hatched}]. */
   explain(entries) {
     const items = entries.map(({ text, colour, hatched }) => {
       const swatch = element("span", { class: hatched ? "chart-swatch hatched" : "chart-swatch", "aria-hidden": "true" });
@@ -69,7 +69,7 @@ export class Chart extends EventTarget {
     this.legend.hidden = entries.length === 0;
   }
 
-  /** Set the text that describes the chart; screen readers read it as the picture's name. */
+  /** Set the description, which is also the picture's name for screen readers. */
   say(words) {
     if (this.words.textContent === words) return;
     this.words.textContent = words;
@@ -118,7 +118,6 @@ export class Chart extends EventTarget {
     if (!this.pinned) this.tooltip.hidden = true;
   }
 
-  /** Return the chart as a PNG (a Blob), with its title; null if nothing is drawn. */
   async toPNG() {
     const drawn = this.picture();
     return drawn && new Promise((resolve) => titled(drawn, this.title).toBlob(resolve, "image/png"));
@@ -128,7 +127,7 @@ export class Chart extends EventTarget {
     return joined(this.host);
   }
 
-  /** Return what is drawn as CSV; a chart gives it by rows(), the header first. */
+  /** Return rows() as CSV; the header comes first. */
   toCSV() {
     return this.rows().map((row) => `${row.map(cell).join(",")}\r\n`).join("");
   }
@@ -138,7 +137,7 @@ export class Chart extends EventTarget {
   }
 }
 
-/** Return a cell of CSV; text that a spreadsheet would read as a formula is escaped, as by the server. */
+/** Return a cell of CSV that no spreadsheet reads as a formula, as the server does. */
 function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
@@ -146,7 +145,6 @@ function cell(value) {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** Return one canvas with all canvases of an element, null without any. */
 function joined(host) {
   const parts = [...host.querySelectorAll("canvas")].filter(({ width, height }) => width && height);
   if (!parts.length) return null;

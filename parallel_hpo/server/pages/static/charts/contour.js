@@ -1,12 +1,11 @@
-/** The metric over two parameters: runs as points on areas of equal quality, estimated from the runs around. */
+/** The metric over two parameters: runs on areas of equal quality, estimated from the runs around. */
 
 import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { effectsOf } from "./importance.js";
 import { paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, counted, exactText, short } from "./numbers.js";
-import { pointing } from "./run_points.js";
-import { isFailed, loggedOf, metricName, ranked, runColour, variedOf, worstFirst } from "./runs.js";
+import { isFailed, loggedOf, metricName, pointing, ranked, runColour, variedOf, worstFirst } from "./runs.js";
 import { rangeOf } from "./scatter.js";
 import { colours, qualities } from "./theme.js";
 
@@ -99,7 +98,7 @@ function paintContour(context, place, store, points, shades) {
   }
 }
 
-/** Fill cells with the colour of the mean rank around, weighted by distance. */
+/** Fill cells by the mean rank around, weighted by distance. */
 function paintField(context, { left, top, width, height }, points, shades) {
   const [across, down] = [REACH * width, REACH * height];
   context.globalAlpha = 0.55;

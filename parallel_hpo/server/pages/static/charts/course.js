@@ -1,5 +1,3 @@
-/** Several curves in one plot: its ranges, painting, bands over many curves, and the curve under the pointer. */
-
 import { duration } from "../format.js";
 import { nearestIndex, paintBand, paintLine } from "./marks.js";
 import { short } from "./numbers.js";
@@ -9,6 +7,7 @@ const AXES = [["step", "step"], ["time", "time since the run's start"]];
 const OWN = "key."; // before the logged key that is an axis
 const REACH = 24; // CSS pixels above and below a line
 const EARLIER = 0.35; // strength of earlier attempts
+const SPAN = 1000; // steps of the average over the whole range, for any number of points
 const GRID = 160; // places at which curves are compared
 const LEAST_SHARE = 0.25; // fraction of the curves that a place of a band needs
 
@@ -16,7 +15,6 @@ export function axesOver(keys) {
   return [...AXES, ...keys.map((key) => [OWN + key, key])];
 }
 
-/** Return the x axis of a spec for one of these axes. */
 export function axisOver(x) {
   const label = AXES.find(([value]) => value === x)?.[1] ?? x.slice(OWN.length);
   return x === "time" ? { kind: "duration", label, format: duration } : { kind: "number", label, whole: x === "step" };
@@ -64,7 +62,7 @@ function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, da
   }
 }
 
-/** Return the range of values; `log`: of the positive ones; `outliers`: without the 2 % at each end. */
+/** `log`: of positive values; `outliers`: without the 2 % at each end. */
 function rangeOf(series, { log = false, outliers = false }) {
   let [low, high] = [Infinity, -Infinity];
   const sample = [];
@@ -84,7 +82,6 @@ function rangeOf(series, { log = false, outliers = false }) {
   return [quantile(sample, 0.02), quantile(sample, 0.98)];
 }
 
-/** Return the quantile of sorted numbers, interpolated. */
 export function quantile(sorted, share) {
   const at = share * (sorted.length - 1);
   const [low, rest] = [Math.floor(at), at - Math.floor(at)];
@@ -124,7 +121,6 @@ function addQuantiles(band, sorted) {
   band.outer[1].push(quantile(sorted, 0.9));
 }
 
-/** Return a curve's value between its points; null outside. */
 function valueAt({ x, y }, at) {
   if (!x.length || at < x[0] || at > x.at(-1)) return null;
   let index = nearestIndex(x, at);
@@ -156,8 +152,23 @@ function nearest(courses, bands, place, left, top, look) {
   return { x, y, ...course.hit(facts) };
 }
 
-/** Return the index of the point at or before a position on the canvas. */
 function around(xs, place, left) {
   const index = nearestIndex(xs, place.unplace(left));
   return index > 0 && place.x(xs[index]) > left ? index - 1 : index;
+}
+
+/** Return `ys` smoothed as by W&B (a time-weighted exponential average), by a weight from 0 to below 1; gaps stay gaps. */
+export function smoothed(xs, ys, weight) {
+  if (!weight || xs.length < 2) return ys;
+  const range = xs.at(-1) - xs[0] || 1;
+  let [sum, share, last] = [0, 0, null];
+  return ys.map((y, index) => {
+    if (y === null || !Number.isFinite(y)) return y;
+    const steps = last === null ? 1 : Math.max(((xs[index] - last) / range) * SPAN, 1e-9);
+    const kept = weight ** steps;
+    last = xs[index];
+    sum = sum * kept + y * (1 - kept);
+    share = share * kept + (1 - kept);
+    return sum / share;
+  });
 }

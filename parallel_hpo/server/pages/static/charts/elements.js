@@ -1,6 +1,6 @@
 import { element, fill } from "../format.js";
 
-/** Return a form control for an option of a chart; it follows the option. */
+/** Return a form control that follows a chart's option. */
 export function controlOf(chart, option) {
   const control = KINDS[option.kind](option, (value) => chart.set(option.name, value));
   chart.addEventListener("options", () => control.refresh());
@@ -48,7 +48,7 @@ export function numberField(label, changed) {
   return Object.assign(element("label", { class: "control" }, element("span", {}, label), field), { field });
 }
 
-/** Return a function that runs `work` once before the next frame, for any number of calls. */
+/** Run `work` once before the next frame, for any number of calls. */
 export function oncePerFrame(work) {
   let asked = 0;
   return () => {
@@ -59,7 +59,7 @@ export function oncePerFrame(work) {
   };
 }
 
-/** Listen to several events of a target; returns a function that removes the listeners. */
+/** Listen to events; returns a function that ends it. */
 export function listen(target, listeners) {
   for (const [name, heard] of Object.entries(listeners)) target.addEventListener(name, heard);
   return () => {

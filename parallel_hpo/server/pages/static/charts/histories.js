@@ -1,15 +1,15 @@
-/** The histories of the selected runs, or else of the shown ones, over step or time; of many, with a band of quantiles. */
+/** The histories of the selected or else the shown runs; of many, with a band of quantiles. */
 
 import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
-import { axesOver, axisOver, bandOf, specOfCourses } from "./course.js";
-import { groupsOf } from "./groups.js";
+import { axesOver, axisOver, bandOf, quantile, smoothed, specOfCourses } from "./course.js";
 import { HistoryCache } from "./history_cache.js";
-import { counted } from "./numbers.js";
+import { asText, counted, exactText, short } from "./numbers.js";
 import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, ranked, runColour, variedOf } from "./runs.js";
-import { smoothed } from "./smoothing.js";
-import { colours } from "./theme.js";
+import { colours, palette } from "./theme.js";
 
 const MOST_RUNS = 200;
+const MOST_GROUPS = 8;
+const QUARTERS = 4;
 const OPTIONS = [
   { name: "key", label: "Value", kind: "choice", value: null, choices: [], main: true },
   { name: "x", label: "Over", kind: "choice", value: "step", choices: axesOver([]) },
@@ -74,7 +74,6 @@ export class Histories extends Chart {
     });
   }
 
-  /** Read the histories of running runs again, and draw them on arrival. */
   readGrown() {
     if (this.wanted.key !== null && this.cache.markGrown()) this.cache.get(this.wanted.key, this.wanted.x, wantedRows(this.store).rows);
   }
@@ -114,7 +113,7 @@ export class Histories extends Chart {
   }
 }
 
-/** Return the rows to draw: the selected ones, or else the shown ones; if there are too many, the best. */
+/** Return the selected rows, or else the shown ones; of too many, the best. */
 function wantedRows(store) {
   const selected = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined && row >= 0);
   if (selected.length) return { rows: selected.slice(0, MOST_RUNS), chosen: true };
@@ -123,4 +122,35 @@ function wantedRows(store) {
   const ranks = ranked(store);
   const best = shown.sort((one, other) => (ranks[other] ?? -1) - (ranks[one] ?? -1)).slice(0, MOST_RUNS);
   return { rows: Object.assign(best, { more: shown.length }), chosen: false };
+}
+
+/** Group rows by a parameter, [{text, rows: Set, colour}]; the smallest of too many groups are one. */
+function groupsOf(store, { name }, rows) {
+  const column = store.column(`parameters.${name}`);
+  const values = rows.map((row) => column[row]);
+  const numbers = values.filter((value) => typeof value === "number");
+  const distinct = new Set(numbers).size;
+  const textOf = distinct > MOST_GROUPS ? quarters(numbers) : null;
+  const groups = new Map();
+  rows.forEach((row, index) => {
+    const value = values[index];
+    const text = textOf && typeof value === "number" ? textOf(value) : asText(value);
+    const key = textOf ? text : exactText(value);
+    if (!groups.has(key)) groups.set(key, { text: `${name}: ${text}`, rows: new Set(), order: value });
+    groups.get(key).rows.add(row);
+  });
+  const found = [...groups.values()].sort((one, other) => other.rows.size - one.rows.size);
+  const rest = found.splice(found.length > MOST_GROUPS ? MOST_GROUPS - 1 : MOST_GROUPS);
+  if (rest.length) found.push({ text: `${name}: ${rest.length} others`, rows: new Set(rest.flatMap((group) => [...group.rows])), order: null });
+  found.sort((one, other) => (typeof one.order === "number" && typeof other.order === "number" ? one.order - other.order : one.text.localeCompare(other.text)));
+  return found.map((group, index) => ({ ...group, colour: palette()[index] }));
+}
+
+function quarters(numbers) {
+  const sorted = [...numbers].sort((one, other) => one - other);
+  const bounds = Array.from({ length: QUARTERS + 1 }, (_, index) => quantile(sorted, index / QUARTERS));
+  return (value) => {
+    const part = Math.max(0, bounds.slice(1, -1).filter((bound) => value > bound).length);
+    return `${short(bounds[part])} to ${short(bounds[part + 1])}`;
+  };
 }

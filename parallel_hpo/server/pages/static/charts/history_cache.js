@@ -6,18 +6,16 @@ const GROWING = new Set(["running", "pending"]);
 const AT_MOST_EACH_MS = 2000;
 const EPOCH = 1e8; // seconds; greater values are clock times, not durations
 
-/** Return whether a series has the requested number of points, or all that exist. */
 function isEnough(series, points) {
   return series !== undefined && !series.stale && (series.points >= points || series.x.length < series.points);
 }
 
-/** The histories of a store's runs. */
 export class HistoryCache {
   constructor(store, source, arrived) {
     Object.assign(this, { store, source, arrived, known: new Map(), loading: false, error: null });
   }
 
-  /** Return the known histories of rows as a Map by run id, and request the rest. */
+  /** Return the known histories, a Map by run id, and request the rest. */
   get(key, x, rows) {
     const name = `${x} ${key}`;
     if (!this.known.has(name)) this.known.set(name, new Map());
@@ -53,7 +51,7 @@ export class HistoryCache {
     return x.map((at) => at - start);
   }
 
-  /** Mark histories as outdated that were read from running runs; returns whether there are any. */
+  /** Mark histories of running runs as outdated; returns whether there are any. */
   markGrown() {
     const now = performance.now();
     let any = false;

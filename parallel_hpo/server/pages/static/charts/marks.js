@@ -3,7 +3,7 @@
 const REACH = 12; // CSS pixels
 const MANY = 1500;
 
-/** Draw points of one colour as discs, or many as small squares, which takes a third of the time. */
+/** Draw points as discs, or many as squares, which takes a third of the time. */
 export function paintPoints(context, points, place, colour, radius, alpha = 1) {
   context.fillStyle = colour;
   context.globalAlpha = alpha;
@@ -29,7 +29,7 @@ export function paintRing(context, { x, y }, place, colour, radius = 6) {
   context.stroke();
 }
 
-/** Draw a line through values; `step`: horizontal until the next point. Values that are not finite are gaps, single ones dots. */
+/** Draw a line; `step`: horizontal until the next point. Values that aren't finite are gaps, single ones dots. */
 export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha = 1, step = false, dash = [] }) {
   Object.assign(context, { strokeStyle: colour, fillStyle: colour, globalAlpha: alpha, lineWidth: width, lineJoin: "round" });
   context.setLineDash(dash);
@@ -61,7 +61,6 @@ export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha 
   context.globalAlpha = 1;
 }
 
-/** Fill the area between two lines over the same values. */
 export function paintBand(context, xs, lows, highs, place, colour, alpha = 0.18) {
   Object.assign(context, { fillStyle: colour, globalAlpha: alpha });
   context.beginPath();
@@ -71,7 +70,7 @@ export function paintBand(context, xs, lows, highs, place, colour, alpha = 0.18)
   context.globalAlpha = 1;
 }
 
-/** Return the point nearest to a position on the canvas, {x, y, point} in its pixels; null if none is near. */
+/** Return the point near a position on the canvas, {x, y, point} in pixels, or null. */
 export function nearestPoint(points, place, left, top) {
   let [nearest, least] = [null, REACH];
   for (const point of points) {
@@ -82,7 +81,6 @@ export function nearestPoint(points, place, left, top) {
   return nearest;
 }
 
-/** Return the index of the number nearest to a value, in sorted numbers. */
 export function nearestIndex(sorted, value) {
   let [low, high] = [0, sorted.length - 1];
   while (high - low > 1) {

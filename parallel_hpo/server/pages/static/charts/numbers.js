@@ -16,7 +16,6 @@ function exponential(value, decimals) {
   return value.toExponential(decimals).replace("e+", "e");
 }
 
-/** Return a number with a word, in the plural unless it is one. */
 export function counted(count, word) {
   return `${count} ${word}${count === 1 ? "" : "s"}`;
 }
@@ -60,7 +59,7 @@ export function asText(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/** Return a value as the text that tells it from any other. */
+/** Return the text that tells a value from any other. */
 export function exactText(value) {
   return typeof value === "number" ? String(value) : asText(value);
 }
@@ -69,7 +68,7 @@ export function clock(seconds) {
   return new Date(seconds * 1000).toLocaleTimeString();
 }
 
-/** Return the smallest and the greatest finite number, optionally only positive ones; null if there is none. */
+/** Return the smallest and the greatest finite number, or null. */
 export function extent(values, positive = false) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {

@@ -47,7 +47,6 @@ export class Parallel extends Chart {
     this.host.append(this.base, this.over);
   }
 
-  /** Compute axes, positions and sizes, and draw all. */
   paint() {
     const { store } = this;
     const settled = (row) => !isOpen(store.runs.state[row]);
@@ -106,7 +105,7 @@ export class Parallel extends Chart {
     this.describe();
   }
 
-  /** Draw the upper layer: brushes, selected runs, the run under the pointer. */
+  /** Draw brushes, selected runs, and the run under the pointer. */
   paintOver(known = colours()) {
     const context = resize(this.over, this.at.width, this.at.height);
     const chosen = [...this.store.selected].map((id) => this.store.row(id)).filter((row) => this.store.shown[row]);
@@ -138,7 +137,7 @@ export class Parallel extends Chart {
     this.store.setFilter(FILTER, used.length ? takes : null);
   }
 
-  /** Handle a changed filter: if all were removed, remove the brushes too. */
+  /** If all filters were removed, remove the brushes too. */
   filtered() {
     if (this.brushes.size && !this.store.filters.includes(FILTER)) this.clear();
     else this.repaint();

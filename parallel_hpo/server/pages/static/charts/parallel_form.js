@@ -1,4 +1,4 @@
-/** The brushes of the parallel coordinates as form fields, for the keyboard and exact bounds. */
+/** Brushes as form fields, for the keyboard and exact bounds. */
 
 import { element } from "../format.js";
 import { numberField, tick } from "./elements.js";

@@ -1,5 +1,3 @@
-/** Draws the lines, axes and legend of the parallel coordinates on a canvas. */
-
 import { UNSET } from "./axes.js";
 import { LINE, withRoom } from "./canvas.js";
 import { short } from "./numbers.js";
@@ -15,7 +13,7 @@ const SHADES = 16;
 const BETWEEN_TICKS = 28;
 const NAME_LINES = 2;
 
-/** Return the layout for a size: {width, height, left, gap, x(index), y(place), place(y)}. Names of values stand left of their axis. */
+/** Return {width, height, left, gap, x(index), y(place), place(y)}. Names of values stand left of their axis. */
 export function layout(texts, available, height, axes) {
   const gaps = Math.max(1, axes.length - 1);
   const [first, ...others] = axes.map((axis) => Math.min(MOST_NAME, Math.max(0, ...(axis.texts ?? []).map((text) => texts.width(text)))) + 16);
@@ -31,7 +29,7 @@ export function layout(texts, available, height, axes) {
   };
 }
 
-/** Draw the lines of all rows: hidden ones faint, then the shown ones, the best last. */
+/** Hidden rows are faint, and the best come last. */
 export function paintLines(context, { rows, places, at, shown, shade, failed }, known) {
   const strokes = qualities(SHADES);
   const groups = new Map();
@@ -51,7 +49,6 @@ export function paintLines(context, { rows, places, at, shown, shade, failed }, 
   context.globalAlpha = 1;
 }
 
-/** Draw highlighted rows, thick and each in its own colour. */
 export function paintChosen(context, rows, { places, at, store }, known) {
   for (const row of rows) {
     Object.assign(context, { strokeStyle: known.surface, lineWidth: 5 });
@@ -74,7 +71,6 @@ function strokeRows(context, rows, places, at) {
   context.stroke();
 }
 
-/** Draw the axes with names, ticks and the position of runs without a value. */
 export function paintAxes(context, texts, axes, at, known, unsetWords) {
   axes.forEach((axis, index) => {
     const x = at.x(index);
@@ -110,7 +106,7 @@ function paintTicks(context, texts, axis, room, x, at, known) {
   }
 }
 
-/** Draw the legend of the lines' colours: from the worst to the best of the values, worst first; no median without room. */
+/** Draw the legend from the worst to the best value; no median without room. */
 export function paintLegend(context, texts, name, values, room, known) {
   if (values.length < 2) return;
   const [worst, middle, best] = [values[0], values[(values.length - 1) >> 1], values.at(-1)].map(short);

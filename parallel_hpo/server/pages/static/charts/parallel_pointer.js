@@ -1,4 +1,4 @@
-/** The pointer over the parallel coordinates: dragging along an axis brushes it, hovering shows the run. */
+/** Dragging along an axis of the parallel coordinates brushes it, hovering shows the run. */
 
 import { listen } from "./elements.js";
 import { tipOf } from "./runs.js";
@@ -66,7 +66,6 @@ function pick(chart, event) {
   return chart.pin(event.clientX, event.clientY, tipOf(chart.store, row));
 }
 
-/** Return the shown row whose line is nearest to a point; null if none is near. */
 function nearestRow(chart, x, y) {
   const { at, places, store } = chart;
   const right = places.findIndex((_, index) => at.x(index) >= x);

@@ -137,7 +137,6 @@ export class Plot {
     this.repaintOver();
   }
 
-  /** Zoom to an area in pixels; null: to all. */
   zoomTo(area) {
     if (!this.spec) return;
     const ranges = area && {
@@ -174,7 +173,7 @@ export class Plot {
     else this.chart.unpoint();
   }
 
-  /** Look again for what is under the pointer, after a redraw without a move. */
+  /** Look again for what is under the pointer, after a redraw. */
   hoverAgain() {
     if (this.pointer && !this.drag) this.hovered(this.pointer);
   }
@@ -192,7 +191,7 @@ export class Plot {
   }
 }
 
-/** Return the area inside the axes, with the texts around it: {left, top, width, height, titles, ticks}. */
+/** Return the area inside the axes, with the texts around it. */
 function layout(texts, { x, y }, scales, width, height) {
   const yTitle = y.label ? texts.wrapped(y.label, width - GAP) : [];
   const top = yTitle.length * LINE + GAP;
@@ -212,7 +211,7 @@ function withUnit(label, { unit }) {
   return unit ? `${label} (${unit})` : label;
 }
 
-/** Return the ticks below an axis: as many as have room; names stand upright if they are too wide. */
+/** As many ticks as have room; names stand upright if they are too wide. */
 function below(texts, axis, scale, width, most) {
   if (axis.kind === "names") return namesBelow(texts, scale, width, most);
   for (let count = Math.max(2, Math.floor(width / 56)); count > 0; count--) {
@@ -260,7 +259,6 @@ function paintAxes(context, texts, { x, y }, scales, box) {
   });
 }
 
-/** Return the middle of a text of a width so that it is inside the canvas. */
 function inside(middle, width, whole) {
   return Math.max(width / 2 + 1, Math.min(whole - width / 2 - 1, middle));
 }

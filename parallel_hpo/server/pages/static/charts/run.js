@@ -2,15 +2,27 @@
 
 import { element } from "../format.js";
 import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
-import { axesOver, axisOver, specOfCourses } from "./course.js";
+import { axesOver, axisOver, smoothed, specOfCourses } from "./course.js";
 import { controlOf } from "./elements.js";
 import { extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { smoothed } from "./smoothing.js";
 import { colours } from "./theme.js";
-import { SYSTEM_GROUPS, inUnit, systemGroup } from "./units.js";
 
 const POINTS = 2000;
+/** Groups and units of system metrics, by names in wandb's system monitor. */
+const SYSTEM_GROUPS = ["GPU", "CPU", "Memory", "Disk", "Network", "Other"];
+
+const GROUPS = [[/\bgpu\b|\btpu\b/i, "GPU"], [/\bcpu\b/i, "CPU"], [/memory/i, "Memory"], [/\bdisk\b/i, "Disk"], [/\bnetwork\b/i, "Network"]];
+const UNITS = [
+  [/bytes$|network\.(sent|recv)$/i, "B"],
+  [/MB$|disk\.(.*\.)?(in|out)$/, "MB"],
+  [/GB$/, "GB"],
+  [/percent$|^cpu$|\.(gpu|memory|memoryAllocated|fanSpeed|\w*Utilization)$/i, "%"],
+  [/temp$/i, "°C"],
+  [/watts$/i, "W"],
+  [/clock$/i, "MHz"],
+];
+const SIZES = ["B", "kB", "MB", "GB", "TB"];
 const KINDS = {
   run: { keysOf: (data) => data.keys, linesOf: (data) => data.run.history_lines, system: false, groupOf: prefixOf },
   system: { keysOf: (data) => data.system_keys, linesOf: (data) => data.run.event_lines, system: true, groupOf: systemGroup },
@@ -56,7 +68,6 @@ export class RunCharts extends EventTarget {
     this.update(this.kind.keysOf(runData) ?? []);
   }
 
-  /** Update the charts to the keys, and reload those in view. */
   update(keys) {
     if (!this.system) this.options.find(({ name }) => name === "x").choices = axesOver(keys);
     this.dispatchEvent(new Event("options"));
@@ -100,7 +111,7 @@ export class RunCharts extends EventTarget {
     }
   }
 
-  /** Redraw all charts in view, from loaded data or (`known` false) from new data. */
+  /** `known`: from loaded data. */
   redraw(known) {
     for (const chart of this.charts.values()) chart.redraw(known);
   }
@@ -171,8 +182,21 @@ class KeyChart extends Chart {
   }
 }
 
-/** Convert times since the epoch to seconds since the first. */
 function sinceStart(points, axis) {
   if (axis !== "time" || !(points.x[0] > 1e8)) return points;
   return { ...points, x: points.x.map((at) => at - points.x[0]) };
+}
+
+function systemGroup(key) {
+  return GROUPS.find(([pattern]) => pattern.test(key))?.[1] ?? "Other";
+}
+
+/** Return a system metric's values in a unit that fits them: {y, unit}; unit "" if it has none. */
+function inUnit(key, values) {
+  const unit = UNITS.find(([pattern]) => pattern.test(key.replace(/^system\./, "")))?.[1] ?? "";
+  let size = SIZES.indexOf(unit);
+  if (size < 0) return { y: values, unit };
+  let [most, factor] = [values.reduce((high, value) => Math.max(high, Math.abs(value ?? 0)), 0), 1];
+  for (; most >= 1000 && size < SIZES.length - 1; size++) [most, factor] = [most / 1000, factor / 1000];
+  return { y: values.map((value) => (value === null ? null : value * factor)), unit: SIZES[size] };
 }

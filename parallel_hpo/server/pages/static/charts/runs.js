@@ -1,5 +1,6 @@
 /** What charts need to know of a store's runs: the metric, ranks, names, colours, and the text under the pointer. */
 
+import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, short } from "./numbers.js";
 import { colours, palette } from "./theme.js";
 
@@ -26,7 +27,6 @@ export function metricName(store) {
   return metricOf(store)?.name ?? "value";
 }
 
-/** Return whether one value is better than another by the sweep's goal. */
 export function isBetter(store, one, other) {
   return metricOf(store)?.goal === "maximize" ? one > other : one < other;
 }
@@ -40,14 +40,14 @@ export function loggedOf(store) {
   return store.logged.filter((name) => name !== metricName(store)).map((name) => [`logged.${name}`, name]);
 }
 
-/** Return the rows with a value, worst first, without failed runs. */
+/** Return the rows with a value, without failed runs. */
 export function worstFirst(store) {
   const values = store.column("value");
   const order = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
   return store.rows((row) => values[row] !== null && values[row] !== undefined && !isFailed(store.runs.state[row])).sort(order);
 }
 
-/** Return each row's quality from 0 (worst) to 1 (best); null without a value or for failed runs. */
+/** Return each row's quality from 0 to 1 (best); null without a value or for failed runs. */
 export function ranked(store) {
   const rows = worstFirst(store);
   const ranks = new Array(store.count).fill(null);
@@ -60,7 +60,7 @@ export function nameOf(store, row) {
   return name && name !== id ? `${name} (${id})` : id;
 }
 
-/** Return a listener for a store's "data" events that ignores those without new or changed runs. */
+/** Listen to "data" events that bring new or changed runs. */
 export function onNews(heard) {
   return ({ detail }) => {
     if (!detail || detail.complete || detail.changed) heard();
@@ -77,7 +77,7 @@ export function isColoured(store, row) {
   return slotsOf(store).has(store.runs.id[row]);
 }
 
-/** Return the place in the palette of each coloured run by id; a run keeps its place as long as it has one. */
+/** Return places in the palette by run id; a run keeps its place as long as it has one. */
 function slotsOf(store) {
   let kept = COLOURED.get(store);
   if (!kept) {
@@ -110,7 +110,7 @@ function colouredRows(store) {
   return [...new Set([...chosen, ...best])];
 }
 
-/** Return the text for a run under the pointer: {id, title, colour, facts: [[name, value]]}; `more`: facts that come first. */
+/** Return the text under the pointer; `more`: facts, [[name, value]], that come first. */
 export function tipOf(store, row, more = []) {
   const { id, name, state, value } = store.runs;
   const own = [[metricName(store), short(value[row])], ["state", state[row]]].filter(([label]) => more.every(([other]) => other !== label));
@@ -126,8 +126,36 @@ export function hitOf(store, row, more) {
   return { id, colour: runColour(store, row), tip: tipOf(store, row, more), pick: () => store.choose(id) };
 }
 
-/** Return the row of the run under the pointer in any chart or list, if it is shown; else null. */
 export function hoveredRow(store) {
   const row = store.hovered === null ? undefined : store.row(store.hovered);
   return row !== undefined && store.shown[row] ? row : null;
+}
+
+/** Return a spec's parts for points, {row, x, y} each; `facts(point)`: what comes first in the text beside the pointer. */
+export function pointing(store, points, facts) {
+  return {
+    paintOver(context, place) {
+      const hovered = points.find(({ row }) => row === hoveredRow(store));
+      if (hovered) paintRing(context, hovered, place, runColour(store, hovered.row));
+    },
+    near(place, left, top) {
+      const hit = nearestPoint(points, place, left, top);
+      return hit && { ...hit, ...hitOf(store, hit.point.row, facts(hit.point)) };
+    },
+  };
+}
+
+/** Draw the points: hidden runs faint, failed ones as crosses, then `between`, then those with a colour. */
+export function paintRuns(context, place, store, points, between = () => {}) {
+  const known = colours();
+  const shown = points.filter(({ row }) => store.shown[row]);
+  const [failed, others] = [true, false].map((wanted) => shown.filter(({ row }) => isFailed(store.runs.state[row]) === wanted));
+  paintPoints(context, points.filter(({ row }) => !store.shown[row]), place, known.line, 2.5);
+  paintCrosses(context, failed, place, known.bad, 3);
+  paintPoints(context, others.filter(({ row }) => !isColoured(store, row)), place, known.muted, 2.5, 0.6);
+  between(known);
+  for (const point of others.filter(({ row }) => isColoured(store, row))) {
+    paintPoints(context, [point], place, runColour(store, point.row), 3.5);
+    if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
+  }
 }

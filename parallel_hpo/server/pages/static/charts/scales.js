@@ -1,5 +1,3 @@
-/** Scales: from values to places between 0 and 1, and round ticks with one format. */
-
 import { commonFormat, listedFormat, logFormat } from "./numbers.js";
 
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200]; // seconds
@@ -37,7 +35,6 @@ function thinned(values, most) {
   return values.filter((_, index) => index % step === 0);
 }
 
-/** Return at most `most` round numbers between two numbers. */
 function roundSteps(low, high, most, whole = false) {
   if (!(high > low)) return [low];
   const power = 10 ** Math.floor(Math.log10((high - low) / Math.max(most, 1)));

@@ -6,8 +6,7 @@ import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
 import { asText, counted, exactText, extent } from "./numbers.js";
 import { Plot } from "./plot.js";
-import { paintRuns, pointing } from "./run_points.js";
-import { isFailed, isOpen, metricName, onNews, variedOf } from "./runs.js";
+import { isFailed, isOpen, metricName, onNews, paintRuns, pointing, variedOf } from "./runs.js";
 
 const JITTER = 0.5; // fraction of the distance between categories, so that equal values don't overlap
 
@@ -58,7 +57,6 @@ export class Scatter extends Chart {
   }
 }
 
-/** Return what a plot of the metric against a parameter draws; null without points. */
 function specOf(store, parameter, log) {
   const column = store.column(`parameters.${parameter.name}`);
   const axis = axisOf(parameter, column);
@@ -78,7 +76,7 @@ export function rangeOf({ numeric, kind, low, high, texts, listed, whole }) {
   return { kind, low, high, listed, whole };
 }
 
-/** Return the runs with the parameter as points, failed ones below all others, and the range of the metric. */
+/** Return points, failed runs below all others, and the range of the metric. */
 function pointsOf(store, axis, column, log) {
   const values = store.column("value");
   const settled = values.filter((_, row) => !isOpen(store.runs.state[row]));

@@ -16,7 +16,6 @@ const RUNS = {
 const QUALITY = { light: ["c3bb8a", "6f9f86", "2f7a92", "2f4f8f", "3b1f6b"], dark: ["4a4c6d", "53638f", "4f8f9a", "8cc07f", "f5e663"] };
 const SIGNS = { light: ["b35806", "1f6fb2"], dark: ["f1a340", "74b4f0"] };
 
-/** Return the page's current colours by name. */
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim() || "gray"]));
@@ -34,7 +33,6 @@ export function palette() {
   return themed(RUNS).split(" ").map((digits) => `#${digits}`);
 }
 
-/** Return the colours of a negative and a positive sign. */
 export function signColours() {
   return themed(SIGNS).map((digits) => `#${digits}`);
 }

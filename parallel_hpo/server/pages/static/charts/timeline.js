@@ -67,7 +67,6 @@ export class Timeline extends Chart {
     });
   }
 
-  /** Return what the pointer needs of a mark or a bar. */
   told({ bar, mark, lane }, names) {
     if (mark) return { tip: { title: mark.kind, facts: [["", mark.text ?? ""], ["when", clock(mark.at)], ["worker", names[lane]]] } };
     const lasts = bar.end === null ? "so far" : "";
@@ -120,7 +119,6 @@ function outcomeOf({ end, outcome }) {
   return end === null ? "running" : (outcome ?? "ended");
 }
 
-/** Return whether an attempt with this outcome didn't succeed. */
 function isCut(outcome) {
   return outcome !== "finished" && outcome !== "running" && outcome !== "ended" && outcome !== "pending";
 }
@@ -207,7 +205,6 @@ function paintMarks(context, place, marks, known) {
   }
 }
 
-/** Return the mark or the bar at a position of the canvas. */
 function found(place, left, top, bars, marks, told) {
   const mark = marks.find(({ lane, at }) => Math.hypot(place.x(at) - left, place.y(lane) - top) < 8);
   if (mark) return { x: place.x(mark.at), y: place.y(mark.lane), ...told({ mark, lane: mark.lane }) };
