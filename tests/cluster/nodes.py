@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +16,7 @@ import psutil
 from parallel_hpo.cluster.base import ClusterEngine, ClusterMachine, NodeCommand, NodeTaskEnd
 from tests.processes.conftest import comes
 
+ROOT: Final = Path(__file__).parents[2]
 DEADLINE_S: Final = 60.0
 """Far beyond what anything here takes."""
 GRACE_S: Final = 20.0
@@ -27,6 +32,17 @@ while not os.path.exists(os.environ["TOLD"] + ".go"):
     time.sleep(0.01)
 """
 """Says who it is, and goes on until it may end, or must."""
+DRIVER: Final = """
+import sys, time
+from pathlib import Path
+from parallel_hpo.config.tables import MachineEngine
+from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
+from tests.cluster.nodes import HeldNode
+kind, address, told = sys.argv[1:]
+engine = HostedEngine(ClusterChoice(MachineEngine(kind), address or None, count=1))
+engine.start(engine.machines()[0], HeldNode(Path(told)).command)
+time.sleep(600)
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,18 @@ class HeldNode:
 
     def let_go(self) -> None:
         Path(f"{self.told}.go").touch()
+
+
+def expect_nothing_left_of_a_killed_driver(
+    node: HeldNode, engine: str, address: str = "", env: Mapping[str, str] = os.environ
+) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, engine, address, str(node.told)], cwd=ROOT, env=env
+    )
+    process = node.process()
+    driver.kill()
+    driver.wait()
+    assert comes(lambda: not process.is_running())
 
 
 def next_end(engine: ClusterEngine) -> NodeTaskEnd:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,25 +18,17 @@ from parallel_hpo.cluster.dask import DaskEngine, own_environment
 from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine, chosen_engine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError, UsageError
-from tests.cluster.nodes import DEADLINE_S, HeldNode, named, next_end
-from tests.commands import start_python
-from tests.processes.conftest import MAINS, RealSweep, comes, outcomes, sweep_in
+from tests.cluster.nodes import (
+    DEADLINE_S,
+    HeldNode,
+    expect_nothing_left_of_a_killed_driver,
+    named,
+    next_end,
+)
+from tests.processes.conftest import MAINS, RealSweep, comes, outcomes
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed")
 HOSTS: Final = ("127.0.0.1", "127.0.0.2")
-ROOT: Final = Path(__file__).parents[2]
-DRIVER: Final = """
-import sys, time
-from pathlib import Path
-from parallel_hpo.config.tables import MachineEngine
-from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
-from tests.cluster.nodes import HeldNode
-engine = HostedEngine(ClusterChoice(MachineEngine.DASK, sys.argv[1]))
-engine.start(engine.machines()[0], HeldNode(Path(sys.argv[2])).command)
-time.sleep(600)
-"""
-
-
 QUIET: Final = {
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
@@ -100,13 +91,6 @@ def running_dask(folder: Path, env: Mapping[str, str], hosts: Sequence[str]) -> 
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSweep]:
-    """A sweep to be started, whose environment is the cluster's."""
-    with sweep_in(tmp_path_factory.mktemp("sweep")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def cluster(sweep: RealSweep) -> Iterator[DaskCluster]:
     with running_dask(sweep.folder, sweep.env, HOSTS) as made:
         yield made
@@ -117,19 +101,6 @@ def client(cluster: DaskCluster) -> Iterator[HostedEngine]:
     made = HostedEngine(ClusterChoice(MachineEngine.DASK, cluster.address))
     yield made
     made.close()
-
-
-@pytest.fixture
-def engine(client: HostedEngine) -> Iterator[HostedEngine]:
-    """An engine without a node, which a file's tests have one after the other."""
-    yield client
-    client.stop()
-    client.ended()
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> HeldNode:
-    return HeldNode(tmp_path / "told")
 
 
 def test_each_host_is_a_machine(engine: HostedEngine) -> None:
@@ -168,12 +139,7 @@ def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, tmp_path: Path) 
 
 def test_nothing_is_left_of_a_driver_that_was_killed(cluster: DaskCluster, node: HeldNode) -> None:
     """Dask itself would let the task run on."""
-    words = ("-c", DRIVER, cluster.address, str(node.told))
-    driver = start_python(*words, folder=ROOT, environment=os.environ)
-    process = node.process()
-    driver.kill()
-    driver.communicate()
-    assert comes(lambda: not process.is_running())
+    expect_nothing_left_of_a_killed_driver(node, "dask", cluster.address)
 
 
 def test_a_killed_worker_is_a_hint_and_its_node_ends_with_it(

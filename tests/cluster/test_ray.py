@@ -17,18 +17,11 @@ from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
 from tests.cluster.nodes import HeldNode, next_end, next_ends
 from tests.cluster.raylets import Raylets, running_raylets
-from tests.processes.conftest import RealSweep, comes, expect_exact_on_two_machines, sweep_in
+from tests.processes.conftest import RealSweep, comes, expect_exact_on_two_machines
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 DEVICES: Final = (2, 3)
 MASKS: Final = {"0,1", "0,1,2"}
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSweep]:
-    """A sweep to be started, whose environment is the cluster's."""
-    with sweep_in(tmp_path_factory.mktemp("sweep")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +39,6 @@ def client(cluster: Raylets) -> Iterator[HostedEngine]:
     made = new_client(cluster)
     yield made
     made.close()
-
-
-@pytest.fixture
-def engine(client: HostedEngine) -> Iterator[HostedEngine]:
-    """An engine without a node, which a file's tests have one after the other."""
-    yield client
-    client.stop()
-    client.ended()
 
 
 @pytest.fixture

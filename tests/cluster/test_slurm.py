@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 from parallel_hpo.cluster.base import NodeTaskEnd
 from parallel_hpo.cluster.slurm import SlurmEngine
 from parallel_hpo.core.errors import ExitCode, MissingExtraError, UsageError
-from tests.cluster.nodes import HeldNode, next_end
+from tests.cluster.nodes import HeldNode, expect_nothing_left_of_a_killed_driver, next_end
 from tests.commands import MODULE
 from tests.processes.conftest import (
     MAINS,
@@ -33,17 +31,6 @@ from tests.slurm import CORES, NoSlurmError, Slurm, running_slurm
 
 HOSTS: Final = ("m1", "m2")
 JOIN: Final = Path(__file__).parents[2] / "scripts" / "batch" / "slurm-join.sh"
-DRIVER: Final = """
-import sys, time
-from pathlib import Path
-from parallel_hpo.config.tables import MachineEngine
-from parallel_hpo.cluster.hosted import HostedEngine
-from parallel_hpo.cluster.hosted import ClusterChoice
-from tests.cluster.nodes import HeldNode
-engine = HostedEngine(ClusterChoice(MachineEngine.SLURM, count=1))
-engine.start(engine.machines()[0], HeldNode(Path(sys.argv[1])).command)
-time.sleep(600)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +72,6 @@ def allocation(slurm: Slurm) -> Iterator[dict[str, str]]:
     yield {"SLURM_JOB_ID": number, "SLURM_JOB_NODELIST": "m[1-2]", "SLURM_NNODES": "2", "SLURM_NTASKS": "2"}
     slurm.call("scancel", number)
     slurm.wait_for_all()
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> HeldNode:
-    return HeldNode(tmp_path / "told")
 
 
 def test_within_an_allocation_each_of_its_hosts_is_a_machine(
@@ -178,11 +160,7 @@ def test_a_task_of_the_arrays_script_that_must_leave_joins_again(
 def test_nothing_is_left_of_a_driver_that_was_killed(
     slurm: Slurm, env: dict[str, str], node: HeldNode
 ) -> None:
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(node.told)], env=env)
-    process = node.process()
-    driver.kill()
-    driver.wait()
-    assert comes(lambda: not process.is_running())
+    expect_nothing_left_of_a_killed_driver(node, "slurm", env=env)
     slurm.wait_for_all()
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,86 +37,71 @@ class Place:
     """Cases that left nothing."""
 
 
-def in_function(folder: Path, cases: Sequence[str]) -> Place:
-    """Perform the cases in a function `main`."""
+def find(folder: Path, cases: Sequence[str]) -> dict[str, Place]:
+    """Perform the cases in all places at once."""
+    perform = {"function `main`": _in_function, "program": _in_program, "plain Python": _in_plain_python}
+    with ThreadPoolExecutor(len(perform)) as threads:
+        found = {}
+        for number, (name, place) in enumerate(perform.items()):
+            own = folder / f"place-{number}"
+            own.mkdir()
+            found[name] = threads.submit(place, own, cases)
+        return {name: place.result() for name, place in found.items()}
+
+
+def _in_function(folder: Path, cases: Sequence[str]) -> Place:
     return _sweep(folder, cases, {}, f"{CALLS}:main")
 
 
-def in_program(folder: Path, cases: Sequence[str]) -> Place:
-    """Perform the cases in a program."""
+def _in_program(folder: Path, cases: Sequence[str]) -> Place:
     (folder / "calls.py").write_text(f"import runpy\nrunpy.run_path({str(CALLS)!r}, run_name='__main__')\n")
     return _sweep(folder, cases, {"program": "calls.py"})
 
 
-def in_plain_python(folder: Path, cases: Sequence[str]) -> Place:
-    """Perform each case in an interpreter of its own."""
+def _in_plain_python(folder: Path, cases: Sequence[str]) -> Place:
     with serving(folder, _environment(folder)) as server:
         for case in cases:
-            subprocess.run(
-                [sys.executable, str(CALLS), f"--case={case}"],
-                env=server.client_env | _own(folder),
-                cwd=folder,
-                timeout=DEADLINE_S,
-                check=False,
-                capture_output=True,
-            )
+            _run(folder, str(CALLS), f"--case={case}", env=server.client_env)
     return _read(folder, cases)
 
 
-PLACES: Final[Mapping[str, Callable[[Path, Sequence[str]], Place]]] = {
-    "function `main`": in_function,
-    "program": in_program,
-    "plain Python": in_plain_python,
-}
-
-
-def find(folder: Path, cases: Sequence[str], places: Sequence[str] = tuple(PLACES)) -> dict[str, Place]:
-    """Perform the cases in these places."""
-
-    def perform(numbered: tuple[int, str]) -> Place:
-        own = folder / f"place-{numbered[0]}"
-        own.mkdir()
-        return PLACES[numbered[1]](own, cases)
-
-    with ThreadPoolExecutor(len(places)) as threads:
-        return dict(zip(places, threads.map(perform, enumerate(places)), strict=True))
-
-
 def _sweep(folder: Path, cases: Sequence[str], keys: Mapping[str, Any], *target: str) -> Place:
-    sweep = {
-        "method": "grid",
-        "metric": {"name": "loss"},
-        "parameters": {"case": {"values": list(cases)}},
-        **keys,
-    }
+    parameters = {"case": {"values": list(cases)}}
     section = {
         "directory": str(folder / "sweeps"),
         "workers": 2,
         "count": len(cases),
-        "sweep_configuration": sweep,
+        "failures": {"max_initial": None},
+        "sweep_configuration": {
+            "method": "grid",
+            "metric": {"name": "loss"},
+            "parameters": parameters,
+            **keys,
+        },
     }
-    (folder / "config.json").write_text(json.dumps({"hpo": section | {"failures": {"max_initial": None}}}))
+    (folder / "config.json").write_text(json.dumps({"hpo": section}))
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PARALLEL_HPO_BACKEND": "local"}
-    done = subprocess.run(
-        [sys.executable, "-m", "parallel_hpo", "run", "config.json", *target],
-        env=_environment(folder) | QUIET | AT_ONCE | _own(folder) | path,
+    own = _environment(folder) | QUIET | AT_ONCE | path
+    _run(folder, "-m", "parallel_hpo", "run", "config.json", *target, env=own)
+    return _read(folder, cases)
+
+
+def _run(folder: Path, *words: str, env: dict[str, str]) -> None:
+    """Run an interpreter whose cases leave what they find in the folder."""
+    found = folder / "found"
+    found.mkdir(exist_ok=True)
+    subprocess.run(
+        [sys.executable, *words],
+        env=env | {"SURFACE": str(found)},
         cwd=folder,
         timeout=DEADLINE_S,
         check=False,
         capture_output=True,
     )
-    (folder / "stderr").write_bytes(done.stderr)
-    return _read(folder, cases)
 
 
 def _environment(folder: Path) -> dict[str, str]:
     return make_clean_env(folder / "home") | {"PYTHONPATH": str(ROOT)}
-
-
-def _own(folder: Path) -> dict[str, str]:
-    found = folder / "found"
-    found.mkdir(exist_ok=True)
-    return {"SURFACE": str(found)}
 
 
 def _read(folder: Path, cases: Sequence[str]) -> Place:

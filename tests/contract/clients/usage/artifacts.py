@@ -311,16 +311,6 @@ part.refuses(
     "no storage region 'coreweave-us'",
 )
 part.refuses(
-    "a collection's new name that another one has already",
-    lambda: change(collection("data"), name="run-increments-incr-table"),
-    "has a collection 'run-increments-incr-table' already",
-)
-part.refuses(
-    "a collection's new name with a colon",
-    lambda: change(collection("data"), name="a:b"),
-    "without '/' and ':'",
-)
-part.refuses(
     "a link to a registry",
     lambda: stored("data:v0").link("wandb-registry-model/models"),
     "it has no registries (wandb-registry-…); link to a portfolio",
