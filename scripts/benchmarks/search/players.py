@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from random import Random
@@ -16,7 +16,8 @@ from unittest.mock import patch
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine
-from scripts.benchmarks.search.problems import Point, Problem
+from parallel_hpo.server.search.space import is_number
+from scripts.benchmarks.search.problems import Point, Problem, matters
 
 Player = Callable[[Problem, int, int, int], Iterator[Point]]
 """Yields the points for a problem, a seed, a number of runs and a batch size."""
@@ -78,34 +79,46 @@ def play_optuna(
     problem: Problem, seed: int, runs: int, at_once: int, *, sampler: str = "TPESampler"
 ) -> Iterator[Point]:
     """Yield the points of one of Optuna's samplers, asked only for parameters that matter in a run."""
+    searched = study(sampler, seed)
+    for first in range(0, runs, at_once):
+        trials = [searched.ask() for _ in range(min(at_once, runs - first))]
+        points = [suggested(trial, problem) for trial in trials]
+        for trial, point in zip(trials, points, strict=True):
+            yield point
+            searched.tell(trial, seen_loss(problem, point, seed, trial.number))
+
+
+def study(sampler: str, seed: int, *, pruner: Any = None) -> Any:
+    """Return a study of Optuna's."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings(action="ignore"):  # the GPSampler is experimental
-        study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed))
-    for first in range(0, runs, at_once):
-        trials = [study.ask() for _ in range(min(at_once, runs - first))]
-        points = [suggested(trial, problem) for trial in trials]
-        for trial, point in zip(trials, points, strict=True):
-            yield point
-            study.tell(trial, seen_loss(problem, point, seed, trial.number))
+        return optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed), pruner=pruner)
 
 
 def suggested(trial: Any, problem: Problem) -> dict[str, Any]:
     point: dict[str, Any] = {}
     for name, spec in problem.parameters.items():
-        other, value = problem.only_if.get(name, (None, None))
-        if other is None or point[other] == value:
+        if matters(name, point, problem.only_if):
             point[name] = suggest(trial, name, spec)
     return point
 
 
 def suggest(trial: Any, name: str, spec: Mapping[str, Any]) -> Any:
     if "values" in spec:
-        return trial.suggest_categorical(name, spec["values"])
+        values = spec["values"]
+        if not is_ordered(values):
+            return trial.suggest_categorical(name, values)
+        return values[trial.suggest_int(name, 0, len(values) - 1)]
     if isinstance(spec["min"], int):
         return trial.suggest_int(name, spec["min"], spec["max"], log="distribution" in spec)
     return trial.suggest_float(name, spec["min"], spec["max"], log="distribution" in spec)
+
+
+def is_ordered(values: Sequence[Any]) -> bool:
+    """Return whether values are levels of a number, in order."""
+    return all(is_number(value) for value in values) and list(values) == sorted(values)
 
 
 PLAYERS: Final[Mapping[str, Player]] = {

@@ -15,6 +15,8 @@ from random import Random
 from typing import Any, Final
 
 Point = Mapping[str, Any]
+Conditions = Mapping[str, tuple[str, tuple[Any, ...]]]
+"""The parameters that matter only for some values of another one: its name and these values."""
 
 HARTMANN_WEIGHTS: Final = (1.0, 1.2, 3.0, 3.2)
 HARTMANN_SCALES: Final = (
@@ -35,12 +37,18 @@ KIND_LOSSES: Final = {kind: rank / 10 for rank, kind in enumerate(Random(30).sam
 
 @dataclass(frozen=True)
 class Problem:
-    """A loss over a space; `only_if`: parameters that matter only for some value of another one."""
+    """A loss over a space, where some parameters may matter only under conditions."""
 
     loss: Callable[[Point], float]
     parameters: dict[str, Any]
     noise: float = 0.0
-    only_if: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    only_if: Conditions = field(default_factory=dict)
+
+
+def matters(name: str, point: Point, only_if: Conditions) -> bool:
+    """Return whether a parameter matters at a point."""
+    other, values = only_if.get(name, (None, ()))
+    return other is None or point[other] in values
 
 
 def branin(point: Point) -> float:
@@ -141,10 +149,10 @@ MODELS: Final[dict[str, Any]] = {
     "eta": log_range(1e-3, 1.0),
     "C": log_range(1e-3, 1e3),
 }
-OF_MODELS: Final = {
-    **dict.fromkeys(("lr", "width", "dropout"), ("model", "net")),
-    **dict.fromkeys(("depth", "eta"), ("model", "trees")),
-    "C": ("model", "svm"),
+OF_MODELS: Final[Conditions] = {
+    **dict.fromkeys(("lr", "width", "dropout"), ("model", ("net",))),
+    **dict.fromkeys(("depth", "eta"), ("model", ("trees",))),
+    "C": ("model", ("svm",)),
 }
 SIZES: Final[dict[str, Any]] = {
     "units": log_integers(1, 100_000),
