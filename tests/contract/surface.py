@@ -1,4 +1,4 @@
-"""Calls all that the wandb client documents in three places, and shows side by side what each brought.
+"""Calls all that the wandb client documents in three places, and tells where they brought something else.
 
 The places are a function `main` of a sweep, a program of a sweep, and plain Python; each has an embedded
 server of its own. The calls are in `tests/contract/clients/surface/calls.py`.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from tests.contract.serving import AT_ONCE, CLIENTS, ROOT, serving
 
 CALLS: Final = CLIENTS / "surface" / "calls.py"
 DEADLINE_S: Final = 600.0
-SHOWN_CHARS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,6 @@ def _read(folder: Path, cases: Sequence[str]) -> Place:
     return Place(rows, tuple(missing), tuple(lost))
 
 
-HEAD: Final = """\
-## All that the client documents, in a function `main`, in a program, and in plain Python
-
-`scripts/conformance --surface` writes this section. It calls each public method, property and argument of
-`wandb.Run`, `wandb.init`, `wandb.Settings`, `wandb.Api` and `wandb.Artifact` of the installed client in each
-of the three places (`tests/contract/clients/surface/`). It leaves out only `Api.sync_tensorboard`, which
-needs TensorBoard files.
-
-A row shows what differs or is refused. Everything else works, with the same result in all three.
-"""
 REASONS: Final[Mapping[str, str]] = {
     "Run.sweep_id": "plain Python has no sweep",
     "Settings.sweep_id": "plain Python has no sweep",
@@ -147,55 +135,14 @@ REASONS: Final[Mapping[str, str]] = {
 """Why places differ, where they may."""
 
 
-def section_of(found: Mapping[str, Place]) -> str:
-    """Return the section of the page that shows what the places have found."""
-    names = list(dict.fromkeys(name for place in found.values() for name in place.rows))
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(re.split(r"[.( ]", name)[0], []).append(name)
-    return "\n".join([HEAD, *(_group(group, members, found) for group, members in groups.items())])
-
-
 def differences(found: Mapping[str, Place]) -> dict[str, list[Any]]:
     """Return what the places have brought by name, where it differs and there is no reason for that."""
     places = found.values()
     names = {name for place in places for name in place.rows}
     brought = {name: [place.rows.get(name, {}).get("brought") for place in places] for name in names}
-    return {name: each for name, each in brought.items() if not _is_same(each) and name not in REASONS}
+    return {name: each for name, each in brought.items() if not is_same(each) and name not in REASONS}
 
 
-def _group(group: str, members: Sequence[str], found: Mapping[str, Place]) -> str:
-    rows, rest = [], []
-    for name in members:
-        each = [place.rows.get(name, {}).get("brought") for place in found.values()]
-        if _is_same(each) and not any(_is_error(one) for one in each[0]):
-            rest.append(f"`{name}`")
-            continue
-        cells = [_cell(one, every=not _is_same(each)) for one in each]
-        rows.append(f"| `{name}` | {' | '.join(cells)} | {REASONS.get(name, '')} |\n")
-    head = f"| {group} | {' | '.join(found)} | why they differ |\n|---|{'---|' * len(found)}---|\n"
-    same = f"Works, with the same result in all {len(found)}: {', '.join(rest)}.\n" if rest else ""
-    return f"### {group}\n\n" + (head + "".join(rows) + "\n" if rows else "") + same
-
-
-def _is_same(each: Sequence[object]) -> bool:
+def is_same(each: Sequence[object]) -> bool:
+    """Return whether all places have brought the same."""
     return all(one == each[0] for one in each)
-
-
-def _is_error(brought: object) -> bool:
-    return (
-        isinstance(brought, str)
-        and re.match(r"\w*(Error|Exception|Exit|Unsupported\w*): ", brought) is not None
-    )
-
-
-def _cell(brought: Sequence[object] | None, *, every: bool) -> str:
-    if brought is None:
-        return "not called"
-    shown = [one for one in brought if every or _is_error(one)]
-    text = (
-        "; ".join(dict.fromkeys(str(one)[:SHOWN_CHARS] for one in shown))
-        .replace("|", "/")
-        .replace("<", "&lt;")
-    )
-    return text or "works"
