@@ -7,11 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, expect, sync_playwright
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 NAMES: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """The first has all that draws a page and nothing around it: it starts in a quarter of the time."""
@@ -102,17 +112,39 @@ def new_tab(window: BrowserContext, *, width: int, height: int, scheme: Scheme) 
     return page
 
 
+ALLOWED_TO_FAIL: Final = (401, 404)
+"""Error statuses that a test may cause; Chromium writes them on the console, too."""
+
+
 @dataclass
 class Sight:
-    """A page, with all that it complained of: errors, and what its Content-Security-Policy refused."""
+    """A page with its errors, failed requests, requests to other hosts, and what its policy refused."""
 
     page: Page
     errors: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
 
     def complaints(self) -> list[str]:
         """Return what went wrong until now."""
         violations: list[str] = self.page.evaluate("() => window.violations")
-        return self.errors + violations
+        foreign = self.hosts - {urlsplit(self.page.url).netloc}
+        return [*self.errors, *(f"request to {host}" for host in foreign), *violations]
+
+    def console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and "Failed to load resource" not in message.text:
+            self.errors.append(f"{message.type}: {message.text}")
+
+    def pageerror(self, error: Error) -> None:
+        self.errors.append(error.stack or str(error))
+
+    def request(self, request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme in ("http", "https", "ws", "wss"):
+            self.hosts.add(address.netloc)
+
+    def response(self, response: Response) -> None:
+        if response.status >= 400 and response.status not in ALLOWED_TO_FAIL:
+            self.errors.append(f"{response.status} {response.url}")
 
 
 @contextmanager
@@ -123,19 +155,12 @@ def looking(
     with tabs_of_its_own(window):
         page = new_tab(window, width=width, height=height, scheme=scheme)
         sight = Sight(page)
-
-        def heard(message: ConsoleMessage) -> None:
-            if message.type in {"error", "warning"}:
-                sight.errors.append(f"{message.type}: {message.text}")
-
-        def failed(error: Error) -> None:
-            sight.errors.append(error.stack or str(error))
-
-        page.on("console", heard)
-        page.on("pageerror", failed)
+        events: tuple[Any, ...] = ("console", "pageerror", "request", "response")
+        for event in events:
+            page.on(event, getattr(sight, event))
         yield sight
-        page.remove_listener("console", heard)
-        page.remove_listener("pageerror", failed)
+        for event in events:
+            page.remove_listener(event, getattr(sight, event))
 
 
 def accessibility_faults(sight: Sight) -> list[str]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,6 @@ from tests import chromium
 from tests.chromium import Scheme
 from tests.conftest import clean_env_in
 from tests.folders import shared
-from tests.pages.seen import TableRun
 from tests.pages.serving import Served, served
 
 Open = Callable[..., Page]
@@ -46,27 +45,17 @@ def window(request: pytest.FixtureRequest) -> BrowserContext:
 
 
 @pytest.fixture
-def seen(site: Served) -> Iterator[TableRun]:
-    """Records pages' behaviour; the test fails on errors, policy violations and requests to other hosts."""
-    seen = TableRun(site.url)
-    yield seen
-    assert (seen.trouble, seen.foreign) == ([], [])
+def visit(window: BrowserContext, site: Served) -> Iterator[Open]:
+    """Open a page in a new tab and log in; the test fails on what any of its pages complains of."""
+    seen: list[chromium.Sight] = []
+    with ExitStack() as tabs:
 
+        def visit(page: str, *, scheme: Scheme = "light", width: int = 1200, let_in: bool = True) -> Page:
+            sight = tabs.enter_context(chromium.looking(window, width=width, scheme=scheme))
+            seen.append(sight)
+            sight.page.set_default_timeout(30_000)
+            sight.page.goto(site.address(page) if let_in else site.url + page)
+            return sight.page
 
-@pytest.fixture
-def visit(window: BrowserContext, site: Served, seen: TableRun) -> Iterator[Open]:
-    """Open a page in a new tab and log in; the login of an earlier test is removed."""
-    visited: list[Page] = []
-
-    def visit(page: str, *, scheme: Scheme = "light", width: int = 1200, let_in: bool = True) -> Page:
-        opened = chromium.new_tab(window, width=width, height=900, scheme=scheme)
-        opened.set_default_timeout(30_000)
-        seen.watch(opened)
-        visited.append(opened)
-        opened.goto(site.address(page) if let_in else site.url + page)
-        return opened
-
-    with chromium.tabs_of_its_own(window):
         yield visit
-        for page in visited:
-            seen.leave(page)
+        assert [complaint for sight in seen for complaint in sight.complaints()] == []

@@ -88,17 +88,14 @@ class Scenes:
         services = self._services
         sweep = services.sweep({**config, "run_cap": max(1, runs)})
         services.set_state(sweep, state)
-        with services.world.database.read() as transaction:
-            query = select(tables.sweeps.c.project_id).where(tables.sweeps.c.id == sweep)
-            project = int(transaction.execute(query).scalar_one())
         dice = random.Random(zlib.crc32(json.dumps(config).encode()) + runs)
         each_s = SPAN_S / max(100, runs)
-        rows = [
-            self._run(config, sweep, project, place, dice, states or "f", each_s) for place in range(runs)
-        ]
+        rows = [self._run(config, sweep, place, dice, states or "f", each_s) for place in range(runs)]
         with services.world.database.write() as transaction:
+            query = select(tables.sweeps.c.project_id).where(tables.sweeps.c.id == sweep)
+            project = {"project_id": transaction.scalar(query)}
             for begin in range(0, runs, 500):
-                transaction.execute(insert(tables.runs), rows[begin : begin + 500])
+                transaction.execute(insert(tables.runs), [row | project for row in rows[begin : begin + 500]])
         if points:
             self._log(sweep, config["metric"]["name"], points, dice)
         return sweep
@@ -107,7 +104,6 @@ class Scenes:
         self,
         config: Mapping[str, Any],
         sweep: str,
-        project: int,
         place: int,
         dice: random.Random,
         states: str,
@@ -121,7 +117,6 @@ class Scenes:
         begin = self._services.clock() - SPAN_S - 200 + place * each_s
         name = LONG_NAME if "augmentation" in given and place % 5 == 0 else f"sweep-{place + 1}"
         return {
-            "project_id": project,
             "name": f"{sweep[-3:]}{place:05d}",
             "display_name": name,
             "state": state,
@@ -188,37 +183,29 @@ class Scenes:
                 end = points // 3 if run.state != "finished" else points
                 final = run.value if run.value is not None else 1.0
                 history = list(_history(metric, final, end, dice, run.started_at))
-                events = [
-                    {"_runtime": 15.0 * n, "_timestamp": run.started_at + 15 * n} | _system(n, dice)
-                    for n in range(12)
-                ]
+                times = [{"_runtime": 15.0 * n, "_timestamp": run.started_at + 15 * n} for n in range(12)]
+                events = [time | _system(n, dice) for n, time in enumerate(times)]
                 console = list(_console(end, failed=run.state == "failed"))
+                streams = ([*map(json.dumps, history)], [*map(json.dumps, events)], console)
                 lines = [
-                    {"run_id": run.id, "stream": stream, "number": number, "step": step, "text": text}
-                    for stream, texts in enumerate(
-                        (
-                            [json.dumps(line) for line in history],
-                            [json.dumps(line) for line in events],
-                            console,
-                        )
-                    )
+                    {"run_id": run.id, "stream": stream, "number": number, "text": text}
+                    | {"step": None if stream else number}
+                    for stream, texts in enumerate(streams)
                     for number, text in enumerate(texts)
-                    for step in [number if stream == 0 else None]
                 ]
                 transaction.execute(insert(tables.lines), lines)
-                last = history[-1] | json.loads(run.summary)
-                changes = {
-                    "history_lines": len(history),
-                    "event_lines": len(events),
-                    "log_lines": len(console),
+                counts = zip(("history_lines", "event_lines", "log_lines"), map(len, streams), strict=True)
+                changes = dict(counts) | {
                     "history_keys": keys_of(tuple(name for name in history[-1] if not name.startswith("_"))),
                     "system_metrics": json.dumps(events[-1]),
-                    "summary": json.dumps(last),
+                    "summary": json.dumps(history[-1] | json.loads(run.summary)),
                 }
                 transaction.execute(update(tables.runs).where(tables.runs.c.id == run.id).values(**changes))
 
 
 def _drawn(space: Mapping[str, Any], dice: random.Random) -> Any:
+    if "parameters" in space:
+        return {name: _drawn(each, dice) for name, each in space["parameters"].items()}
     if "value" in space:
         return space["value"]
     if "values" in space:
@@ -229,14 +216,12 @@ def _drawn(space: Mapping[str, Any], dice: random.Random) -> Any:
 
 
 def _quality(given: Mapping[str, Any], dice: random.Random) -> float:
-    rate = given.get("lr", {"value": 0.01})["value"]
-    better = {"adam": 0.0, "sgd": 0.08, "rmsprop": 0.04}.get(
-        given.get("optimizer", {"value": ""})["value"], 0
-    )
-    numbers = [entry["value"] for entry in given.values() if isinstance(entry["value"], float)]
-    return (
-        0.1 + 0.05 * (math.log10(rate) + 2.5) ** 2 + better + 0.02 * dice.random() + 1e-3 * (sum(numbers) % 1)
-    )
+    values = {name: entry["value"] for name, entry in given.items()}
+    optimizer = values.get("optimizer", "")
+    worse = 0.08 * (optimizer == "sgd") + 0.04 * (optimizer == "rmsprop")
+    away = (math.log10(values.get("lr", 0.01)) + 2.5) ** 2
+    numbers = sum(value for value in values.values() if isinstance(value, float))
+    return float(0.1 + 0.05 * away + worse + 0.02 * dice.random() + 1e-3 * (numbers % 1))
 
 
 def _history(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete
 
 from parallel_hpo.core import keys
 from parallel_hpo.server.store import tables
@@ -30,9 +27,6 @@ SPACE: Final = {
         "epochs": {"value": 3},
     },
 }
-LOSS_KEYS: Final = json.dumps(
-    {"sets": [], "keys": {"loss": {"typeCounts": [{"type": "number", "count": 1}]}}, "lastStep": 0}
-)
 
 
 @dataclass
@@ -66,58 +60,3 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[Served]:
     finally:
         server.end()
         services.close()
-
-
-def filled(services: Services, number: int, state: str = "FINISHED") -> str:
-    """Create a sweep of ended runs, of which every tenth failed; return its id."""
-    sweep = services.sweep(SPACE | {"run_cap": max(1, number)})
-    services.set_state(sweep, state)
-    project = _project_of(services, sweep)
-    chance, now = random.Random(number), services.clock()
-    rows = [_row(chance, sweep, project, now, place) for place in range(number)]
-    with services.world.database.write() as transaction:
-        for begin in range(0, number, 500):
-            transaction.execute(insert(tables.runs), rows[begin : begin + 500])
-    return sweep
-
-
-def _project_of(services: Services, sweep: str) -> int:
-    with services.world.database.read() as transaction:
-        query = tables.sweeps.select().where(tables.sweeps.c.id == sweep)
-        return int(transaction.execute(query).one().project_id)
-
-
-def _row(chance: random.Random, sweep: str, project: int, now: float, place: int) -> dict[str, Any]:
-    lr = 10 ** chance.uniform(-5, -1)
-    loss = abs(math.log10(lr) + 3) + chance.random() / 10
-    failed = place % 10 == 9
-    optimizer = {"name": chance.choice(["adam", "sgd"]), "momentum": chance.uniform(0, 0.9)}
-    given = {"lr": {"value": lr}, "optimizer": {"value": optimizer}, "epochs": {"value": 3}}
-    begin = now - 10_000 + place
-    return {
-        "project_id": project,
-        "name": f"run{place:05d}",
-        "display_name": f"run{place:05d}",
-        "state": "failed" if failed else "finished",
-        "sweep_id": sweep,
-        "sweep_index": place,
-        "assigned": json.dumps(given),
-        "waiting": False,
-        "deliveries": 1,
-        "sweep_revision": place + 1,
-        "value": None if failed else loss,
-        "stop_requested": False,
-        "host": "box",
-        "opened_by": f"mark_{place % 4}_{place % 4}",
-        "tags": "[]",
-        "config": json.dumps(given),
-        "summary": json.dumps({"loss": loss}),
-        "system_metrics": "{}",
-        "history_keys": LOSS_KEYS,
-        "history_lines": 0,
-        "event_lines": 0,
-        "log_lines": 0,
-        "created_at": begin,
-        "started_at": begin,
-        "heard_at": begin + chance.uniform(5, 15),
-    }

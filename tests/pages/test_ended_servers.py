@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.pages.conftest import serving
-from tests.pages.serving import Served, filled
+from tests.pages.scenes import Scenes
+from tests.pages.serving import SPACE, Served
 from tests.pages.test_pages import running
 
 Visit = Callable[..., Page]
@@ -22,7 +23,7 @@ def site(tmp_path: Path) -> Iterator[Served]:
 
 
 def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit, site: Served) -> None:
-    over, (going_on, run) = filled(site.services, 1), running(site)
+    over, (going_on, run) = Scenes(site.services).sweep(SPACE, 1), running(site)
     pages = [
         visit(f"/local/p/{address}") for address in (f"sweeps/{over}", f"sweeps/{going_on}", f"runs/{run}")
     ]

@@ -21,7 +21,7 @@ from tests.chromium import Scheme, axe_findings
 from tests.ledgers import record_end, record_spawn, record_start
 from tests.pages.scenes import CODE, LINK, SMALL, Scenes
 from tests.pages.seen import confirm, open_table
-from tests.pages.serving import SPACE, Served, filled
+from tests.pages.serving import SPACE, Served
 
 Visit = Callable[..., Page]
 ROWS = "#runs tbody tr"
@@ -207,7 +207,7 @@ def axe_findings_in_light_and_dark(page: Page) -> dict[Scheme, list[dict[str, An
 def test_axe_finds_nothing_in_light_and_dark(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     log(site, name, 0.5)
-    filled(site.services, 30)
+    Scenes(site.services).sweep(SPACE, 30, states="fffffffffx")
     site.services.finish(sweep, site.services.issued(site.services.agent(sweep)), exitcode=1)
     page = visit(f"/local/p/sweeps/{sweep}")
     expect(page.locator("#rail-list li")).to_have_count(2)

@@ -7,16 +7,19 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.pages.scenes import Scenes
 from tests.pages.seen import open_table
-from tests.pages.serving import Served, filled
+from tests.pages.serving import SPACE, Served
 
 Visit = Callable[..., Page]
 ROWS = "#runs tbody tr"
+STATES = "fffffffffx"
+"""Every tenth run fails."""
 
 
 @pytest.fixture
 def sweep(site: Served) -> str:
-    return filled(site.services, 120)
+    return Scenes(site.services).sweep(SPACE, 120, states=STATES)
 
 
 @pytest.fixture
@@ -85,7 +88,7 @@ def test_a_click_and_enter_sort_and_a_second_time_reverses(page: Page) -> None:
 def test_filters_by_keyboard_alone(page: Page) -> None:
     shown = page.locator("#shown")
     page.focus("#filter-text")
-    page.keyboard.type("adam run0000")
+    page.keyboard.type("adam sweep-1")
     expect(shown).to_contain_text(" of 120 runs")
     until(page, lambda: set(column(page, "optimizer.name")) == {"adam"})
     page.keyboard.press("Control+A")
@@ -127,7 +130,7 @@ def test_hidden_columns_stay_hidden(page: Page) -> None:
 
 
 def test_ten_thousand_runs_are_a_table_too(visit: Visit, site: Served) -> None:
-    sweep = filled(site.services, 10_000)
+    sweep = Scenes(site.services).sweep(SPACE, 10_000, states=STATES)
     page = visit(f"/local/p/sweeps/{sweep}")
     expect(page.locator("#counts")).to_contain_text("9000 finished")
     expect(page.locator("#rail-list li.run")).to_have_count(200)
@@ -135,5 +138,5 @@ def test_ten_thousand_runs_are_a_table_too(visit: Visit, site: Served) -> None:
     expect(page.locator("#page-where")).to_have_text("page 1 of 200")
     page.click(header(page, "parameters.lr"))
     expect(page.locator(header(page, "parameters.lr"))).to_have_attribute("aria-sort", "ascending")
-    page.fill("#filter-text", "run09999")
+    page.fill("#filter-text", "sweep-10000")
     expect(page.locator(ROWS)).to_have_count(1)

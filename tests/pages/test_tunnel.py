@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.chromium import new_tab, tabs_of_its_own
-from tests.pages.seen import TableRun
-from tests.pages.serving import Served, filled
+from tests.chromium import looking
+from tests.pages.scenes import Scenes
+from tests.pages.serving import SPACE, Served
 from tests.slurm import free_port
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -62,34 +62,13 @@ def forward(tmp_path: Path) -> Iterator[Forward]:
         pytest.skip(reason)
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
-    words = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null")
     with ssh_server(folder) as at:
-        ssh = [
-            "ssh",
-            "-q",
-            "-F",
-            "none",
-            "-p",
-            str(at),
-            "-i",
-            str(folder / "user"),
-            *words,
-            "-S",
-            str(folder / "s"),
-        ]
+        ssh = f"ssh -q -F none -p {at} -i {folder / 'user'} -S {folder / 's'}".split()
+        ssh += ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 
         def forward(url: str) -> int:
             port, there = free_port(), urlsplit(url).netloc
-            tunnel = (
-                "-M",
-                "-f",
-                "-N",
-                "-o",
-                "ExitOnForwardFailure=yes",
-                "-L",
-                f"{port}:{there}",
-                "127.0.0.1",
-            )
+            tunnel = f"-M -f -N -o ExitOnForwardFailure=yes -L {port}:{there} 127.0.0.1".split()
             quiet = subprocess.DEVNULL
             subprocess.run([*ssh, *tunnel], check=True, stdin=quiet, stdout=quiet, stderr=quiet, timeout=30)
             return port
@@ -102,16 +81,13 @@ def forward(tmp_path: Path) -> Iterator[Forward]:
 def test_a_page_acts_through_a_tunnel_on_another_port(
     window: BrowserContext, site: Served, forward: Forward, name: str
 ) -> None:
-    sweep = filled(site.services, 3, "RUNNING")
+    sweep = Scenes(site.services).sweep(SPACE, 3, state="RUNNING")
     near = f"http://{name}:{forward(site.url)}"
-    with tabs_of_its_own(window):
-        page = new_tab(window, width=1200, height=900, scheme="light")
-        seen = TableRun(near)
-        seen.watch(page)
+    with looking(window) as sight:
+        page = sight.page
         page.goto(site.address(f"/local/p/sweeps/{sweep}").replace(site.url, near))
         expect(page.locator("#live")).to_have_text("live")
         expect(page.locator("#rail-list li")).to_have_count(3)
         page.click("#actions button:has-text('Pause')")
         expect(page.locator("#state")).to_have_text("paused")
-        seen.leave(page)
-        assert (seen.trouble, seen.foreign) == ([], [])
+        assert sight.complaints() == []
