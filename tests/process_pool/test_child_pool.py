@@ -63,29 +63,19 @@ def fork_server_of(pid: int) -> psutil.Process:
     return parent
 
 
-@pytest.mark.parametrize(
-    ("source", "signals", "code"), [("import os; os._exit(3)", False, 3), (SLEEP, True, -signal.SIGKILL)]
-)
-def test_the_end_of_a_child_has_its_exit_code_or_signal(
-    pool: ChildPool, clean_env: dict[str, str], source: str, signals: bool, code: int
-) -> None:
-    child = spawn(pool, source, clean_env)
-    if signals:
-        child.kill()
-    assert exit_code_of_next(pool) == (child.pid, code)
-
-
-def test_children_live_side_by_side_and_a_gone_one_may_be_killed(
+def test_children_live_side_by_side_and_each_end_has_its_exit_code_or_signal(
     pool: ChildPool, clean_env: dict[str, str]
 ) -> None:
-    children = [spawn(pool, SLEEP, clean_env) for _ in range(3)]
-    assert [read_line(child) for child in children] == ["asleep"] * 3
-    for child in children:
+    sleeping = [spawn(pool, SLEEP, clean_env) for _ in range(2)]
+    leaving = spawn(pool, "import os; os._exit(3)", clean_env)
+    assert [read_line(child) for child in sleeping] == ["asleep"] * 2
+    for child in sleeping:
         child.kill()
-    ended = collect_ends(pool, len(children))
-    assert {reaped.pid for reaped, _ in ended} == {child.pid for child in children}
+    ended = collect_ends(pool, 3)
+    codes = {reaped.pid: os.waitstatus_to_exitcode(reaped.status) for reaped, _ in ended}
+    assert codes == {leaving.pid: 3, **{child.pid: -signal.SIGKILL for child in sleeping}}
     for _, child in ended:
-        child.kill()
+        child.kill()  # one that is gone may be killed
         close_all(child)
     assert select.select([pool.line, *pool.orphan_fds], [], [], 0.0)[0] == []  # nothing wakes an idle pool
     assert pool.collect() == []

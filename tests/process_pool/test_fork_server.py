@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from parallel_hpo.core.errors import WorkerStartError
-from parallel_hpo.processes.fork_server import ResourcesExhaustedError
+from parallel_hpo.processes.fork_server import Child, ResourcesExhaustedError
 from parallel_hpo.processes.pool import ChildPool
 from parallel_hpo.session.waiting import in_thread
 from tests.process_pool.pooling import (
@@ -113,31 +113,30 @@ def test_a_pool_may_be_closed_twice_also_after_its_fork_servers_death(clean_env:
         os.close(child.output)
 
 
-def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_at_once(
-    tmp_path: Path, clean_env: dict[str, str]
-) -> None:
+@pytest.fixture
+def slow(tmp_path: Path, clean_env: dict[str, str]) -> dict[str, str]:
+    """The environment of a fork server that imports for long, once it has written its PID_FILE."""
     (tmp_path / "slow.py").write_text(SLOW)
-    pid_file = tmp_path / "pid"
-    path = os.pathsep.join([str(ROOT), str(tmp_path)])
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, *BARE], env=clean_env | {"PYTHONPATH": path, "PID_FILE": str(pid_file)}
-    )
+    path = f"{ROOT}{os.pathsep}{tmp_path}"
+    return clean_env | {"PYTHONPATH": path, "PID_FILE": str(tmp_path / "pid")}
+
+
+def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_at_once(
+    slow: dict[str, str],
+) -> None:
+    pid_file = Path(slow["PID_FILE"])
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, *BARE], env=slow)
     wait_until(pid_file.exists)
     owner.kill()
     owner.wait()
     wait_until(lambda: is_gone(int(pid_file.read_text())), GONE_WITHIN_S)
 
 
-def test_a_pool_closes_though_another_thread_waits_for_its_fork_server(
-    tmp_path: Path, clean_env: dict[str, str]
-) -> None:
-    (tmp_path / "slow.py").write_text(SLOW)
-    pid_file = tmp_path / "pid"
-    environment = clean_env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PID_FILE": str(pid_file)}
-    pool = ChildPool(environment=marked(environment), fresh=False, preload=("slow",), command=BARE)
+def test_a_pool_closes_though_another_thread_waits_for_its_fork_server(slow: dict[str, str]) -> None:
+    pool = ChildPool(environment=marked(slow), fresh=False, preload=("slow",), command=BARE)
     pool.open()
-    waiting = in_thread(lambda: spawn(pool, SLEEP, clean_env))
-    wait_until(pid_file.exists)
+    waiting = in_thread(lambda: spawn(pool, SLEEP, slow))
+    wait_until(Path(slow["PID_FILE"]).exists)
     in_thread(pool.close).result(DEADLINE_S)
     with pytest.raises(WorkerStartError):
         waiting.result(DEADLINE_S)
@@ -171,22 +170,25 @@ ForkServer(line, fork=fork, preload=lambda order: Preloaded()).serve()
 """A fork server whose second and third fork fail."""
 
 
+def asleep(pool: ChildPool, environment: dict[str, str]) -> tuple[Child, int]:
+    """Spawn a child that sleeps; return it and the process id of its fork server."""
+    child = spawn(pool, SLEEP, environment)
+    assert read_line(child) == "asleep"
+    return child, psutil.Process(child.pid).ppid()
+
+
 def test_a_fork_that_fails_is_an_error_and_ends_no_process(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env, command=(sys.executable, "-c", SPARING)) as pool:
-        first = spawn(pool, SLEEP, clean_env)
-        assert read_line(first) == "asleep"
+        first, server = asleep(pool, clean_env)
         for _ in range(2):
             with pytest.raises(
                 ResourcesExhaustedError, match="fork failed: Resource temporarily unavailable"
             ):
                 spawn(pool, SLEEP, clean_env)
-        second = spawn(pool, SLEEP, clean_env)
-        assert read_line(second) == "asleep"
-        assert psutil.Process(first.pid).ppid() == psutil.Process(second.pid).ppid()
+        second, same = asleep(pool, clean_env)
+        assert (server, is_gone(first.pid)) == (same, False)
         for child in (first, second):
-            child.kill()
-        for _, child in collect_ends(pool, 2):
-            close_all(child)
+            os.close(child.output)
 
 
 @contextmanager
@@ -204,18 +206,14 @@ def without_descriptors(pid: int) -> Iterator[None]:
 @pytest.mark.parametrize("where", ["the fork server", "the supervisor"])
 def test_a_lack_of_descriptors_is_an_error_and_ends_no_process(clean_env: dict[str, str], where: str) -> None:
     with opened_pool(clean_env) as pool:
-        first = spawn(pool, SLEEP, clean_env)
-        assert read_line(first) == "asleep"
-        server = psutil.Process(psutil.Process(first.pid).ppid())
-        pid = os.getpid() if where == "the supervisor" else server.pid
+        first, server = asleep(pool, clean_env)
         with (
-            without_descriptors(pid),
+            without_descriptors(os.getpid() if where == "the supervisor" else server),
             pytest.raises(ResourcesExhaustedError, match=f"Too many open files in {where}"),
         ):
             spawn(pool, SLEEP, clean_env)
-        second = spawn(pool, SLEEP, clean_env)
-        assert psutil.Process(second.pid).ppid() == server.pid
-        assert not is_gone(first.pid)
+        second, same = asleep(pool, clean_env)
+        assert (server, is_gone(first.pid)) == (same, False)
         for child in (first, second):
             os.close(child.output)
 
@@ -225,10 +223,9 @@ def test_without_pidfds_the_ends_of_a_dead_fork_servers_children_are_looked_for(
 ) -> None:
     """As on macOS."""
     with opened_pool(clean_env, open_pidfd=lambda pid: None) as pool:
-        child = spawn(pool, SLEEP, clean_env)
-        assert read_line(child) == "asleep"
+        child, server = asleep(pool, clean_env)
         assert pool.look_after_s is None
-        psutil.Process(psutil.Process(child.pid).ppid()).kill()
+        os.kill(server, signal.SIGKILL)
         assert select.select([pool.line], [], [], DEADLINE_S)[0]
         assert pool.collect() == []
         assert pool.look_after_s is not None

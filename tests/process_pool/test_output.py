@@ -139,13 +139,15 @@ def pumped(tmp_path: Path) -> Iterator[Pumped]:
         pumped.finish()
 
 
-def test_each_slots_lines_are_told_whole_and_in_order(pumped: Pumped) -> None:
+def test_each_slots_lines_are_told_whole_and_in_order_and_its_pipe_is_closed(pumped: Pumped) -> None:
+    before = open_descriptors()
     first, second = pumped.connect(0), pumped.connect(1)
     for write, data in ((first, b"a1\na"), (second, b"b1\n"), (first, b"2\n"), (second, b"b2\nb3\n")):
         write(data)
     pumped.finish()
     assert pumped.of(0) == ["a1", "a2"]
     assert pumped.of(1) == ["b1", "b2", "b3"]
+    assert open_descriptors() <= before
 
 
 def test_the_log_has_every_byte_as_it_came(pumped: Pumped) -> None:
@@ -166,14 +168,6 @@ def test_a_tail_has_what_its_run_printed_until_now(pumped: Pumped) -> None:
     pumped.begin_tail(0)
     write(b"second\n")
     assert pumped.tail(0) == ["second"]
-
-
-def test_the_pump_closes_what_it_was_given(pumped: Pumped) -> None:
-    before = open_descriptors()
-    for slot in range(4):
-        pumped.connect(slot)(b"line\n")
-    pumped.finish()
-    assert open_descriptors() <= before
 
 
 def test_a_log_that_can_not_be_opened_is_tried_again_and_harms_nobody(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from parallel_hpo.session.decide.events import (
     Died,
     Event,
     Opened,
-    RecordDrop,
     Reported,
     Send,
     Spawn,
@@ -92,17 +91,6 @@ def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() 
     assert (story.words(), story.orders(0), story.view.ending) == ([], [], None)
     story.end(62.0, "b", S1)
     assert story.view.ending is not None
-
-
-def test_a_run_whose_worker_dies_too_late_is_left_to_a_resumed_sweep() -> None:
-    story = Story(took=(40.0,))
-    story.begin(0.0, "a")
-    story.at(70.0, Died(S0, "SIGKILL"))
-    assert story.did(RecordDrop) and not story.did(Spawn)
-    assert story.view.ending is not None
-    assert story.view.ending.exit_code == ExitCode.SWEEP_TIMEOUT
-    (row,) = story.ledger.runs()
-    assert (row.outcome, row.resumable) == (Outcome.STOPPED, True)
 
 
 def test_what_is_on_at_the_deadline_is_interrupted_and_killed_after_the_grace_time() -> None:

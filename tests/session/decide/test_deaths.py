@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, RunOver
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
@@ -126,15 +125,6 @@ def test_a_slot_restarts_until_its_budget_is_spent_and_then_gives_up() -> None:
     view, _ = die(sweep_of_one(None, restarts=(NOW - 2, NOW - 1)))
     assert view.slots[0].state is SlotState.FATAL
     assert view.last_death == "SIGKILL"
-
-
-def test_a_second_death_alike_before_ready_ends_the_sweep() -> None:
-    starting = replace(sweep_of_one(None, state=SlotState.STARTING), start_deaths=("exit 1",))
-    view, _ = die(starting, "exit 1")
-    assert view.ending is not None
-    assert view.ending.exit_code == ExitCode.FAILURE_POLICY
-    view, _ = die(starting, "exit 2")
-    assert view.ending is None
 
 
 def deny(view: SweepView, now: float) -> tuple[SweepView, list[Action]]:

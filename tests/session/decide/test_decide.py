@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.core.messages import LeaseEnded, RunEnded, RunStarted, StartFailed, SweepEnd
+from parallel_hpo.core.messages import RunEnded, RunStarted, StartFailed, SweepEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.count.policy import RestartLimits
 from parallel_hpo.session.decide.events import Reported, StopAsked
@@ -108,19 +108,6 @@ def test_once_a_worker_was_ready_deaths_of_others_before_they_are_cost_restarts_
         session.die(S1, "SIGKILL")
         session.pass_time(60.0)
     assert session.view.ending is None
-
-
-def test_an_agent_that_returns_early_from_a_living_sweep_is_replaced_and_asked_again_later(
-    begin: Begin,
-) -> None:
-    session = begin(10, workers=1, grid=1000)
-    session.turn(S0)
-    session.workers[S0].lease = 0
-    session.handle(Reported(S0, LeaseEnded(short=True)))
-    session.die(S0, "exit 0")
-    session.pass_time(60.0)
-    session.turn(S0)
-    assert session.workers[S0].lease > 0
 
 
 @pytest.mark.parametrize(("stop", "outcome"), [(INTERRUPT, Outcome.STOPPED), (DRAIN, Outcome.FINISHED)])

@@ -149,16 +149,6 @@ def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:
     assert spawned(play) == []
 
 
-def test_the_deadline_ends_a_sweep_whose_devices_are_all_away() -> None:
-    view = open_view(Limits(), 1, devices=("0",), presence=DevicePresence({"0": WHO}))
-    play = CountedPlay(view, count=5, deadline="50s")
-    play.event(Opened())
-    assert play.count.due_at == 50.0
-    play.pass_time(50.0)
-    assert play.view.ending is not None
-    assert play.view.ending.exit_code == ExitCode.SWEEP_TIMEOUT
-
-
 def test_a_machine_whose_devices_are_away_wants_nothing_of_its_pool() -> None:
     view = decide(open_view(Limits(), 2, devices=("0", "1")), Opened(), 0.0).view
     assert needs(view).wants == 2

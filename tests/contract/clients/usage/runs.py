@@ -103,8 +103,11 @@ def _() -> None:
     with init("nested") as run:
         run.log({"val": {"loss": 1}}, step=5)
         run.log({"val": {"loss": 2}}, step=9)
-    rows = list(stored("nested").scan_history(keys=["val.loss", "_step"]))
+    found = stored("nested")
+    rows = list(found.scan_history(keys=["val.loss", "_step"]))
     assert [(row["_step"], row["val.loss"]) for row in rows] == [(5, 1), (9, 2)]
+    assert [row["val.loss"] for row in found.history(keys=["val.loss"], pandas=False)] == [1, 2]
+    assert found.summary["val"]["loss"] == 2
 
 
 @part.step("console output is kept")
