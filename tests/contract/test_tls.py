@@ -14,7 +14,7 @@ import pytest
 
 from parallel_hpo.client.server_client import ServerConnection
 from parallel_hpo.core.errors import ExitCode, ServerAwayError
-from tests.commands import start_command
+from tests.commands import call_command, start_command
 from tests.conftest import make_clean_env
 from tests.contract.proxy import Harm, Message, proxying
 from tests.contract.serving import Server, serving
@@ -124,11 +124,8 @@ def test_files_that_are_no_certificate_are_refused_in_words(
     subprocess.run([*lock, "-out", tmp_path / "locked.pem"], check=True, capture_output=True)
     shutil.copy(files.key, tmp_path)
     shutil.copy(files.certificate, tmp_path)
-    environment = make_clean_env(tmp_path / "home")
     words = ("server", "--database", str(tmp_path / "server.db"), *options)
-    command = start_command(*words, folder=tmp_path, environment=environment)
-    answer = command.communicate()[1]
-    assert command.returncode == ExitCode.USAGE
-    assert said in answer
-    assert answer.count("\n") == 1
+    done = call_command(*words, folder=tmp_path, environment=make_clean_env(tmp_path / "home"))
+    assert (done.returncode, done.stderr.count("\n")) == (ExitCode.USAGE, 1)
+    assert said in done.stderr
     assert not (tmp_path / "server.db").exists()
