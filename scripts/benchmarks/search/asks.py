@@ -7,8 +7,8 @@ import time
 from typing import Final
 
 from parallel_hpo.server.search.engine import Trial, TrialState
-from scripts.benchmarks.search.players import engine, seen_loss
-from scripts.benchmarks.search.problems import PROBLEMS
+from scripts.benchmarks.search.players import engine
+from scripts.benchmarks.search.problems import PROBLEMS, seen_loss
 
 PROBLEMS_TIMED: Final = ("mixed", "Hartmann 6 + N(0, 0.3)", "Ackley 20")
 RESULTS: Final = (20, 60, 100, 300, 1000)

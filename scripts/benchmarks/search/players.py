@@ -10,22 +10,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from random import Random
 from typing import Any, Final
 from unittest.mock import patch
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine
 from parallel_hpo.server.search.space import is_number
-from scripts.benchmarks.search.problems import Point, Problem, matters
+from scripts.benchmarks.search.problems import Point, Problem, matters, seen_loss
+from scripts.benchmarks.search.smac import play_smac
 
 Player = Callable[[Problem, int, int, int], Iterator[Point]]
 """Yields the points for a problem, a seed, a number of runs and a batch size."""
-
-
-def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
-    """Return the observed loss, with the same noise for the `index`-th run of each search."""
-    return problem.loss(point) + problem.noise * Random(f"{seed}/{index}").gauss(0, 1)
 
 
 def engine(method: str, problem: Problem, seed: int) -> Engine:
@@ -129,6 +124,7 @@ PLAYERS: Final[Mapping[str, Player]] = {
 RIVALS: Final[Mapping[str, Player]] = {
     "Optuna GP": partial(play_optuna, sampler="GPSampler"),
     "Optuna CMA": partial(play_optuna, sampler="CmaEsSampler"),
+    "SMAC3": play_smac,
 }
-"""Searches that need more libraries (torch, cmaes)."""
+"""Searches that need more libraries (torch, cmaes, smac)."""
 ABLATED: Final[Mapping[str, Player]] = {f"no {part}": partial(play_without, part) for part in WITHOUT}

@@ -51,6 +51,11 @@ def matters(name: str, point: Point, only_if: Conditions) -> bool:
     return other is None or point[other] in values
 
 
+def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:
+    """Return the observed loss, with the same noise for the `index`-th run of each search."""
+    return problem.loss(point) + problem.noise * Random(f"{seed}/{index}").gauss(0, 1)
+
+
 def branin(point: Point) -> float:
     """Minimum: 0.398, at three points."""
     x, y = point.values()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from scripts.benchmarks.search.players import ABLATED, PLAYERS, RIVALS, seen_loss
-from scripts.benchmarks.search.problems import PROBLEMS, Problem
+from scripts.benchmarks.search.players import ABLATED, PLAYERS, RIVALS
+from scripts.benchmarks.search.problems import PROBLEMS, Problem, seen_loss
 from scripts.benchmarks.search.tables import problem_of
 from scripts.benchmarks.search.trainings import TRAININGS
 
