@@ -163,9 +163,7 @@ def test_a_browser_that_was_let_in_looks_and_does_nothing_else(browser: Browser)
         ("localhost:9999", "parallel_hpo_9999"),
     ],
 )
-def test_each_ports_cookie_has_a_name_of_its_own_also_that_of_a_forwarded_port(
-    browser: Browser, host: str, name: str
-) -> None:
+def test_each_ports_cookie_has_a_name_of_its_own(browser: Browser, host: str, name: str) -> None:
     answer = browser.web.get(browser.address(), headers={"Host": host})
     cookie = answer.headers["set-cookie"].partition(";")[0]
     assert cookie.startswith(f"{name}=")
@@ -233,9 +231,7 @@ def scope(client: tuple[str, int] | None = ("127.0.0.1", 5000)) -> dict[str, obj
         ([(5000, 80, 1000), (5000, 80, 1001)], True),
     ],
 )
-def test_a_connections_owner_decides(
-    tmp_path: Path, sockets: list[tuple[int, int, int]], is_others: bool
-) -> None:
+def test_the_owner_decides(tmp_path: Path, sockets: list[tuple[int, int, int]], is_others: bool) -> None:
     peers = LocalConnections(lists=(listed(tmp_path, *sockets),), own=lambda: 1000)
     assert peers.is_other_users(scope()) is is_others
 

@@ -113,9 +113,7 @@ def test_runs_are_compared_by_any_number_of_their_summaries(services: Services, 
 
 
 @pytest.mark.parametrize("since", ["deadbeef-1", "x", "-", "1", "before a deletion"])
-def test_after_a_deletion_and_with_another_servers_revision_all_is_told_anew(
-    services: Services, web: Web, since: str
-) -> None:
+def test_after_a_deletion_or_a_new_server_all_is_told_anew(services: Services, web: Web, since: str) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     first, second = services.perform(sweep, agent), services.perform(sweep, agent)
@@ -170,9 +168,7 @@ def test_a_sweeps_card_has_the_improvements_of_its_best_value(services: Services
     assert seen(web, "")["sweeps"][0]["curve"][-1] == [4, 0.125]
 
 
-def test_the_first_page_lists_all_sweeps_and_a_project_and_a_sweeps_key_their_own(
-    services: Services, web: Web
-) -> None:
+def test_the_first_page_lists_all_sweeps_and_a_sweeps_key_its_own(services: Services, web: Web) -> None:
     def listed(web: Web) -> set[str]:
         return {card["id"] for card in web.get("/pages/data/sweeps").json()["sweeps"]}
 
@@ -220,9 +216,7 @@ def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web, 
     assert (x[0], x[-1]) == (0, 4999)
 
 
-def test_a_curve_leaves_out_what_is_no_number_and_keeps_the_rest(
-    services: Services, web: Web, name: str
-) -> None:
+def test_a_curve_leaves_out_what_is_no_number(services: Services, web: Web, name: str) -> None:
     texts = (
         '{"_step": 0, "_runtime": 0.5, "a.b": 1}',
         '{"_step": 1, "a.b": NaN, "other": 1}',
@@ -242,9 +236,7 @@ def test_a_curve_over_a_logged_value_has_it_in_rising_order(services: Services, 
     assert curve(web, name, x="key.lr") == ([1, 2, 3], [4, 5, 6])
 
 
-def test_a_curve_that_was_seen_grows_with_its_run_and_is_read_anew_after_a_rewind(
-    services: Services, web: Web, name: str
-) -> None:
+def test_a_curve_that_was_seen_grows_and_is_cut_with_its_run(services: Services, web: Web, name: str) -> None:
     for steps in (range(3), range(3, 6)):
         services.log(name, *steps)
         for _ in range(2):
@@ -284,9 +276,7 @@ def test_very_many_lines_are_strided(services: Services) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"key": "a", "x": "y"}, {"key": "a", "points": "-1"}])
-def test_a_wrong_question_about_a_curve_is_refused(
-    services: Services, web: Web, query: dict[str, str]
-) -> None:
+def test_a_wrong_question_on_a_curve_is_refused(services: Services, web: Web, query: dict[str, str]) -> None:
     sweep = services.sweep(grid(1))
     assert web.get(f"{DATA}/sweeps/{sweep}/histories", params=query).status_code == 400
 
@@ -294,9 +284,7 @@ def test_a_wrong_question_about_a_curve_is_refused(
 IMAGE = {"_type": "image-file", "path": "media/images/a_0_b.png"}
 
 
-def test_a_run_is_told_with_its_media_and_without_the_clients_own(
-    services: Services, web: Web, name: str
-) -> None:
+def test_a_run_is_told_with_its_media_but_no_private_keys(services: Services, web: Web, name: str) -> None:
     histogram = {"_type": "histogram", "values": [1, 2], "packedBins": {"min": 0, "size": 0.5, "count": 2}}
     summary = {"loss": 1.0, "_wandb": {"runtime": 1}, "nested": {"x": float("inf")}}
     services.log(name, 1.0, summary=summary | {"img": IMAGE | {"caption": "<b>"}, "h": histogram})

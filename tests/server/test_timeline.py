@@ -64,7 +64,7 @@ def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(
 
 
 @pytest.mark.parametrize("path", ["local/p/{sweep}", "local/elsewhere/{sweep}"])
-def test_a_ledger_of_the_sweep_beside_the_database_is_heeded_and_no_others(
+def test_the_ledger_of_the_sweep_is_heeded_and_no_others(
     services: Services, tmp_path: Path, path: str
 ) -> None:
     sweep = services.sweep(grid(3))
@@ -103,9 +103,7 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(services: Servic
     assert [each["used"] for each in attempts_of(services.world, services.at(sweep), run)] == [used, ""]
 
 
-def test_curves_of_a_run_with_several_attempts_say_where_the_last_one_begins(
-    services: Services, tmp_path: Path
-) -> None:
+def test_curves_say_where_the_last_attempt_begins(services: Services, tmp_path: Path) -> None:
     sweep = services.sweep(grid(2))
     run, other = (services.issued(services.agent(sweep, f"mark_{slot}_1")) for slot in (0, 1))
     with ledger_of(services, tmp_path, sweep) as ledger:

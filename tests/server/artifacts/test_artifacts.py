@@ -163,9 +163,7 @@ MALFORMED: tuple[Any, ...] = (None, [], {"a": 1}, {"a": {}}, {"a": {"digest": "d
         *((contents, "manifest") for contents in MALFORMED),
     ],
 )
-def test_a_malformed_manifest_and_a_path_that_leads_outside_are_named(
-    web: Web, contents: Any, why: str
-) -> None:
+def test_a_wrong_manifest_and_a_path_that_leads_outside_are_named(web: Web, contents: Any, why: str) -> None:
     artifact = created(web)
     send_manifest(web, artifact, contents)
     assert why in uncommitted(web, artifact)

@@ -22,9 +22,7 @@ def made_by_an_earlier_release(services: Services, sweep: str, engine: str) -> N
         sweeps_store.change(transaction, sweep, {"engine": engine})
 
 
-def test_a_stored_bayes_sweep_with_wandbs_engine_is_refused_and_gets_no_run_of_ours(
-    services: Services,
-) -> None:
+def test_a_stored_sweep_with_wandbs_engine_is_refused_and_gets_no_run_of_ours(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
     made_by_an_earlier_release(services, sweep, "wandb")

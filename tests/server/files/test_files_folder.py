@@ -25,9 +25,7 @@ def wish(machine: Path, **more: Any) -> FolderRequest:
     return FolderRequest(NAME, machine / "server-files", **{"is_on_this_machine": False, **more})
 
 
-def test_a_server_that_would_keep_files_elsewhere_hears_where_they_are(
-    services: Services, tmp_path: Path
-) -> None:
+def test_a_server_that_looks_elsewhere_hears_where_the_files_are(services: Services, tmp_path: Path) -> None:
     database = services.world.database
     first = open_folder(database, wish(tmp_path / "a"), host="gpu1")
     assert open_folder(database, wish(tmp_path / "a"), host="gpu1") == first  # as at each later start
@@ -49,9 +47,7 @@ def test_servers_of_a_shared_folder_find_it_under_whatever_path(services: Servic
     assert find_folder(services.world.database, wish(tmp_path / "a")) == shared
 
 
-def test_a_folder_is_adopted_by_word_only_and_then_is_the_database_s(
-    services: Services, tmp_path: Path
-) -> None:
+def test_a_folder_is_adopted_by_word_only_and_stays_adopted(services: Services, tmp_path: Path) -> None:
     open_folder(services.world.database, wish(tmp_path / "a"), host="gpu1")
     named = wish(tmp_path / "b", named=tmp_path / "new", adopt=True)
     assert open_folder(services.world.database, named, host="gpu2") == tmp_path / "new"
@@ -82,9 +78,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def test_who_has_only_a_sqlite_database_may_move_copy_and_empty_what_he_likes(
-    database: Database, tmp_path: Path
-) -> None:
+def test_a_sqlite_database_may_be_moved_copied_and_emptied(database: Database, tmp_path: Path) -> None:
     old, new, copy = (tmp_path / name for name in ("old", "new", "copy"))
     (old / "server-files" / "1").mkdir()
     shutil.copytree(old, new)
@@ -116,9 +110,7 @@ def test_a_new_sqlite_database_takes_the_folder_beside_it(database: Database, tm
     anew.close()
 
 
-def test_files_that_a_sqlite_database_had_in_a_named_folder_are_not_forgotten(
-    database: Database, tmp_path: Path
-) -> None:
+def test_files_in_a_named_folder_are_not_forgotten(database: Database, tmp_path: Path) -> None:
     old = tmp_path / "old"
     disk = tmp_path / "disk"
     open_folder(database, beside(old, named=disk, adopt=True), host="here")

@@ -46,9 +46,7 @@ def address(services: Services, name: str) -> str:
 @pytest.mark.parametrize(
     "name", ["config.yaml", "media/images/a b_1.png", "ü?#%.txt", "media/images/train\\image_0.png", "a\tb"]
 )
-def test_a_file_is_stored_under_its_run_and_a_second_upload_replaces_the_first(
-    services: Services, web: Web, name: str
-) -> None:
+def test_a_file_is_stored_under_its_run_by_its_last_upload(services: Services, web: Web, name: str) -> None:
     url = address(services, name)
     for content in (b"one, longer", b"two"):
         assert web.put(url, content=content).status_code == 200
@@ -74,9 +72,7 @@ def test_files_that_are_too_many_cost_the_others_nothing(services: Services, web
     assert (len(files), [file.upload_url is None for file in files[-2:]]) == (50_001, [False, True])
 
 
-def test_what_a_killed_server_had_begun_to_write_goes_and_what_another_one_writes_stays(
-    services: Services,
-) -> None:
+def test_what_a_killed_server_had_begun_goes_and_what_another_one_writes_stays(services: Services) -> None:
     place = FileRef("1", "config.yaml")
 
     async def upload() -> None:

@@ -65,15 +65,11 @@ def walk(web: Web, between: Callable[[], object] = lambda: None, **variables: An
         (BEST, [["r2", "r4"], ["r0", "r3"], ["r1"]]),
     ],
 )
-def test_the_pages_of_an_order_together_are_all_runs(
-    web: Web, order: str | None, pages: list[list[str]]
-) -> None:
+def test_the_pages_of_an_order_are_all_runs(web: Web, order: str | None, pages: list[list[str]]) -> None:
     assert walk(web, order=order) == pages
 
 
-def test_who_goes_through_an_order_by_a_metric_meets_each_run_once_whatever_is_logged_meanwhile(
-    services: Services, web: Web
-) -> None:
+def test_pages_by_a_metric_have_each_run_once_while_more_is_logged(services: Services, web: Web) -> None:
     losses = itertools.count(-1, -1)
     pages = walk(web, between=lambda: log(services, "r0", next(losses)), order=BEST)
     assert sorted(itertools.chain(*pages)) == ["r0", "r1", "r2", "r3", "r4"]
@@ -84,9 +80,7 @@ def test_a_cursor_of_another_order_is_a_place_in_the_one_that_is_asked_for(web: 
     assert names(page(web, first=2, order="-summary_metrics.loss", after=first)) == ["r2", "r4"]
 
 
-def test_a_run_that_was_deleted_since_the_first_page_is_left_out_of_the_next(
-    services: Services, web: Web
-) -> None:
+def test_a_run_that_was_deleted_meanwhile_is_left_out_of_the_next_page(services: Services, web: Web) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
     services.delete("r0")
     found = page(web, first=2, order=BEST, after=first)
@@ -110,9 +104,7 @@ def test_runs_are_counted_beside_each_page(web: Web, filters: dict[str, Any], or
     assert first["runCount"] == second["runCount"] == len(names(first) + names(second))
 
 
-def test_a_count_beside_a_further_page_is_that_of_the_list_which_the_page_is_of(
-    services: Services, web: Web
-) -> None:
+def test_a_further_page_counts_the_list_that_it_is_of(services: Services, web: Web) -> None:
     wanted = {"filters": '{"summary_metrics.loss": {"$lt": 4}}', "order": BEST}
     first = page(web, first=1, **wanted)
     log(services, "new", 0.0)
@@ -121,9 +113,7 @@ def test_a_count_beside_a_further_page_is_that_of_the_list_which_the_page_is_of(
     assert page(web, **wanted)["runCount"] == 4
 
 
-def test_a_workers_key_opens_no_run_of_another_sweep_in_a_list_that_was_begun_with_another_key(
-    services: Services, web: Web
-) -> None:
+def test_a_workers_key_opens_no_more_in_a_list_of_another_key(services: Services, web: Web) -> None:
     own, other = services.sweep(grid(2)), services.sweep(grid(2))
     for sweep in (own, other):
         services.perform(sweep, services.agent(sweep))

@@ -243,7 +243,7 @@ def test_a_heartbeat_waits_for_no_query(services: Services) -> None:
         assert web.wait_for(query).status_code == 200
 
 
-def test_the_supervisors_addresses_are_closed_to_workers_whose_agents_carry_their_keys_label(
+def test_supervisors_addresses_are_closed_to_workers_whose_agents_have_their_label(
     services: Services,
 ) -> None:
     sweep = services.sweep(grid(2))
@@ -256,9 +256,7 @@ def test_the_supervisors_addresses_are_closed_to_workers_whose_agents_carry_thei
     assert services.release(sweep, "w0_") == [name]
 
 
-def test_a_supervisor_sees_releases_and_ends_runs_and_sets_a_sweeps_state(
-    services: Services, web: Web
-) -> None:
+def test_a_supervisor_sees_releases_and_ends_runs_and_sets_a_state(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(4))
     unstarted = services.issued(services.agent(sweep, "w0"))
     started = services.begun(sweep, "w1")
@@ -285,7 +283,7 @@ def test_a_supervisor_sees_releases_and_ends_runs_and_sets_a_sweeps_state(
         ("none/state", {"state": "FINISHED"}, 404),
     ],
 )
-def test_a_supervisors_mistake_is_named(
+def test_a_supervisors_mistake_is_told(
     services: Services, web: Web, path: str, body: Any, status: int
 ) -> None:
     response = web.post(f"/hpo/sweeps/local/p/{services.sweep(grid(4))}{path}", json=body)
@@ -311,9 +309,7 @@ def test_a_sweep_of_this_project_shows_its_best_value_and_its_agents(
     assert web.ask(SWEEP.replace('"p"', '"q"'), s=sweep)["data"]["project"]["sweep"] is None
 
 
-def test_a_sweep_shows_its_prior_runs_and_not_another_sweeps_to_a_worker(
-    services: Services, web: Web
-) -> None:
+def test_a_sweep_shows_its_prior_runs_but_a_worker_no_other_sweeps(services: Services, web: Web) -> None:
     other = services.sweep(grid(1))
     name = services.issued(services.agent(other))
     services.upsert("unasked")
@@ -338,9 +334,7 @@ def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
     assert found == [[{"node": {"username": "local"}}], []]
 
 
-def test_a_run_that_was_only_issued_has_not_begun_for_a_client_that_resumes(
-    services: Services, web: Web
-) -> None:
+def test_a_run_that_was_only_issued_has_not_begun_for_its_client(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(5))
     name = services.issued(services.agent(sweep))
     query = """query R($n: String!) { model(name: "p", entityName: "local") {

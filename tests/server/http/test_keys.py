@@ -35,9 +35,7 @@ def test_a_worker_key_tells_its_label_and_sweep_and_is_good_for_its_own_master_a
 
 
 @given(masters, labels, st.integers(1, 999_999), labels)
-def test_a_node_derives_its_workers_keys_and_the_server_knows_whose_they_are(
-    master: str, sweep: str, epoch: int, label: str
-) -> None:
+def test_a_node_derives_keys_that_the_server_knows(master: str, sweep: str, epoch: int, label: str) -> None:
     node = node_key(master, sweep, epoch)
     holder = holder_of(master, node)
     assert holder == Holder(f"n{epoch}", sweep, epoch)
@@ -46,9 +44,7 @@ def test_a_node_derives_its_workers_keys_and_the_server_knows_whose_they_are(
 
 
 @given(masters, labels, labels)
-def test_a_nodes_worker_key_is_good_for_its_own_epoch_and_sweep_only(
-    master: str, sweep: str, label: str
-) -> None:
+def test_a_nodes_worker_key_is_for_its_own_epoch_and_sweep_only(master: str, sweep: str, label: str) -> None:
     mac = node_worker_key(node_key(master, sweep, 3), label).rpartition("-")[2]
     for name in (f"{label}.{sweep}.n4", f"{label}.{sweep}x.n3", f"{label}x.{sweep}.n3", f"{label}.{sweep}"):
         assert holder_of(master, f"{name}-{mac}") is None

@@ -106,9 +106,7 @@ def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(si
 
 
 @pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/divide", "/lost"])
-def test_keys_of_workers_and_of_other_sweeps_are_refused_and_a_node_speaks_for_its_own_epoch_only(
-    site: Site, verb: str
-) -> None:
+def test_other_keys_are_refused_and_a_node_speaks_for_its_own_epoch_only(site: Site, verb: str) -> None:
     (_, key), (other_epoch, _) = site.join("a"), site.join("b")
     other = site.services.sweep(grid(2))
     strangers = (

@@ -115,9 +115,7 @@ def test_a_machine_and_a_start_that_a_pool_answered_outlive_a_power_cut(machine:
         assert pool.started_among(transaction, "s", ["r"]) == {"r"}
 
 
-def test_a_run_that_told_its_end_outlives_a_power_cut_with_its_lines_and_files(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_an_ended_run_outlives_a_power_cut_with_its_lines_and_files(machine: Machine, tmp_path: Path) -> None:
     sweep = machine.create_sweep()
     run = machine.issue(sweep)
     machine.ask(START, name=run, sweep=sweep)

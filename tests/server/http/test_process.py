@@ -53,9 +53,7 @@ def embed(clean_env: dict[str, str], tmp_path: Path) -> Iterator[Embed]:
         server.end()
 
 
-def test_an_embedded_server_tells_its_address_but_no_key_and_ends_at_once_with_its_owner(
-    embed: Embed, tmp_path: Path
-) -> None:
+def test_an_embedded_server_tells_no_key_and_ends_with_its_owner(embed: Embed, tmp_path: Path) -> None:
     """It waits for no request, and not even closes its database, which would take the log of writes away."""
     server = embed()
     said = server.said()

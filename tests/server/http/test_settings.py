@@ -55,9 +55,7 @@ def clocks(services: Services) -> Clocks:
     return clocks
 
 
-def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(
-    services: Services, clocks: Clocks
-) -> None:
+def test_runs_that_were_heard_before_a_step_are_not_silent_by_it(services: Services, clocks: Clocks) -> None:
     name = services.begun(services.sweep(grid(1)))
     clocks.pass_(SILENCE_S)
     services.stream(name, Chunk())
@@ -68,9 +66,7 @@ def test_runs_that_were_heard_before_a_step_have_not_fallen_silent_by_it(
     assert services.run(name).state is RunState.CRASHED
 
 
-def test_a_beat_right_after_a_step_ends_no_run_that_it_does_not_list(
-    services: Services, clocks: Clocks
-) -> None:
+def test_a_beat_after_a_step_ends_no_run_that_it_does_not_list(services: Services, clocks: Clocks) -> None:
     sweep = services.sweep(grid(1))
     agent = services.agent(sweep)
     name = services.issued(agent)

@@ -68,9 +68,7 @@ def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(services
     removal.remove_sweep(services.world, sweep)  # as after one that was cut short
 
 
-def test_what_a_sweep_takes_up_grows_with_its_lines_files_and_artifacts_which_go_with_it(
-    services: Services,
-) -> None:
+def test_a_sweep_takes_up_its_lines_files_and_artifacts_which_go_with_it(services: Services) -> None:
     (few, _), (many, name) = performed(services, 3), performed(services, 100)
     less, more = (removal.measure_sweep(services.world, sweep) for sweep in (few, many))
     assert (less.rows, more.rows) == (4, 101)

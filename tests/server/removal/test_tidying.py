@@ -45,9 +45,7 @@ def manifests(services: Services) -> int:
     return len(list((services.world.files / "manifests").iterdir()))
 
 
-def test_files_of_an_artifact_that_was_never_finished_go_once_nobody_will(
-    services: Services, web: Web
-) -> None:
+def test_files_of_an_artifact_that_nobody_will_finish_go(services: Services, web: Web) -> None:
     logged(web)
     artifact = begun(web, "never")
     services.clock.now += ABANDONED_S - 1

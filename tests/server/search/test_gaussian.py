@@ -84,9 +84,7 @@ def test_little_noise_does_not_make_a_known_point_uncertain_and_much_does() -> N
 
 @settings(max_examples=50)
 @given(thetas, st.integers(0, 100))
-def test_the_likelihood_its_slope_and_what_is_believed_are_those_of_scikit_learn(
-    theta: list[float], seed: int
-) -> None:
+def test_likelihood_slope_and_belief_are_those_of_scikit_learn(theta: list[float], seed: int) -> None:
     from sklearn.gaussian_process import GaussianProcessRegressor  # takes longer than the tests here
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 

@@ -129,9 +129,7 @@ def test_the_ends_have_finite_values(distribution: Continuous) -> None:
 
 
 @given(likely, quantiles)
-def test_places_and_values_are_those_of_scipys_quantiles_also_on_an_axis(
-    distribution: Continuous, quantile: float
-) -> None:
+def test_places_and_values_are_those_of_scipys_quantiles(distribution: Continuous, quantile: float) -> None:
     scipys = law(distribution)
     value = scipys.ppf(quantile)
     assert value_at(distribution, quantile) == pytest.approx(value, rel=1e-6, abs=1e-9)

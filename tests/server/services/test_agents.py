@@ -93,9 +93,7 @@ def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(service
         ("", "m", False),
     ],
 )
-def test_a_label_is_known_by_its_first_words(
-    services: Services, label: str, prefix: str, is_its: bool
-) -> None:
+def test_labels_are_known_by_their_words(services: Services, label: str, prefix: str, is_its: bool) -> None:
     sweep = services.sweep(grid(5))
     name = services.issued(services.agent(sweep, label))
     assert services.release(sweep, prefix) == ([name] if is_its else [])
@@ -111,9 +109,7 @@ def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(services: Servic
     assert services.run(name).state is RunState.PENDING
 
 
-def test_a_workers_preempted_run_is_left_to_its_supervisor_and_nobody_waits_for_it(
-    services: Services,
-) -> None:
+def test_a_workers_preempted_run_is_left_to_its_supervisor_nobody_waits_for_it(services: Services) -> None:
     sweep = services.sweep(grid(2))
     first, second = services.begun(sweep, "w0"), services.begun(sweep, "w1")
     services.stream(first, Chunk(preempting=True))
@@ -182,9 +178,7 @@ def test_only_a_finished_runs_finite_number_counts_of_a_summary_the_goals(
     assert services.run(name).value == value
 
 
-def test_a_workers_agent_is_told_a_runs_place_beside_each_parameter_whoever_takes_it(
-    services: Services,
-) -> None:
+def test_a_workers_agent_is_told_a_runs_place_whoever_takes_it(services: Services) -> None:
     sweep = services.sweep(grid(3))
     first, second = services.agent(sweep, "w0"), services.agent(sweep, "w1")
     told = [services.command(agent)["args"] for agent in (first, second, first)]
@@ -227,9 +221,7 @@ def test_a_heartbeat_that_lists_a_run_keeps_it_alive(services: Services) -> None
     assert services.apply_timeouts() == []
 
 
-def test_a_silent_strangers_unstarted_run_goes_to_another_agent_and_is_stopped_where_it_was(
-    services: Services,
-) -> None:
+def test_a_silent_strangers_unstarted_run_goes_to_another_agent(services: Services) -> None:
     sweep = services.sweep(grid(3))
     sleeper = services.agent(sweep)
     name = services.issued(sleeper)

@@ -96,9 +96,7 @@ def test_a_fork_goes_on_by_itself_and_outlives_its_parent(services: Services, pa
     assert losses(services, "fork") == [0, 1, 2, 9, 8]
 
 
-def test_where_nothing_is_cut_off_the_summary_is_the_one_that_was_told(
-    services: Services, parent: str
-) -> None:
+def test_where_nothing_is_cut_off_the_summary_is_what_was_told(services: Services, parent: str) -> None:
     services.edit(parent, summary='{"loss": {"min": 0}}')
     assert json.loads(fork(services, "fork", parent, 4).summary) == {"loss": {"min": 0}}
     assert json.loads(rewind(services, parent, 4).summary) == {"loss": {"min": 0}}
@@ -112,9 +110,7 @@ def test_a_fork_from_nobody_is_refused_and_makes_no_run(services: Services, pare
         assert runs_store.at(transaction, RunPath("local", "p", "fork")) is None
 
 
-def test_a_fork_that_tells_more_of_its_configuration_is_not_forked_again(
-    services: Services, parent: str
-) -> None:
+def test_a_fork_that_sends_its_configuration_is_not_forked_again(services: Services, parent: str) -> None:
     fork(services, "fork", parent, 2)
     log(services, "fork", 9)
     assert fork(services, "fork", parent, 2).history_lines == 4
@@ -132,18 +128,14 @@ def test_a_rewound_run_goes_on_after_the_step_that_is_named(services: Services, 
     assert json.loads(services.run(parent).history_keys)["lastStep"] == 3
 
 
-def test_console_output_and_system_metrics_of_a_rewound_run_begin_anew(
-    services: Services, parent: str
-) -> None:
+def test_console_and_system_metrics_of_a_rewound_run_begin_anew(services: Services, parent: str) -> None:
     rewound = rewind(services, parent, 2)
     assert (rewound.log_lines, rewound.event_lines, rewound.system_metrics) == (0, 0, "{}")
     services.stream(parent, Chunk((Batch(Stream.CONSOLE, 0, ("new",)),)))
     assert (told(services, parent, Stream.CONSOLE), told(services, parent, Stream.EVENTS)) == (["new"], [])
 
 
-def test_a_run_rewound_again_has_not_changed_and_one_rewound_beyond_its_end_is_whole(
-    services: Services, parent: str
-) -> None:
+def test_a_run_rewound_beyond_its_end_or_again_has_not_changed(services: Services, parent: str) -> None:
     assert rewind(services, parent, 99).history_lines == 5
     first = rewind(services, parent, 2)
     assert rewind(services, parent, 2) == first
@@ -256,9 +248,7 @@ def test_an_agent_has_a_run_that_it_rewinds_itself_and_is_not_held_up_by_others(
     assert services.issued(agent) != first
 
 
-def test_a_worker_that_rewinds_its_run_as_it_runs_it_again_goes_on_with_what_is_left(
-    services: Services,
-) -> None:
+def test_a_worker_that_rewinds_its_run_at_a_retry_goes_on_with_what_is_left(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
     name = services.issued(services.agent(sweep, "0w1"))
     services.start(sweep, name, opener="0w1")

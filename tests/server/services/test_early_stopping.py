@@ -149,7 +149,7 @@ def test_a_reached_target_ends_the_sweep_and_lets_active_runs_finish(
     ("rows", "summary", "state"),
     [([], {"min": 0.5}, "FINISHED"), ([3, 0.5], 3, "FINISHED"), ([3, 0.5], {"mean": 3}, "RUNNING")],
 )
-def test_a_target_is_reached_by_what_counts(
+def test_what_counts_reaches_a_target(
     services: Services, rows: list[float], summary: object, state: str
 ) -> None:
     sweep, (name,) = started(services, 1, metric=TARGET)

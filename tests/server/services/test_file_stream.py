@@ -79,9 +79,7 @@ def test_history_is_found_by_its_steps(services: Services, name: str) -> None:
     assert history(services, name, StepRange(1, 2)) == [SECOND]
 
 
-def test_a_run_that_came_back_is_told_where_its_history_goes_on_and_has_no_exit_code(
-    services: Services, name: str
-) -> None:
+def test_a_run_that_came_back_is_told_where_its_history_goes_on(services: Services, name: str) -> None:
     services.stream(name, rows(0, FIRST, SECOND))
     services.end(name, exitcode=1)
     resumed = services.upsert(name)

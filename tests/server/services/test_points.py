@@ -119,9 +119,7 @@ def test_values_may_be_plain_or_as_on_the_wire(services: Services, config: dict[
 
 
 @pytest.mark.parametrize("config", [SCHEDULED, {"method": "custom"}])
-def test_an_agent_of_a_scheduled_sweep_waits_for_the_scheduler(
-    services: Services, config: dict[str, Any]
-) -> None:
+def test_an_agent_of_a_scheduled_sweep_waits_for_runs(services: Services, config: dict[str, Any]) -> None:
     sweep = services.sweep(config)
     agent = services.agent(sweep)
     assert services.beat(agent) is None
@@ -150,7 +148,7 @@ def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(services: Servi
         ("nothing", [1, float("-inf")], r"config\.x.* is .*; allowed: what JSON can hold"),
     ],
 )
-def test_a_run_that_can_not_be_queued_is_refused_in_words(
+def test_what_can_not_be_queued_is_refused_in_words(
     services: Services, act: str, value: Any, why: str
 ) -> None:
     sweep = services.sweep(grid(3, run_cap=1))
@@ -187,9 +185,7 @@ def test_a_grid_that_goes_on_after_its_end_has_each_point_once(services: Service
     assert go_on(services, sweep) == [2, 3, 4]
 
 
-def test_a_run_that_its_agent_still_has_when_a_cancelled_sweep_goes_on_is_not_stopped(
-    services: Services,
-) -> None:
+def test_a_run_that_its_agent_still_has_goes_on_with_a_cancelled_sweep(services: Services) -> None:
     sweep = services.sweep(grid(1))
     agent = services.agent(sweep, "w0")
     name = services.issued(agent)
@@ -208,9 +204,7 @@ def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(servic
 
 
 @ENDED
-def test_places_within_a_run_cap_are_not_lost_with_runs_that_nobody_started(
-    services: Services, over: str
-) -> None:
+def test_places_within_a_run_cap_are_not_lost_with_unstarted_runs(services: Services, over: str) -> None:
     sweep = services.sweep(RANDOM | {"run_cap": 2})
     services.perform(sweep, services.agent(sweep, "w0"))
     services.issued(services.agent(sweep, "w1"))
@@ -251,9 +245,7 @@ def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(services
     assert go_on(services, sweep) == []
 
 
-def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_resumed(
-    services: Services,
-) -> None:
+def test_a_preempted_run_that_is_resumed_is_not_stopped_as_before(services: Services) -> None:
     sweep = services.sweep(grid(2))
     name = services.begun(sweep)
     services.stream(name, Chunk(preempting=True))
@@ -266,9 +258,7 @@ def test_a_preempted_run_that_was_asked_to_stop_is_not_stopped_again_when_it_is_
 
 
 @pytest.mark.parametrize("over", ["FINISHED", "CANCELED", "released"])
-def test_a_pending_run_that_a_user_stopped_ends_with_its_agent_and_does_not_come_back(
-    services: Services, over: str
-) -> None:
+def test_a_pending_run_that_a_user_stopped_does_not_come_back(services: Services, over: str) -> None:
     sweep = services.sweep(grid(2))
     agent = services.agent(sweep, "w0" if over == "released" else "")
     name = services.issued(agent)

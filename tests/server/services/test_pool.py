@@ -69,9 +69,7 @@ def together(services: Services) -> Together:
     return Together(services)
 
 
-def test_a_run_that_a_dead_machine_never_started_is_issued_to_another_and_one_that_it_had_is_not(
-    together: Together,
-) -> None:
+def test_what_a_dead_machine_never_started_is_issued_to_another(together: Together) -> None:
     services, epoch = together.services, together.join("a")
     begun, never = together.issued("a"), together.issued("a")
     together.begin(epoch, begun)
@@ -126,9 +124,7 @@ def test_shares_close_a_pool_unless_a_machine_has_joined(together: Together) -> 
     assert pool.watch(world, sweep, 0).ends is None
 
 
-def test_a_sweep_of_which_all_has_ended_is_finished_and_runs_again_when_it_is_opened_again(
-    together: Together,
-) -> None:
+def test_a_sweep_of_which_all_has_ended_runs_again_once_it_is_opened_again(together: Together) -> None:
     together.open(count=1)
     epoch, other, never = together.join("a"), together.join("b"), together.issued("b")
     together.tell(other)
@@ -219,7 +215,7 @@ def test_a_pool_as_it_was_asked_for_is_kept_whole(together: Together) -> None:
 @pytest.mark.parametrize(
     "section", [{"failures": {"max_total": 0}}, {"failures": {"most": 1}}, {"sweep_timeout_s": "soon"}]
 )
-def test_limits_that_are_none_are_refused_and_nothing_is_made(
+def test_limits_that_are_none_are_refused_and_make_nothing(
     services: Services, section: dict[str, Any]
 ) -> None:
     with pytest.raises(RefusedError, match=f"NewPool.section.{next(iter(section))}"):

@@ -59,9 +59,7 @@ def test_a_run_began_when_its_client_first_spoke_of_this_attempt(services: Servi
     assert services.upsert("r").started_at == began + 60
 
 
-def test_a_run_that_another_worker_opens_begins_again_and_not_by_what_a_supervisor_sends_later(
-    services: Services,
-) -> None:
+def test_another_worker_begins_a_run_again_and_a_later_upload_does_not(services: Services) -> None:
     began = services.clock()
     for opener in ("first", "second", "second", SUPERVISOR):
         services.upsert("r", opener)
@@ -116,7 +114,7 @@ def test_a_value_that_is_edited_later_reaches_the_engine(services: Services) -> 
     assert (edited.value, edited.sweep_revision > before) == (0.5, True)
 
 
-def test_an_alert_is_shown_where_the_server_logs_on_one_line(
+def test_an_alert_is_one_line_of_the_servers_log(
     services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
     services.upsert("r")
@@ -161,9 +159,7 @@ def test_a_supervisor_is_told_how_far_the_runs_under_way_are(services: Services)
 @pytest.mark.parametrize(
     "config", [RANDOM, '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}']
 )
-def test_a_sweep_without_names_goes_to_the_defaults_with_its_configuration_as_it_was_sent(
-    services: Services, config: str
-) -> None:
+def test_a_sweep_without_names_goes_to_the_defaults_as_it_was_sent(services: Services, config: str) -> None:
     sweep = sweep_service.upsert(services.world, SweepUpsert(config=config))
     assert (sweep.entity, sweep.project, sweep.state) == ("local", "uncategorized", "PENDING")
     assert sweep.config == config

@@ -114,9 +114,7 @@ def test_a_database_that_was_written_before_opens_again(tmp_path: Path) -> None:
         ("cf1d5e3a", r"is another program's \(Alembic's revision is cf1d5e3a\)"),
     ],
 )
-def test_a_database_at_an_unknown_revision_is_refused_in_words(
-    tmp_path: Path, revision: str, words: str
-) -> None:
+def test_a_database_of_an_unknown_revision_is_refused(tmp_path: Path, revision: str, words: str) -> None:
     path = tmp_path / "server.db"
     Database.open(str(path)).close()
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -43,7 +43,7 @@ def write(database: Database) -> None:
         transaction.execute(text("INSERT INTO notes VALUES ('x')"))
 
 
-def test_a_lock_is_told_of_when_it_begins_to_be_in_the_way_and_when_it_is_over(
+def test_a_lock_is_told_of_when_it_begins_and_when_it_is_over(
     database: Database, path: Path, told: Told
 ) -> None:
     write(database)
@@ -60,9 +60,7 @@ def test_a_lock_is_told_of_when_it_begins_to_be_in_the_way_and_when_it_is_over(
 
 
 @pytest.mark.parametrize("put_another", [False, True])
-def test_a_removed_database_is_lost_for_good(
-    database: Database, path: Path, told: Told, put_another: bool
-) -> None:
+def test_a_removed_database_is_lost(database: Database, path: Path, told: Told, put_another: bool) -> None:
     path.unlink()
     if put_another:
         path.touch()
@@ -89,9 +87,7 @@ def test_a_damaged_database_is_lost_for_good(database: Database, path: Path, tol
     assert for_good
 
 
-def test_what_turns_out_to_be_for_good_is_told_after_what_might_have_passed(
-    database: Database, path: Path, told: Told
-) -> None:
+def test_a_loss_is_told_of_after_what_might_have_passed(database: Database, path: Path, told: Told) -> None:
     write(database)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -116,9 +116,7 @@ def test_a_sweep_goes_on_over_a_migration(old: Engine, tmp_path: Path) -> None:
         assert services.progress(SWEEP).runs["finished"] == 4
 
 
-def test_what_refers_to_a_row_is_still_checked_and_no_id_given_again_after_a_migration(
-    old: Engine, tmp_path: Path
-) -> None:
+def test_references_are_checked_and_no_id_given_again_after_it(old: Engine, tmp_path: Path) -> None:
     with opened(old, tmp_path) as services:
         for table in ("projects", "runs", "artifact_collections", "artifacts"):
             with pytest.raises(IntegrityError), services.world.database.write() as transaction:
