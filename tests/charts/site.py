@@ -40,7 +40,7 @@ const draw = (json) => {
 fetch("/data").then((answer) => answer.json()).then(draw);
 """
 RUN_SCRIPT: Final = """
-import { mountRun } from "./charts/index.js";
+import { mountRun } from "./charts/run.js";
 const lines = { history_lines: 100, event_lines: 10 };
 window.data = { keys: ["loss", "accuracy"], system_keys: ["cpu"], run: lines };
 mountRun(document.body, data, "/data/run");

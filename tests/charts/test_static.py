@@ -26,9 +26,9 @@ def test_what_a_module_needs_stands_before_it_and_once(tmp_path: Path) -> None:
         one='import { two } from "./two.js";\nexport function one() { return two; }\n',
         two="export const two = 2;\n",
     )
-    assert joined.index("$two_js =") < joined.index("$one_js =") < joined.index("$entry_js =")
+    assert joined.index("const two = 2;") < joined.index("function one()") < joined.index("one(second);")
     assert joined.count("const two = 2;") == 1
-    assert "const { two: second } = $two_js;" in joined
+    assert "const { two: second } = $0;" in joined
 
 
 UNSUPPORTED = r"entry\.js: unsupported form"
@@ -57,6 +57,12 @@ def test_a_form_that_can_not_be_joined_is_refused(tmp_path: Path, entry: str, on
 def test_every_module_of_the_pages_can_be_joined() -> None:
     for path in answers.FOLDER.glob("**/*.js"):
         assert script(answers.FOLDER, str(path.relative_to(answers.FOLDER)))
+
+
+@pytest.mark.parametrize("page", ["home.js", "project.js", "sweep.js", "run.js", "report.js"])
+def test_a_page_loads_at_most_200_kb_of_scripts_and_styles(page: str) -> None:
+    styles = sum(path.stat().st_size for path in answers.FOLDER.glob("*.css"))
+    assert len(script(answers.FOLDER, page).encode()) + styles <= 200_000
 
 
 def test_styles_are_joined_with_those_that_they_import(tmp_path: Path) -> None:

@@ -110,8 +110,33 @@ class _Linker:
         source = (self.folder / name).read_text(encoding="utf-8")
         for found in _IMPORT.finditer(source):
             self.add(_beside(name, found["path"]))
-        self.linked[name] = _as_function(name, source)
+        self.linked[name] = self._as_function(name, source)
         self.begun.pop()
+
+    def _variable(self, name: str) -> str:
+        """Return the constant that holds a script's exports; scripts are numbered as they run."""
+        known = list(self.linked)
+        return f"${known.index(name) if name in known else len(known)}"
+
+    def _as_function(self, name: str, source: str) -> str:
+        """Return the source of a constant that holds the module's exports."""
+        pairs = dict(_exports_of(source)).items()
+        body = _EXPORT_LIST.sub("", _EXPORT.sub(r"\1\2", source))
+        body = _IMPORT.sub(lambda found: self._as_constant(name, found), body)
+        if unknown := _UNKNOWN.search(body):
+            raise UnlinkableError(f"{name}: unsupported form of import or export: {unknown[0]}")
+        body = _ONLY_FOR_AUTHORS.sub("", body)
+        given = ", ".join(local if as_name == local else f"{as_name}: {local}" for as_name, local in pairs)
+        return f"const {self._variable(name)} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
+
+    def _as_constant(self, name: str, found: re.Match[str]) -> str:
+        source = self._variable(_beside(name, found["path"]))
+        if found["whole"]:
+            return f"const {found['whole']} = {source};"
+        if found["default"]:
+            return f"const {found['default']} = {source}.default;"
+        names = re.sub(r"(\w+) as (\w+)", r"\1: \2", found["names"])
+        return f"const {{{names}}} = {source};"
 
 
 def script(folder: Path, entry: str) -> str:
@@ -150,19 +175,6 @@ def _beside(name: str, path: str) -> str:
     return "/".join(parts)
 
 
-def _as_function(name: str, source: str) -> str:
-    """Return the source of a constant that holds the module's exports."""
-    exported = dict(_exports_of(source))
-    body = _EXPORT_LIST.sub("", _EXPORT.sub(r"\1\2", source))
-    body = _IMPORT.sub(lambda found: _as_constant(name, found), body)
-    if unknown := _UNKNOWN.search(body):
-        raise UnlinkableError(f"{name}: unsupported form of import or export: {unknown[0]}")
-    body = _ONLY_FOR_AUTHORS.sub("", body)
-    pairs = exported.items()
-    given = ", ".join(local if as_name == local else f"{as_name}: {local}" for as_name, local in pairs)
-    return f"const {_variable(name)} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
-
-
 def _exports_of(source: str) -> Iterator[tuple[str, str]]:
     """Yield each exported name with its local name."""
     for found in _EXPORT.finditer(source):
@@ -171,20 +183,6 @@ def _exports_of(source: str) -> Iterator[tuple[str, str]]:
         for item in listed[1].split(","):
             local, _, as_name = item.strip().partition(" as ")
             yield (as_name or local), local
-
-
-def _as_constant(name: str, found: re.Match[str]) -> str:
-    source = _variable(_beside(name, found["path"]))
-    if found["whole"]:
-        return f"const {found['whole']} = {source};"
-    if found["default"]:
-        return f"const {found['default']} = {source}.default;"
-    names = re.sub(r"(\w+) as (\w+)", r"\1: \2", found["names"])
-    return f"const {{{names}}} = {source};"
-
-
-def _variable(name: str) -> str:
-    return "$" + re.sub(r"\W", "_", name)
 
 
 POLICY: Final = (

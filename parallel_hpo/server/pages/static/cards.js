@@ -23,7 +23,7 @@ export function makeCards(grid, about) {
       item("Download as PNG", async () => save(await chart.toPNG(), `${chart.name}.png`)),
       item("Download as CSV", () => save(new Blob([chart.toCSV()], { type: "text/csv" }), `${chart.name}.csv`)),
     ];
-    menus.get(card).prepend(...options, element("div", { class: "list" }, ...downloads));
+    menus.get(card).prepend(...options, element("div.list", {}, ...downloads));
   }
 
   /** Fill a menu that shows and hides cards. */
@@ -59,15 +59,15 @@ export function makeCards(grid, about) {
     fill(sizes, SIZES, card.dataset.size);
     const pop = element(
       "div", { class: "pop" },
-      element("label", { class: "control" }, "Width ", sizes),
-      element("div", { class: "list" }, item("Move earlier", () => move(card, -1)), item("Move later", () => move(card, 1)), item("Hide", () => hide(card))),
+      element("label.control", {}, "Width ", sizes),
+      element("div.list", {}, item("Move earlier", () => move(card, -1)), item("Move later", () => move(card, 1)), item("Hide", () => hide(card))),
     );
     menus.set(card, pop);
-    const summary = element("summary", { class: "button plain icon-button", "aria-label": `Menu of ${title}`, title: "Options and downloads" }, element("span", { class: "icon dots" }));
+    const summary = element("summary.button.plain.icon-button", { "aria-label": `Menu of ${title}`, title: "Options and downloads" }, element("span.icon.dots"));
     const enlarge = iconButton("enlarge", `Full screen: ${title}`, () => enlargeOnly(card.classList.contains("full") ? null : card));
     const heading = card.querySelector("h2");
     heading.draggable = true;
-    card.querySelector("header").append(enlarge, element("details", { class: "menu right" }, summary, pop));
+    card.querySelector("header").append(enlarge, element("details.menu.right", {}, summary, pop));
   }
 
   function item(words, pressed) {

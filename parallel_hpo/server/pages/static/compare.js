@@ -3,7 +3,7 @@
 import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
-import { anything, duration, element, find, number, runLink, say, tookOf } from "./format.js";
+import { anything, duration, element, find, number, on, runLink, say, tookOf } from "./format.js";
 import { ordered } from "./order.js";
 
 const MOST_RUNS = 12;
@@ -45,16 +45,16 @@ export function comparison(store, home) {
   }
 
   for (const event of ["data", "selection"]) store.addEventListener(event, refresh);
-  find("compare-all").addEventListener("change", refresh);
+  on("compare-all", "change", refresh);
   return refresh;
 }
 
 /** Show facts, [[name, texts]], in columns with titles, [[colour, name, shown]]. */
 export function sideBySide(table, titles, facts) {
   const heads = titles.map(([colour, title, shown]) => {
-    const swatch = element("span", { class: "swatch" });
+    const swatch = element("span.swatch");
     swatch.style.backgroundColor = colour;
-    return element("th", { scope: "col", title }, element("span", { class: "row" }, swatch, shown));
+    return element("th", { scope: "col", title }, element("span.row", {}, swatch, shown));
   });
   const lines = facts.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text))));
   table.tHead.replaceChildren(element("tr", {}, element("td"), ...heads));

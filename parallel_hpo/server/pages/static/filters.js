@@ -1,7 +1,7 @@
 // The filters of the runs: search, states, ranges of any column, the best runs. Each is a chip that removes it.
 
 import { columnsOf } from "./columns.js";
-import { anything, button, checkbox, element, fill, find, number, say } from "./format.js";
+import { anything, button, checkbox, element, fill, find, number, on, say } from "./format.js";
 import { predicateOf, QueryError } from "./query.js";
 
 const PAUSE_MS = 120;
@@ -9,14 +9,14 @@ const PAUSE_MS = 120;
 export function wireFilters(store) {
   const form = find("filters");
   let waiting;
-  find("filter-text").addEventListener("input", () => {
+  on("filter-text", "input", () => {
     clearTimeout(waiting);
     waiting = setTimeout(() => search(store), PAUSE_MS);
   });
-  find("filter-text").addEventListener("keydown", (event) => {
+  on("filter-text", "keydown", (event) => {
     if (event.key === "Enter") event.preventDefault();
   });
-  find("filter-top").addEventListener("change", () => showBest(store));
+  on("filter-top", "change", () => showBest(store));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     addRange(store, find("filter-column").value, find("filter-low").value, find("filter-high").value);
@@ -137,7 +137,7 @@ function showChip(store, filter, words, removed = () => {}) {
     find("filter-text").focus();
   };
   const made = button(words, remove, { "aria-label": `Remove the filter ${words}` });
-  made.append(element("span", { class: "icon cross" }));
+  made.append(element("span.icon.cross"));
   find("ranges").append(element("li", { "data-filter": filter }, made));
 }
 

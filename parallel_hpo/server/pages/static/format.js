@@ -73,10 +73,13 @@ export function size(bytes) {
 }
 
 export const find = (id) => document.getElementById(id);
+export const on = (id, event, heard) => find(id).addEventListener(event, heard);
 
-/** Functions among the attributes become listeners, null and false are left out. Texts are never parsed as HTML. */
+/** Return a new element, `tag.class.class`. Functions among the attributes become listeners, null and false are left out. Texts are never parsed as HTML. */
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const [name, ...classes] = tag.split(".");
+  const made = document.createElement(name);
+  if (classes.length) made.className = classes.join(" ");
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name, value);
     else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);

@@ -74,7 +74,7 @@ function tableOf(table, base) {
   const body = element("tbody");
   const head = element("tr");
   const caption = element("figcaption", {}, table.key);
-  const frame = element("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table ${table.key}` }, element("table", { class: "runs" }, element("thead", {}, head), body));
+  const frame = element("div.scroll", { tabindex: "0", role: "group", "aria-label": `Table ${table.key}` }, element("table.runs", {}, element("thead", {}, head), body));
   fetchJson(`${base}/table/${pathOf(table.file)}`).then((data) => {
     head.append(...data.columns.map((name) => element("th", { scope: "col" }, name)));
     body.append(...data.rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, cell(value))))));

@@ -69,7 +69,7 @@ export function ask(title, words, verb, { dangerous = false, fields = {} } = {})
   });
   const yes = element("button", { type: "submit", value: "yes", class: dangerous ? "danger" : "main" }, verb);
   const no = element("button", { type: "submit", value: "", formnovalidate: true }, "Back");
-  const form = element("form", { method: "dialog" }, element("h2", { id: "question-title" }, title), element("p", { class: "quiet" }, words), ...inputs.map((input) => element("label", { class: "field" }, input.name, input)), element("div", { class: "row" }, no, yes));
+  const form = element("form", { method: "dialog" }, element("h2", { id: "question-title" }, title), element("p.quiet", {}, words), ...inputs.map((input) => element("label.field", {}, input.name, input)), element("div.row", {}, no, yes));
   return new Promise((resolve) => {
     const given = () => (inputs.length ? Object.fromEntries(inputs.map(({ name, value }) => [name, value])) : true);
     showDialog({ "aria-labelledby": "question-title" }, (answer) => resolve(answer === "yes" && given()), form);

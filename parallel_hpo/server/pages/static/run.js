@@ -1,7 +1,7 @@
 // The live page of a run: parameters, logged values, media, log, files.
 
 import { makeActions } from "./act.js";
-import { mountRun } from "./charts/index.js";
+import { mountRun } from "./charts/run.js";
 import { anything, duration, element, find, number, say, time, tookOf, tookWords } from "./format.js";
 import { fetchJson, keepUp, OVER_MS } from "./live.js";
 import { followLog } from "./log.js";

@@ -40,7 +40,7 @@ export function runList(store, home) {
       for (const row of members.slice(0, Math.max(0, most - parts.length))) parts.push(lineOf(row, show));
     }
     if (parts.length >= most && rows.length > most) parts.push(more(rows.length));
-    if (parts.length === 0) parts.push(element("li", { class: "more quiet" }, store.count ? "No run matches the filters." : "No run has started yet."));
+    if (parts.length === 0) parts.push(element("li.more.quiet", {}, store.count ? "No run matches the filters." : "No run has started yet."));
     arrange(list, parts);
     const shown = rows.filter((row) => store.shown[row]).length;
     const words = shown === store.count ? counted(store.count, "run") : `${shown} of ${store.count} runs`;
@@ -75,7 +75,7 @@ export function runList(store, home) {
       soon();
     };
     const fold = button(open ? "−" : "+", press, { class: "plain icon-button", "aria-expanded": String(open), "aria-label": `Runs of ${title}` });
-    return element("li", { class: "group" }, fold, element("span", { class: "name", title }, title), element("span", {}, String(rows.length)), eyeOf(rows.map((row) => store.runs.id[row]), title));
+    return element("li.group", {}, fold, element("span.name", { title }, title), element("span", {}, String(rows.length)), eyeOf(rows.map((row) => store.runs.id[row]), title));
   }
 
   function more(all) {
@@ -83,7 +83,7 @@ export function runList(store, home) {
       most += MANY;
       soon();
     };
-    return element("li", { class: "more" }, button(`Show ${Math.min(MANY, all - most)} more of ${all}`, press));
+    return element("li.more", {}, button(`Show ${Math.min(MANY, all - most)} more of ${all}`, press));
   }
 
   function lineOf(row, show) {
@@ -111,10 +111,10 @@ export function runList(store, home) {
     const box = selectionBox(store, id, `Select run ${id} in charts`);
     const name = runLink(home, id);
     name.className = "name";
-    const state = element("span", { class: "state" }, element("span", { class: "hearing-only" }));
+    const state = element("span.state", {}, element("span.hearing-only"));
     const click = ({ target }) => target.closest("a, button, input") || store.choose(id);
-    const swatch = element("span", { class: "swatch" });
-    return element("li", { "data-run": id, click, ...followHover(store, id) }, box, swatch, state, name, element("span", { class: "value" }), eyeOf([id], id));
+    const swatch = element("span.swatch");
+    return element("li", { "data-run": id, click, ...followHover(store, id) }, box, swatch, state, name, element("span.value"), eyeOf([id], id));
   }
 
   function eyeOf(ids, title) {

@@ -20,7 +20,7 @@ export function artifactCells(artifact, base) {
 
 function fileCell({ name, size: bytes }, base) {
   const path = pathOf(name);
-  const cell = element("span", { class: "row" }, element("a", { href: `${base}/files/${path}`, download: true }, name));
+  const cell = element("span.row", {}, element("a", { href: `${base}/files/${path}`, download: true }, name));
   if (TEXT.test(name) && bytes <= MOST_BYTES) cell.append(button("Show", () => showText(name, `${base}/text/${path}`), { "aria-label": `Show ${name}` }));
   return cell;
 }
@@ -49,7 +49,7 @@ async function showArtifact({ id, name }, base) {
   const { home } = find("main").dataset;
   try {
     const { files, versions, users } = await fetchJson(address);
-    const list = (title, rows, none) => [element("h3", {}, title), ...(rows.length ? [table(rows, title)] : [element("p", { class: "quiet" }, none)])];
+    const list = (title, rows, none) => [element("h3", {}, title), ...(rows.length ? [table(rows, title)] : [element("p.quiet", {}, none)])];
     body.replaceChildren(
       ...list("Files", files.map((file) => [file.url === null ? fileCell(file, address) : `${file.name}: ${file.url}`, size(file.size)]), "It has no files."),
       ...list("Versions", versions.map((version) => [version.name, version.aliases.join(", "), time(version.created), version.run === null ? "" : runLink(home, version.run, version.run)]), "None."),
@@ -62,5 +62,5 @@ async function showArtifact({ id, name }, base) {
 
 function table(rows, title) {
   const lines = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
-  return element("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": title }, element("table", { class: "runs" }, element("tbody", {}, ...lines)));
+  return element("div.scroll", { tabindex: 0, role: "group", "aria-label": title }, element("table.runs", {}, element("tbody", {}, ...lines)));
 }

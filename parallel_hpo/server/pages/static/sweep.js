@@ -2,7 +2,7 @@
 
 import { makeActions } from "./act.js";
 import { oncePerFrame } from "./charts/elements.js";
-import { duration, element, fill, find, number, runLink, say } from "./format.js";
+import { duration, element, fill, find, number, on, runLink, say } from "./format.js";
 import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, listCounts, progressWords } from "./progress.js";
 import { Store } from "./store.js";
@@ -126,6 +126,6 @@ function gone() {
 }
 
 store.addEventListener("want", askSoon);
-find("metric").addEventListener("change", ({ target }) => compareBy(target.value, HIGHER.test(target.value) ? "maximize" : "minimize"));
-find("goal").addEventListener("change", ({ target }) => compareBy(find("metric").value, target.value));
+on("metric", "change", ({ target }) => compareBy(target.value, HIGHER.test(target.value) ? "maximize" : "minimize"));
+on("goal", "change", ({ target }) => compareBy(find("metric").value, target.value));
 keepUp(ask, gone, () => !ENDS.includes(store.sweep.state));

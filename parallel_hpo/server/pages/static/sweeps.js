@@ -3,7 +3,7 @@
 import { SweepCourses } from "./charts/sweeps.js";
 import { counted, exactText } from "./charts/numbers.js";
 import { sideBySide } from "./compare.js";
-import { arrange, drawing, duration, element, fill, find, number, say, time } from "./format.js";
+import { arrange, drawing, duration, element, fill, find, number, on, say, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, progressWords } from "./progress.js";
 import { Store } from "./store.js";
@@ -33,12 +33,12 @@ export function makeSweeps(base, { namesProjects }) {
     const change = ({ target }) => pick(sweep, target);
     const box = element("input", { type: "checkbox", "aria-label": `Compare ${sweep.name}`, title: "Tick two or more sweeps to compare them", change });
     const project = element("a", { href: homeOf(sweep) }, `${sweep.entity}/${sweep.project}`);
-    const about = element("p", { class: "quiet small" }, ...(namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
-    const head = element("div", { class: "row" }, box, element("a", { class: "grow name", href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span", { class: "badge" }));
-    const best = element("p", { class: "best" }, element("strong"), " ", element("span", { class: "quiet" }));
+    const about = element("p.quiet.small", {}, ...(namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
+    const head = element("div.row", {}, box, element("a.grow.name", { href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span.badge"));
+    const best = element("p.best", {}, element("strong"), " ", element("span.quiet"));
     const curve = drawing("svg", { class: "curve", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": true }, drawing("path", { "vector-effect": "non-scaling-stroke" }));
-    const facts = element("div", { class: "row small" }, element("span", { class: "grow" }), element("span", { class: "quiet" }));
-    return element("li", { class: "card", "data-sweep": sweep.id }, head, about, element("div", { class: "row" }, best, curve), element("div", { class: "bar", role: "img" }), facts);
+    const facts = element("div.row.small", {}, element("span.grow"), element("span.quiet"));
+    return element("li.card", { "data-sweep": sweep.id }, head, about, element("div.row", {}, best, curve), element("div.bar", { role: "img" }), facts);
   }
 
   function fillCard(card, sweep) {
@@ -107,7 +107,7 @@ export function makeSweeps(base, { namesProjects }) {
   }
 
   for (const id of ["sweeps-text", "sweeps-state"]) find(id).addEventListener("input", filter);
-  find("sweeps-all").addEventListener("change", compare);
+  on("sweeps-all", "change", compare);
   return { show, isLive: () => known.some(({ state }) => !ENDS.includes(state)) };
 }
 

@@ -53,8 +53,7 @@ export function axisOver(over) {
 export function courseOfBest(store, over) {
   const { state, value, started, ended } = store.runs;
   const begun = extent(started)?.[0] ?? 0;
-  const counts = (row) => state[row] === "finished" && Number.isFinite(value[row]);
-  const rows = state.map((_, row) => row).filter((row) => counts(row) && value[row] !== null);
+  const rows = store.rows((row) => state[row] === "finished" && Number.isFinite(value[row]));
   const at = (row) => ended[row] ?? started[row] ?? begun;
   rows.sort((one, other) => at(one) - at(other));
   const points = rows.map((row, index) => ({ row, x: over === "time" ? at(row) - begun : index + 1, y: value[row] }));

@@ -18,12 +18,12 @@ export class Chart extends EventTarget {
     const options = structuredClone(given);
     Object.assign(this, { figure, name, title, options, store, home, pinned: null });
     this.wanted = Object.fromEntries(options.map((option) => [option.name, option.value]));
-    this.controls = element("div", { class: "chart-controls" });
+    this.controls = element("div.chart-controls");
     this.controls.append(...options.filter(({ main }) => main || !bare).map((option) => controlOf(this, option)));
-    this.legend = element("ul", { class: "chart-legend", "aria-label": "Legend", hidden: true });
-    this.host = element("div", { class: "chart-host" });
+    this.legend = element("ul.chart-legend", { "aria-label": "Legend", hidden: true });
+    this.host = element("div.chart-host");
     this.words = element(figure.tagName === "FIGURE" ? "figcaption" : "p", { class: "chart-words" });
-    this.tooltip = element("div", { class: "chart-tooltip", "aria-hidden": "true", hidden: true });
+    this.tooltip = element("div.chart-tooltip", { "aria-hidden": "true", hidden: true });
     figure.classList.add("chart");
     if (!bare && !figure.querySelector("h2, h3")) figure.append(element("h2", {}, title));
     figure.append(this.controls, this.legend, this.host, this.words, this.tooltip);
@@ -102,7 +102,7 @@ export class Chart extends EventTarget {
   }
 
   show(clientX, clientY, { title, colour, facts }) {
-    const swatch = element("span", { class: "chart-swatch", "aria-hidden": "true", hidden: !colour });
+    const swatch = element("span.chart-swatch", { "aria-hidden": "true", hidden: !colour });
     swatch.style.backgroundColor = colour ?? "transparent";
     const lines = facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
     this.tooltip.replaceChildren(element("strong", {}, swatch, title), element("dl", {}, ...lines));
@@ -151,9 +151,8 @@ function joined(host) {
   const [ratio, outer] = [window.devicePixelRatio || 1, host.getBoundingClientRect()];
   const boxes = parts.map((part) => part.getBoundingClientRect());
   const [left, top] = [Math.min(...boxes.map((box) => box.left), outer.left), Math.min(...boxes.map((box) => box.top), outer.top)];
-  const made = element("canvas", {
-    width: (Math.max(...boxes.map((box) => box.right)) - left) * ratio, height: (Math.max(...boxes.map((box) => box.bottom)) - top) * ratio,
-  });
+  const [right, bottom] = ["right", "bottom"].map((side) => Math.max(...boxes.map((box) => box[side])));
+  const made = element("canvas", { width: (right - left) * ratio, height: (bottom - top) * ratio });
   const context = made.getContext("2d");
   parts.forEach((part, index) => context.drawImage(part, (boxes[index].left - left) * ratio, (boxes[index].top - top) * ratio));
   return made;

@@ -11,7 +11,7 @@ export function controlOf(chart, option) {
 const KINDS = {
   choice(option, changed) {
     const select = element("select", { change: () => changed(select.value) });
-    const label = element("label", { class: "control" }, element("span", {}, option.label), select);
+    const label = element("label.control", {}, element("span", {}, option.label), select);
     const refresh = () => {
       label.hidden = option.choices.length === 0;
       fill(select, option.choices, option.value ?? "");
@@ -30,13 +30,13 @@ const KINDS = {
       range.value = option.value;
       said.textContent = String(option.value);
     };
-    return Object.assign(element("label", { class: "control" }, element("span", {}, option.label), range, said), { refresh });
+    return Object.assign(element("label.control", {}, element("span", {}, option.label), range, said), { refresh });
   },
 };
 
 export function tick(label, ticked, changed) {
   const box = element("input", { type: "checkbox", checked: ticked, change: () => changed(box.checked) });
-  return Object.assign(element("label", { class: "control tick" }, box, element("span", {}, label)), { box });
+  return Object.assign(element("label.control.tick", {}, box, element("span", {}, label)), { box });
 }
 
 /** Return a labelled number field; `changed` gets null for an empty one. */
@@ -45,7 +45,7 @@ export function numberField(label, changed) {
     type: "number", step: "any",
     change: () => changed(field.value === "" ? null : Number(field.value)),
   });
-  return Object.assign(element("label", { class: "control" }, element("span", {}, label), field), { field });
+  return Object.assign(element("label.control", {}, element("span", {}, label), field), { field });
 }
 
 /** Run `work` once before the next frame, for any number of calls. */

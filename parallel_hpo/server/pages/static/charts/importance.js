@@ -1,6 +1,7 @@
 /** The importance of each varied parameter alone, as a list with bars; the colour is the correlation's sign. */
 
 import { element } from "../format.js";
+import { layer, resize } from "./canvas.js";
 import { Chart } from "./chart.js";
 import { exactText } from "./numbers.js";
 import { isFailed, onNews, variedOf } from "./runs.js";
@@ -17,7 +18,7 @@ export class Importance extends Chart {
   constructor(figure, context) {
     super(figure, { name: "importance", title: "Importance of parameters", options: OPTIONS }, context);
     this.host.classList.add("chart-list");
-    this.list = element("ol", { class: "chart-bars", tabindex: 0, "aria-label": "Importance of parameters, scrollable" });
+    this.list = element("ol.chart-bars", { tabindex: 0, "aria-label": "Importance of parameters, scrollable" });
     this.host.append(this.list);
     this.words.title = WHAT_IT_IS;
     this.follow({ data: onNews(this.again), filter: () => this.wanted.shown && this.again() });
@@ -73,18 +74,16 @@ function signOf(one) {
 }
 
 function lineOf(one) {
-  const bar = element("span", { class: "chart-bar", "aria-hidden": "true" });
+  const bar = element("span.chart-bar", { "aria-hidden": "true" });
   bar.style.setProperty("--share", `${100 * (one.importance ?? 0)}%`);
   bar.style.setProperty("--colour", colourOf(one, "var(--muted)"));
-  const sign = element("span", { class: "chart-sign", title: "Spearman's correlation" }, signOf(one));
-  return element("li", { title: `${one.runs} runs` }, element("span", { class: "chart-name", title: one.name }, one.name), bar, element("span", {}, textOf(one)), sign);
+  const sign = element("span.chart-sign", { title: "Spearman's correlation" }, signOf(one));
+  return element("li", { title: `${one.runs} runs` }, element("span.chart-name", { title: one.name }, one.name), bar, element("span", {}, textOf(one)), sign);
 }
 
 function paintBars(effects) {
-  const [known, ratio, width, line] = [colours(), window.devicePixelRatio || 1, 640, 24];
-  const made = element("canvas", { width: width * ratio, height: Math.max(1, effects.length) * line * ratio });
-  const context = made.getContext("2d");
-  context.scale(ratio, ratio);
+  const [known, made, width, line] = [colours(), layer(null), 640, 24];
+  const context = resize(made, width, Math.max(1, effects.length) * line);
   Object.assign(context, { font: fontOf(12), textBaseline: "middle" });
   const names = Math.min(300, Math.max(0, ...effects.map(({ name }) => context.measureText(name).width)));
   effects.forEach((one, index) => {

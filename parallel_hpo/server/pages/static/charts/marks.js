@@ -93,13 +93,16 @@ export function nearestIndex(sorted, value) {
 
 export function paintCrosses(context, points, place, colour, size) {
   Object.assign(context, { strokeStyle: colour, lineWidth: 1.5 });
+  const at = points.map(({ x, y }) => [place.x(x), place.y(y)]);
+  strokes(context, at.flatMap(([x, y]) => [[x - size, y - size, x + size, y + size], [x + size, y - size, x - size, y + size]]));
+}
+
+/** Draw straight lines, [fromX, fromY, toX, toY] each. */
+export function strokes(context, lines) {
   context.beginPath();
-  for (const { x, y } of points) {
-    const [left, top] = [place.x(x), place.y(y)];
-    context.moveTo(left - size, top - size);
-    context.lineTo(left + size, top + size);
-    context.moveTo(left + size, top - size);
-    context.lineTo(left - size, top + size);
+  for (const [fromX, fromY, toX, toY] of lines) {
+    context.moveTo(fromX, fromY);
+    context.lineTo(toX, toY);
   }
   context.stroke();
 }

@@ -8,7 +8,7 @@ const MOST_BOXES = 40; // categories with more values are selected in the table'
 
 /** Return {element, refresh(axes)}: a fieldset for each axis; `changed` is called after each change of `brushes`. */
 export function brushForm(brushes, changed) {
-  const body = element("div", { class: "chart-fields" });
+  const body = element("div.chart-fields");
   const details = element("details", {}, element("summary", {}, "Choose by values"), body);
   let known = "";
   const refresh = (axes) => {

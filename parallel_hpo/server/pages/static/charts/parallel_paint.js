@@ -1,5 +1,6 @@
 import { UNSET } from "./axes.js";
 import { LINE, withRoom } from "./canvas.js";
+import { strokes } from "./marks.js";
 import { short } from "./numbers.js";
 import { isColoured, runColour } from "./runs.js";
 import { qualities } from "./theme.js";
@@ -75,12 +76,7 @@ export function paintAxes(context, texts, axes, at, known, unsetWords) {
   axes.forEach((axis, index) => {
     const x = at.x(index);
     Object.assign(context, { strokeStyle: known.muted, lineWidth: 1 });
-    context.beginPath();
-    context.moveTo(x, at.y(0));
-    context.lineTo(x, at.y(1));
-    context.moveTo(x - 5, at.y(UNSET));
-    context.lineTo(x + 5, at.y(UNSET));
-    context.stroke();
+    strokes(context, [[x, at.y(0), x, at.y(1)], [x - 5, at.y(UNSET), x + 5, at.y(UNSET)]]);
     paintName(texts, axis, x, at, known);
     texts.write(unsetWords[index], x, at.y(UNSET) + 15, { align: "center", colour: known.muted, halo: known.surface });
     paintTicks(context, texts, axis, index ? at.gap - 14 : at.left - 8, x, at, known);

@@ -2,6 +2,7 @@
 
 import { LINE, Texts, layer, resize, withRoom } from "./canvas.js";
 import { listen } from "./elements.js";
+import { strokes } from "./marks.js";
 import { scaleOf } from "./scales.js";
 import { colours } from "./theme.js";
 
@@ -266,10 +267,7 @@ function inside(middle, width, whole) {
 function rule(context, colour, fromX, fromY, toX, toY, alpha = 1) {
   context.strokeStyle = colour;
   context.globalAlpha = alpha;
-  context.beginPath();
-  context.moveTo(Math.round(fromX) + 0.5, Math.round(fromY) + 0.5);
-  context.lineTo(Math.round(toX) + 0.5, Math.round(toY) + 0.5);
-  context.stroke();
+  strokes(context, [[fromX, fromY, toX, toY].map((at) => Math.round(at) + 0.5)]);
   context.globalAlpha = 1;
 }
 

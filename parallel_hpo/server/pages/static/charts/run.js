@@ -6,6 +6,7 @@ import { axesOver, axisOver, smoothed, specOfCourses } from "./course.js";
 import { controlOf } from "./elements.js";
 import { extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
+import { sourceOf } from "./source.js";
 import { colours } from "./theme.js";
 
 const POINTS = 2000;
@@ -34,19 +35,19 @@ function prefixOf(key) {
 }
 
 /** The charts of a section, one per key; their options are common. System metrics are folded at first. */
-export class RunCharts extends EventTarget {
+class RunCharts extends EventTarget {
   constructor(section, runData, source, look) {
     super();
     this.kind = KINDS[section.dataset.charts];
     Object.assign(this, { section, source, look, system: this.kind.system, charts: new Map(), groups: new Map() });
     this.options = structuredClone([...(this.system ? [] : [OVER]), SMOOTHING, LOG, ...(!this.system && runData.attempts?.length > 1 ? [EARLIER] : [])]);
     this.wanted = { x: "time", ...Object.fromEntries(this.options.map(({ name, value }) => [name, value])) };
-    this.controls = element("div", { class: "chart-controls" });
-    this.empty = element("p", { class: "chart-words" }, this.system ? "No system metrics have come." : "Nothing was logged.");
-    this.body = element("div", { class: "chart-groups" });
+    this.controls = element("div.chart-controls");
+    this.empty = element("p.chart-words", {}, this.system ? "No system metrics have come." : "Nothing was logged.");
+    this.body = element("div.chart-groups");
     section.append(this.controls, this.empty, this.body);
     const filter = element("input", { type: "search", input: () => this.filter(filter.value) });
-    const label = element("label", { class: "control" }, element("span", {}, "Keys that contain"), filter);
+    const label = element("label.control", {}, element("span", {}, "Keys that contain"), filter);
     this.controls.append(label, ...this.options.map((option) => controlOf(this, option)));
     this.observer = new IntersectionObserver((seen) => seen.forEach(({ target, isIntersecting }) => this.seen(target, isIntersecting)), {
       rootMargin: "200px",
@@ -89,9 +90,9 @@ export class RunCharts extends EventTarget {
   /** Return the grid of a group's charts; groups come in order of their names, or of SYSTEM_GROUPS. */
   gridOf(name) {
     if (this.groups.has(name)) return this.groups.get(name).grid;
-    const [grid, count] = [element("div", { class: "chart-grid" }), element("span", { class: "chart-count" })];
+    const [grid, count] = [element("div.chart-grid"), element("span.chart-count")];
     const summary = element("summary", {}, name || "Values", " ", count);
-    const details = element("details", { class: "chart-group", open: !this.system, "data-group": name }, summary, grid);
+    const details = element("details.chart-group", { open: !this.system, "data-group": name }, summary, grid);
     const order = (one) => (this.system ? SYSTEM_GROUPS.indexOf(one) : one);
     const next = [...this.groups].filter(([other]) => order(other) > order(name)).sort(([one], [other]) => (order(one) > order(other) ? 1 : -1))[0];
     this.body.insertBefore(details, next?.[1].details ?? null);
@@ -199,4 +200,11 @@ function inUnit(key, values) {
   let [most, factor] = [values.reduce((high, value) => Math.max(high, Math.abs(value ?? 0)), 0), 1];
   for (; most >= 1000 && size < SIZES.length - 1; size++) [most, factor] = [most / 1000, factor / 1000];
   return { y: values.map((value) => (value === null ? null : value * factor)), unit: SIZES[size] };
+}
+
+/** Draw a run's charts. They follow "run-data" events of `root`: keys with new lines are read again. */
+export function mountRun(root, runData, base, look = {}) {
+  const source = sourceOf(base);
+  const drawn = [...root.querySelectorAll("[data-charts]")].map((section) => new RunCharts(section, runData, source, look));
+  root.addEventListener("run-data", ({ detail }) => drawn.forEach((charts) => charts.follow(detail)));
 }

@@ -32,7 +32,7 @@ export class Scatter extends Chart {
   }
 
   addPlot() {
-    const host = this.host.appendChild(element("div", { class: "chart-host" }));
+    const host = this.host.appendChild(element("div.chart-host"));
     return new Plot(this, host);
   }
 

@@ -2,6 +2,7 @@
 
 import { duration } from "../format.js";
 import { Chart, EARLIER } from "./chart.js";
+import { strokes } from "./marks.js";
 import { clock, counted } from "./numbers.js";
 import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
@@ -176,12 +177,9 @@ function paintBar(context, [left, top, width, height], colour, { alpha, hatch })
   context.rect(left, top, width, height);
   context.clip();
   Object.assign(context, { strokeStyle: hatch, lineWidth: 1.25 });
-  context.beginPath();
-  for (let at = Math.max(left, 0) - height; at < Math.min(left + width, context.canvas.width); at += HATCH) {
-    context.moveTo(at, top + height);
-    context.lineTo(at + height, top);
-  }
-  context.stroke();
+  const lines = [];
+  for (let at = Math.max(left, 0) - height; at < Math.min(left + width, context.canvas.width); at += HATCH) lines.push([at, top + height, at + height, top]);
+  strokes(context, lines);
   context.restore();
 }
 
