@@ -39,6 +39,11 @@ def test_no_two_runs_of_a_sweep_have_the_same_seed(sweep_seed: int, places: set[
     assert all(0 <= seed < SEEDS for seed in seeds)
 
 
+def test_another_seed_of_the_sweep_gives_its_runs_other_seeds() -> None:
+    first, second = ([seed_of(sweep, place) for place in range(20)] for sweep in (7, 8))
+    assert set(first) & set(second) == set()
+
+
 def test_a_seed_is_the_same_wherever_and_whenever_it_is_asked_for() -> None:
     """People note seeds, and compare runs by them: another version must not draw others."""
     assert [seed_of(7, place) for place in range(3)] == [1680640654, 40109119, 547061232]
