@@ -123,21 +123,28 @@ def test_a_sweep_is_seen_to_be_over_unless_its_server_is_away(line: Line, answer
     assert line.seen == [SweepSeen(seen)]
 
 
-@pytest.fixture
-def let_go(line: Line) -> Iterator[threading.Event]:
-    """The server does not answer before this is set."""
-    event = threading.Event()
+@dataclass
+class Silence:
+    """A server that does not answer before it is over."""
 
-    def fail_in_the_end(*asked: object) -> None:
-        event.wait()
+    begun: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, *asked: object) -> None:
+        self.begun.set()
+        self.over.wait()
         raise AWAY
 
-    line.answers_by(fail_in_the_end)
-    yield event
-    event.set()
+
+@pytest.fixture
+def silence(line: Line) -> Iterator[Silence]:
+    silence = Silence()
+    line.answers_by(silence)
+    yield silence
+    silence.over.set()
 
 
-@pytest.mark.usefixtures("let_go")
+@pytest.mark.usefixtures("silence")
 def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(line: Line) -> None:
     for number in range(7):
         line.calls.end_run(RunId(f"run{number}"), "killed", send_rest=False)
@@ -152,11 +159,14 @@ def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(line: Line) -> N
     assert line.told == [Message(words, warning=True)]
 
 
+@pytest.mark.parametrize("request_of", [ServerCalls.ask_sweep, ServerCalls.finish_sweep])
 def test_after_it_was_given_up_nothing_is_said_or_posted_any_more(
-    line: Line, let_go: threading.Event
+    line: Line, silence: Silence, request_of: Callable[[ServerCalls], None]
 ) -> None:
-    line.calls.ask_sweep()
+    request_of(line.calls)
+    silence.begun.wait()
     line.calls.close(within_s=0)
-    let_go.set()
+    line.told.clear()
+    silence.over.set()
     line.calls.close()
     assert (line.told, line.seen) == ([], [])
