@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.contract.moves import (
+from scripts.client_operations import (
     UNDERSTOOD,
     LookedAt,
     Move,

@@ -41,7 +41,7 @@ from parallel_hpo.doctor.machine import (
     examine_places,
     examine_start_method,
 )
-from tests.contract.moves import LookedAt
+from scripts.client_operations import LookedAt
 from tests.devices.fakes import DEVICES, INSTANCES, STRANGER, UUIDS, FakeLibrary
 
 
