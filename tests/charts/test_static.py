@@ -41,6 +41,8 @@ UNSUPPORTED = r"entry\.js: unsupported form"
         ("export let counted = 0;", "", UNSUPPORTED),
         ('import "./one.js";', "", UNSUPPORTED),
         ("export default class {}", "", UNSUPPORTED),
+        ('import * as one from "./one.js";', "export const one = 1;", UNSUPPORTED),
+        ("const one = 1;\nexport { one };", "", UNSUPPORTED),
         (
             'import { one } from "./one.js";',
             'import { main } from "./entry.js";\nexport const one = 1;',

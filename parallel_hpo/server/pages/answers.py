@@ -17,7 +17,7 @@ import mimetypes
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
@@ -30,12 +30,8 @@ from starlette.responses import FileResponse, Response
 
 from parallel_hpo.server.values import RefusedError
 
-_IMPORT: Final = re.compile(
-    r'^import (?:\{(?P<names>[^}]*)\}|\* as (?P<whole>\w+)|(?P<default>\w+)) from "(?P<path>[^"]+)";$',
-    re.MULTILINE,
-)
+_IMPORT: Final = re.compile(r'^import \{(?P<names>[^}]*)\} from "(?P<path>[^"]+)";$', re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export ((?:async )?(?:function|class|const) )(\w+)", re.MULTILINE)
-_EXPORT_LIST: Final = re.compile(r"export\s*\{([^}]*)\};?\s*$")
 _UNKNOWN: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 _ONLY_FOR_AUTHORS: Final = re.compile(
     r"^ *(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/)?\n|^ +|(?<=[;,{}]) // .*", re.MULTILINE
@@ -120,23 +116,17 @@ class _Linker:
 
     def _as_function(self, name: str, source: str) -> str:
         """Return the source of a constant that holds the module's exports."""
-        pairs = dict(_exports_of(source)).items()
-        body = _EXPORT_LIST.sub("", _EXPORT.sub(r"\1\2", source))
+        given = ", ".join(found[2] for found in _EXPORT.finditer(source))
+        body = _EXPORT.sub(r"\1\2", source)
         body = _IMPORT.sub(lambda found: self._as_constant(name, found), body)
         if unknown := _UNKNOWN.search(body):
             raise UnlinkableError(f"{name}: unsupported form of import or export: {unknown[0]}")
         body = _ONLY_FOR_AUTHORS.sub("", body)
-        given = ", ".join(local if as_name == local else f"{as_name}: {local}" for as_name, local in pairs)
         return f"const {self._variable(name)} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
 
     def _as_constant(self, name: str, found: re.Match[str]) -> str:
-        source = self._variable(_beside(name, found["path"]))
-        if found["whole"]:
-            return f"const {found['whole']} = {source};"
-        if found["default"]:
-            return f"const {found['default']} = {source}.default;"
         names = re.sub(r"(\w+) as (\w+)", r"\1: \2", found["names"])
-        return f"const {{{names}}} = {source};"
+        return f"const {{{names}}} = {self._variable(_beside(name, found['path']))};"
 
 
 def script(folder: Path, entry: str) -> str:
@@ -173,16 +163,6 @@ def _beside(name: str, path: str) -> str:
         else:
             parts.append(part)
     return "/".join(parts)
-
-
-def _exports_of(source: str) -> Iterator[tuple[str, str]]:
-    """Yield each exported name with its local name."""
-    for found in _EXPORT.finditer(source):
-        yield found[2], found[2]
-    if listed := _EXPORT_LIST.search(source):
-        for item in listed[1].split(","):
-            local, _, as_name = item.strip().partition(" as ")
-            yield (as_name or local), local
 
 
 POLICY: Final = (

@@ -13,6 +13,7 @@ const BANDS = 8;
 const CELL = 6; // CSS pixels
 const REACH = 0.09; // standard deviation of a run's influence, as a fraction of an axis
 const LEAST_WEIGHT = 0.25; // areas without runs around are left empty
+const MANY_FAILED = 40; // of more, each is fainter
 const MOST_RUNS = 2000; // of more, the newest
 const OPTIONS = ["x", "y"].map((name) => ({ name, label: name.toUpperCase(), kind: "choice", value: "", choices: [], main: true }));
 
@@ -90,12 +91,15 @@ function paintContour(context, place, store, points, shades) {
   const known = colours();
   const ranked = points.filter(({ rank }) => rank !== null);
   paintField(context, place.box, ranked.map(({ x, y, rank }) => ({ left: place.x(x), top: place.y(y), rank })), shades);
-  paintCrosses(context, points.filter(({ rank }) => rank === null), place, known.bad, 3);
   for (const point of ranked) {
     paintPoints(context, [point], place, known.surface, 4);
     paintPoints(context, [point], place, shades[Math.min(BANDS - 1, Math.floor(point.rank * BANDS))], 3);
     if (store.selected.has(store.runs.id[point.row])) paintRing(context, point, place, runColour(store, point.row));
   }
+  const failed = points.filter(({ rank }) => rank === null);
+  context.globalAlpha = Math.min(1, MANY_FAILED / failed.length);
+  paintCrosses(context, failed, place, known.bad, 3);
+  context.globalAlpha = 1;
 }
 
 /** Fill cells by the mean rank around, weighted by distance. */
