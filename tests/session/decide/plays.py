@@ -6,8 +6,9 @@ from contextlib import closing
 from math import inf
 from typing import Any, TypeVar
 
+from parallel_hpo.core.messages import LeaseEnded, Ready, RunEnded, RunStarted
 from parallel_hpo.core.notices import Message
-from parallel_hpo.core.types import Slot
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
 from parallel_hpo.count.state import Pool
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.count import LocalCount, end_of, end_of_waiting, end_of_withdrawn, start_of
@@ -20,6 +21,7 @@ from parallel_hpo.session.decide.events import (
     Notify,
     RecordDrop,
     RecordEnd,
+    Reported,
     Send,
     WithdrawStart,
 )
@@ -59,6 +61,26 @@ class CountedPlay:
         """Let something happen, with all that follows from it."""
         self.actions = ()
         self._handle(event)
+
+    def ready(self, *slots: int) -> None:
+        """Let workers become ready: these, or all that are starting."""
+        starting = [each.slot for each in self.view.slots if each.state is SlotState.STARTING]
+        for slot in slots or starting:
+            self.event(Reported(Slot(slot), Ready()))
+
+    def start(self, slot: int, run_id: str = "run", attempt: int = 1) -> None:
+        """Have a worker begin with a run."""
+        self.event(Reported(Slot(slot), RunStarted(RunId(run_id), {}, attempt)))
+
+    def end(self, slot: int, outcome: Outcome = Outcome.FINISHED, **told: Any) -> None:
+        """End a worker's run, with what else it has `told` of that."""
+        run = self.view.slots[slot].run
+        assert run is not None
+        self.event(Reported(Slot(slot), RunEnded(run.run_id, run.attempt, outcome=outcome, **told)))
+
+    def back(self, slot: int, **told: Any) -> None:
+        """Have a worker's agent come back from its lease."""
+        self.event(Reported(Slot(slot), LeaseEnded(**told)))
 
     def pass_time(self, now: float) -> None:
         """Let the count act on the time."""

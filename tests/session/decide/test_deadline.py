@@ -40,7 +40,7 @@ class Story(CountedPlay):
     def begin(self, now: float, run: str, slot: Slot = S0) -> None:
         self.at(now, Reported(slot, RunStarted(RunId(run), {}, 1)))
 
-    def end(self, now: float, run: str, slot: Slot = S0) -> None:
+    def ends(self, now: float, run: str, slot: Slot = S0) -> None:
         self.at(now, Reported(slot, RunEnded(RunId(run), 1, outcome=Outcome.FINISHED)))
 
     def is_back(self, now: float, slot: Slot = S0) -> None:
@@ -51,7 +51,7 @@ def test_a_worker_is_leased_one_run_first_and_then_no_more_than_would_end_in_tim
     story = Story()
     assert story.orders(0) == [Lease(1)]
     story.begin(0.0, "a")
-    story.end(20.0, "a")
+    story.ends(20.0, "a")
     story.is_back(20.0)
     assert story.orders(0) == [Lease(4)]
 
@@ -60,7 +60,7 @@ def test_a_leased_run_that_comes_too_late_goes_back_unstarted_with_its_worker() 
     story = Story(workers=2, took=(30.0,))
     story.begin(0.0, "long", S1)
     story.begin(0.0, "a", S0)
-    story.end(75.0, "a", S0)
+    story.ends(75.0, "a", S0)
     assert story.view.slots[S0].lease_left > 0
     story.begin(75.0, "late", S0)
     assert story.orders(S0) == [Drain()]
@@ -72,7 +72,7 @@ def test_a_leased_run_that_comes_too_late_goes_back_unstarted_with_its_worker() 
 def test_a_sweep_ends_resumable_once_nothing_is_on_and_no_more_would_end_in_time() -> None:
     story = Story()
     story.begin(0.0, "a")
-    story.end(60.0, "a")
+    story.ends(60.0, "a")
     assert story.orders(S0) == [Drain()]
     assert story.view.ending is not None
     assert (story.view.ending.exit_code, story.view.ending.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
@@ -86,10 +86,10 @@ def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() 
     story.pass_time(story.count.due_at)
     (words,) = story.words()
     assert "no run starts that would not end in time (50 s are left" in words
-    story.end(60.0, "a", S0)
+    story.ends(60.0, "a", S0)
     story.is_back(60.0, S0)
     assert (story.words(), story.orders(0), story.view.ending) == ([], [], None)
-    story.end(62.0, "b", S1)
+    story.ends(62.0, "b", S1)
     assert story.view.ending is not None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready, Rerun, RunEnded, RunStarted
+from parallel_hpo.core.messages import Drain, Lease, Rerun
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.devices.health import FAILURES_IN_A_ROW, QUARANTINE_S, DeviceClear
 from parallel_hpo.session.decide.events import (
@@ -14,7 +14,6 @@ from parallel_hpo.session.decide.events import (
     Died,
     Opened,
     RecordQuarantine,
-    Reported,
     ScaleAsked,
     Send,
     Spawn,
@@ -38,24 +37,22 @@ class Play(CountedPlay):
         super().__init__(view, count)
         self.event(Opened())
         for slot in range(len(self.view.slots)):
-            self.event(Reported(Slot(slot), Ready()))
+            self.ready(slot)
 
-    def begin(self, slot: int) -> RunStarted:
+    def begin(self, slot: int) -> RunId:
+        """Have a worker begin with a new run."""
         self.begun += 1
-        started = RunStarted(RunId(f"run{self.begun}"), {}, 1)
-        self.event(Reported(Slot(slot), started))
-        assert self.view.slots[slot].run is not None
-        return started
+        self.start(slot, f"run{self.begun}")
+        return RunId(f"run{self.begun}")
 
-    def begin_again(self, slot: int, order: Rerun) -> RunId:
+    def begin_again(self, slot: int, order: Rerun) -> None:
         """Let a worker begin with the run that it was told to run again."""
-        self.event(Reported(Slot(slot), RunStarted(order.run_id, {}, order.attempt)))
-        return order.run_id
+        self.start(slot, order.run_id, order.attempt)
 
     def run(self, slot: int, outcome: Outcome, reason: str = "") -> None:
         """Let a worker perform one run."""
-        run = self.begin(slot)
-        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=outcome, reason=reason)))
+        self.begin(slot)
+        self.end(slot, outcome, reason=reason)
 
     def fail_until_held(self, slot: int) -> None:
         for _ in range(FAILURES_IN_A_ROW):
@@ -113,8 +110,8 @@ def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
 )
 def test_a_worker_whose_process_can_not_go_on_is_replaced_at_once(end: dict[str, Any]) -> None:
     play = Play("3", "5")
-    run = play.begin(0)
-    play.event(Reported(Slot(0), RunEnded(run.run_id, 1, **end)))
+    play.begin(0)
+    play.end(0, **end)
     assert play.did(Send(Slot(0), Drain()))
     assert play.view.slots[0].kill_at is not None
     play.die(0)
@@ -150,12 +147,12 @@ def test_one_run_is_tried_on_it_later_which_clears_it_or_holds_it_for_longer(out
     play.now = QUARANTINE_S
     play.event(TimePassed())
     assert play.did(Spawn(Slot(0)))
-    play.event(Reported(Slot(0), Ready()))
+    play.ready(0)
     assert play.did(Send(Slot(0), Lease(1)))
     play.run(0, outcome, "" if outcome is Outcome.FINISHED else "ValueError: no good")
     if outcome is Outcome.FINISHED:
         assert play.words() == ["device 3 is out of quarantine: a run has finished on it"]
-        play.event(Reported(Slot(0), LeaseEnded()))
+        play.back(0)
         (lease,) = play.orders(0)
         assert isinstance(lease, Lease) and lease.count is not None and lease.count > 1
     else:
@@ -187,18 +184,18 @@ def test_a_device_under_which_workers_die_is_held_too() -> None:
             play.now = min(at, 60.0)
             play.event(TimePassed())
         if play.state(0) is SlotState.STARTING:
-            play.event(Reported(Slot(0), Ready()))
+            play.ready(0)
     assert play.state(0) is SlotState.BACKOFF
     assert play.view.slots[0].spawn_at == play.view.health.of("3").held_until
 
 
 def test_a_run_beside_it_on_the_same_device_may_finish() -> None:
     play = Play("3", "5", workers_per_device=2)
-    other = play.begin(2)
+    play.begin(2)
     play.fail_until_held(0)
     assert play.did(Send(Slot(2), Drain()))
     assert play.view.slots[2].kill_at is None
-    play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.STOPPED)))
+    play.end(2, Outcome.STOPPED)
     assert play.view.slots[2].kill_at is not None
 
 
@@ -219,7 +216,7 @@ def test_a_worker_that_becomes_ready_on_a_held_device_gets_no_lease() -> None:
     play.die(2, "SIGKILL")
     assert play.state(2) is SlotState.STARTING
     play.run(0, Outcome.FAILED, ECC)
-    play.event(Reported(Slot(2), Ready()))
+    play.ready(2)
     assert play.did(Send(Slot(2), Drain()))
 
 

@@ -12,12 +12,8 @@ from parallel_hpo.core.messages import (
     Drain,
     Interrupt,
     Lease,
-    LeaseEnded,
     Proceed,
-    Ready,
     Rerun,
-    RunEnded,
-    RunStarted,
     SkipRun,
     SweepEnd,
 )
@@ -36,7 +32,6 @@ from parallel_hpo.session.decide.events import (
     PoolAnswered,
     RecordDrop,
     RecordEnd,
-    Reported,
     ReportEnd,
     ReturnRuns,
     ScaleAsked,
@@ -73,20 +68,13 @@ class Play(CountedPlay):
     def grant(self, granted: int, *, each: int = 1, again: tuple[PooledRun, ...] = (), **more: Any) -> None:
         self.event(PoolAnswered(Granted(granted=granted, each=each, again=again, **more)))
 
-    def ready(self, *slots: Slot) -> None:
-        for slot in slots:
-            self.event(Reported(slot, Ready()))
-
-    def start(self, slot: Slot, run_id: str, attempt: int = 1) -> None:
+    def start(self, slot: int, run_id: str = "run", attempt: int = 1) -> None:
         """Have a run start, which the pool grants at once."""
         self.ask(slot, run_id, attempt)
-        self.event(StartGranted(slot, RunId(run_id)))
+        self.event(StartGranted(Slot(slot), RunId(run_id)))
 
-    def ask(self, slot: Slot, run_id: str, attempt: int = 1) -> None:
-        self.event(Reported(slot, RunStarted(RunId(run_id), {}, attempt)))
-
-    def end(self, slot: Slot, run_id: str, outcome: Outcome = Outcome.FINISHED) -> None:
-        self.event(Reported(slot, RunEnded(RunId(run_id), 1, outcome=outcome, value=1.0)))
+    def ask(self, slot: int, run_id: str, attempt: int = 1) -> None:
+        super().start(slot, run_id, attempt)
 
     def refuse(self, slot: Slot, run_id: str, why: str) -> None:
         self.ask(slot, run_id)
@@ -235,7 +223,7 @@ def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
     play.ready(S0)
     play.refuse(S0, RUN.run_id, "on elsewhere")
     assert play.orders(S0) == [SkipRun(RUN.run_id, None)]
-    play.event(Reported(S0, LeaseEnded()))
+    play.back(S0)
     assert play.orders(S0) == [Lease(1)]
 
 
@@ -255,7 +243,7 @@ def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
     play.start(S1, "b")
     play.ask(S0, "a")
     assert next_deadline(play.view) is None, "it may wait for long"
-    play.end(S1, "b")
+    play.end(S1)
     assert play.did(RecordEnd)
     play.event(DrainAsked(S1))
     assert play.orders(S1) == [Drain()]
@@ -286,8 +274,8 @@ def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_befo
     play.grant(1)
     play.ready(S0)
     play.start(S0, "a")
-    play.end(S0, "a")
-    play.event(Reported(S0, LeaseEnded()))
+    play.end(S0)
+    play.back(S0)
     assert play.view.ending is None
     play.grant(1, ends=COMPLETE)
     assert play.view.ending is not None
@@ -317,7 +305,7 @@ def test_a_run_that_is_no_longer_assigned_is_forgotten_silently() -> None:
 
 def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() -> None:
     play = leased(Play(), granted=9, each=1)
-    play.event(Reported(S0, LeaseEnded(short=True)))
+    play.back(S0, short=True)
     play.event(SweepSeen("the sweep is finished"))
     play.view = replace(play.view, slots=tuple(replace(slot, lease_at=None) for slot in play.view.slots))
     assert needs(play.view) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished", workers=2)
@@ -327,7 +315,7 @@ def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() 
 
 def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     play = leased(Play(), granted=9, each=1)
-    play.event(Reported(S0, LeaseEnded(short=True)))
+    play.back(S0, short=True)
     assert play.did(AskSweep)
     play.event(SweepSeen("the sweep is finished"))
     assert play.orders(S0) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo.core.messages import Lease, LeaseEnded, Ready, Rerun, RunEnded
+from parallel_hpo.core.messages import Lease, Rerun
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.devices.health import DeviceClear
 from parallel_hpo.devices.sharing import FIRST_RUNS, DeviceMemorySeen, Occupancy, OtherUsersSeen
@@ -16,7 +16,6 @@ from parallel_hpo.session.decide.events import (
     DrainAsked,
     RecordDrop,
     RecordEnd,
-    Reported,
     ScaleAsked,
     Send,
     Spawn,
@@ -47,20 +46,14 @@ class FillingPlay(Play):
         for _ in range(runs):
             self.run(slot, Outcome.FINISHED)
             said += self.words()
-            self.event(Reported(Slot(slot), LeaseEnded()))
+            self.back(slot)
         return said
-
-    def ready(self) -> None:
-        """Let every worker that is starting become ready."""
-        for view in self.view.slots:
-            if view.state is SlotState.STARTING:
-                self.event(Reported(view.slot, Ready()))
 
     def fall_short(self, slot: int) -> RunId:
         """Let a slot's run find too little memory."""
         run = self.begin(slot)
-        self.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
-        return run.run_id
+        self.end(slot, Outcome.FAILED, reason=OOM)
+        return run
 
     def staying(self) -> list[int]:
         return [
@@ -93,7 +86,7 @@ def test_the_first_runs_have_a_device_for_themselves_one_by_one() -> None:
     assert [view.lease_left for view in play.view.slots] == [1]
     play.holds(0, A_THIRD_MB)
     play.run(0, Outcome.FINISHED)
-    play.event(Reported(Slot(0), LeaseEnded()))
+    play.back(0)
     assert play.orders(0) == [Lease(1)]
     assert len(play.view.slots) == 1
 
@@ -102,7 +95,7 @@ def test_then_as_many_workers_share_it_as_fit_by_what_was_measured() -> None:
     play = FillingPlay("3")
     for _ in range(FIRST_RUNS):
         play.run(0, Outcome.FAILED, "ValueError")
-        play.event(Reported(Slot(0), LeaseEnded()))
+        play.back(0)
     assert play.view.occupancy is not None and not play.view.occupancy.of("3").is_measured
     told = play.measure()
     assert told == ["device 3 takes 3 workers at a time: its first runs held 24000 of 80000 MB"]
@@ -131,17 +124,17 @@ def test_no_worker_starts_that_would_have_nothing_to_do() -> None:
 
 
 def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay) -> None:
-    running = three.begin(2)
+    three.begin(2)
     three.holds(1, 30_000.0)
     assert three.state(2) is SlotState.STOPPING
     assert three.view.slots[2].kill_at is None, "it may finish"
-    three.event(Reported(Slot(2), RunEnded(running.run_id, 1, outcome=Outcome.FINISHED)))
+    three.end(2)
     three.die(2)
     assert three.staying() == [0, 1]
 
 
 def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(three: FillingPlay) -> None:
-    beside = three.begin(1)
+    three.begin(1)
     run = three.fall_short(0)
     assert recorded(three) == (False, Outcome.STOPPED)
     assert (
@@ -151,7 +144,7 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     three.die(2)  # for good: one less
     three.die(0)
     assert not three.did(Spawn(Slot(0))), "another is at a run there"
-    three.event(Reported(Slot(1), RunEnded(beside.run_id, 1, outcome=Outcome.FINISHED)))
+    three.end(1)
     three.die(1, clear=False)
     assert not three.did(Spawn(Slot(0))), "what it held may not be free yet"
     three.event(DeviceClear(Slot(1)))
@@ -160,8 +153,8 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     (order,) = three.sends_again()
     assert (order.run_id, order.attempt) == (run, 2)
     assert not three.did(Spawn(Slot(1)))
-    again = three.begin_again(0, order)
-    three.event(Reported(Slot(0), RunEnded(again, 2, outcome=Outcome.FINISHED, value=1.0)))
+    three.begin_again(0, order)
+    three.end(0, value=1.0)
     assert three.did(Spawn(Slot(1)))
     assert three.staying() == [0, 1]
 
@@ -172,11 +165,11 @@ def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_le
     three.begin(0)
     three.die(0, "SIGKILL")
     (killed,) = three.view.reruns
-    beside = three.begin(2)
+    three.begin(2)
     short = three.fall_short(1)
     three.ready()
     assert three.orders(0) == [], "it gets neither that run nor another one"
-    three.event(Reported(Slot(2), RunEnded(beside.run_id, 1, outcome=Outcome.FINISHED)))
+    three.end(2)
     three.die(2)
     assert three.orders(0) == []
     three.die(1)
@@ -196,19 +189,19 @@ def test_a_run_that_finds_too_little_memory_alone_or_beside_a_fixed_number_has_f
 
 def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
     first, second = three.begin(0), three.begin(1)
-    for slot, run in enumerate((first, second)):
-        three.event(Reported(Slot(slot), RunEnded(run.run_id, 1, outcome=Outcome.FAILED, reason=OOM)))
+    for slot in (0, 1):
+        three.end(slot, Outcome.FAILED, reason=OOM)
     for slot in (2, 1, 0):
         three.die(slot)
     assert three.view.occupancy is not None and three.view.occupancy.of("3").fits == 2
     three.ready()
     (order,) = three.sends_again()
-    assert order.run_id == first.run_id
+    assert order.run_id == first
     three.begin_again(0, order)
     assert three.state(1) is SlotState.STOPPED
-    three.event(Reported(Slot(0), RunEnded(order.run_id, 2, outcome=Outcome.FINISHED, value=1.0)))
-    three.event(Reported(Slot(0), LeaseEnded()))
-    assert [order.run_id for order in three.sends_again()] == [second.run_id]
+    three.end(0, value=1.0)
+    three.back(0)
+    assert [order.run_id for order in three.sends_again()] == [second]
 
 
 def test_a_lone_run_whose_worker_dies_is_run_again_alone_as_its_retries_allow(three: FillingPlay) -> None:
@@ -227,24 +220,24 @@ def test_a_lone_run_goes_elsewhere_where_its_device_is(why: str) -> None:
     play = FillingPlay("3", "5")
     play.measure(0)
     play.ready()
-    other = play.begin(2)
+    play.begin(2)
     run = play.fall_short(0)
     if why == "in quarantine":
-        play.event(Reported(Slot(2), RunEnded(other.run_id, 1, outcome=Outcome.FAILED, reason=ECC)))
-    busy = play.begin(1)
+        play.end(2, Outcome.FAILED, reason=ECC)
+    play.begin(1)
     if why == "left to its owner":
         play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
-    play.event(Reported(Slot(1), RunEnded(busy.run_id, 1, outcome=Outcome.FINISHED, value=1.0)))
-    play.event(Reported(Slot(1), LeaseEnded()))
+    play.end(1, value=1.0)
+    play.back(1)
     assert [order.run_id for order in play.sends_again()] == [run]
 
 
 def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start() -> None:
     play = FillingPlay("3", "5")
     play.measure(0, runs=FIRST_RUNS - 1)
-    last = play.begin(0)
+    play.begin(0)
     play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
-    play.event(Reported(Slot(0), RunEnded(last.run_id, 1, outcome=Outcome.FINISHED)))
+    play.end(0)
     assert play.view.occupancy is not None and play.view.occupancy.of("3").is_measured
     assert not play.did(Spawn)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.core.messages import Drain, Lease, LeaseEnded, Ready
+from parallel_hpo.core.messages import Drain, Lease
 from parallel_hpo.core.pool_messages import Granted
 from parallel_hpo.core.types import Outcome, Slot, SlotState, StopKind
 from parallel_hpo.devices.health import DeviceClear
@@ -16,7 +16,6 @@ from parallel_hpo.session.decide.events import (
     DrainAsked,
     Opened,
     PoolAnswered,
-    Reported,
     Send,
     Spawn,
     StopAsked,
@@ -68,7 +67,7 @@ def test_a_device_whose_owner_is_there_all_the_time_is_never_used_again_and_the_
     play.die(0)
     while play.view.ending is None:
         play.run(1, Outcome.FINISHED)
-        play.event(Reported(Slot(1), LeaseEnded()))
+        play.back(1)
     assert (play.begun, play.view.ending.exit_code) == (100, ExitCode.COMPLETE)
     assert play.view.slots[0].is_terminal
 
@@ -93,7 +92,7 @@ def test_a_worker_that_becomes_ready_after_its_owner_came_back_is_given_nothing(
     play.die(0, "SIGKILL")
     come(play, "0")
     assert play.state(0) is SlotState.STARTING
-    play.event(Reported(Slot(0), Ready()))
+    play.ready(0)
     assert not [a for a in play.actions if isinstance(a, Send) and isinstance(a.order, Lease)]
     assert play.state(0) is SlotState.STOPPING
 

@@ -14,9 +14,7 @@ from parallel_hpo.core.messages import (
     Lease,
     LeaseEnded,
     Proceed,
-    Ready,
     Rerun,
-    RunEnded,
     RunStarted,
     SkipRun,
 )
@@ -43,7 +41,7 @@ from parallel_hpo.session.decide.state import SILENT_S, Limits, next_deadline, o
 from tests.session.decide.plays import CountedPlay
 
 S0, S1 = Slot(0), Slot(1)
-RUN = RunId("known")
+RUN = RunId("run")
 
 
 class Play(CountedPlay):
@@ -53,19 +51,10 @@ class Play(CountedPlay):
         super().__init__(open_view(Limits(), workers), count=10)
         self.event(Opened())
         for slot in range(workers):
-            self.event(Reported(Slot(slot), Ready()))
-
-    def start(self, slot: Slot, run_id: str = RUN) -> None:
-        self.event(Reported(slot, RunStarted(RunId(run_id), {}, 1)))
+            self.ready(slot)
 
     def deliver(self, slot: Slot, outcome: Outcome | None, attempts: int = 1) -> None:
         self.event(Delivered(slot, RunStarted(RUN, {}, 1), attempts, outcome))
-
-    def end(self, slot: Slot, outcome: Outcome, **told: Any) -> None:
-        run = self.view.slots[slot].run
-        assert run is not None
-        report = RunEnded(run.run_id, run.attempt, outcome=outcome, reason="exit 1", **told)
-        self.event(Reported(slot, report))
 
 
 @pytest.mark.parametrize(("outcome", "exit_code"), [(Outcome.FINISHED, 0), (Outcome.FAILED, 1)])
@@ -90,7 +79,7 @@ def test_the_place_that_a_settled_run_took_in_a_lease_goes_back_to_the_count() -
     play.end(S0, Outcome.FINISHED)
     for _ in range(lease - 1):
         play.deliver(S0, Outcome.FINISHED)
-    play.event(Reported(S0, LeaseEnded()))
+    play.back(S0)
     (again,) = [action.order for action in play.actions if isinstance(action, Send)]
     assert isinstance(again, Lease)
     assert play.view.started == 1
@@ -122,7 +111,7 @@ def test_a_preempted_run_is_not_over_but_gets_another_attempt_that_costs_no_retr
     play.end(S0, Outcome.FAILED, preempted=True)
     record = play.only(RecordEnd)
     assert (record.final, record.end.outcome) == (False, Outcome.STOPPED)
-    play.event(Reported(S0, LeaseEnded()))
+    play.back(S0)
     assert play.did(Send(S0, Rerun(RUN, {}, 2)))
 
 
@@ -174,13 +163,13 @@ def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_
     play.now = 1.0
     play.event(TimePassed())
     assert play.did(Spawn(S0))
-    play.event(Reported(S0, Ready()))
+    play.ready(S0)
     assert [type(order) for order in play.orders(0)] == [Lease]
 
 
 def test_an_issued_run_that_an_agent_could_not_begin_goes_back_to_the_server() -> None:
     play = Play()
-    play.event(Reported(S0, LeaseEnded(short=True)))
+    play.back(S0, short=True)
     assert not play.did(Send(S0, Drain()))  # the sweep may be over, and all leave
     play.event(SweepSeen(""))
     assert play.did(Send(S0, Drain()))
@@ -219,7 +208,7 @@ def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_r
     play.now = 5.0
     play.start(S0)
     play.now = 25.0
-    play.event(Reported(S0, RunEnded(RUN, 1, outcome=Outcome.FINISHED, value=1.0)))
+    play.end(S0, value=1.0)
     record = play.only(RecordEnd)
     assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
@@ -228,5 +217,5 @@ def test_a_worker_that_becomes_ready_after_it_was_told_to_leave_gets_no_work() -
     play = CountedPlay(open_view(Limits(), 1), count=10)
     play.event(Opened())
     play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
-    play.event(Reported(S0, Ready()))
+    play.ready(S0)
     assert (play.orders(S0), play.view.slots[S0].state) == ([], SlotState.STOPPING)
