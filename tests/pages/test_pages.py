@@ -18,7 +18,7 @@ from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked
 from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
-from tests.ledgers import record_end, record_spawn, record_start
+from tests.ledgers import record_attempt_end, record_end, record_spawn, record_start
 from tests.pages.scenes import CODE, LINK, SMALL, Scenes
 from tests.pages.seen import confirm, open_table
 from tests.pages.serving import SPACE, Served
@@ -288,8 +288,10 @@ def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, 
     other = site.services.perform(sweep, site.services.agent(sweep))
     with Ledger(site.services.folder / sweep / "ledger.db") as ledger:
         ledger.record_facts({"path": f"local/p/{sweep}", "count": 4})
-        record_start(ledger, RunId(name), parameters={}, attempt=1, slot=Slot(0), device=None)
-        record_end(ledger, RunId(name), 1, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
+        for attempt in (1, 2):
+            record_start(ledger, RunId(name), parameters={}, attempt=attempt, slot=Slot(0), device=None)
+        record_attempt_end(ledger, RunId(name), 1, AttemptEnd(outcome=Outcome.CRASHED))
+        record_end(ledger, RunId(name), 2, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
     page = open_table(visit(f"/local/p/sweeps/{sweep}"))
     expect(cell(page, name, "duration")).to_have_text("15.0 s")
     expect(cell(page, name, "duration")).not_to_have_attribute("title", BY_SERVER)
@@ -297,8 +299,10 @@ def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, 
     took = page.locator('dd[data-fact="took"]')
     page.goto(f"{site.url}/local/p/runs/{name}")
     expect(took).to_have_text("15.0 s")
+    expect(page.get_by_label("Dim earlier attempts")).to_be_checked()
     page.goto(f"{site.url}/local/p/runs/{other}")
     expect(took).to_contain_text(BY_SERVER)
+    expect(page.get_by_label("Dim earlier attempts")).to_have_count(0)
 
 
 def test_another_tab_only_looks(visit: Visit, site: Served) -> None:
