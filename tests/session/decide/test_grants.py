@@ -321,6 +321,8 @@ def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     assert play.orders(S0) == []
     assert needs(play.view).wants == 1
     assert play.view.ending is None
+    play.event(Died(S1, "SIGKILL"))
+    assert not play.did(Spawn)
 
 
 def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:

@@ -24,6 +24,7 @@ from parallel_hpo.session.decide.events import (
     AskStart,
     Delivered,
     Died,
+    DrainAsked,
     DumpStacks,
     Kill,
     Opened,
@@ -31,6 +32,7 @@ from parallel_hpo.session.decide.events import (
     Reported,
     ReportEnd,
     ReturnRuns,
+    ScaleAsked,
     Send,
     Spawn,
     StopAsked,
@@ -213,9 +215,17 @@ def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_r
     assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
 
-def test_a_worker_that_becomes_ready_after_it_was_told_to_leave_gets_no_work() -> None:
+def test_a_worker_that_is_to_leave_before_it_is_ready_is_killed_and_gets_no_work() -> None:
     play = CountedPlay(open_view(Limits(), 1), count=10)
     play.event(Opened())
-    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
+    play.event(DrainAsked(S0))
+    assert play.did(Kill(S0))
     play.ready(S0)
     assert (play.orders(S0), play.view.slots[S0].state) == ([], SlotState.STOPPING)
+
+
+def test_once_a_sweep_ends_it_gets_no_more_workers() -> None:
+    play = Play()
+    play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
+    play.event(ScaleAsked(4))
+    assert play.actions == () and len(play.view.slots) == 2
