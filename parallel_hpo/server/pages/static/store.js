@@ -35,7 +35,9 @@ export class Store extends EventTarget {
 
   /** Return the rows for which `holds(row)`. */
   rows(holds = () => true) {
-    return this.runs.id.map((_, row) => row).filter(holds);
+    const found = [];
+    for (let row = 0; row < this.count; row++) if (holds(row)) found.push(row);
+    return found;
   }
 
   /** Return the row of a run; undefined if there is none. */

@@ -43,8 +43,8 @@ export function loggedOf(store) {
 /** Return the rows with a value, without failed runs. */
 export function worstFirst(store) {
   const values = store.column("value");
-  const order = (one, other) => Number(isBetter(store, values[one], values[other])) - Number(isBetter(store, values[other], values[one]));
-  return store.rows((row) => values[row] !== null && values[row] !== undefined && !isFailed(store.runs.state[row])).sort(order);
+  const way = store.minimizes ? 1 : -1;
+  return store.rows((row) => values[row] !== null && values[row] !== undefined && !isFailed(store.runs.state[row])).sort((one, other) => way * (values[other] - values[one]));
 }
 
 /** Return each row's quality from 0 to 1 (best); null without a value or for failed runs. */
