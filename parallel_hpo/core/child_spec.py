@@ -160,9 +160,8 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Preload:
-    """Set the environment, and import `ours`, then the user's modules: the fork server's first order."""
+    """Import `ours`, then the user's modules: the fork server's first order."""
 
-    environment: Mapping[str, str] = field(repr=False)
     ours: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     sys_path: tuple[str, ...] = ()

@@ -126,13 +126,14 @@ class ForkServerHandle:
 
     def __init__(
         self,
+        environment: Mapping[str, str],
         order: Preload,
         *,
         command: tuple[str, ...],
         on_death: Callable[[], None],
     ) -> None:
         """`command` starts a fork server, with its socket as an argument."""
-        self._environment = dict(order.environment)
+        self._environment = dict(environment)
         self._order = order
         self._command = command
         self._on_death = on_death
@@ -151,17 +152,12 @@ class ForkServerHandle:
         """Return the descriptor that is readable when `read` is due."""
         return self._line.fileno()
 
-    def launch(self) -> None:
-        """Start its interpreter, which then waits for its order; raises WorkerStartError."""
+    def start(self) -> None:
+        """Start it, without waiting until it is ready; raises WorkerStartError."""
         try:
             retry(self._launch, OSError, within_s=START_TRIES * SCARCE_S, every_s=SCARCE_S)
         except OSError as error:
             raise WorkerStartError(f"the fork server can't be started: {error}") from None
-
-    def prepare(self, environment: Mapping[str, str] | None = None) -> None:
-        """Let it import, in this environment (default: that of its start), without waiting for it."""
-        if environment is not None:
-            self._order = replace(self._order, environment=dict(environment))
         with contextlib.suppress(OSError):  # it has died already, which `await_ready` notices
             self._connection.send(self._order)
 
@@ -260,8 +256,7 @@ class ForkServerHandle:
         self._process.kill()
         self._process.wait()
         self._on_death()
-        self.launch()
-        self.prepare()
+        self.start()
 
     def _expect_fit(self, preloaded: Preloaded) -> None:
         """Raise the error of a preload: ConfigError if the module is the user's."""

@@ -64,18 +64,17 @@ class ChildPool:
         command: tuple[str, ...] = COMMAND,
         open_pidfd: Callable[[int], int | None] = open_pidfd,
     ) -> None:
-        """Keep the arguments; `launch` or `open` starts the fork server.
+        """Keep the arguments; `open` starts the fork server.
 
         Args:
-            environment: the fork server's at its start, with a MARK.
+            environment: the fork server's, with a MARK.
             fresh: each child is a new interpreter.
             preload: the user's modules to import once.
             sys_path: where to find these; empty: the fork server's own path.
             command: starts the fork server, with its socket as an argument.
         """
-        order = Preload(environment) if fresh else Preload(environment, PRELOAD, preload, sys_path)
-        self._server = ForkServerHandle(order, command=command, on_death=self._take_orphans)
-        self._launched = False
+        order = Preload() if fresh else Preload(PRELOAD, preload, sys_path)
+        self._server = ForkServerHandle(environment, order, command=command, on_death=self._take_orphans)
         self._mark = environment[MARK]
         self._fresh = fresh
         self._open_pidfd = open_pidfd
@@ -85,21 +84,10 @@ class ChildPool:
         self._closing = False
         self._closed = False
 
-    def launch(self) -> None:
-        """Start the fork server's interpreter, which takes 0.1 s, before all that `open` needs is known."""
-        self._launched = True
+    def open(self) -> None:
+        """Start the fork server, without waiting until it is ready."""
         self._was_subreaper = tree.become_subreaper()
-        self._server.launch()
-
-    def open(self, environment: Mapping[str, str] | None = None) -> None:
-        """Let the fork server import, without waiting until it is ready.
-
-        Args:
-            environment: the fork server's from now on; libraries read parts of it when they are imported.
-        """
-        if not self._launched:
-            self.launch()
-        self._server.prepare(environment)
+        self._server.start()
 
     def wait_until_ready(self) -> None:
         """Wait for the fork server's imports; errors have the traceback.

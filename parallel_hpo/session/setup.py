@@ -141,11 +141,10 @@ class SessionSetup:
         self._expect_same_metric(facts)
         for doubt in () if facts else doubts_of(self.section):
             self.setting.observer(doubt)
-        children = self._launch_children()
         backend = self._open_backend(self._choose(facts))
         equipment = self._equip()
         surroundings = self._surround(equipment, keeps_login=backend.keeps_login)
-        self._open_children(children, surroundings.environment)
+        children = self._open_children(surroundings.environment)
         calls = ChildCalls(children, surroundings)
         if self.setting.main is not NOTHING:
             self.waits.call(lambda: self._try_main(calls))
@@ -279,25 +278,23 @@ class SessionSetup:
             words = "the sweep server can write again: the sweep goes on"
         self.setting.observer(Message(words, warning=bool(why)))
 
-    def _launch_children(self) -> ChildPool:
+    def _open_children(self, environment: Mapping[str, str]) -> ChildPool:
+        fresh = self.section.start_method is StartMethod.SPAWN
         children = ChildPool(
-            environment=self.environment,
-            fresh=self.section.start_method is StartMethod.SPAWN,
+            environment=environment,
+            fresh=fresh,
             preload=tuple(self.section.preload),
             sys_path=tuple(sys.path),
         )
-        children.launch()
+        children.open()
         self.stack.callback(children.close)
-        return children
-
-    def _open_children(self, children: ChildPool, environment: Mapping[str, str]) -> None:
-        children.open(environment)
         left = reap_leftovers()
         if left:
             self.setting.observer(Message(f"killed {left} processes left by a dead sweep", warning=True))
         self.waits.call(children.wait_until_ready)
         if children.warning:
             self.setting.observer(Message(children.warning, warning=True))
+        return children
 
     def _try_main(self, calls: ChildCalls) -> None:
         """Load `main` in a child, before the sweep is created."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import threading
 import time
@@ -65,8 +64,6 @@ def _threads_of_openblas() -> int:
 
 def preload(order: Preload) -> Preloaded:
     """Import all; return what failed, with the module's traceback."""
-    os.environ.clear()
-    os.environ.update(order.environment)
     for name in order.ours:
         if error := _import(name):
             return Preloaded(error)

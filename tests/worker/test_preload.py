@@ -100,10 +100,10 @@ def test_a_module_that_can_not_be_imported_is_an_error_with_its_traceback(
 
 
 PREPARE: Final = """
-import json, os, sys
+import json, sys
 from parallel_hpo.core.child_spec import Preload
 from parallel_hpo.worker.preload import preload
-answer = preload(Preload(dict(os.environ), ours=("wandb", "parallel_hpo.worker.worker")))
+answer = preload(Preload(ours=("wandb", "parallel_hpo.worker.worker")))
 import wandb
 from parallel_hpo.worker.worker import prepare
 print(json.dumps({
