@@ -8,7 +8,6 @@ a device.
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final, Protocol
 
 import psutil
 
+from parallel_hpo.core.periodic import PeriodicThread
 from parallel_hpo.devices.library import DeviceProcess
 from parallel_hpo.devices.sharing import OtherUsersSeen
 
@@ -66,7 +66,7 @@ class DeviceUsers:
         return pid in self._before_us
 
 
-class UserWatch(threading.Thread):
+class UserWatch(PeriodicThread):
     """Reports changes of the devices' other users."""
 
     def __init__(
@@ -78,23 +78,16 @@ class UserWatch(threading.Thread):
         every_s: float = LOOK_EVERY_S,
     ) -> None:
         """`seen` are the users known at the start."""
-        super().__init__(name="parallel_hpo-users", daemon=True)
-        self._look = look
+        super().__init__("users", every_s=every_s)
+        self._find = look
         self._tell = tell
         self._seen = dict(seen)
-        self._every_s = every_s
-        self._closing = threading.Event()
 
-    def close(self) -> None:
-        """End the thread."""
-        self._closing.set()
-
-    def run(self) -> None:
-        while not self._closing.wait(self._every_s):
-            seen = dict(self._look())
-            if seen != self._seen and not self._closing.is_set():
-                self._seen = seen
-                self._tell(OtherUsersSeen(seen))
+    def look(self) -> None:
+        seen = dict(self._find())
+        if seen != self._seen and not self.closing.is_set():
+            self._seen = seen
+            self._tell(OtherUsersSeen(seen))
 
 
 def ask_logind(*words: str, limit_s: float = ASK_LIMIT_S) -> str | None:

@@ -15,7 +15,6 @@ import os
 import secrets
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Final, Self
 
 import psutil
 
+from parallel_hpo.core.periodic import PeriodicThread
 from parallel_hpo.core.types import Slot
 from parallel_hpo.worker import tree
 
@@ -163,7 +163,7 @@ REST: Final = 50
 """Minimum pause after a round, as a multiple of its duration."""
 
 
-class MemoryWatch(threading.Thread):
+class MemoryWatch(PeriodicThread):
     """Reports the memory of each slot's worker, in MB of 2**20 bytes."""
 
     def __init__(
@@ -173,13 +173,11 @@ class MemoryWatch(threading.Thread):
         used_mb: Callable[[int], float] = tree.used_mb,
         every_s: float = LOOK_EVERY_S,
     ) -> None:
-        super().__init__(name="parallel_hpo-memory", daemon=True)
+        super().__init__("memory", every_s=every_s, rest=REST)
         self._tell = tell
         self._used_mb = used_mb
-        self._every_s = every_s
         self._pids: dict[Slot, int] = {}
         self._lock = threading.Lock()
-        self._closing = threading.Event()
 
     def add(self, slot: Slot, pid: int) -> None:
         """Watch this process as the slot's worker."""
@@ -191,19 +189,11 @@ class MemoryWatch(threading.Thread):
         with self._lock:
             self._pids.pop(slot, None)
 
-    def close(self) -> None:
-        """End the thread."""
-        self._closing.set()
-
-    def run(self) -> None:
-        pause_s = self._every_s
-        while not self._closing.wait(pause_s):
-            began = time.monotonic()
-            with self._lock:
-                pids = dict(self._pids)
-            for slot, pid in pids.items():
-                if self._closing.is_set():
-                    return
-                if used := self._used_mb(pid):
-                    self._tell(slot, used)
-            pause_s = max(self._every_s, REST * (time.monotonic() - began))
+    def look(self) -> None:
+        with self._lock:
+            pids = dict(self._pids)
+        for slot, pid in pids.items():
+            if self.closing.is_set():
+                return
+            if used := self._used_mb(pid):
+                self._tell(slot, used)

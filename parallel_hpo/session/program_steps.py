@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from parallel_hpo.core.errors import ParallelHPOError
 from parallel_hpo.core.messages import Progress
+from parallel_hpo.core.periodic import PeriodicThread
 from parallel_hpo.core.types import Slot
 
 EVERY_S: Final = 2.0
@@ -18,7 +17,7 @@ REST: Final = 50
 """Minimum time between two requests, as a multiple of the duration of the last one."""
 
 
-class ProgramSteps(threading.Thread):
+class ProgramSteps(PeriodicThread):
     """Reports the progress of runs in a thread of its own; for displays with rows of workers only."""
 
     def __init__(
@@ -28,25 +27,15 @@ class ProgramSteps(threading.Thread):
         *,
         every_s: float = EVERY_S,
     ) -> None:
-        super().__init__(name="parallel_hpo-program_steps", daemon=True)
+        super().__init__("program_steps", every_s=every_s, rest=REST)
         self._ask = ask
         self._tell = tell
-        self._every_s = every_s
-        self._closing = threading.Event()
+        self._known: dict[Slot, Progress] = {}
 
-    def close(self) -> None:
-        """End the thread."""
-        self._closing.set()
-
-    def run(self) -> None:
-        """Report what has changed until `close`; a server that doesn't answer is asked again."""
-        known: dict[Slot, Progress] = {}
-        pause_s = self._every_s
-        while not self._closing.wait(pause_s):
-            began = time.monotonic()
-            with suppress(ParallelHPOError):
-                for slot, progress in self._ask():
-                    if known.get(slot) != progress and not self._closing.is_set():
-                        known[slot] = progress
-                        self._tell(slot, progress)
-            pause_s = max(self._every_s, REST * (time.monotonic() - began))
+    def look(self) -> None:
+        """Report what has changed; a server that doesn't answer is asked again."""
+        with suppress(ParallelHPOError):
+            for slot, progress in self._ask():
+                if self._known.get(slot) != progress and not self.closing.is_set():
+                    self._known[slot] = progress
+                    self._tell(slot, progress)

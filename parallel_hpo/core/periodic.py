@@ -1,0 +1,38 @@
+"""A thread that looks at something every few seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import abstractmethod
+
+
+class PeriodicThread(threading.Thread):
+    """Calls `look` every few seconds until it is closed. A subclass tells nothing once `closing` is set."""
+
+    def __init__(self, name: str, *, every_s: float, rest: float = 0.0) -> None:
+        """Keep the arguments; `start` starts the thread.
+
+        Args:
+            every_s: minimum pause in seconds before each look.
+            rest: minimum pause as a multiple of the duration of the last look.
+        """
+        super().__init__(name=f"parallel_hpo-{name}", daemon=True)
+        self.closing = threading.Event()
+        self._every_s = every_s
+        self._rest = rest
+
+    def close(self) -> None:
+        """End the thread."""
+        self.closing.set()
+
+    def run(self) -> None:
+        pause_s = self._every_s
+        while not self.closing.wait(pause_s):
+            began = time.monotonic()
+            self.look()
+            pause_s = max(self._every_s, self._rest * (time.monotonic() - began))
+
+    @abstractmethod
+    def look(self) -> None:
+        """Look, and tell what is new."""
