@@ -7,7 +7,6 @@ own endpoints for them (`ServerClient`).
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -35,9 +34,6 @@ from parallel_hpo.core.messages import Progress
 from parallel_hpo.core.server_files import ServerFile
 from parallel_hpo.core.types import RunId, Slot, SweepPath
 from parallel_hpo.core.values import last_words
-
-_SLOT: Final = re.compile(r"_(\d+)_\d+$")
-"""The slot in a worker's label."""
 
 
 class OwnServerBackend(ABC):
@@ -104,15 +100,15 @@ class OwnServerBackend(ABC):
     def steps(self, path: SweepPath) -> Sequence[tuple[Slot, Progress]]:
         """Return how far the runs under way are, with the slots in their workers' labels."""
         told: Mapping[str, Any] = self._client.ask("GET", path, "/steps") or {}
-        slots = {name: _SLOT.search(each["label"]) for name, each in told.items()}
-        return [
-            (
-                Slot(int(found[1])),
-                Progress(RunId(name), each["step"], None, None, each["metric"] or "", each["value"]),
-            )
-            for name, each in told.items()
-            if (found := slots[name])
-        ]
+        steps = []
+        for name, each in told.items():
+            slot = keys.slot_of(each["label"])
+            if slot is not None:
+                progress = Progress(
+                    RunId(name), each["step"], None, None, each["metric"] or "", each["value"]
+                )
+                steps.append((Slot(slot), progress))
+        return steps
 
     def send_rest(self, folder: Path) -> None:
         """Send the unsent data in a dead run's folder."""

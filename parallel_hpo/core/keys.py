@@ -108,6 +108,12 @@ def holder_of(master: str, key: str) -> Holder | None:
     return Holder(label, sweep, None if node is None else int(node))
 
 
+def slot_of(label: str) -> int | None:
+    """Return the slot in a label of the form `<mark>_<slot>_<number>`, which supervisors give, or None."""
+    words = label.rsplit("_", 2)
+    return int(words[1]) if len(words) == 3 and words[1].isdigit() and words[2].isdigit() else None
+
+
 def _label_of(epoch: int) -> str:
     return f"n{epoch}"
 

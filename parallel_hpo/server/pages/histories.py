@@ -132,8 +132,10 @@ class Histories:
         self, world: AppContext, at: SweepAt, names: Iterable[str], query: CurveQuery
     ) -> dict[str, float | None]:
         """Return where on the x axis the last attempt of repeated runs begins."""
+        if query.x not in _X or query.system:
+            return {}
         wanted = sorted({*names} & {*self._repeated(world, at)})
-        if not wanted or query.x not in _X or query.system:
+        if not wanted:
             return {}
         with world.database.read() as transaction:
             found = lines.lengths(transaction, at.sweep, wanted, MOST_RUNS)

@@ -19,6 +19,7 @@ from parallel_hpo.config.sweep_types import Metric
 from parallel_hpo.core import folders, values
 from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.folders import is_supervised
+from parallel_hpo.core.keys import slot_of
 from parallel_hpo.core.messages import in_words, total
 from parallel_hpo.core.types import Slot
 from parallel_hpo.core.values import dotted, strict
@@ -205,12 +206,6 @@ def worker_of(label: str, host: str | None) -> str | None:
     """Return `host/slot` for the label of a supervisor's worker, else the host."""
     slot = slot_of(label)
     return host if slot is None else f"{host or '?'}/{slot}"
-
-
-def slot_of(label: str) -> int | None:
-    """Return the slot in a label of the form `<mark>_<slot>_<number>`, which supervisors give, or None."""
-    words = label.rsplit("_", 2)
-    return int(words[1]) if len(words) == 3 and words[1].isdigit() and words[2].isdigit() else None
 
 
 def plain_config(text: str) -> Mapping[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from parallel_hpo.core.keys import slot_of
 from parallel_hpo.core.types import RunId, Slot
 from parallel_hpo.records.reader import RESTART, Attempt, Incident, PerformedRuns
 from parallel_hpo.server.context import AppContext
-from parallel_hpo.server.pages.run_data import ledgers_of, slot_of
+from parallel_hpo.server.pages.run_data import ledgers_of
 from parallel_hpo.server.pages.sweep_data import sweep_at
 from parallel_hpo.server.rules.runs import OPEN
 from parallel_hpo.server.services.supervision import SweepAt
