@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
@@ -15,8 +15,7 @@ from unittest.mock import patch
 
 from parallel_hpo.config.sweep import parse_sweep_configuration
 from parallel_hpo.server.search.engine import Engine, Trial, TrialState, make_engine
-from parallel_hpo.server.search.space import is_number
-from scripts.benchmarks.search.problems import Point, Problem, matters, seen_loss
+from scripts.benchmarks.search.problems import Point, Problem, is_ordered, matters, seen_loss
 from scripts.benchmarks.search.smac import play_smac
 
 Player = Callable[[Problem, int, int, int], Iterator[Point]]
@@ -109,11 +108,6 @@ def suggest(trial: Any, name: str, spec: Mapping[str, Any]) -> Any:
     if isinstance(spec["min"], int):
         return trial.suggest_int(name, spec["min"], spec["max"], log="distribution" in spec)
     return trial.suggest_float(name, spec["min"], spec["max"], log="distribution" in spec)
-
-
-def is_ordered(values: Sequence[Any]) -> bool:
-    """Return whether values are levels of a number, in order."""
-    return all(is_number(value) for value in values) and list(values) == sorted(values)
 
 
 PLAYERS: Final[Mapping[str, Player]] = {

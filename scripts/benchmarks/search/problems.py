@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
 from typing import Any, Final
+
+from parallel_hpo.server.search.space import is_number
 
 Point = Mapping[str, Any]
 Conditions = Mapping[str, tuple[str, tuple[Any, ...]]]
@@ -49,6 +51,11 @@ def matters(name: str, point: Point, only_if: Conditions) -> bool:
     """Return whether a parameter matters at a point."""
     other, values = only_if.get(name, (None, ()))
     return other is None or point[other] in values
+
+
+def is_ordered(values: Sequence[Any]) -> bool:
+    """Return whether values are levels of a number, in order."""
+    return all(is_number(value) for value in values) and list(values) == sorted(values)
 
 
 def seen_loss(problem: Problem, point: Point, seed: int, index: int) -> float:

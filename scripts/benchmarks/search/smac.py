@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from parallel_hpo.server.search.space import is_number
-from scripts.benchmarks.search.problems import Point, Problem, seen_loss
+from scripts.benchmarks.search.problems import Point, Problem, is_ordered, seen_loss
 
 
 def play_smac(problem: Problem, seed: int, runs: int, at_once: int) -> Iterator[Point]:
@@ -53,7 +52,7 @@ def _parameter(name: str, spec: Mapping[str, Any]) -> Any:
     from ConfigSpace import CategoricalHyperparameter, Float, Integer, OrdinalHyperparameter
 
     if "values" in spec:
-        ordered = all(map(is_number, spec["values"]))
-        return (OrdinalHyperparameter if ordered else CategoricalHyperparameter)(name, spec["values"])
+        kind = OrdinalHyperparameter if is_ordered(spec["values"]) else CategoricalHyperparameter
+        return kind(name, spec["values"])
     kind = Integer if isinstance(spec["min"], int) else Float
     return kind(name, (spec["min"], spec["max"]), log="distribution" in spec)
