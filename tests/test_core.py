@@ -30,6 +30,7 @@ from parallel_hpo.core.notices import (
     from_json,
     to_json,
 )
+from parallel_hpo.core.periodic import PeriodicThread
 from parallel_hpo.core.pool_messages import Exchange, PooledEnd, as_json, read
 from parallel_hpo.core.retry import retry
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, SweepId, SweepPath
@@ -119,6 +120,30 @@ def test_the_last_error_is_raised_when_the_time_is_up() -> None:
 def test_another_error_is_raised_at_once() -> None:
     with pytest.raises(KeyError):
         Server(KeyError("bad")).ask(60.0)
+
+
+class Slow(PeriodicThread):
+    """Each look takes 3 s of a clock; it keeps how long it has paused before each."""
+
+    def __init__(self, *, every_s: float) -> None:
+        super().__init__("slow", every_s=every_s, rest=2.0, clock=lambda: self.now_s)
+        self.now_s = 0.0
+        self.pauses_s: list[float] = []
+        self.closing.wait = self._pause  # type: ignore[assignment, method-assign]
+
+    def _pause(self, seconds: float) -> bool:
+        self.pauses_s.append(seconds)
+        return len(self.pauses_s) == 3
+
+    def look(self) -> None:
+        self.now_s += 3.0
+
+
+@pytest.mark.parametrize(("every_s", "pauses_s"), [(1.0, [1.0, 6.0, 6.0]), (10.0, [10.0, 10.0, 10.0])])
+def test_a_look_that_takes_long_is_followed_by_a_longer_pause(every_s: float, pauses_s: list[float]) -> None:
+    slow = Slow(every_s=every_s)
+    slow.run()
+    assert slow.pauses_s == pauses_s
 
 
 def test_a_library_that_is_there_is_returned() -> None:

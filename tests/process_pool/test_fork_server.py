@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,6 +153,30 @@ def test_a_fork_server_that_dies_at_its_start_is_an_error_with_its_exit_code(
         pytest.raises(WorkerStartError, match=r"ended at its start \(exit code 7\)"),
     ):
         pool.wait_until_ready()
+
+
+def test_a_fork_server_that_dies_before_it_takes_its_order_is_an_error_too(clean_env: dict[str, str]) -> None:
+    """The order is longer than a socket holds, so its sender waits for somebody to read it."""
+    with (
+        opened_pool(clean_env, command=("true",), preload=("x" * 10**6,)) as pool,
+        pytest.raises(WorkerStartError, match=r"ended at its start \(exit code 0\)"),
+    ):
+        pool.wait_until_ready()
+
+
+def test_a_fork_server_whose_supervisor_is_gone_before_its_order_leaves_without_a_word(
+    clean_env: dict[str, str],
+) -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        done = subprocess.run(
+            [*BARE, str(theirs.fileno())],
+            env=marked(clean_env),
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 SPARING: Final = """

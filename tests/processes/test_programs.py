@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,7 @@ import psutil
 import pytest
 
 from tests.processes.conftest import RealSweep, outcomes, with_own_python
+from tests.pseudo_terminal import PseudoTerminal
 
 TRAIN: Final = """
 import argparse, json, os, sys, time
@@ -94,6 +97,29 @@ def test_an_interrupt_reaches_the_program_behind_a_shell(held: RealSweep) -> Non
     ended = held.finish()
     assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"]), ended.stderr
     assert held.printed("KeyboardInterrupt")
+
+
+LOGGING: Final = """
+import time
+import wandb
+
+with wandb.init() as run:
+    for loss in (0.5, 0.25, 0.125):
+        run.log({"loss": loss})
+    time.sleep(600)
+"""
+
+
+def test_the_row_of_a_worker_shows_the_step_that_its_program_has_logged(sweep: RealSweep) -> None:
+    with_own_python(sweep).env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
+    (sweep.folder / "logger.py").write_text(LOGGING)
+    (sweep.folder / "sweep.yaml").write_text(SWEEP.replace("train.py", "logger.py"))
+    command = (sys.executable, "-m", "parallel_hpo", "run", "sweep.yaml", "--workers", "1")
+    place = ("--directory", str(sweep.directory))
+    with PseudoTerminal((*command, *place), env=sweep.env, folder=sweep.folder) as shown:
+        shown.wait_for(lambda lines: re.search("step 2 .*loss=0.125", "".join(lines[-1:])), "the last step")
+        shown.type(b"\x03")
+        assert shown.finish() == 128 + signal.SIGINT
 
 
 STOPPABLE: Final = """
