@@ -111,13 +111,10 @@ def test_a_call_is_repeated_with_one_message() -> None:
     assert (server.now, [str(error) for error in server.said]) == (4.0, ["first"])
 
 
-def test_the_last_error_is_raised_when_the_time_is_up() -> None:
+def test_the_last_error_is_raised_when_the_time_is_up_and_another_at_once() -> None:
     server = Server(*(ServerAwayError(name) for name in ("first", "second", "last", "never")))
     with pytest.raises(ServerAwayError, match="last"):
         server.ask(4.0)
-
-
-def test_another_error_is_raised_at_once() -> None:
     with pytest.raises(KeyError):
         Server(KeyError("bad")).ask(60.0)
 
@@ -146,14 +143,10 @@ def test_a_look_that_takes_long_is_followed_by_a_longer_pause(every_s: float, pa
     assert slow.pauses_s == pauses_s
 
 
-def test_a_library_that_is_there_is_returned() -> None:
+def test_a_library_that_is_there_is_returned_unless_it_is_too_old() -> None:
     assert library("numpy", extra="pandas", at_least=1) is numpy
-
-
-def test_one_that_is_too_old_is_asked_for_anew() -> None:
-    with pytest.raises(
-        MissingExtraError, match=f"needs numpy 99 or newer, and {numpy.__version__} is installed"
-    ):
+    too_old = f"needs numpy 99 or newer, and {numpy.__version__} is installed"
+    with pytest.raises(MissingExtraError, match=too_old):
         library("numpy", extra="plots", at_least=99)
 
 

@@ -138,15 +138,6 @@ def test_the_studies_of_a_sqlite_file_of_an_earlier_release_are_kept(tmp_path: P
     assert earlier.read_bytes() == before
 
 
-def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
-    folder = tmp_path / "100% {odd}?#"
-    folder.mkdir()
-    write(odd_sweep(2), folder / "s.db").rename(tmp_path / "s.db")
-    assert len(load(tmp_path / "s.db").trials) == 2
-    with pytest.raises(OSError, match="No such file"):
-        write(odd_sweep(2), tmp_path / "nowhere" / "s.db")
-
-
 def test_a_file_that_is_no_storage_of_this_version_is_not_overwritten(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.db").__exit__(None, None, None)
     (tmp_path / "notes.txt").write_text("notes" * 1000)

@@ -120,22 +120,15 @@ def test_a_sweep_inside_a_worker_or_on_windows_is_refused(host: Platform, words:
             begin(main)
 
 
-def test_a_sweep_may_follow_a_failed_one() -> None:
-    def fail() -> None:
+def test_a_sweep_may_follow_one_that_failed_or_whose_machines_can_not_be_chosen() -> None:
+    def fail(*_: object) -> None:
         raise UsageError("no")
 
-    with pytest.raises(UsageError, match="no"):
-        hpo(FakeSupervisor(during=fail)).optimize(main)
-    assert hpo().optimize(main) is RESULT
-
-
-def test_a_sweep_may_follow_one_whose_machines_can_not_be_chosen() -> None:
-    def refuse(machines: Machines | None) -> ClusterChoice | None:
-        raise UsageError("no cluster")
-
-    with pytest.raises(UsageError, match="no cluster"):
-        WandbSweeps(SECTION, supervise=FakeSupervisor(), choose=refuse, host=CLEAN).optimize(main)
-    assert hpo().optimize(main) is RESULT
+    failing = hpo(FakeSupervisor(during=fail))
+    for one in (failing, WandbSweeps(SECTION, supervise=FakeSupervisor(), choose=fail, host=CLEAN)):
+        with pytest.raises(UsageError, match="no"):
+            one.optimize(main)
+        assert hpo().optimize(main) is RESULT
 
 
 @pytest.mark.parametrize("action", [signal.default_int_handler, signal.SIG_IGN])
@@ -255,23 +248,17 @@ def gate() -> Iterator[Gate]:
             thread.join(DEADLINE_S)
 
 
-def test_start_returns_while_the_sweep_runs_and_its_handle_has_the_result(gate: Gate) -> None:
+def test_start_returns_while_the_sweep_runs_and_its_handle_has_the_result_later(gate: Gate) -> None:
     fake = FakeSupervisor(during=gate)
     handle = hpo(fake).start(main)
+    with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s, and continues"):
+        handle.result(timeout=0.01)
     assert not handle.done()
     assert fake.mains == [main]
     gate.open()
     assert handle.result(DEADLINE_S) is RESULT
     assert handle.done()
     assert handle.result() is RESULT
-
-
-def test_a_late_result_is_a_timeout(gate: Gate) -> None:
-    handle = hpo(FakeSupervisor(during=gate)).start(main)
-    with pytest.raises(TimeoutError, match=r"still runs after 0\.01 s, and continues"):
-        handle.result(timeout=0.01)
-    gate.open()
-    assert handle.result(DEADLINE_S) is RESULT
 
 
 def test_an_interrupted_wait_leaves_the_sweep_running(gate: Gate) -> None:

@@ -105,9 +105,7 @@ def page(address: str) -> str:
         return str(answer.read().decode())
 
 
-@pytest.mark.parametrize(
-    ("number", "named"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGHUP, True)]
-)
+@pytest.mark.parametrize(("number", "named"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_an_ended_sweep_is_served_until_a_signal(
     sweep: str, tmp_path: Path, clean_env: dict[str, str], number: signal.Signals, named: bool
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +52,7 @@ def test_an_outcome_has_its_states_on_the_server(
 
 
 class Written:
-    """A directory with one sweep, which was performed to its end."""
+    """A directory with one sweep of three points, which was performed to its end."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -61,24 +60,24 @@ class Written:
         self._engine = create_engine(f"sqlite:///{directory / 'server.db'}")
         tables.metadata.create_all(self._engine)
         self._ledger.record_facts({"backend": "local", "count": None})
-        project = {"id": 1, "entity": "e", "name": "p", "created_at": 0.0}
         times = dict.fromkeys(("created_at", "updated_at", "heartbeat_at"), 0.0)
         sweep = {"id": "sweep", "project_id": 1, "state": "FINISHED", "config": json.dumps(GRID)}
         sweep |= {"method": "grid", "seed": 1, "issued": 3, "revision": 1}
         with self._engine.begin() as server:
+            project = {"id": 1, "entity": "e", "name": "p", "created_at": 0.0}
             server.execute(insert(tables.projects).values(project))
             server.execute(insert(tables.sweeps).values(sweep | times))
 
     def count(self, name: str, x: int, *attempts: Outcome, value: float | None = None) -> None:
-        """Write a run into the ledger."""
+        """Write a run into the ledger; it has finished unless something else is said."""
         run = RunId(name)
-        for number, outcome in enumerate(attempts, start=1):
+        for number, outcome in enumerate(attempts or (Outcome.FINISHED,), start=1):
             record_start(self._ledger, run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
             record_end(self._ledger, run, number, AttemptEnd(outcome=outcome, value=value, duration_s=1.0))
 
     def tell(self, name: str, x: int, **columns: Any) -> None:
         """Write a run into the server's database."""
-        row: Mapping[str, Any] = {
+        row: dict[str, Any] = {
             "project_id": 1, "name": name, "sweep_id": "sweep", "sweep_index": x, "state": "finished",
             "assigned": json.dumps({"x": x}), "waiting": False, "deliveries": 1, "sweep_revision": 1,
             "stop_requested": False, "exitcode": 0, "created_at": 0.0, "heard_at": 0.0,
@@ -88,69 +87,61 @@ class Written:
         with self._engine.begin() as server:
             server.execute(insert(tables.runs).values({**texts, **row, **columns}))
 
-    def close(self) -> list[str]:
+    def faults(self) -> list[str]:
         """Let the sweep be complete; return what does not agree in it."""
-        with self._ledger:
-            runs = [
-                {"run_id": run.run_id, "outcome": run.outcome, "attempts": run.attempts}
-                for run in self._ledger.runs()
-            ]
+        with self._ledger as ledger:
+            known = [(run.run_id, run.outcome, run.attempts) for run in ledger.runs()]
         self._engine.dispose()
-        summary = {"exit_code": 0, "runs": runs}
-        (self.directory / "sweep" / "summary.json").write_text(json.dumps(summary))
-        return list(disagreements(self.directory))
+        runs = [dict(zip(("run_id", "outcome", "attempts"), run, strict=True)) for run in known]
+        (self.directory / "sweep" / "summary.json").write_text(json.dumps({"exit_code": 0, "runs": runs}))
+        return [words.removeprefix("sweep sweep: ") for words in disagreements(self.directory)]
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Written:
-    return Written(tmp_path)
+    """With two of the three runs, which agree."""
+    made = Written(tmp_path)
+    for x in (0, 2):
+        made.count(f"r{x}", x)
+        made.tell(f"r{x}", x)
+    return made
 
 
-def write_whole(written: Written, *, without: int | None = None) -> None:
-    for x in {0, 1, 2} - {without}:
-        written.count(f"r{x}", x, Outcome.FINISHED)
-        written.tell(f"r{x}", x)
+def test_of_a_whole_sweep_nothing_is_said_also_where_only_one_of_them_has_a_value(written: Written) -> None:
+    written.count("r1", 1)
+    written.tell("r1", 1, value=0.5)
+    assert written.faults() == []
 
 
-def test_of_a_sweep_that_is_whole_there_is_nothing_to_say(written: Written) -> None:
-    write_whole(written)
-    assert written.close() == []
-
-
-def test_a_value_that_differs_is_said_and_one_that_only_one_of_them_has_is_not(written: Written) -> None:
-    for x, (value, on_the_server) in enumerate([(0.5, 0.5), (0.5, 0.25), (None, 0.5)]):
-        written.count(f"r{x}", x, Outcome.FINISHED, value=value)
-        written.tell(f"r{x}", x, value=on_the_server)
-    assert written.close() == ["sweep sweep: run r1 has the value 0.5, and 0.25 on the server"]
+def test_a_value_that_differs_is_said(written: Written) -> None:
+    written.count("r1", 1, value=0.5)
+    written.tell("r1", 1, value=0.25)
+    assert written.faults() == ["run r1 has the value 0.5, and 0.25 on the server"]
 
 
 def test_more_attempts_than_its_retries_allow_and_one_after_the_end_are_said(written: Written) -> None:
-    write_whole(written, without=1)
     written.count("r1", 1, Outcome.CRASHED, Outcome.CRASHED, Outcome.FINISHED, Outcome.FINISHED)
     written.tell("r1", 1)
-    assert [words.partition(" had ")[0] for words in written.close()] == [
-        "sweep sweep: run r1",
-        "sweep sweep: run r1 was run again after it",
-    ]
+    too_many, again = written.faults()
+    assert too_many.startswith("run r1 had ")
+    assert again.startswith("run r1 was run again after it had finished")
 
 
 def test_a_point_that_was_run_twice_and_one_that_never_was_are_said(written: Written) -> None:
-    write_whole(written, without=1)
-    written.count("other", 2, Outcome.FINISHED)
+    written.count("other", 2)
     written.tell("other", 2)
-    assert written.close() == [
-        "sweep sweep: point 2 of the grid was run 2 times",
-        "sweep sweep: 1 of 3 points of the grid were never run; not run: [1]",
+    assert written.faults() == [
+        "point 2 of the grid was run 2 times",
+        "1 of 3 points of the grid were never run; not run: [1]",
     ]
 
 
 def test_runs_that_only_one_of_the_two_knows_are_said(written: Written) -> None:
-    write_whole(written, without=1)
-    written.count("counted", 1, Outcome.FINISHED)
+    written.count("counted", 1)
     written.tell("told", 1)
     written.tell("waiting", 1, state="pending", exitcode=None)
     written.tell("withdrawn", 1, state="killed", exitcode=None)
-    assert written.close()[:2] == [
-        "sweep sweep: run counted is finished in the ledger, and not on the server",
-        "sweep sweep: run told is finished on the server, and not in the ledger",
+    assert written.faults()[:2] == [
+        "run counted is finished in the ledger, and not on the server",
+        "run told is finished on the server, and not in the ledger",
     ]

@@ -42,7 +42,9 @@ def uploaded(uploads: Uploads) -> Any:
     return uploads.call_for_json(env=own)
 
 
-def test_each_run_is_there_with_all_that_it_was_here(uploads: Uploads, uploaded: Any) -> None:
+def test_the_sweep_is_there_with_its_configuration_and_each_run_with_all_that_it_was_here(
+    uploads: Uploads, uploaded: Any
+) -> None:
     here, there = uploads.here(), uploads.there(uploaded)
     assert here.runs.keys() == there.runs.keys() == set(uploaded["sent"])
     assert {run["config"]["kind"]["value"] for run in there.runs.values()} == set(KINDS)
@@ -51,6 +53,8 @@ def test_each_run_is_there_with_all_that_it_was_here(uploads: Uploads, uploaded:
         told = {"exitcode": 1} if run["state"] == "crashed" else {}
         assert there.runs[name] == run | told
     assert {run["state"] for run in here.runs.values()} == {"finished", "failed", "crashed", "killed"}
+    assert there.configuration == here.configuration | {"description": f"{MARK} {uploaded['sweep']}"}
+    assert (there.sweep["state"], uploaded["state"]) == (here.sweep["state"], "FINISHED")
 
 
 def test_artifacts_are_there_with_their_versions_and_aliases_by_the_runs_that_logged_and_used_them(
@@ -61,12 +65,6 @@ def test_artifacts_are_there_with_their_versions_and_aliases_by_the_runs_that_lo
     assert [each["version"] for each in there.artifacts if each["collection"] == "model"] == [0, 1, 2]
     assert here.uses == there.uses
     assert len(there.uses) == 1
-
-
-def test_the_sweep_is_there_with_its_configuration_and_its_end(uploads: Uploads, uploaded: Any) -> None:
-    here, there = uploads.here(), uploads.there(uploaded)
-    assert there.configuration == here.configuration | {"description": f"{MARK} {uploaded['sweep']}"}
-    assert (there.sweep["state"], uploaded["state"]) == (here.sweep["state"], "FINISHED")
 
 
 def test_a_second_upload_changes_nothing_here_or_there(uploads: Uploads, uploaded: Any) -> None:

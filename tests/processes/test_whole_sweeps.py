@@ -58,20 +58,18 @@ def test_the_best_run_is_the_best_one_by_the_summary_that_main_defines(curious: 
     assert (summary["metric"], summary["goal"]) == ("loss", "maximize")
 
 
-def test_main_is_in_the_main_thread_with_its_own_signals_and_random_numbers(curious: PerformedRuns) -> None:
+def test_main_is_in_the_main_thread_with_its_own_signals_random_numbers_and_environment(
+    curious: PerformedRuns,
+) -> None:
     entries = curious.sweep.entries()
     assert all(entry.facts["in_main_thread"] and entry.facts["heard"] for entry in entries)
     assert {entry.facts["stdin"] for entry in entries} == {""}
-    assert len({entry.facts["random"] for entry in entries}) == 10
-    assert len({entry.facts["numpy"] for entry in entries}) == 10
-
-
-def test_a_workers_environment_describes_its_run_and_not_the_parents(curious: PerformedRuns) -> None:
-    for entry in curious.sweep.entries():
+    for name in ("random", "numpy"):
+        assert len({entry.facts[name] for entry in entries}) == 10
+    for entry in entries:
         environment = entry.facts["environment"]
         assert environment["WANDB_RUN_ID"] == environment["PARALLEL_HPO_RUN_ID"] == entry.run_id
-        assert environment["PARALLEL_HPO_WORKERS"] == "3"
-        assert environment["OMP_NUM_THREADS"] == "7"
+        assert (environment["PARALLEL_HPO_WORKERS"], environment["OMP_NUM_THREADS"]) == ("3", "7")
         assert "RANK" not in environment
         assert entry.facts["argv"] == [str(MAINS), "--epochs", "3"]
 

@@ -162,22 +162,6 @@ def log(web: Web, run: str, content: bytes) -> None:
     assert commit(web, artifact).get("errors") is None
 
 
-@pytest.mark.thorough
-def test_interleaved_versions_keep_their_numbers(target: Server, services: Services) -> None:
-    sweep = services.sweep(grid(2))
-    for name in ("r1", "r2"):
-        ended(services, sweep, name)
-    with Web(services) as web:
-        for content, name in ((b"1", "r1"), (b"2", "r2"), (b"3", "r1")):
-            log(web, name, content)
-    uploads = Uploads(services.folder, sweep, target)
-    there = uploads.there(uploads.call_for_json("--project", "turns"))
-    assert [(each["version"], each["run"]) for each in there.artifacts] == [(0, "r1"), (1, "r2"), (2, "r1")]
-    assert there.artifacts == uploads.here().artifacts
-    for name, run in uploads.here().runs.items():
-        assert (there.runs[name]["history"], there.runs[name]["state"]) == (run["history"], "finished")
-
-
 def test_a_run_with_missing_files_is_named(target: Server, services: Services) -> None:
     sweep = services.sweep(grid(2))
     for name in ("bare", "whole"):
