@@ -157,6 +157,15 @@ class LocalCount(Count):
     # --- what is known -----------------------------------------------------------------
 
     def known(self, run_id: RunId) -> RunRow | None:
+        if self._outbox.names(run_id):
+            self._exchange_pending()
+        return self._row_of(run_id)
+
+    def begun_with(self, parameters: Parameters) -> int:
+        self._exchange_pending()
+        return super().begun_with(parameters)
+
+    def _row_of(self, run_id: RunId) -> RunRow | None:
         if self._known is None or self._known[0] != run_id:
             self._known = run_id, self.ledger.run(run_id)
         return self._known[1]
@@ -186,7 +195,11 @@ class LocalCount(Count):
     def publish(self, needs: PoolNeeds) -> None:
         """Exchange all that has happened since the last call, in one transaction."""
         self._outbox.needs = needs
-        is_news = self._outbox.has_pending or bool(self._notes) or needs != self._told
+        self._exchange_pending()
+
+    def _exchange_pending(self) -> None:
+        """Exchange what the last exchange did not have, unless the ledger has no room."""
+        is_news = self._outbox.has_pending or bool(self._notes) or self._outbox.needs != self._told
         if is_news and self._retry_at is None:
             self._exchange()
 
@@ -233,7 +246,7 @@ class LocalCount(Count):
         return PoolDraft(self._pool, self._nodes.values(), runs, self._moment())
 
     def _ended(self, run_id: RunId) -> PoolRun | None:
-        row = self.known(run_id)
+        row = self._row_of(run_id)
         if row is None:
             return None
         return PoolRun(

@@ -122,7 +122,6 @@ class Loop:
         self._in_slot: dict[Slot, LivingWorker] = {}
         self._spawned = 0
         self._measures = Measurements(view, tools)
-        self._needs = needs(view)
 
     def run(self) -> SweepEnd:
         """Run the sweep, and return its end once none of its processes is left.
@@ -131,8 +130,10 @@ class Loop:
             StoppedError: after a stop, something did not end in time.
         """
         self._handle(Opened())
+        self._exchange()
         while not is_finished(self.view):
             self._turn()
+            self._exchange()
         assert self.view.ending is not None
         return self.view.ending
 
@@ -178,12 +179,19 @@ class Loop:
         self._check_stall()
         if deadline is not None and deadline <= tools.clock():
             self._take_time()
-        tools.count.tick()
-        self._take_answers()
 
-    def _take_answers(self) -> None:
-        for answer in self._tools.count.take():
-            self._handle(answer)
+    def _exchange(self) -> None:
+        """Exchange with the count what a turn has brought, and handle its answers, until there are none.
+
+        Once a turn, not once an event: of many workers, all starts then wait for the disk together.
+        """
+        count = self._tools.count
+        count.tick()
+        count.publish(needs(self.view))
+        while answers := count.take():
+            for answer in answers:
+                self._handle(answer)
+            count.publish(needs(self.view))
 
     def _take_time(self) -> None:
         """Let limits of time act, after reading all reports of the workers.
@@ -277,11 +285,9 @@ class Loop:
     def _handle(self, event: Event) -> None:
         self._tools.stall_detector.moved()
         decision = decide(self.view, event, self._tools.clock())
-        self.view, self._needs = decision.view, needs(decision.view)
+        self.view = decision.view
         for action in decision.actions:
             self._perform(action)
-        self._tools.count.publish(self._needs)
-        self._take_answers()
 
     def _perform(self, action: Action) -> None:
         match action:
@@ -308,7 +314,7 @@ class Loop:
         match action:
             case AskStart(slot, run):
                 device = self._slot(slot).device or None
-                self._tools.count.ask(start_of(slot, run, device), self._needs)
+                self._tools.count.ask(start_of(slot, run, device), needs(self.view))
             case WithdrawStart(run):
                 self._tools.count.withdraw(end_of_withdrawn(run))
 

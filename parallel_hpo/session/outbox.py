@@ -73,6 +73,10 @@ class Outbox:
         """Return whether starts or ends wait for an answer."""
         return bool(self._ends) or bool(self._starts)
 
+    def names(self, run_id: RunId) -> bool:
+        """Return whether a start or an end of this run waits for an answer."""
+        return run_id in self._starts or any(end.run_id == run_id for end in self._ends)
+
     @property
     def size(self) -> int:
         """Number of starts and ends that wait for an answer."""

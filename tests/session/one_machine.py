@@ -244,6 +244,7 @@ class Session:
     def open(self) -> None:
         self.count = count_of(self.ledger, self.earlier, self.launch, self.world, self.control)
         self.handle(Opened())
+        self.exchange()
 
     def close(self) -> None:
         self.control.close()
@@ -285,8 +286,17 @@ class Session:
             self.view = decision.view
             for action in decision.actions:
                 events += self.perform(action)
+
+    def exchange(self) -> None:
+        """Exchange with the count what has happened since the last call."""
+        self.count.tick()
+        self.count.publish(needs(self.view))
+        while answers := self.count.take():
+            for answer in answers:
+                self.handle(answer)
             self.count.publish(needs(self.view))
-            events += self.count.take()
+        due_at = self.count.due_at
+        assert due_at is None or due_at > self.world.now, "the loop would spin"
 
     def perform(self, action: Action) -> list[Event]:
         match action:
@@ -336,11 +346,7 @@ class Session:
         deadline = next_deadline(self.view)
         if deadline is not None and deadline <= self.world.now:
             self.handle(TimePassed())
-        self.count.tick()
-        for answer in self.count.take():
-            self.handle(answer)
-        due_at = self.count.due_at
-        assert due_at is None or due_at > self.world.now, "the loop would spin"
+        self.exchange()
 
     # --- workers ----------------------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class OneMachine(RuleBasedStateMachine):
         """Let it happen, also if the session dies by it, and let a session conclude that is over."""
         try:
             getattr(self, what)(i, n)
+            if self.running is not None:
+                self.running.exchange()
             if self.running is not None and self.running.is_over:
                 self.running.conclude()
                 self.bury()
@@ -160,8 +162,8 @@ class OneMachine(RuleBasedStateMachine):
     def all_go_on(self, _i: int, n: int) -> None:
         self.session.pass_time(0.5)
         for slot in list(self.session.workers):
-            if self.running is not None and not (n % 2 and self.session.is_inside(slot)):
-                self.survive("worker_goes_on", slot, n // (2 + slot))
+            if not (n % 2 and self.session.is_inside(slot)):
+                self.worker_goes_on(slot, n // (2 + slot))
 
     def worker_goes_on(self, i: int, n: int) -> None:
         self.session.turn(Slot(i), OUTCOMES[n % len(OUTCOMES)], preempted=n % 11 == 0)

@@ -38,6 +38,7 @@ class WatchedLedger(Ledger):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.appends = 0
         self.durable: list[str] = []
         """Kinds of the events that were synced to the disk."""
         self.kinds: list[str] = []
@@ -46,6 +47,7 @@ class WatchedLedger(Ledger):
         if self.is_full:
             raise NoRoomError("the ledger can't be written: database or disk is full.")
         super().append(events, durable=durable)
+        self.appends += 1
         self.kinds += [event.kind for event in events]
         self.durable += [event.kind for event in events if durable]
 
@@ -292,6 +294,25 @@ def test_an_end_that_the_count_has_decided_is_logged_once(path: Path) -> None:
     launch.count.conclude(launch.last.ends)
     assert launch.ledger.kinds == ["joined", "started", "ended", "complete", "left"]
     launch.dies()
+
+
+def test_starts_and_ends_of_one_turn_wait_for_the_disk_together(launch: Launch) -> None:
+    assert launch.begin("a")
+    appends = launch.ledger.appends
+    launch.count.end(end("a"))
+    for run in ("b", "c"):
+        launch.count.ask(start(run), IDLE)
+    assert launch.answers() == [StartGranted(Slot(0), RunId("b")), StartGranted(Slot(0), RunId("c"))]
+    assert launch.ledger.appends == appends + 1
+    assert launch.ledger.kinds[-3:] == ["ended", "started", "started"]
+
+
+def test_what_is_known_of_a_run_includes_what_this_turn_has_brought(launch: Launch) -> None:
+    assert launch.begin("a")
+    launch.count.end(end("a"))
+    assert (known := launch.count.known(RunId("a"))) is not None and known.outcome is Outcome.FINISHED
+    launch.count.ask(start("b"), IDLE)
+    assert launch.count.begun_with(start("b").run.parameters) == 2
 
 
 # --- workers and devices -------------------------------------------------------------------

@@ -51,6 +51,7 @@ def go_on(session: Session, *slots: Slot) -> Session:
     for slot in slots:
         session.turn(slot)
         session.turn(slot)
+        session.exchange()
         assert session.is_inside(slot)
     return session
 
@@ -79,6 +80,7 @@ def test_when_all_workers_gave_up_the_sweep_ends_with_the_failure_code(begin: Be
         for slot in list(session.workers):
             session.turn(slot)
             session.turn(slot)
+            session.exchange()
             session.die(slot, "SIGKILL")
         session.pass_time(1.0)
     assert ending_of(session).exit_code == ExitCode.FAILURE_POLICY
