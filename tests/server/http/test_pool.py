@@ -11,7 +11,7 @@ import pytest
 from parallel_hpo.core.keys import SUPERVISOR, node_key, node_worker_key, worker_key
 from parallel_hpo.core.pool_messages import as_json
 from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, told
+from tests.server.pooling import TIMEOUT_S, machine, new_pool, told
 from tests.server.web import REGISTER, Web
 
 
@@ -52,27 +52,6 @@ class Site:
 def site(services: Services) -> Iterator[Site]:
     with ExitStack() as clients:
         yield Site(services, clients)
-
-
-def test_a_node_joins_with_the_sweeps_key_and_draws_starts_and_ends_runs_with_its_own(site: Site) -> None:
-    sweeps_own = site.caller(worker_key(MASTER_KEY, SUPERVISOR, site.sweep))
-    joined = site.post(sweeps_own, "/join", machine()).json()
-    assert joined == {"epoch": 1, "name": "a", "key": node_key(MASTER_KEY, site.sweep, 1)}
-    node = site.caller(joined["key"])
-    assert site.exchange(node, 1, wants=2)["granted"] == 2
-    assert site.exchange(node, 1, wants=1, starts=(start("r"),))["started"] == ["r"]
-    assert site.exchange(node, 1, wants=1, ends=(end("r"),))["gone"] is False
-    site.post(node, "/leave", {"epoch": 1, "reason": "done"})
-    news = site.master.get(f"/hpo/pools/{site.sweep}/news?event=0&notice=0").json()
-    assert [event["kind"] for event in news["events"]] == ["opened", "joined", "started", "ended", "left"]
-    assert (news["living"], news["running"], news["ends"]) == (0, 0, None)
-
-
-def test_a_machine_that_comes_too_late_hears_how_the_sweep_has_ended(site: Site) -> None:
-    ends = {"reason": "Ctrl-C", "exit_code": 130, "stop": "interrupt"}
-    site.post(site.master, "/stop", ends)
-    answer = site.post(site.master, "/join", machine())
-    assert (answer.status_code, answer.json()["ends"]) == (409, ends)
 
 
 def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:

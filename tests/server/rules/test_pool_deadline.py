@@ -7,7 +7,7 @@ from typing import Any
 
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.types import Outcome, StopKind
+from parallel_hpo.core.types import StopKind
 from parallel_hpo.count.rules import TOO_LATE
 from tests.server.pooling import Talk, machine, new_pool, start
 
@@ -50,21 +50,6 @@ def test_a_sweep_ends_resumable_once_nothing_is_on_or_waits_that_would_end_in_ti
     assert (answer.ends.exit_code, answer.ends.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
     why = "deadline 1h: no run starts that would not end in time (1200 s are left"
     assert answer.ends.reason.startswith(why)
-
-
-def test_what_is_on_at_the_deadline_is_interrupted() -> None:
-    talk = an_hour()
-    talk.begin(talk.a, "r")
-    talk.pool.clock.now += 59 * MINUTE
-    assert talk.tell(talk.a).ends is None
-    talk.pool.clock.now += 2 * MINUTE
-    assert talk.tell(talk.a).ends == SweepEnd("deadline 1h", ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
-
-
-def test_a_run_that_failed_says_nothing_of_how_long_others_take() -> None:
-    talk = an_hour()
-    talk.perform(talk.a, "r", Outcome.FAILED, minutes=50)
-    assert talk.tell(talk.a, wants=1).granted == 2
 
 
 def test_a_run_that_was_handed_on_in_time_is_refused_once_it_is_too_late() -> None:

@@ -170,14 +170,6 @@ def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(services: Services
     assert services.log(retried, 9)
 
 
-def test_what_an_earlier_attempt_had_at_a_band_is_no_bar_for_others(services: Services) -> None:
-    sweep, (retried, other) = started(services, 2, THIRD)
-    services.start(sweep, retried, opener="w1")
-    services.log(retried, 1, 1)
-    services.start(sweep, retried, opener="w2")
-    assert not services.log(other, 2, 2)
-
-
 def test_a_run_that_is_only_changed_synced_or_resumed_goes_on_with_its_course(services: Services) -> None:
     sweep, (name,) = started(services, 1)
     for opener in ("w1", "w1", "supervisor", "", "w1"):

@@ -168,23 +168,6 @@ def test_a_queued_run_that_is_stopped_is_never_run(services: Services) -> None:
     assert services.beat(services.agent(sweep)) is None
 
 
-@ENDED
-def test_a_grid_that_goes_on_after_its_end_has_each_point_once(services: Services, over: str) -> None:
-    """One run is finished, one was on, one was given back, one is with a stranger who is gone."""
-    sweep = services.sweep(grid(5))
-    services.perform(sweep, services.agent(sweep, "w0"))
-    services.begun(sweep, "w1")
-    services.issued(services.agent(sweep, "w2"))
-    services.release(sweep, "w2")
-    services.issued(services.agent(sweep, "w3"))
-    services.issued(services.agent(sweep))
-    services.set_state(sweep, over)
-    services.release(sweep, "w3")
-    services.fall_silent()
-    assert services.progress(sweep).runs["pending"] == 0
-    assert go_on(services, sweep) == [2, 3, 4]
-
-
 def test_a_run_that_its_agent_still_has_goes_on_with_a_cancelled_sweep(services: Services) -> None:
     sweep = services.sweep(grid(1))
     agent = services.agent(sweep, "w0")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.core.messages import Drain, Interrupt, Lease, LeaseEnded, Ready, RunEnded, RunStarted
-from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
+from parallel_hpo.core.messages import Drain, Interrupt, LeaseEnded, Ready, RunEnded, RunStarted
+from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.session.decide.events import (
     AskStart,
     Died,
@@ -47,15 +46,6 @@ class Story(CountedPlay):
         self.at(now, Reported(slot, LeaseEnded()))
 
 
-def test_a_worker_is_leased_one_run_first_and_then_no_more_than_would_end_in_time() -> None:
-    story = Story()
-    assert story.orders(0) == [Lease(1)]
-    story.begin(0.0, "a")
-    story.ends(20.0, "a")
-    story.is_back(20.0)
-    assert story.orders(0) == [Lease(4)]
-
-
 def test_a_leased_run_that_comes_too_late_goes_back_unstarted_with_its_worker() -> None:
     story = Story(workers=2, took=(30.0,))
     story.begin(0.0, "long", S1)
@@ -67,15 +57,6 @@ def test_a_leased_run_that_comes_too_late_goes_back_unstarted_with_its_worker() 
     story.at(76.0, Died(S0, "exit 0"))
     assert not story.did(Spawn)
     assert [run.run_id for run in story.ledger.runs()] == ["long", "a"]
-
-
-def test_a_sweep_ends_resumable_once_nothing_is_on_and_no_more_would_end_in_time() -> None:
-    story = Story()
-    story.begin(0.0, "a")
-    story.ends(60.0, "a")
-    assert story.orders(S0) == [Drain()]
-    assert story.view.ending is not None
-    assert (story.view.ending.exit_code, story.view.ending.stop) == (ExitCode.SWEEP_TIMEOUT, StopKind.DRAIN)
 
 
 def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() -> None:
