@@ -341,18 +341,10 @@ class RemoteBackend(OwnServerBackend):
     """As in the configuration: the server that the client is logged in to."""
     title = "parallel-hpo server"
 
-    def __init__(
-        self,
-        url: str,
-        key: str,
-        directory: Path,
-        environment: Mapping[str, str],
-        *,
-        away_limit_s: float = AWAY_LIMIT_S,
-    ) -> None:
+    def __init__(self, url: str, key: str, directory: Path, environment: Mapping[str, str]) -> None:
         self._key = key
         self._closing = threading.Event()
-        client = ServerClient(key, self._closing, lambda: None, away_limit_s=away_limit_s, url=url)
+        client = ServerClient(key, self._closing, lambda: None, url=url)
         super().__init__(client, directory, environment)
         if keys.may_be_master_key(key):
             self._ticket_key = keys.ticket_key(key)

@@ -101,11 +101,11 @@ def ask_logind(*words: str, limit_s: float = ASK_LIMIT_S) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def who_is_there(ask: Ask = ask_logind, *, now: Callable[[], float] = time.time) -> str:
+def who_is_there(ask: Ask = ask_logind) -> str:
     """Return the user at this machine in words, or ''."""
     listed = ask("list-sessions", "--no-legend")
     if listed is None:
-        return at_a_terminal(psutil.users(), now())
+        return at_a_terminal(psutil.users(), time.time())
     asked = [word for name in _PROPERTIES for word in ("-p", name)]
     for line in filter(str.strip, listed.splitlines()):
         session = _read(ask("show-session", line.split()[0], *asked) or "")

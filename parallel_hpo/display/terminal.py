@@ -112,9 +112,8 @@ class Terminal(Writer[_Step]):
         *,
         verbosity: Verbosity = Verbosity.NORMAL,
         varied: Varied = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show on `stream`; `varied`: names of parameters to show; `clock` in seconds."""
+        """Show on `stream`; `varied`: names of parameters to show."""
         super().__init__("parallel_hpo terminal")
         steady = SteadyStream(stream)
         # Not in a notebook's cells: another thread can't write there.
@@ -125,9 +124,8 @@ class Terminal(Writer[_Step]):
             live=self._live,
             verbosity=verbosity,
             varied=varied,
-            clock=clock,
+            clock=time.monotonic,
         )
-        self._clock = clock
         self._dropped = 0
         self._dropping = threading.Lock()
 
@@ -150,10 +148,10 @@ class Terminal(Writer[_Step]):
 
     def _write(self) -> None:
         """Perform the steps until the end, and refresh a live display at each tick."""
-        due_s = self._clock()
+        due_s = time.monotonic()
         while True:
             try:
-                step = self._steps.get(timeout=max(0.0, due_s - self._clock()) if self._live else None)
+                step = self._steps.get(timeout=max(0.0, due_s - time.monotonic()) if self._live else None)
             except queue.Empty:
                 pass
             else:
@@ -162,9 +160,9 @@ class Terminal(Writer[_Step]):
                 step(self._screen)
             if self._steps.empty():
                 self._report_dropped()
-            if self._clock() >= due_s:
+            if time.monotonic() >= due_s:
                 self._screen.refresh()
-                due_s = self._clock() + _TICK_S
+                due_s = time.monotonic() + _TICK_S
         self._report_dropped()
         self._screen.close()
 

@@ -121,7 +121,6 @@ class LocalCount(Count):
         now: Callable[[], float],
         control: Control,
         observer: Observer,
-        retry_s: float = RETRY_S,
     ) -> None:
         """Join the count as its only machine.
 
@@ -137,7 +136,6 @@ class LocalCount(Count):
         self._now = now
         self._control = control
         self._observer = observer
-        self._retry_s = retry_s
         self._retry_at: float | None = None
         self._answers: list[CountEvent] = []
         self._last = Granted()
@@ -220,7 +218,7 @@ class LocalCount(Count):
             while self._outbox.has_pending or self._notes:
                 self._exchange()
                 if self._retry_at is not None:
-                    waits.sleep(self._retry_s)
+                    waits.sleep(RETRY_S)
         except (StoppedError, LedgerError) as error:
             why = f": {error}" if isinstance(error, LedgerError) else ""
             records = "1 record" if self._outbox.size == 1 else f"{self._outbox.size} records"
@@ -297,7 +295,7 @@ class LocalCount(Count):
     def _wait(self, error: LedgerError) -> None:
         if self._retry_at is None and not self._control.stops:
             self._observer(Message(f"{error} The sweep waits until it can be written", warning=True))
-        self._retry_at = self._control.clock() + self._retry_s
+        self._retry_at = self._control.clock() + RETRY_S
 
 
 def content_of(answer: Granted) -> tuple[object, ...]:

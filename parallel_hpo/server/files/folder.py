@@ -12,7 +12,6 @@ import json
 import logging
 import secrets
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +92,7 @@ def folder_request(database: str, files: str | None, *, adopt: bool = False) -> 
     )
 
 
-def open_folder(
-    database: Database,
-    request: FolderRequest,
-    *,
-    host: str,
-    new_id: Callable[[], str] = lambda: secrets.token_hex(8),
-) -> Path:
+def open_folder(database: Database, request: FolderRequest, *, host: str) -> Path:
     """Return the folder of a database's files, created with an id file if needed.
 
     BackendError if the files are elsewhere, or the folder can't be used.
@@ -118,7 +111,7 @@ def open_folder(
                 _log.warning(
                     "%s lacks the database's earlier files, which were in %s", request.folder, known.path
                 )
-            folder_id = _write_id(request, new_id, folder_id if known is None else None)
+            folder_id = _write_id(request, folder_id if known is None else None)
             files.set_folder(transaction, Folder(folder_id.id, str(request.folder), host, request.database))
     except OSError as error:
         raise BackendError(
@@ -173,10 +166,10 @@ def _read_id(folder: Path) -> FolderId | None:
     return None
 
 
-def _write_id(request: FolderRequest, new_id: Callable[[], str], folder_id: FolderId | None) -> FolderId:
+def _write_id(request: FolderRequest, folder_id: FolderId | None) -> FolderId:
     """Write a folder's id file atomically; an id of the same database is kept."""
     if folder_id is None or folder_id.database != request.database:
-        folder_id = FolderId(new_id(), request.database)
+        folder_id = FolderId(secrets.token_hex(8), request.database)
     request.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=request.folder, prefix=f".{ID_FILE}-", delete=False) as file:
         file.write(json.dumps({"id": folder_id.id, "database": folder_id.database}) + "\n")

@@ -117,8 +117,7 @@ class SeriesKey:
 class MetricSeriesCache:
     """The most recently requested series of runs; thread-safe."""
 
-    def __init__(self, most_points: int = _MAX_POINTS) -> None:
-        self._most_points = most_points
+    def __init__(self) -> None:
         self._known: OrderedDict[tuple[int, SeriesKey, int], _MetricSeries] = OrderedDict()
         self._lock = Lock()
         self._closed = Event()
@@ -147,7 +146,7 @@ class MetricSeriesCache:
         """Remove the least recently requested series above the limit."""
         with self._lock:
             points = sum(series.size for series in self._known.values())
-            while points > self._most_points:
+            while points > _MAX_POINTS:
                 points -= self._known.popitem(last=False)[1].size
 
 

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -71,14 +71,13 @@ class SweepCount:
 class LedgerCache:
     """Caches the ledgers' totals of sweeps for `fresh_s` seconds; thread-safe."""
 
-    def __init__(self, *, fresh_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, fresh_s: float) -> None:
         self._fresh_s = fresh_s
-        self._clock = clock
         self._cached: OrderedDict[SweepAt, tuple[float, SweepCount]] = OrderedDict()
 
     def count_of(self, world: AppContext, at: SweepAt) -> SweepCount:
         """Return the totals of a sweep."""
-        known, now = self._cached.get(at), self._clock()
+        known, now = self._cached.get(at), time.monotonic()
         if known is None or now - known[0] >= self._fresh_s:
             known = self._cached[at] = now, _read_count(world, at)
             while len(self._cached) > _MAX_SWEEPS:

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -82,12 +82,9 @@ class RunChanges:
 class RunTable:
     """Cached rows of the runs of a sweep or project; thread-safe."""
 
-    def __init__(
-        self, which: RunScope, *, fresh_s: float = FRESH_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, which: RunScope, *, fresh_s: float = FRESH_S) -> None:
         self._which = which
         self._fresh_s = fresh_s
-        self._clock = clock
         self._lock = Lock()
         self._ledger: Mapping[str, LedgerRun] = {}
         self._reset(None)
@@ -106,7 +103,7 @@ class RunTable:
         with self._lock:
             if wanted != self._metric:
                 self._reset(wanted)
-            if self._clock() - self._updated_at >= self._fresh_s:
+            if time.monotonic() - self._updated_at >= self._fresh_s:
                 self._update(transaction, ledger)
             name, _, number = since.partition("-")
             now = f"{self._name}-{self._revision}"
@@ -140,7 +137,7 @@ class RunTable:
         self._best: str | None = None
 
     def _update(self, transaction: Transaction, ledger: Mapping[str, LedgerRun]) -> None:
-        self._updated_at = self._clock()
+        self._updated_at = time.monotonic()
         before, self._ledger = self._ledger, ledger
         if self._runs:
             newest = next(reversed(self._runs))
@@ -154,10 +151,10 @@ class RunTable:
         # At the first read, or after runs were deleted:
         if len(self._runs) != run_table.number_of(transaction, self._which):
             self._reset(self._metric)
-            self._updated_at = self._clock()
+            self._updated_at = time.monotonic()
             self._take(run_table.all_of(transaction, self._which))
-        if self._clock() - self._read_keys_at >= _KEYS_FRESH_S:
-            self._read_keys_at = self._clock()
+        if time.monotonic() - self._read_keys_at >= _KEYS_FRESH_S:
+            self._read_keys_at = time.monotonic()
             self._keys = tuple(run_table.logged_names(transaction, self._which, _RUNS_FOR_KEYS))
 
     def _take(self, found: Iterable[TableRun]) -> None:

@@ -165,14 +165,13 @@ class CachedListing:
 class ListingCache:
     """The most recently used listings; thread-safe."""
 
-    def __init__(self, *, new_name: Callable[[], str] = lambda: uuid4().hex) -> None:
-        self._new_name = new_name
+    def __init__(self) -> None:
         self._listings: OrderedDict[str, CachedListing] = OrderedDict()
         self._lock = Lock()
 
     def add(self, scope: ListingScope, order: str | None, ids: Sequence[int]) -> CachedListing:
         """Add a listing under a new name."""
-        listing = CachedListing(self._new_name(), scope, order, array("q", ids))
+        listing = CachedListing(uuid4().hex, scope, order, array("q", ids))
         with self._lock:
             self._listings[listing.name] = listing
             while len(self._listings) > _MAX_LISTINGS:
