@@ -49,11 +49,8 @@ def chosen_engine(machines: Machines | None) -> ClusterChoice | None:
 
     Must run in the thread in which joblib's backend was set. joblib is not imported just for that.
     """
-    if machines is None and "joblib" not in sys.modules:
-        return None
-    from joblib.parallel import get_active_backend  # slow to import
-
-    backend = get_active_backend()[0]
+    parallel = sys.modules.get("joblib.parallel")
+    backend = parallel and parallel.get_active_backend()[0]
     engine = (machines and machines.engine) or OF_JOBLIB.get(type(backend).__name__)
     if engine is None:
         return None

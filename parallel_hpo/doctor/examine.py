@@ -21,6 +21,7 @@ from parallel_hpo.core.child_spec import ChildSetup, PickledMain
 from parallel_hpo.core.errors import ConfigError, ParallelHPOError, TargetError
 from parallel_hpo.core.pool_messages import Versions, version_problem
 from parallel_hpo.core.types import Program, Target
+from parallel_hpo.devices.cores import count_cores, count_physical_cores
 from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, opened
 from parallel_hpo.devices.placing import is_foreign, open_driver
 from parallel_hpo.doctor.client import examine_client, examine_reach
@@ -48,7 +49,7 @@ from parallel_hpo.processes.pool import ChildCalls, ChildPool
 from parallel_hpo.processes.reaper import MARK, new_owner_id
 from parallel_hpo.records.folders import working_folder
 from parallel_hpo.session.membership import versions_here
-from parallel_hpo.session.planning import count_cores, count_physical_cores, place_workers
+from parallel_hpo.session.planning import place_workers
 from parallel_hpo.worker.target import load_main, main_problem
 
 TARGET_TIMEOUT_S: Final = 600.0

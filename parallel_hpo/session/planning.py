@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from parallel_hpo.client.choose import choose_backend
 from parallel_hpo.config.section import HpoSection
@@ -16,6 +15,7 @@ from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot, SweepId
 from parallel_hpo.core.values import deadline_at
 from parallel_hpo.count.policy import RestartLimits, split_count
+from parallel_hpo.devices.cores import count_cores, count_physical_cores
 from parallel_hpo.devices.health import FaultRule
 from parallel_hpo.devices.library import DeviceLibrary, NoDriver, OpenLibrary, no_library, opened
 from parallel_hpo.devices.placing import (
@@ -158,19 +158,3 @@ def place_workers(
 ) -> SlotAssignment:
     """Return the sweep's slots with their devices; raises ConfigError if the configuration can't be met."""
     return assign_slots(section, Machine(environment, library, count_physical_cores, is_foreign))
-
-
-def count_physical_cores() -> int:
-    """Return the physical cores that this process may use, cgroup limits included."""
-    return _joblib().cpu_count(only_physical_cores=True)  # type: ignore[no-any-return]
-
-
-def count_cores() -> int:
-    """Return the logical cores that this process may use, cgroup limits included."""
-    return _joblib().cpu_count()  # type: ignore[no-any-return]
-
-
-def _joblib() -> Any:
-    import joblib  # imported late: it is slow, and other processes start in the meantime
-
-    return joblib

@@ -28,6 +28,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Program, StopKind, SweepPath, Target
 from parallel_hpo.count.policy import Launch
+from parallel_hpo.devices.cores import count_cores
 from parallel_hpo.devices.library import no_library, opened
 from parallel_hpo.devices.placing import SlotAssignment, SweepDevices, open_driver
 from parallel_hpo.pickling.main import name_of, pack_main, weight_problem
@@ -40,7 +41,7 @@ from parallel_hpo.records.reader import LEDGER
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.hooks import check_addresses
 from parallel_hpo.session.machine import MachineSession
-from parallel_hpo.session.planning import count_cores, doubts_of, expect_ahead, library_for, place_workers
+from parallel_hpo.session.planning import doubts_of, expect_ahead, library_for, place_workers
 from parallel_hpo.session.resume import ResumeState, facts_of, find_folder
 from parallel_hpo.session.settings import LaunchSettings
 from parallel_hpo.session.signals import Control, SignalsTaken

@@ -17,8 +17,9 @@ ON_ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from parallel_hpo.config.section import HpoSection
+from parallel_hpo.devices.cores import count_cores
 from parallel_hpo.devices.library import NoDriver
-from parallel_hpo.session.planning import count_cores, place_workers
+from parallel_hpo.session.planning import place_workers
 section = HpoSection(sweep_id="x")
 print(count_cores(), place_workers(section, {}, NoDriver("none")).workers)
 """

@@ -1,0 +1,52 @@
+"""The cores that this process may use, by its machine, its affinity and its cgroup's share of their time.
+
+The numbers are joblib's, which `LOKY_MAX_CPU_COUNT` lowers too; importing joblib would take a fifth of a
+second of each start.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+CGROUP: Final = Path("/sys/fs/cgroup")
+
+
+def count_cores() -> int:
+    """Return the logical cores that this process may use."""
+    return max(1, min(_present(), _allowed()))
+
+
+def count_physical_cores() -> int:
+    """Return the physical cores that this process may use; where it may not use all, the logical ones."""
+    if _allowed() < _present():
+        return count_cores()
+    return psutil.cpu_count(logical=False) or count_cores()
+
+
+def cores_of_quota(folder: Path) -> int | None:
+    """Return for how many cores the time of a cgroup's folder suffices, rounded up; None: no limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quota, period = ((folder / "cpu" / name).read_text().strip() for name in names)
+        return math.ceil(int(quota) / int(period)) if quota != "max" and int(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def _present() -> int:
+    return os.cpu_count() or 1
+
+
+def _allowed() -> int:
+    """Return how many of them affinity, cgroup and environment allow."""
+    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _present()
+    told = int(os.environ.get("LOKY_MAX_CPU_COUNT", _present()))
+    return min(affine, cores_of_quota(CGROUP) or _present(), told)
