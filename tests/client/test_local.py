@@ -270,12 +270,6 @@ def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(
         assert worker_key.encode() not in path.read_bytes(), path
 
 
-def test_each_worker_has_a_key_of_its_own(backend: LocalBackend) -> None:
-    keys = [backend.client_environment(label)["WANDB_API_KEY"] for label in ("a_0_1", "a_1_2", "a_0_1")]
-    assert keys[0] != keys[1]
-    assert keys[0] == keys[2]
-
-
 def test_a_worker_ignores_other_keys_settings_and_proxies(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path, {"NO_PROXY": "intranet", "HTTP_PROXY": "http://proxy:3128"})
     environment = backend.client_environment("worker_1")

@@ -155,13 +155,6 @@ def test_the_end_of_an_attempt_does_not_end_its_run_which_can_end_without_one(le
     assert [row.outcome for row in ledger.runs()] == [Outcome.FINISHED]
 
 
-def test_an_attempt_cannot_start_twice(ledger: Ledger) -> None:
-    start(ledger)
-    with pytest.raises(sqlite3.IntegrityError):
-        start(ledger, slot=5)
-    assert [row.slot for row in ledger.runs()] == [0], "half of a refused record was kept"
-
-
 def test_restarts_and_runs_are_counted_by_slot(ledger: Ledger) -> None:
     start(ledger)
     for slot, again in ((1, False), (0, False), (1, True), (1, True)):

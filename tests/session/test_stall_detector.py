@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from parallel_hpo.core.notices import Message, Notice
 from parallel_hpo.core.types import RunId, SlotState
 from parallel_hpo.devices.sharing import DevicePresence
-from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, PoolGrant, open_view
+from parallel_hpo.session.decide.state import Limits, OpenRun, PendingStart, PoolGrant, SweepView, open_view
 from parallel_hpo.session.measuring import STACKS, STILL_S, StallDetector
 
 WAITING = open_view(Limits(), 1)
+
+
+def with_slot(**changes: Any) -> SweepView:
+    """A sweep whose worker is up."""
+    slot = replace(WAITING.slots[0], state=SlotState.RUNNING, **changes)
+    return replace(WAITING, slots=(slot,))
 
 
 @dataclass
@@ -51,31 +60,26 @@ def test_whatever_happens_begins_the_wait_anew(tmp_path: Path) -> None:
     assert scene.detector.due_in_s(WAITING) == STILL_S
 
 
-def test_a_run_may_take_any_time_and_a_deadline_will_come(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    run = OpenRun(RunId("r"), {}, attempt=1, since=0.0)
-    (slot,) = WAITING.slots
-    scene.clock.now = STILL_S
-    for busy in (replace(slot, run=run), replace(slot, spawn_at=1000.0)):
-        assert scene.detector.due_in_s(replace(WAITING, slots=(busy,))) is None
+SLOT = WAITING.slots[0]
+RUN = OpenRun(RunId("r"), {}, attempt=1, since=0.0)
+ASKED = PendingStart(RUN, new=True, leased=True)
+AWAY = replace(WAITING, presence=DevicePresence({"": "the session of ada is active"}))
+FINE = {
+    "a run may take any time": with_slot(run=RUN),
+    "a start at a time of its own will come": with_slot(spawn_at=1000.0),
+    "a start may wait for the pool until the fence": with_slot(busy=True, pending=ASKED),
+    "a sweep may wait for its deadline": replace(WAITING, grant=PoolGrant(held="deadline 1h: no run starts")),
+    "owners may have their devices for any time": AWAY,
+}
 
 
-def test_a_start_may_wait_for_the_pool_until_the_fence(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    pending = PendingStart(OpenRun(RunId("r"), {}, attempt=1, since=0.0), new=True, leased=True)
-    slot = replace(WAITING.slots[0], state=SlotState.RUNNING, busy=True, pending=pending)
-    scene.clock.now = STILL_S
-    assert scene.detector.due_in_s(replace(WAITING, slots=(slot,))) is None
+@pytest.mark.parametrize("view", FINE.values(), ids=FINE)
+def test_nothing_is_wrong_although_nothing_happens(tmp_path: Path, view: SweepView) -> None:
+    assert Scene(tmp_path).detector.due_in_s(view) is None
 
 
-def test_a_sweep_in_which_none_may_start_before_its_deadline_may_wait_for_it(tmp_path: Path) -> None:
-    held = replace(WAITING, grant=PoolGrant(held="deadline 1h: no run starts that would not end in time"))
-    assert Scene(tmp_path).detector.due_in_s(held) is None
-
-
-def test_owners_may_have_their_devices_for_any_time(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
-    away = replace(WAITING, presence=DevicePresence({"": "the session of ada is active"}))
-    assert scene.detector.due_in_s(away) is None
-    (slot,) = WAITING.slots
-    assert scene.detector.due_in_s(replace(away, slots=(replace(slot, busy=True),))) == STILL_S
+def test_a_worker_that_is_busy_without_a_run_is_waited_for_while_owners_have_the_devices(
+    tmp_path: Path,
+) -> None:
+    busy = replace(AWAY, slots=(replace(SLOT, busy=True),))
+    assert Scene(tmp_path).detector.due_in_s(busy) == STILL_S

@@ -41,10 +41,6 @@ def first(known: list[Observation], others: list[Observation], *, seed: int = 1)
     return next(gp.suggestions(AXES, known, others, seed=seed))
 
 
-def test_the_best_place_of_a_bowl_is_found() -> None:
-    assert distance(first(results(25), [])) < 0.05
-
-
 def test_hundreds_of_results_lead_to_the_bottom_of_the_best_of_many_hollows() -> None:
     def hollows(x: float, y: float) -> float:
         return distance((x, y)) ** 2 + 0.05 * (

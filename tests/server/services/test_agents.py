@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -239,6 +238,4 @@ def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(servic
     name = services.begun(services.sweep(grid(3)))
     services.clock.now += SILENCE_S
     assert apply_timeouts(services.world, up_since=services.clock.now - 10) == []
-    just_set = replace(services.world, clock_set_at=lambda: services.clock.now - 10)
-    assert apply_timeouts(just_set, up_since=0) == []
     assert services.apply_timeouts() == [name]

@@ -11,7 +11,6 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
-from parallel_hpo.server.services.runs import RunUpsert
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.runs import RunPath
@@ -20,13 +19,6 @@ from tests.server.acting import Services, grid
 
 RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
 GRID = "method: grid\nparameters:\n  x: {values: [1, 2, 3]}\n"
-
-
-def test_a_run_is_made_with_its_project(services: Services) -> None:
-    wanted = RunUpsert(project="p", tags=("a",), config='{"k": {"value": 1}}')
-    made = run_service.upsert(services.world, wanted)
-    assert made.inserted
-    assert (made.bucket.entity, made.bucket.project, made.bucket.tags) == ("local", "p", '["a"]')
 
 
 def test_what_a_client_leaves_out_is_left_as_it_is(services: Services) -> None:
