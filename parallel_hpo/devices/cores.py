@@ -13,11 +13,15 @@ from typing import Final
 
 import psutil
 
+from parallel_hpo.core.errors import ConfigError
+
 CGROUP: Final = Path("/sys/fs/cgroup")
+LIMIT: Final = "LOKY_MAX_CPU_COUNT"
+"""Variable of joblib's with a maximum number of cores."""
 
 
 def count_cores() -> int:
-    """Return the logical cores that this process may use."""
+    """Return the logical cores that this process may use; ConfigError for a wrong limit."""
     return max(1, min(_present(), _allowed()))
 
 
@@ -48,5 +52,12 @@ def _present() -> int:
 def _allowed() -> int:
     """Return how many of them affinity, cgroup and environment allow."""
     affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _present()
-    told = int(os.environ.get("LOKY_MAX_CPU_COUNT", _present()))
-    return min(affine, cores_of_quota(CGROUP) or _present(), told)
+    return min(affine, cores_of_quota(CGROUP) or _present(), _limit() or _present())
+
+
+def _limit() -> int:
+    """Return the environment's limit, 0 without one; ConfigError if it is no number."""
+    text = os.environ.get(LIMIT, "0")
+    if not text.isdecimal():
+        raise ConfigError(f"{LIMIT} is {text!r}: give a number of cores, or unset it")
+    return int(text)
