@@ -13,7 +13,6 @@ import pytest
 from parallel_hpo.core.errors import LedgerError
 from parallel_hpo.core.messages import UNKNOWN, AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
-from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import (
     LEDGER_FORMAT,
@@ -24,15 +23,15 @@ from parallel_hpo.records.reader import (
     open_reader,
     performed,
 )
-from parallel_hpo.session.count import LocalCount
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import StartGranted, StartRefused
-from parallel_hpo.session.resume import ResumeState, counted_before, read_earlier, waiting_run
+from parallel_hpo.session.resume import read_earlier
 from parallel_hpo.session.signals import Control
 from tests.cluster.pools import joined, left, over, started
 from tests.ledgers import record_attempt_end, record_end, record_start
 from tests.server.pooling import end
 from tests.server.pooling import start as pooled_start
+from tests.session.decide.plays import count_of
 
 RUN = RunId("run1")
 
@@ -209,7 +208,8 @@ def test_a_ledger_of_an_earlier_format_goes_on_in_the_newest(path: Path) -> None
         earlier = read_earlier(ledger.runs())
         assert (earlier.started, list(earlier.ended)) == (5, [FINISHED, FAILED, RETRIED])
         assert [(run.run_id, run.attempt) for run in earlier.reruns] == [(THIRD, 2), (FOURTH, 2)]
-        count = count_of(ledger, earlier, control)
+        count = count_of(ledger, 6, now=lambda: 0.0, control=control)
+        count.publish(NEEDS)
         runs = [(run.run_id, run.attempt) for run in earlier.reruns]
         for run_id, attempt in [*runs, ("sixth", 1)]:
             count.ask(pooled_start(run_id, attempt), NEEDS)
@@ -224,19 +224,3 @@ def test_a_ledger_of_an_earlier_format_goes_on_in_the_newest(path: Path) -> None
     assert len(done.attempts) == 9
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (LEDGER_FORMAT,)
-
-
-def count_of(ledger: Ledger, earlier: ResumeState, control: Control) -> LocalCount:
-    """The count of the sweep's 6 runs, with what an earlier launch has done."""
-    pool = counted_before(ledger, earlier, count=6, opened_at=0.0, limits=FailureLimits())
-    count = LocalCount(
-        ledger,
-        pool,
-        map(waiting_run, earlier.reruns),
-        workers=2,
-        now=lambda: 0.0,
-        control=control,
-        observer=lambda notice: None,
-    )
-    count.publish(NEEDS)
-    return count

@@ -32,7 +32,7 @@ from parallel_hpo.core.pool_messages import PoolEvent
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.count.policy import FailureLimits, RestartLimits
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.session.count import LocalCount, end_of, end_of_waiting, end_of_withdrawn, start_of
+from parallel_hpo.session.count import end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import (
@@ -55,9 +55,9 @@ from parallel_hpo.session.decide.events import (
     WithdrawStart,
 )
 from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
-from parallel_hpo.session.resume import ResumeState, counted_before, read_earlier, waiting_run
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
+from tests.session.decide.plays import count_of
 
 BEGAN_AT: Final = 1_000_000.0
 """When the sweep begins, in seconds since the epoch."""
@@ -232,7 +232,6 @@ class Session:
         self.ledger = ledger
         self.launch = launch
         self.control = Control(lambda: world.now)
-        self.earlier = read_earlier(ledger.runs())
         self.view = open_view(Limits(retries=launch.retries, restart=launch.restart), launch.workers)
         self.workers: dict[Slot, FakeWorker] = {}
         self.ended: dict[RunId, AttemptEnd] = {}
@@ -242,7 +241,17 @@ class Session:
         self._spawned: set[Slot] = set()
 
     def open(self) -> None:
-        self.count = count_of(self.ledger, self.earlier, self.launch, self.world, self.control)
+        launch = self.launch
+        self.count = count_of(
+            self.ledger,
+            launch.count,
+            now=lambda: BEGAN_AT + self.world.now,
+            control=self.control,
+            workers=launch.workers,
+            limits=launch.failures,
+            sweep_timeout_s=launch.sweep_timeout_s,
+            deadline=launch.deadline,
+        )
         self.handle(Opened())
         self.exchange()
 
@@ -401,27 +410,3 @@ class Session:
     def die(self, slot: Slot, cause: str) -> None:
         if self.workers.pop(slot, None) is not None:
             self.handle(Died(slot, cause))
-
-
-def count_of(
-    ledger: Ledger, earlier: ResumeState, launch: Launch, world: World, control: Control
-) -> LocalCount:
-    """Return the count of a session, with what earlier ones have done."""
-    pool = counted_before(
-        ledger,
-        earlier,
-        count=launch.count,
-        opened_at=BEGAN_AT + world.now,
-        limits=launch.failures,
-        sweep_timeout_s=launch.sweep_timeout_s,
-        deadline=launch.deadline,
-    )
-    return LocalCount(
-        ledger,
-        pool,
-        map(waiting_run, earlier.reruns),
-        workers=launch.workers,
-        now=lambda: BEGAN_AT + world.now,
-        control=control,
-        observer=lambda notice: None,
-    )

@@ -18,15 +18,14 @@ from parallel_hpo.core.pool_messages import Granted, PooledEnd, PoolEvent, as_js
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import QUARANTINE, RESTART, open_reader, performed
-from parallel_hpo.session.count import RETRY_S, LocalCount, end_of
+from parallel_hpo.session.count import RETRY_S, end_of
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import PoolAnswered, RecordEnd, StartGranted, StartRefused, StopAsked
 from parallel_hpo.session.decide.state import OpenRun
-from parallel_hpo.session.resume import read_earlier, waiting_run
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
 from tests.server.pooling import end, start, stopped
-from tests.session.decide.plays import pool_of
+from tests.session.decide.plays import count_of
 
 STOP = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
 IDLE = PoolNeeds(wants=2, wants_again=2, workers=2)
@@ -67,26 +66,13 @@ class Launch:
         self.told: list[Notice] = []
         self.ledger = WatchedLedger(path)
         self.control = Control(lambda: clock.now)
-        earlier = read_earlier(self.ledger.runs())
-        events, epochs = self.ledger.last_event()
-        pool = pool_of(
-            count,
-            started=earlier.started,
-            open_runs=len(earlier.reruns),
-            failures=earlier.failures,
-            took=earlier.took,
-            events=events,
-            epochs=epochs,
-            **known,
-        )
-        self.count = LocalCount(
+        self.count = count_of(
             self.ledger,
-            pool,
-            map(waiting_run, earlier.reruns),
-            workers=2,
+            count,
             now=lambda: clock.now,
             control=self.control,
             observer=self.told.append,
+            **known,
         )
         self.last = Granted()
         self.answers()

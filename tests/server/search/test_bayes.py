@@ -208,12 +208,6 @@ def test_the_order_of_what_was_told_does_not_matter(order: list[int], seed: int)
     assert second.ask(20) == first.ask(20)
 
 
-def test_another_seed_searches_elsewhere() -> None:
-    assert search(bayes(MIXED, seed=1), mixed_loss, runs=12) != search(
-        bayes(MIXED, seed=2), mixed_loss, runs=12
-    )
-
-
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
-from math import inf
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from parallel_hpo.core.messages import LeaseEnded, Ready, RunEnded, RunStarted
-from parallel_hpo.core.notices import Message
+from parallel_hpo.core.notices import Message, Observer
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState
-from parallel_hpo.count.state import Pool
+from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.count import LocalCount, end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.decide.decide import decide
@@ -26,15 +27,32 @@ from parallel_hpo.session.decide.events import (
     WithdrawStart,
 )
 from parallel_hpo.session.decide.state import SweepView
+from parallel_hpo.session.resume import counted_before, read_earlier, waiting_run
 from parallel_hpo.session.signals import Control
 
 Kind = TypeVar("Kind")
 
 
-def pool_of(count: int | None, **known: Any) -> Pool:
-    """The count of a sweep on one machine, which begins at second 0."""
-    fixed = {"is_local": False, "node_timeout_s": inf, "has_coordinator": False, "coordinator_seen_at": 0.0}
-    return Pool(count=count, **{"opened_at": 0.0, **fixed, **known})
+def count_of(
+    ledger: Ledger,
+    count: int | None,
+    *,
+    now: Callable[[], float],
+    control: Control,
+    workers: int = 2,
+    limits: FailureLimits | None = None,
+    took: tuple[float, ...] = (),
+    observer: Observer = lambda notice: None,
+    **times: Any,
+) -> LocalCount:
+    """The count of a launch that begins now and goes on with what the ledger has; `took`: by runs before."""
+    earlier = read_earlier(ledger.runs())
+    earlier = replace(earlier, took=earlier.took + took)
+    pool = counted_before(
+        ledger, earlier, count=count, opened_at=now(), limits=limits or FailureLimits(), **times
+    )
+    waiting = map(waiting_run, earlier.reruns)
+    return LocalCount(ledger, pool, waiting, workers=workers, now=now, control=control, observer=observer)
 
 
 class CountedPlay:
@@ -47,14 +65,8 @@ class CountedPlay:
         self.actions: tuple[Action, ...] = ()
         self.ledger = Ledger(None)
         with closing(Control(lambda: self.now)) as control:  # it is only asked for the time
-            self.count = LocalCount(
-                self.ledger,
-                pool_of(count, **known),
-                (),
-                workers=len(view.slots),
-                now=lambda: self.now,
-                control=control,
-                observer=lambda notice: None,
+            self.count = count_of(
+                self.ledger, count, now=lambda: self.now, control=control, workers=len(view.slots), **known
             )
 
     def event(self, event: Event) -> None:
