@@ -108,22 +108,23 @@ def test_labels_have_room_and_axe_finds_nothing(visit: Visit, site: Served, scen
     page = visit(f"/local/p/sweeps/{sweep}", width=1400)
     assert "\n".join(settled_faults(page)) == ""
     assert axe_findings(page) == []
+    if scene == "small":
+        assert_the_first_screen_has_what_one_looks_for(page)
+        assert_a_charts_picture_shows_its_title_and_its_axes(page)
     page.set_viewport_size({"width": 390, "height": 844})
     assert "\n".join(settled_faults(page)) == ""
+    if scene == "ugly":
+        assert_a_value_is_seen_without_scrolling(page)
 
 
-def test_a_phone_shows_a_runs_value_without_scrolling(visit: Visit, site: Served) -> None:
-    sweep = Scenes(site.services).sweep(**SCENES["ugly"])
-    page = open_table(visit(f"/local/p/sweeps/{sweep}", width=390))
-    cell = page.locator("#runs tbody tr").first.locator("td").nth(2)
+def assert_a_value_is_seen_without_scrolling(page: Page) -> None:
+    cell = open_table(page).locator("#runs tbody tr").first.locator("td").nth(2)
     expect(cell).to_have_text(re.compile(r"^-0\.1"))
     box = cell.bounding_box()
     assert box is not None and box["x"] + box["width"] <= 390
 
 
-def test_the_first_screen_has_what_one_looks_for(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
-    assert "\n".join(settled_faults(page)) == ""
+def assert_the_first_screen_has_what_one_looks_for(page: Page) -> None:
     for chart in ("best", "parallel", "importance", "histories"):
         box = page.locator(f"[data-chart={chart}] .chart-host").bounding_box()
         assert box is not None
@@ -131,9 +132,7 @@ def test_the_first_screen_has_what_one_looks_for(visit: Visit, site: Served) -> 
     assert page.evaluate("() => document.getElementById('cards').getBoundingClientRect().bottom") <= 1800
 
 
-def test_a_charts_picture_shows_its_title_and_its_axes(visit: Visit, site: Served) -> None:
-    page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
-    assert "\n".join(settled_faults(page)) == ""
+def assert_a_charts_picture_shows_its_title_and_its_axes(page: Page) -> None:
     page.get_by_label("Menu of Best value so far").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download as PNG").click()
@@ -167,11 +166,20 @@ def test_a_brush_filters_the_list_and_its_filters_the_charts(visit: Visit, site:
     page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     words = page.locator("[data-chart=histories] .chart-words")
     expect(words).to_contain_text("val/loss of 40 shown runs.")
-    page.get_by_text("Choose by values").click()
-    value = page.get_by_role("group", name="val/loss", exact=True)
-    value.get_by_label("at most").fill("0.2")
-    value.get_by_label("at most").blur()
-    expect(page.locator("#rail-count")).to_have_text("12 of 40 runs")
+    box = page.locator("[data-chart=parallel] canvas.chart-over").bounding_box()
+    assert box is not None
+    last_axis, foot = box["x"] + box["width"] - 70, box["y"] + box["height"] - 45
+    page.mouse.move(last_axis, foot)
+    page.mouse.down()
+    page.mouse.move(last_axis, foot - 70)
+    page.mouse.up()
+    count = page.locator("#rail-count")
+    expect(count).to_contain_text("of 40 runs")
+    expect(words).to_have_text(f"val/loss of {count.inner_text().split()[0]} shown runs.")
+    expect(page.locator("#ranges li")).to_contain_text(["val/loss: ≤ 0."])
+    page.click("#ranges button")
+    expect(count).to_have_text("40 runs")
+    page.fill("#filter-text", "val/loss <= 0.2")
     expect(words).to_have_text("val/loss of 12 shown runs.")
     page.click("#filter-menu summary")
     page.locator("#filter-top").select_option("top 10 %")

@@ -16,29 +16,26 @@ export function wireFilters(store) {
   on("filter-text", "keydown", (event) => {
     if (event.key === "Enter") event.preventDefault();
   });
-  on("filter-top", "change", () => showBest(store));
+  on("filter-top", "change", () => filterBest(store));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     addRange(store, find("filter-column").value, find("filter-low").value, find("filter-high").value);
     find("filter-low").value = find("filter-high").value = "";
   });
   form.addEventListener("reset", () => {
-    for (const name of store.filters) store.setFilter(name, null);
-    find("ranges").replaceChildren();
+    for (const name of store.filters.keys()) store.setFilter(name, null);
     say(find("filter-problem"), "");
-    setTimeout(() => form.querySelectorAll("#filter-states input").forEach((box) => (box.checked = true)));
     find("filter-text").focus();
   });
   store.addEventListener("data", () => refresh(store));
-  store.addEventListener("filter", () => (find("filter-clear").hidden = store.filters.length === 0));
+  store.addEventListener("filter", () => showActive(store));
   refresh(store);
 }
 
 function refresh(store) {
   offerColumns(store);
   offerStates(store);
-  const top = find("filter-top").value;
-  if (top) store.setFilter("best", best(store, top));
+  if (find("filter-top").value) filterBest(store);
 }
 
 function search(store) {
@@ -60,19 +57,19 @@ function textOf(store, row) {
   return [id[row], name[row], state[row], worker[row], number(store.runs.value[row]), ...given].join(" ").toLowerCase();
 }
 
-function showBest(store) {
-  const select = find("filter-top");
-  store.setFilter("best", best(store, select.value));
-  if (select.value) showChip(store, "best", select.selectedOptions[0].textContent, () => (select.value = ""));
-  else removeChip("best");
+function filterBest(store) {
+  const { value, selectedOptions: [chosen] } = find("filter-top");
+  store.setFilter("best", best(store, value), chosen.textContent);
 }
 
-function showStates(store, fieldset) {
-  const boxes = [...fieldset.querySelectorAll("input")];
-  store.setFilter("states", inStates(store, fieldset));
-  const on = boxes.filter((box) => box.checked).map((box) => box.value);
-  if (on.length === boxes.length) removeChip("states");
-  else showChip(store, "states", on.length ? `state: ${on.join(" or ")}` : "no state", () => boxes.forEach((box) => (box.checked = true)));
+function filterStates(store) {
+  const [on, off] = [true, false].map((wanted) => stateBoxes().flatMap((box) => (box.checked === wanted ? [box.value] : [])));
+  const holds = (row) => !off.includes(store.runs.state[row]);
+  store.setFilter("states", off.length ? holds : null, on.length ? `state: ${on.join(" or ")}` : "no state");
+}
+
+function stateBoxes() {
+  return [...find("filter-states").querySelectorAll("input")];
 }
 
 function offerColumns(store) {
@@ -86,13 +83,8 @@ function offerStates(store) {
   const fieldset = find("filter-states");
   for (const state of new Set(store.runs.state)) {
     if (fieldset.querySelector(`input[value="${CSS.escape(state)}"]`)) continue;
-    fieldset.append(checkbox(state, true, () => showStates(store, fieldset), { value: state }));
+    fieldset.append(checkbox(state, true, () => filterStates(store), { value: state }));
   }
-}
-
-function inStates(store, fieldset) {
-  const off = [...fieldset.querySelectorAll("input:not(:checked)")].map((box) => box.value);
-  return off.length === 0 ? null : (row) => !off.includes(store.runs.state[row]);
 }
 
 function best(store, percent) {
@@ -108,10 +100,10 @@ function addRange(store, name, low, high) {
   if (low.trim() === "" && high.trim() === "") return;
   const column = columnsOf(store).find((each) => each.name === name);
   const isNumeric = [low, high].every((text) => text.trim() === "" || Number.isFinite(Number(text)));
-  const filter = `range ${name}`;
-  store.setFilter(filter, isNumeric && column.isNumber ? between(store, name, low, high) : containing(store, name, low || high));
-  const words = isNumeric && column.isNumber ? `${low || "…"} ≤ ${column.title} ≤ ${high || "…"}` : `${column.title} has “${low || high}”`;
-  showChip(store, filter, words);
+  const isRange = isNumeric && column.isNumber;
+  const holds = isRange ? between(store, name, low, high) : containing(store, name, low || high);
+  const words = isRange ? `${low || "…"} ≤ ${column.title} ≤ ${high || "…"}` : `${column.title} has “${low || high}”`;
+  store.setFilter(`range ${name}`, holds, words);
 }
 
 function between(store, name, low, high) {
@@ -128,19 +120,25 @@ function containing(store, name, typed) {
   return (row) => anything(store.value(name, row)).toLowerCase().includes(word);
 }
 
-function showChip(store, filter, words, removed = () => {}) {
-  removeChip(filter);
+/** Show a chip for each filter with words, which removes it. A field whose filter was removed shows all again. */
+function showActive(store) {
+  const { filters } = store;
+  find("filter-clear").hidden = filters.size === 0;
+  if (!filters.has("best")) find("filter-top").value = "";
+  if (!filters.has("states")) for (const box of stateBoxes()) box.checked = true;
+  const [list, chips] = [find("ranges"), [...filters].filter(([, words]) => words)];
+  const known = JSON.stringify(chips);
+  if (list.dataset.shown === known) return;
+  list.dataset.shown = known;
+  list.replaceChildren(...chips.map(([name, words]) => element("li", { "data-filter": name }, chip(store, name, words))));
+}
+
+function chip(store, name, words) {
   const remove = () => {
-    store.setFilter(filter, null);
-    removeChip(filter);
-    removed();
+    store.setFilter(name, null);
     find("filter-text").focus();
   };
   const made = button(words, remove, { "aria-label": `Remove the filter ${words}` });
   made.append(element("span.icon.cross"));
-  find("ranges").append(element("li", { "data-filter": filter }, made));
-}
-
-function removeChip(filter) {
-  document.querySelector(`#ranges li[data-filter="${CSS.escape(filter)}"]`)?.remove();
+  return made;
 }

@@ -100,8 +100,8 @@ export function button(words, click, attributes = {}) {
 }
 
 /** Return a checkbox with a text behind it. */
-export function checkbox(words, checked, change, attributes = {}) {
-  return element("label", {}, element("input", { type: "checkbox", checked, change, ...attributes }), ` ${words}`);
+export function checkbox(words, checked, change, attributes = {}, tag = "label") {
+  return element(tag, {}, element("input", { type: "checkbox", checked, change, ...attributes }), ` ${words}`);
 }
 
 /** Give an element exactly these children, in this order; those that stay keep focus and scroll. */

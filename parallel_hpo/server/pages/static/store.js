@@ -85,10 +85,10 @@ export class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent("data", { detail: { complete: json.complete, changed: json.runs.id.length, before } }));
   }
 
-  /** predicate(row): whether a row is shown; null removes the filter. */
-  setFilter(name, predicate) {
+  /** predicate(row): whether a row is shown; null removes the filter. `words`: what it says; "" if a field says it. */
+  setFilter(name, predicate, words = "") {
     if (predicate === null) this.#filters.delete(name);
-    else this.#filters.set(name, predicate);
+    else this.#filters.set(name, { predicate, words });
     this.#filter();
     this.dispatchEvent(new Event("filter"));
   }
@@ -99,8 +99,9 @@ export class Store extends EventTarget {
     this.dispatchEvent(new Event("filter"));
   }
 
+  /** The words of the active filters, a Map by name. */
   get filters() {
-    return [...this.#filters.keys()];
+    return new Map([...this.#filters].map(([name, { words }]) => [name, words]));
   }
 
   select(ids) {
@@ -153,7 +154,7 @@ export class Store extends EventTarget {
   }
 
   #filter() {
-    const predicates = [...this.#filters.values()];
+    const predicates = [...this.#filters.values()].map(({ predicate }) => predicate);
     this.shown = new Uint8Array(this.count);
     this.listed = new Uint8Array(this.count);
     for (let row = 0; row < this.count; row++) {

@@ -32,8 +32,8 @@ export class Brushes extends Map {
     return !brush.none && (brush.low === null || value >= brush.low) && (brush.high === null || value <= brush.high);
   }
 
-  words(axes) {
-    return axes.filter((axis) => this.has(axis.name)).map((axis) => `${axis.label}: ${inWords(this.get(axis.name))}`);
+  words(axis) {
+    return `${axis.label}: ${inWords(this.get(axis.name))}`;
   }
 }
 

@@ -58,10 +58,13 @@ export class Chart extends EventTarget {
     listen(this.store, listeners);
   }
 
-  /** Show a legend, [{text, colour, hatched}]. */
+  /** Show a legend, [{text, colour, hatched}] or [{text, shades}]. */
   explain(entries) {
-    const items = entries.map(({ text, colour, hatched }) => {
-      const swatch = element("span", { class: hatched ? "chart-swatch hatched" : "chart-swatch", "aria-hidden": "true" });
+    const items = entries.map(({ text, colour = "", hatched, shades }) => {
+      const swatch = element("span.chart-swatch", { "aria-hidden": "true" });
+      if (hatched) swatch.classList.add("hatched");
+      if (shades) swatch.classList.add("shades");
+      if (shades) swatch.style.backgroundImage = `linear-gradient(to right, ${shades.join()})`;
       swatch.style.backgroundColor = colour;
       return element("li", {}, swatch, text);
     });

@@ -4,8 +4,8 @@ import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { effectsOf } from "./importance.js";
 import { paintCrosses, paintPoints, paintRing } from "./marks.js";
-import { asText, counted, exactText, short } from "./numbers.js";
-import { isFailed, loggedOf, metricName, pointing, ranked, runColour, variedOf, worstFirst } from "./runs.js";
+import { asText, counted, exactText } from "./numbers.js";
+import { isFailed, loggedOf, metricName, pointing, qualityLegend, ranked, runColour, variedOf } from "./runs.js";
 import { rangeOf } from "./scatter.js";
 import { colours, qualities } from "./theme.js";
 
@@ -48,10 +48,8 @@ export class Contour extends Chart {
     const [x, y] = [across.name, up.name];
     const points = pointsOf(store, across, up);
     this.points = points;
-    const worst = worstFirst(store).map((row) => store.column("value")[row]);
     const shades = qualities(BANDS);
-    const [best, bad] = [worst.at(-1), worst[0]].map(short);
-    this.explain(worst.length > 1 ? [{ text: `best: ${best}`, colour: shades.at(-1) }, { text: `worst: ${bad}`, colour: shades[0] }] : []);
+    this.explain(qualityLegend(store));
     this.say(`${counted(points.filter(({ rank }) => rank !== null).length, "run")} over ${x} and ${y}; colours are ranks.`);
     if (!points.length) return this.plot.clear();
     return this.plot.draw({

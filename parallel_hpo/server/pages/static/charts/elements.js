@@ -1,4 +1,4 @@
-import { element, fill } from "../format.js";
+import { checkbox, element, fill } from "../format.js";
 
 /** Return a form control that follows a chart's option. */
 export function controlOf(chart, option) {
@@ -19,8 +19,8 @@ const KINDS = {
     return Object.assign(label, { refresh });
   },
   tick(option, changed) {
-    const made = tick(option.label, option.value, changed);
-    return Object.assign(made, { refresh: () => (made.box.checked = option.value) });
+    const label = checkbox(option.label, option.value, ({ target }) => changed(target.checked), {}, "label.control");
+    return Object.assign(label, { refresh: () => (label.firstChild.checked = option.value) });
   },
   slider(option, changed) {
     const said = element("output");
@@ -33,20 +33,6 @@ const KINDS = {
     return Object.assign(element("label.control", {}, element("span", {}, option.label), range, said), { refresh });
   },
 };
-
-export function tick(label, ticked, changed) {
-  const box = element("input", { type: "checkbox", checked: ticked, change: () => changed(box.checked) });
-  return Object.assign(element("label.control.tick", {}, box, element("span", {}, label)), { box });
-}
-
-/** Return a labelled number field; `changed` gets null for an empty one. */
-export function numberField(label, changed) {
-  const field = element("input", {
-    type: "number", step: "any",
-    change: () => changed(field.value === "" ? null : Number(field.value)),
-  });
-  return Object.assign(element("label.control", {}, element("span", {}, label), field), { field });
-}
 
 /** Run `work` once before the next frame, for any number of calls. */
 export function oncePerFrame(work) {

@@ -1,6 +1,5 @@
 /** Parallel coordinates: a line per run over the varied parameters and the metric. Brushes filter the whole page. */
 
-import { button } from "../format.js";
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
 import { Texts, layer, resize } from "./canvas.js";
@@ -8,13 +7,10 @@ import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
 import { effectsOf } from "./importance.js";
 import { counted } from "./numbers.js";
-import { brushForm } from "./parallel_form.js";
-import { layout, paintAxes, paintBrush, paintChosen, paintLegend, paintLines } from "./parallel_paint.js";
+import { layout, paintAxes, paintBrush, paintChosen, paintLines } from "./parallel_paint.js";
 import { followPointer } from "./parallel_pointer.js";
-import { hoveredRow, isFailed, isOpen, loggedOf, metricName, onNews, ranked, variedOf, worstFirst } from "./runs.js";
+import { hoveredRow, isFailed, isOpen, loggedOf, metricName, onNews, qualityLegend, ranked, variedOf } from "./runs.js";
 import { colours } from "./theme.js";
-
-const FILTER = "parallel";
 
 const OPTIONS = [
   { ...LOG, label: "Log metric" },
@@ -26,8 +22,6 @@ export class Parallel extends Chart {
   constructor(figure, context) {
     super(figure, { name: "parallel", title: "Parameters and metric", options: OPTIONS }, context);
     this.brushes = new Brushes();
-    this.form = brushForm(this.brushes, () => this.brushed());
-    this.controls.append(button("Clear ranges", () => this.clear()), this.form.element);
     this.makeCanvases();
     this.repaint = oncePerFrame(() => this.draw());
     this.follow({ data: onNews(this.again), filter: () => this.filtered(), selection: this.repaint, hover: () => this.paintOver() });
@@ -67,8 +61,7 @@ export class Parallel extends Chart {
     this.failed = store.runs.state.map(isFailed);
     this.shade = ranked(store);
     this.at = this.layout(this.axes);
-    this.form.refresh(this.all.map(([axis]) => axis));
-    if (this.brushes.size) this.filter();
+    this.explain(qualityLegend(store));
     this.draw();
   }
 
@@ -99,8 +92,6 @@ export class Parallel extends Chart {
     const unset = this.places.map((places) => (places.includes(UNSET) ? "not set" : ""));
     if (unset.at(-1)) unset[unset.length - 1] = "no value";
     paintAxes(context, texts, this.axes, this.at, known, unset);
-    const worst = worstFirst(this.store).map((row) => this.store.column("value")[row]);
-    paintLegend(context, texts, metricName(this.store), worst, this.at.width, known);
     this.paintOver(known);
     this.describe();
   }
@@ -124,39 +115,34 @@ export class Parallel extends Chart {
     return places.map((place) => [place - 0.03, place + 0.03]);
   }
 
-  brushed() {
-    this.form.refresh(this.all.map(([axis]) => axis));
-    this.filter();
-    this.paintOver();
+  /** Filter by the brush of an axis, or no more if it has none. */
+  brushed(axis) {
+    const { brushes, store } = this;
+    const { name } = axis;
+    const isOwn = name === "value" || name === this.wanted.logged;
+    const takes = (row) => brushes.takes(name, store.value(isOwn ? name : `parameters.${name}`, row));
+    if (brushes.has(name)) store.setFilter(filterOf(name), takes, brushes.words(axis));
+    else store.setFilter(filterOf(name), null);
   }
 
-  filter() {
-    const { brushes } = this;
-    const used = this.all.map(([{ name }, column]) => [name, column]).filter(([name]) => brushes.has(name));
-    const takes = (row) => used.every(([name, column]) => brushes.takes(name, column[row]));
-    this.store.setFilter(FILTER, used.length ? takes : null);
-  }
-
-  /** If all filters were removed, remove the brushes too. */
+  /** Remove the brushes whose filter was removed. */
   filtered() {
-    if (this.brushes.size && !this.store.filters.includes(FILTER)) this.clear();
-    else this.repaint();
+    const { filters } = this.store;
+    for (const name of [...this.brushes.keys()]) if (!filters.has(filterOf(name))) this.brushes.delete(name);
+    this.repaint();
   }
 
   clear() {
-    this.brushes.clear();
-    this.brushed();
+    for (const name of this.brushes.keys()) this.store.setFilter(filterOf(name), null);
   }
 
   describe() {
     const shown = this.store.shown.reduce((sum, one) => sum + one, 0);
     const failed = this.failed.filter((failed, row) => failed && this.store.shown[row]).length;
-    const chosen = this.brushes.words(this.all.map(([axis]) => axis));
     const [all, drawn] = [this.all, this.axes.map((axis) => [axis])].map((axes) => axes.filter(([{ name }]) => name !== "value" && name !== this.wanted.logged).length);
     this.say(
       `${shown} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${counted(all, "varied parameter")}` +
-        `${failed ? `, ${failed} of them failed (dashed)` : ""}. ` +
-        (chosen.length ? `Ranges: ${chosen.join("; ")}.` : "Drag along an axis to filter runs."),
+        `${failed ? `, ${failed} of them failed (dashed)` : ""}. Drag along an axis to filter runs.`,
     );
   }
 
@@ -168,4 +154,8 @@ export class Parallel extends Chart {
   rowsShown() {
     return this.order.filter((row) => this.store.shown[row]);
   }
+}
+
+function filterOf(name) {
+  return `axis ${name}`;
 }

@@ -1,11 +1,9 @@
 import { UNSET } from "./axes.js";
 import { LINE, withRoom } from "./canvas.js";
 import { strokes } from "./marks.js";
-import { short } from "./numbers.js";
 import { isColoured, runColour } from "./runs.js";
 import { qualities } from "./theme.js";
 
-const LEGEND = 24; // height of the legend above the names
 const SIDE = 70;
 const MOST_NAME = 130; // CSS pixels; longer names of values are cut in the middle
 const BOTTOM = 28;
@@ -20,7 +18,7 @@ export function layout(texts, available, height, axes) {
   const [first, ...others] = axes.map((axis) => Math.min(MOST_NAME, Math.max(0, ...(axis.texts ?? []).map((text) => texts.width(text)))) + 16);
   const [left, least] = [Math.max(SIDE, first), Math.max(LEAST_GAP, ...others)];
   const width = Math.max(available, left + SIDE + gaps * least);
-  const axisTop = LEGEND + NAME_LINES * LINE + 8;
+  const axisTop = NAME_LINES * LINE + 8;
   const axisHeight = (height - axisTop - BOTTOM) / (1 - UNSET);
   return {
     width, height, left, gap: (width - left - SIDE) / gaps, axisTop,
@@ -100,29 +98,6 @@ function paintTicks(context, texts, axis, room, x, at, known) {
     context.fillRect(x - 3, y, 6, 1);
     texts.write(texts.fitted(text, room), x - 6, y, { align: "right", colour: known.text, halo: known.surface, whole: text });
   }
-}
-
-/** Draw the legend from the worst to the best value; no median without room. */
-export function paintLegend(context, texts, name, values, room, known) {
-  if (values.length < 2) return;
-  const [worst, middle, best] = [values[0], values[(values.length - 1) >> 1], values.at(-1)].map(short);
-  const width = 80;
-  let left = 4;
-  const say = (text, colour = known.text) => {
-    if (left + texts.width(text) > room) return;
-    texts.write(text, left, LEGEND / 2, { colour });
-    left += texts.width(text) + 6;
-  };
-  say(`${texts.fitted(name, Math.min(180, room / 3))}:`, known.muted);
-  say(worst);
-  qualities(SHADES).forEach((colour, index) => {
-    context.fillStyle = colour;
-    context.fillRect(left + (index * width) / SHADES, LEGEND / 2 - 5, width / SHADES + 0.5, 10);
-  });
-  left += width + 6;
-  say(best);
-  say("best", known.muted);
-  say(`median ${middle}`, known.muted);
 }
 
 export function paintBrush(context, x, [low, high], at, known) {

@@ -26,7 +26,7 @@ export function followPointer(chart) {
     pointerup(event) {
       if (drag && !drag.moved) {
         chart.brushes.delete(chart.axes[drag.index].name);
-        chart.brushed();
+        chart.brushed(chart.axes[drag.index]);
       } else if (!drag) pick(chart, event);
       drag = null;
     },
@@ -46,7 +46,7 @@ function axisAt(chart, x) {
 
 function brush(chart, { index, from }, to) {
   chart.brushes.setPlaces(chart.axes[index], chart.at.place(from), chart.at.place(to));
-  chart.brushed();
+  chart.brushed(chart.axes[index]);
 }
 
 function hover(chart, event) {

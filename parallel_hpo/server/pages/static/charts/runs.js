@@ -2,12 +2,13 @@
 
 import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
 import { asText, short } from "./numbers.js";
-import { colours, palette } from "./theme.js";
+import { colours, palette, qualities } from "./theme.js";
 
 export const MOST_COLOURED = 30; // of more runs, the best have colours
 const BEST = 10;
 const OPEN = new Set(["running", "pending"]);
 const MOST_FACTS = 12;
+const SHADES = 8; // of a legend, blended
 const COLOURED = new WeakMap(); // by store
 
 export function isFailed(state) {
@@ -53,6 +54,14 @@ export function ranked(store) {
   const ranks = new Array(store.count).fill(null);
   rows.forEach((row, rank) => (ranks[row] = rows.length === 1 ? 1 : rank / (rows.length - 1)));
   return ranks;
+}
+
+/** Return the legend of the colours from the worst to the best value. */
+export function qualityLegend(store) {
+  const values = worstFirst(store).map((row) => store.runs.value[row]);
+  if (values.length < 2) return [];
+  const [worst, middle, best] = [values[0], values[(values.length - 1) >> 1], values.at(-1)].map(short);
+  return [{ shades: qualities(SHADES), text: `${metricName(store)} from ${worst} to ${best} (best), median ${middle}` }];
 }
 
 export function nameOf(store, row) {
