@@ -47,16 +47,14 @@ def test_each_key_has_a_chart_and_a_spike_is_in_it(sight: Sight) -> None:
     assert accessibility_faults(sight) == []
 
 
-def test_keys_are_found_by_their_names(sight: Sight) -> None:
-    sight.page.locator("[data-charts=run]").get_by_label("Keys that contain").fill("acc")
-    assert sight.page.locator("[data-key=accuracy]").is_visible()
-    assert not sight.page.locator("[data-key=loss]").is_visible()
-
-
-def test_a_chart_is_drawn_over_another_logged_value(sight: Sight) -> None:
-    sight.page.locator("[data-charts=run]").get_by_label("Over").select_option("accuracy")
+def test_keys_are_found_by_their_names_and_drawn_over_another_value(sight: Sight) -> None:
+    section = sight.page.locator("[data-charts=run]")
+    section.get_by_label("Over").select_option("accuracy")
     texts = "document.querySelector('[data-key=loss] canvas').texts"
     sight.page.wait_for_function(f"() => {texts}.some(({{ text }}) => text === 'accuracy')")
+    section.get_by_label("Keys that contain").fill("acc")
+    expect(sight.page.locator("[data-key=loss]")).to_be_hidden()
+    expect(sight.page.locator("[data-key=accuracy]")).to_be_visible()
 
 
 def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sight) -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from parallel_hpo.core.messages import AttemptEnd
@@ -76,7 +75,7 @@ def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visi
     expect(page.locator("#best")).to_have_text(f"0.25 {name}")
 
 
-def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) -> None:
+def test_a_runs_page_follows_its_values_and_its_log_that_is_searched(visit: Visit, site: Served) -> None:
     _, name = running(site)
     log(site, name, 3.0)
     page = visit(f"/local/p/runs/{name}")
@@ -95,6 +94,13 @@ def test_a_runs_page_follows_its_log_and_its_values(visit: Visit, site: Served) 
     log(site, name, 0.0)
     expect(page.locator("#log")).to_contain_text("step 60")
     assert page.evaluate("() => document.getElementById('log').scrollTop") == 0
+    page.get_by_label("Find").fill("STEP 5")
+    expect(page.locator("#log-found")).to_have_text("11 of 61 lines")
+    expect(page.locator("#log span:visible").first).to_have_text("step 5")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == f"{name}.log"
+    assert download.value.path().read_text() == "".join(f"step {step}\n" for step in range(61))
 
 
 def test_a_runs_media_are_seen_step_by_step(visit: Visit, site: Served) -> None:
@@ -113,20 +119,6 @@ def test_a_runs_media_are_seen_step_by_step(visit: Visit, site: Served) -> None:
     expect(caption).to_have_text("h, from 0 to 1")
     expect(page.locator("#media-at")).to_have_text("0")
     assert axe_findings(page) == []
-
-
-def test_a_runs_log_is_searched_and_downloaded(visit: Visit, site: Served) -> None:
-    _, name = running(site)
-    for loss in (3.0, 2.0):
-        log(site, name, loss)
-    page = visit(f"/local/p/runs/{name}")
-    page.get_by_label("Find").fill("STEP 1")
-    expect(page.locator("#log-found")).to_have_text("1 of 2 lines")
-    expect(page.locator("#log span:visible")).to_have_text("step 1")
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
-    assert download.value.suggested_filename == f"{name}.log"
-    assert download.value.path().read_text() == "step 0\nstep 1\n"
 
 
 def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None:
@@ -230,17 +222,16 @@ def test_axe_finds_nothing_in_light_and_dark(visit: Visit, site: Served) -> None
     assert axe_findings_in_light_and_dark(page) == NOTHING
 
 
-@pytest.mark.parametrize("address", ["sweeps/{sweep}", "runs/{run}", ""])
-def test_a_page_is_one_script_and_a_phones_width_is_wide_enough(
-    visit: Visit, site: Served, address: str
-) -> None:
+def test_a_page_is_one_script_and_a_phones_width_is_wide_enough(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     log(site, name, 0.5)
-    page = visit(f"/local/p/{address.format(sweep=sweep, run=name)}".rstrip("/"), width=360)
-    expect(page.locator("#live")).to_have_text("live")
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-    names = page.evaluate("() => performance.getEntriesByType('resource').map((entry) => entry.name)")
-    assert len([name for name in names if name.endswith(".js")]) == 1
+    page = visit("/local/p", width=360)
+    for address in ("", f"/sweeps/{sweep}", f"/runs/{name}"):
+        page.goto(f"{site.url}/local/p{address}")
+        expect(page.locator("#live")).to_have_text("live")
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+        loaded = page.evaluate("() => performance.getEntriesByType('resource').map((entry) => entry.name)")
+        assert len([each for each in loaded if each.endswith(".js")]) == 1
 
 
 def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served) -> None:

@@ -1,6 +1,6 @@
 // The progress of a sweep: a bar of its runs by outcome, with the numbers beside it.
 
-import { duration, element, say } from "./format.js";
+import { arrange, duration, element, say } from "./format.js";
 
 /** States of a sweep that has ended. */
 export const ENDS = ["FINISHED", "CANCELED"];
@@ -44,12 +44,9 @@ export function leftWords(count, ended, mean, running) {
 
 export function listCounts(list, counts) {
   const states = Object.keys(counts).sort((one, other) => place(one) - place(other));
-  for (const state of states) {
-    const item = list.querySelector(`.state-${CSS.escape(state)}`) ?? element("li", { class: `state-${state}` });
-    say(item, `${counts[state]} ${state}`);
-    list.append(item);
-  }
-  for (const item of [...list.children]) if (!states.some((state) => item.classList.contains(`state-${state}`))) item.remove();
+  const items = states.map((state) => list.querySelector(`.state-${CSS.escape(state)}`) ?? element("li", { class: `state-${state}` }));
+  states.forEach((state, index) => say(items[index], `${counts[state]} ${state}`));
+  arrange(list, items);
 }
 
 function countWords(counts) {

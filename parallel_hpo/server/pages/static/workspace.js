@@ -63,7 +63,7 @@ function wireTabs(changed) {
 /** The list of runs: beside the charts, or a drawer on a small screen. */
 function wireRail() {
   const [rail, work, open, close] = ["rail", "work", "rail-open", "rail-close"].map((id) => find(id));
-  const isDrawer = () => getComputedStyle(rail).position === "fixed" || matchMedia("(max-width: 60rem)").matches;
+  const isDrawer = () => matchMedia("(max-width: 60rem)").matches;
   const show = (isShown) => {
     if (!isDrawer()) kept.write("rail", isShown);
     rail.classList.toggle("open", isShown && isDrawer());
