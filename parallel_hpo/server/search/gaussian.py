@@ -186,8 +186,6 @@ _STRENGTH: Final = (0.01, 100.0)
 _LENGTH: Final = (0.03, 50.0)
 _NOISE: Final = (1e-6, 1.0)
 """Bounds of the fitted parameters, for columns from 0 to 1 and losses of variance 1."""
-_LIKELY_LENGTH: Final = 1.0
-"""Initial length scale for one column; it grows with the root of their number (Hvarfner et al. 2024)."""
 _LIKELY_NOISE: Final = 1e-4
 NOISY: Final = 0.01
 """Minimum noise, as a fraction of the losses' variance, for losses to count as noisy."""
@@ -303,10 +301,11 @@ def fit(columns: Table, losses: Column, *, of_part: bool = False) -> tuple[Surfa
     fewest, most = _FITTING_STEPS
     most = fewest if of_part else most
     steps = max(fewest, min(most, _FITTING_EFFORT // (len(losses) ** 2 * max(width, 10))))
+    likely = 1.0 if of_part else math.sqrt(width)  # as Hvarfner et al. 2024
     likelihood = Likelihood(columns, losses)
-    theta, value = _maximize(likelihood, width, _LIKELY_LENGTH * math.sqrt(width), steps)
+    theta, value = _maximize(likelihood, width, likely, steps)
     if width > 1 and not of_part:
-        tied, its_value = _maximize(likelihood.tied(), 1, _LIKELY_LENGTH * math.sqrt(width), steps)
+        tied, its_value = _maximize(likelihood.tied(), 1, likely, steps)
         if its_value >= value - _PREFERENCE * (width - 1):
             theta, value = np.array([tied[0], *[tied[1]] * width, tied[2]]), its_value
     return Surface(theta, columns, losses), value

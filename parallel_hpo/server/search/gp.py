@@ -2,7 +2,8 @@
 
 Surfaces. The loss gets one Gaussian process, or one for each level of a choice. Where a choice, such as the
 kind of model, decides which other parameters matter, a single process averages over the levels and abandons
-good levels after a few bad runs. Separate processes know less each, and so try each level longer.
+good levels after a few bad runs. Separate processes know less each, and so try each level longer: they expect
+short length scales, because few results of a level say little about the rest of it.
 
 Shapes. Losses are scaled to mean 0 and variance 1, and taken either as they are or transformed towards a
 normal distribution (Yeo and Johnson 2000). Transformed, a few huge losses don't hide the differences between
@@ -66,8 +67,8 @@ _CUT_OFF: Final = 5.0
 
 _TOLERANCE: Final = 1.48e-8
 """Tolerance of the fitted power."""
-_MIN_RESULTS: Final = 2
-"""Minimum number of results of each level of a choice for separate surfaces."""
+_PREFERENCE: Final = 5.0
+"""Minimum gain of log-likelihood for a single surface; if it is wrong, good levels are abandoned for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +201,10 @@ def _parted(
     for choice in choices:
         levels = choice.levels_in(columns)
         there = [levels == level for level in range(choice.size)]
-        if min(map(np.count_nonzero, there)) >= _MIN_RESULTS:
+        if all(map(np.any, there)):
             fits = [fit(columns[some], shaped.losses[some], of_part=True) for some in there]
             parts = [surface for surface, _ in fits]
-            yield PartedSurface(choice, parts, shaped.losses), sum(likelihood for _, likelihood in fits)
+            yield PartedSurface(choice, parts, shaped.losses), _PREFERENCE + sum(value for _, value in fits)
 
 
 _DRAWN: Final = 1000

@@ -189,6 +189,17 @@ def test_where_a_choice_only_adds_to_the_loss_its_levels_learn_from_each_other()
     assert isinstance(likeliest(models(), losses, (MODEL,)), Surface)
 
 
+def test_until_many_results_say_otherwise_each_level_has_a_part_that_learns_alone() -> None:
+    losses = np.sin(6 * models(10)[:, 1]) + 0.5 * models(10)[:, 0]
+    assert isinstance(likeliest(models(10), losses, (MODEL,)), PartedSurface)
+
+
+def test_three_bad_results_of_a_level_leave_it_open_whether_it_has_low_losses() -> None:
+    columns, there = np.split(np.random.default_rng(0).random((203, 9)), [3])
+    part = fit(columns, np.array([0.9, 1.0, 1.1]), of_part=True)[0]
+    assert part.mean_and_deviation(there)[1].mean() > 0.35  # in losses of variance 1
+
+
 def test_a_level_without_results_is_no_part() -> None:
     columns = models()
     columns[1:, 0] = 0
