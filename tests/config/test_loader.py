@@ -83,14 +83,11 @@ def test_a_broken_file_is_named_with_its_error(
     assert refusal(path).startswith(f"{path}: {words}")
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "none.json"
+def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
     assert refusal(path) == f"{path}: can't be read: No such file or directory"
-
-
-def test_a_folder_is_refused_as_a_file(tmp_path: Path) -> None:
-    (tmp_path / "folder.json").mkdir()
-    assert refusal(tmp_path / "folder.json").endswith("can't be read: Is a directory")
+    path.mkdir()
+    assert refusal(path) == f"{path}: can't be read: Is a directory"
 
 
 def test_there_is_no_section_without_one_in_the_file() -> None:
@@ -126,24 +123,20 @@ def test_flags_come_before_environment_and_file() -> None:
     assert loaded({"count": 1}, environment, count="3").count == 3
 
 
-def test_an_override_is_parsed_as_json_if_possible() -> None:
-    environment = {
-        "PARALLEL_HPO_WORKERS": "auto",
-        "PARALLEL_HPO_GRACE_PERIOD_S": "2.5",
-        "PARALLEL_HPO_COUNT": "null",
-    }
-    section = loaded({"count": 1, "workers": 2}, environment)
-    assert (section.workers, section.grace_period_s, section.count) == ("auto", 2.5, None)
-
-
-def test_lists_in_the_environment_have_commas() -> None:
-    section = loaded({}, {"PARALLEL_HPO_DEVICES": "3,5", "PARALLEL_HPO_PRELOAD": "torch,numpy.linalg"})
-    assert (section.devices, section.preload) == (["3", "5"], ["torch", "numpy.linalg"])
-
-
-def test_digits_may_be_text() -> None:
-    section = loaded({}, {"PARALLEL_HPO_PROJECT": "2026"}, sweep_id="12345678")
-    assert (section.project, section.sweep_id) == ("2026", "12345678")
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("workers", "auto", "auto"),
+        ("grace_period_s", "2.5", 2.5),
+        ("count", "null", None),
+        ("devices", "3,5", ["3", "5"]),
+        ("preload", "torch,numpy.linalg", ["torch", "numpy.linalg"]),
+        ("project", "2026", "2026"),
+    ],
+)
+def test_an_override_is_json_a_list_with_commas_or_text(key: str, text: str, value: object) -> None:
+    section = loaded({"count": 1, "workers": 2}, {f"PARALLEL_HPO_{key.upper()}": text})
+    assert getattr(section, key) == value
 
 
 def test_a_nested_key_is_overridden_in_the_files_spelling() -> None:
@@ -213,22 +206,25 @@ def test_variables_of_a_run_are_no_keys() -> None:
     assert loaded({}, facts).count is None
 
 
-def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity() -> None:
+def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity_and_else_nothing_changes() -> (
+    None
+):
     document = {**SWEEP, "project": "p", "entity": "e"}
     section = {"sweep_configuration": document, "project": "p", "entity": "e"}
     assert with_section(document, FILE) == {"hpo": section}
+    whole = {"hpo": {"count": 0}, "method": "mine"}
+    assert with_section(whole, FILE) is whole
 
 
-def test_a_document_with_a_section_is_unchanged() -> None:
-    document = {"hpo": {"count": 0}, "method": "mine"}
-    assert with_section(document, FILE) is document
-
-
-def test_a_wrong_plain_sweep_file_is_refused_without_naming_a_section() -> None:
-    with pytest.raises(ConfigError, match=r"^config\.json: sweep\.method is \"rndom\""):
-        with_section({**SWEEP, "method": "rndom"}, FILE)
-
-
-def test_another_document_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has no 'hpo' section, and is not a W&B sweep file"):
-        with_section({"mine": 1}, FILE)
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({**SWEEP, "method": "rndom"}, r"^config\.json: sweep\.method is \"rndom\""),
+        ({"mine": 1}, "has no 'hpo' section, and is not a W&B sweep file"),
+    ],
+)
+def test_a_document_without_a_section_and_without_a_sweep_is_refused(
+    document: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        with_section(document, FILE)

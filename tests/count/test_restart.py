@@ -54,12 +54,6 @@ def test_jitter_shortens_a_wait_by_less_than_half(deaths: int, jitter: float) ->
     assert full / 2 <= jittered <= full
 
 
-@pytest.mark.parametrize("budget", [0, 3])
-def test_a_slot_whose_budget_is_spent_gives_up(budget: int) -> None:
-    limits = RestartLimits(max_restarts=budget, backoff_s=0.0)
-    assert delays(budget + 1, limits) == [*[0.0] * budget, None]
-
-
 def test_restarts_before_the_window_are_forgotten() -> None:
     limits = RestartLimits(max_restarts=2, window_s=10.0)
     assert next_restart((0.0, 5.0), limits, now=9.9, jitter=NO_JITTER) is None

@@ -88,11 +88,6 @@ def test_workers_are_shown_by_their_names() -> None:
     assert [prefix(Slot(slot), counts) for slot in (0, 1)] == ["[w0] ", "[gpu2/w0] "]
 
 
-def test_a_run_counts_as_running_until_its_end() -> None:
-    assert counts_of([began(slot=1)]).running == {Slot(1): began(slot=1)}
-    assert counts_of([began(slot=1), over(slot=1)]).running == {}
-
-
 @given(st.lists(st.builds(over, outcome=st.sampled_from(Outcome), again=st.booleans())))
 def test_each_ended_run_is_counted_once_and_a_retried_attempt_never(notices: list[RunOver]) -> None:
     assert counts_of(notices).over == sum(not notice.again for notice in notices)
