@@ -82,8 +82,6 @@ class Ledger(LedgerReader):
         """Names of machines by epoch."""
         self._slots: dict[tuple[str, int], Slot] = {}
         """Slots by machine and number there."""
-        self._devices: dict[Slot, str | None] = {}
-        """Devices of slots, as they are in the table of workers."""
         if path is None:
             super().__init__(_prepare(sqlite3.connect(":memory:"), Path()))
             return
@@ -136,7 +134,6 @@ class Ledger(LedgerReader):
         except BaseException:
             self._names.clear()  # the transaction was rolled back
             self._slots.clear()
-            self._devices.clear()
             raise
 
     def record_restart(self, slot: Slot) -> None:
@@ -229,16 +226,13 @@ class Ledger(LedgerReader):
             self._db.execute("INSERT OR REPLACE INTO consumption VALUES (?, ?, ?, ?, ?)", values)
 
     def _assign(self, slot: Slot, device: str | None) -> None:
-        if self._devices.get(slot, "") == device:
-            return
-        self._devices[slot] = device
         self._db.execute(
-            "INSERT INTO workers VALUES (?, ?, 0) ON CONFLICT DO UPDATE SET device = excluded.device",
+            "INSERT INTO workers VALUES (?, ?, 0) ON CONFLICT DO UPDATE SET device = excluded.device"
+            " WHERE device IS NOT excluded.device",
             (slot, device),
         )
 
     def _replace_worker(self, slot: Slot, device: str | None, at: float) -> None:
-        self._devices[slot] = device
         self._db.execute(
             "INSERT INTO workers VALUES (?, ?, 1) ON CONFLICT DO UPDATE"
             " SET device = excluded.device, restarts = restarts + 1",
