@@ -80,9 +80,13 @@ def test_the_benchmark_measures_a_row_against_its_baseline(run_bench: Callable[.
     assert row["ratio"] > 0
 
 
-def test_the_benchmark_times_a_real_sweep_and_refuses_an_unknown_row(run_bench: Callable[..., Done]) -> None:
+def test_the_benchmark_refuses_an_unknown_row(run_bench: Callable[..., Done]) -> None:
     done = run_bench("nothing")
     assert (done.returncode, "gap" in done.stderr) == (2, True)
+
+
+@pytest.mark.thorough
+def test_the_benchmark_times_a_real_sweep(run_bench: Callable[..., Done]) -> None:
     done = run_bench("again", "--repeat", "1")
     assert "`again` from a worker's SIGKILL to its run inside main again" in done.stdout, done.stderr
 

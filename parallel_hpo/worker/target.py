@@ -21,7 +21,6 @@ from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import TargetError, error_in_words
 from parallel_hpo.core.types import Program, Target
 from parallel_hpo.worker import script
-from parallel_hpo.worker.program import ProgramMain, check_program
 from parallel_hpo.worker.script import LOADING
 
 Main = Callable[[], object]
@@ -35,6 +34,8 @@ def load_main(main: PickledMain | Target | Program) -> Main:
         Exception: raised by the user's code while it is imported or unpickled.
     """
     if isinstance(main, Program):
+        from parallel_hpo.worker.program import ProgramMain, check_program  # imports wandb
+
         check_program(main)
         return ProgramMain(main)
     found = script.unpickle(main) if isinstance(main, PickledMain) else _import(main)

@@ -182,6 +182,7 @@ def test_within_joblibs_dask_backend_a_sweep_runs_on_the_clusters_machines(
     assert {machine["name"] for machine in ended.summary["machines"]} == set(HOSTS)
 
 
+@pytest.mark.thorough
 def test_the_doctor_examines_each_machine_of_the_cluster(sweep: RealSweep, cluster: DaskCluster) -> None:
     config = sweep.configure(machines={"engine": "dask", "address": cluster.address})
     examined = sweep.beside().run("doctor", config, f"{MAINS}:quick", "--machines", "--json")

@@ -45,12 +45,13 @@ HOMES: Final[dict[str, tuple[dict[str, str], dict[str, str]]]] = {
 """What a home has in its files and in its environment."""
 
 
-@pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+@pytest.fixture
+def homes(tmp_path: Path) -> dict[str, dict[str, str]]:
     """The environment of each home, by its name."""
     made = {}
-    for name, (files, environment) in HOMES.items():
-        home = tmp_path_factory.mktemp("home")
+    for number, (name, (files, environment)) in enumerate(HOMES.items()):
+        home = tmp_path / str(number)
+        home.mkdir()
         for path, content in files.items():
             (home / path).parent.mkdir(parents=True, exist_ok=True)
             (home / path).write_text(content)
@@ -58,26 +59,22 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     return made
 
 
-@pytest.fixture(scope="module")
-def by_client(homes: dict[str, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the client finds in each home."""
+def found_by_the_client(homes: dict[str, dict[str, str]], folder: Path) -> Any:
+    """Return what the client finds in each home."""
     own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "HOMES": json.dumps(homes)}
-    client = start_python(
-        str(CLIENTS / "logged_in.py"), folder=tmp_path_factory.mktemp("client"), environment=own
-    )
+    client = start_python(str(CLIENTS / "logged_in.py"), folder=folder, environment=own)
     stdout, stderr = client.communicate(timeout=60)
     assert client.wait() == 0, stderr
-    return dict(answers_in(stdout))
+    return answers_in(stdout)
 
 
 @pytest.mark.leans_on_wandb
-@pytest.mark.parametrize("home", HOMES)
 def test_the_client_is_taken_to_be_logged_in_as_it_is(
-    homes: dict[str, dict[str, str]],
-    by_client: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    home: str,
+    homes: dict[str, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(homes[home]["HOME"])  # where it reads the project's settings, as the client has
-    found, mode = find_credentials(homes[home]), find_mode(homes[home]).name or "online"
-    assert by_client[home] == {"base_url": found.base_url, "key": found.key, "mode": mode}
+    ours = {}
+    for name, environment in homes.items():
+        monkeypatch.chdir(environment["HOME"])  # where it reads the project's settings, as the client has
+        found, mode = find_credentials(environment), find_mode(environment).name or "online"
+        ours[name] = {"base_url": found.base_url, "key": found.key, "mode": mode}
+    assert ours == found_by_the_client(homes, tmp_path)

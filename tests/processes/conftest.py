@@ -339,12 +339,12 @@ def standalone(sweep: RealSweep) -> Iterator[dict[str, str]]:
 
 
 def expect_exact_on_two_machines(sweep: RealSweep, **engine: Any) -> None:
-    """Perform a sweep on an engine's two machines, with two workers each; each run must be run once."""
-    sweep.start("held", count=6, machines=engine)
-    sweep.wait_for(4)  # before it the machine that is there first could perform them all
+    """Perform a sweep on an engine's two machines, with one worker each; each run must be run once."""
+    sweep.start("held", count=4, workers=1, machines=engine)
+    sweep.wait_for(2)  # before it the machine that is there first could perform them all
     sweep.go()
     ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 6), ended.stderr
+    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
     machines = ended.summary["machines"]
-    assert (len(machines), sum(machine["runs"] for machine in machines)) == (2, 6)
-    assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 6
+    assert (len(machines), sum(machine["runs"] for machine in machines)) == (2, 4)
+    assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 4

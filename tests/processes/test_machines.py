@@ -198,24 +198,34 @@ def head(sweep: RealSweep) -> Head:
     return Head(sweep)
 
 
-def test_a_coordinator_starts_another_node_for_a_killed_one_and_is_resumed_after_an_interrupt(
-    head: Head, sweep: RealSweep
+def test_with_wandbs_server_a_killed_node_is_started_again_and_an_interrupted_sweep_is_resumed(
+    head: Head, sweep: RealSweep, standalone: dict[str, str]
 ) -> None:
-    head.lead("held", "gpu1", "gpu2", count=5).wait_for(2)
-    head.node("gpu1").kill()
-    sweep.wait_for(3)
-    processes = sweep.tree()
-    sweep.signal(signal.SIGINT)
-    ended = sweep.finish()
-    expect_gone(processes)
-    assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
-    sweep.go()
-    again = head.lead("held", count=5, resume=sweep.sweep_id).finish()
+    """A server of ours stands in for W&B's: our own routes are not there, and the coordinator counts."""
+    sweep.unlike = "the sweep is on a server that stands in for W&B's"
+    del sweep.env["PARALLEL_HPO_BACKEND"]
+    seeded: dict[str, Any] = {"count": 5, "seed_parameter": "seed"}
+    with proxying(standalone["WANDB_BASE_URL"]) as wandbs:
+        wandbs.choose = lambda message: Harm.GONE_404 if message.path.startswith("/hpo/") else Harm.NONE
+        sweep.env |= standalone | {"WANDB_BASE_URL": wandbs.url}
+        head.lead("held", "gpu1", "gpu2", seed=7, **seeded).wait_for(2)
+        head.node("gpu1").kill()
+        sweep.wait_for(3)
+        processes = sweep.tree()
+        sweep.signal(signal.SIGINT)
+        cut = sweep.finish()
+        expect_gone(processes)
+        assert (cut.code, cut.summary["backend"]) == (130, "wandb"), cut.stderr
+        assert outcomes(cut.summary) == ["stopped"] * 2
+        sweep.go()
+        again = head.lead("held", resume=sweep.sweep_id, seed=8, **seeded).finish()
     assert (again.code, outcomes(again.summary)) == (0, ["finished"] * 5), again.stderr
     assert Counter(run["attempts"] for run in again.summary["runs"]) == {1: 3, 2: 1, 3: 1}
     known = {machine["name"]: machine["runs"] for machine in again.summary["machines"]}
     assert (set(known), sum(known.values())) == ({"gpu1", "gpu2"}, 5)
-    assert all(run.state == "finished" for run in sweep.runs_on_the_server().values())
+    states = rows(sweep.folder / "server" / "server.db", "SELECT state FROM runs")
+    assert states == [("finished",)] * 5
+    assert len({entry.facts["parameters"]["seed"] for entry in sweep.entries()}) == 5
 
 
 def test_when_the_coordinator_and_its_disk_are_lost_the_sweep_goes_on_from_what_the_server_knows(
@@ -235,23 +245,3 @@ def test_when_the_coordinator_and_its_disk_are_lost_the_sweep_goes_on_from_what_
     assert (again.code, outcomes(again.summary)) == (0, ["finished"] * 3), again.stderr
     runs = {machine["name"]: machine["runs"] for machine in again.summary["machines"]}
     assert runs == {"gpu1": 0, "gpu2": 3}
-
-
-def test_with_wandbs_server_the_pool_is_at_the_coordinator_and_a_deadline_ends_all_machines(
-    head: Head, sweep: RealSweep, standalone: dict[str, str]
-) -> None:
-    """A server of ours stands in for W&B's: our own routes are not there."""
-    sweep.unlike = "the sweep is on a server that stands in for W&B's"
-    sweep.env["EACH_S"] = "5"
-    del sweep.env["PARALLEL_HPO_BACKEND"]
-    with proxying(standalone["WANDB_BASE_URL"]) as wandbs:
-        wandbs.choose = lambda message: Harm.GONE_404 if message.path.startswith("/hpo/") else Harm.NONE
-        sweep.env |= standalone | {"WANDB_BASE_URL": wandbs.url}
-        seeded: dict[str, Any] = {"count": 8, "seed": 7, "seed_parameter": "seed"}
-        cut = head.lead("seeded", "gpu1", "gpu2", deadline="15s", **seeded).finish()
-        assert (cut.code, cut.summary["backend"]) == (ExitCode.SWEEP_TIMEOUT, "wandb"), cut.stderr
-        assert cut.summary["attempted"] < 8
-        sweep.env["EACH_S"] = "0"
-        ended = head.lead("seeded", resume=sweep.sweep_id, count=8, seed=8).finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 8), ended.stderr
-    assert len({entry.facts["seed"] for entry in sweep.entries()}) == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import pytest
 
 from tests.processes.conftest import RealSweep, outcomes, with_own_python
 from tests.pseudo_terminal import PseudoTerminal
@@ -47,56 +47,41 @@ parameters:
   epochs: {value: 2}
 command: ["${env}", "${interpreter}", "${program}", "${args}"]
 """
-SHELL: Final = SWEEP[: SWEEP.index("command:")] + (
-    'command: [bash, -c, "python train.py --lr=0.1 --epochs=1; exit $?"]'
+SHELL: Final = SWEEP[: SWEEP.index("command:")].replace("train.py", "logger.py") + (
+    'command: [bash, -c, "python logger.py; exit $?"]'
 )
 
 
-def start(sweep: RealSweep, *options: str, yaml: str = SWEEP, workers: int = 2) -> RealSweep:
+def start(sweep: RealSweep, *, yaml: str = SWEEP, workers: int = 2) -> RealSweep:
     sweep.ends_its_runs = True  # before the program fails
     (sweep.folder / "train.py").write_text(TRAIN)
     (sweep.folder / "sweep.yaml").write_text(yaml)
     place = ("--directory", str(sweep.directory), "--workers", str(workers))
-    return with_own_python(sweep).run("run", "sweep.yaml", *place, "--json", *options)
-
-
-@pytest.fixture
-def held(sweep: RealSweep) -> RealSweep:
-    """A sweep whose programs wait until the test lets them go on."""
-    sweep.env["HELD_UNTIL"] = str(sweep.folder / "go")
-    return sweep
+    return with_own_python(sweep).run("run", "sweep.yaml", *place, "--json")
 
 
 def test_a_users_sweep_file_and_program_run_without_a_change_also_when_a_worker_and_a_program_are_killed(
-    held: RealSweep, temporary: Path
+    sweep: RealSweep, temporary: Path
 ) -> None:
     """1. Three workers run a program each. 2. One worker is killed, and another one's program."""
-    held.env["CUDA_VISIBLE_DEVICES"] = "3,5,7"
-    start(held, workers=3)
-    first, second, _ = held.wait_for(3)
+    sweep.env |= {"HELD_UNTIL": str(sweep.folder / "go"), "CUDA_VISIBLE_DEVICES": "3,5,7"}
+    start(sweep, workers=3)
+    first, second, _ = sweep.wait_for(3)
     worker = psutil.Process(first.pid).parent()
     assert worker is not None
     worker.kill()
     os.kill(second.pid, signal.SIGKILL)
-    held.go()
-    ended = held.finish()
+    sweep.go()
+    ended = sweep.finish()
     assert (ended.code, ended.summary["lost"]) == (0, 0), ended.stderr
     assert sorted(outcomes(ended.summary)) == ["failed", "finished", "finished"]
     assert {run["reason"] for run in ended.summary["runs"]} == {"", "exit 3"}
-    assert {entry.facts["device"] for entry in held.entries()} == {"3", "5", "7"}
+    assert {entry.facts["device"] for entry in sweep.entries()} == {"3", "5", "7"}
     assert ended.summary["best"]["value"] == 0.02
-    again = {entry.run_id: entry.facts["options"] for entry in held.entries() if entry.attempt == 2}
+    again = {entry.run_id: entry.facts["options"] for entry in sweep.entries() if entry.attempt == 2}
     assert again == {first.run_id: first.facts["options"], second.run_id: second.facts["options"]}
     # A killed client leaves its media, and at its start the file with its helper's port.
     assert [path for path in temporary.iterdir() if not path.name.startswith(("tmp", "wandb-"))] == []
-
-
-def test_an_interrupt_reaches_the_program_behind_a_shell(held: RealSweep) -> None:
-    start(held, yaml=SHELL, workers=1).wait_for(1)
-    held.signal(signal.SIGINT)
-    ended = held.finish()
-    assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"]), ended.stderr
-    assert held.printed("KeyboardInterrupt")
 
 
 LOGGING: Final = """
@@ -110,16 +95,21 @@ with wandb.init() as run:
 """
 
 
-def test_the_row_of_a_worker_shows_the_step_that_its_program_has_logged(sweep: RealSweep) -> None:
+def test_the_row_shows_what_a_program_behind_a_shell_has_logged_and_an_interrupt_reaches_it(
+    sweep: RealSweep,
+) -> None:
     with_own_python(sweep).env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     (sweep.folder / "logger.py").write_text(LOGGING)
-    (sweep.folder / "sweep.yaml").write_text(SWEEP.replace("train.py", "logger.py"))
+    (sweep.folder / "sweep.yaml").write_text(SHELL)
     command = (sys.executable, "-m", "parallel_hpo", "run", "sweep.yaml", "--workers", "1")
     place = ("--directory", str(sweep.directory))
     with PseudoTerminal((*command, *place), env=sweep.env, folder=sweep.folder) as shown:
         shown.wait_for(lambda lines: re.search("step 2 .*loss=0.125", "".join(lines[-1:])), "the last step")
-        shown.type(b"\x03")
+        shown.signal(signal.SIGINT)  # to the session alone
         assert shown.finish() == 128 + signal.SIGINT
+    assert sweep.printed("KeyboardInterrupt")
+    (summary,) = sweep.directory.glob("*/summary.json")
+    assert outcomes(json.loads(summary.read_text())) == ["stopped"]
 
 
 STOPPABLE: Final = """

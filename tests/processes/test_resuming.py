@@ -33,11 +33,6 @@ def resume(stopped: RealSweep, main: str, *arguments: str, **keys: Any) -> RealS
     return stopped.start(main, arguments=("--resume", stopped.sweep_id, *arguments), **keys)
 
 
-def interrupt(sweep: RealSweep) -> None:
-    sweep.signal(signal.SIGINT)
-    assert sweep.finish().code == 130
-
-
 def expect_exactly(count: int, ended: Ended, sweep: RealSweep) -> None:
     """Expect this many runs, all finished, in the summary and in the journal."""
     assert ended.code == 0, ended.stderr
@@ -54,18 +49,6 @@ def expect_cut_runs_first(cut: list[Entry], sweep: RealSweep) -> None:
         entry.run_id: entry.facts["parameters"] for entry in cut
     }
     assert {entry.attempt for entry in again} == {2}
-
-
-def test_an_interrupted_sweep_goes_on_by_the_command_that_the_terminal_names(sweep: RealSweep) -> None:
-    cut = sweep.start("held", count=48, arguments=("--count", "6")).wait_for(2)
-    sweep.signal(signal.SIGINT)
-    stopped = sweep.finish()
-    assert stopped.code == 130, stopped.stderr
-    (line,) = [line for line in stopped.stderr.splitlines() if line.startswith("resume with: ")]
-    _, *command = shlex.split(line.removeprefix("resume with: "))
-    sweep.go()
-    expect_exactly(6, sweep.python(*command).finish(), sweep)
-    expect_cut_runs_first(cut, sweep)
 
 
 def test_a_sessions_death_costs_no_retry_and_its_runs_come_first(sweep: RealSweep) -> None:
@@ -87,22 +70,27 @@ def test_a_finished_sweep_takes_a_higher_count_and_no_other_metric_unless_told_t
     assert kept.summary["metric"] == "loss"
 
 
-def test_a_paused_sweep_says_so_and_goes_on_by_the_command_that_it_names(
+def test_a_sweep_goes_on_by_the_commands_that_the_terminal_names_after_an_interrupt_and_a_pause(
     sweep: RealSweep, standalone: dict[str, str]
 ) -> None:
     sweep.env |= standalone
     del sweep.env["PARALLEL_HPO_BACKEND"]
-    sweep.start("sleeper", count=4).wait_for(2)
-    interrupt(sweep)
+    cut = sweep.start("held", count=48, arguments=("--count", "6")).wait_for(2)
+    sweep.signal(signal.SIGINT)
+    stopped = sweep.finish()
+    assert stopped.code == 130, stopped.stderr
+    (line,) = [line for line in stopped.stderr.splitlines() if line.startswith("resume with: ")]
     sweep.ask("pause", sweep.sweep_id)
-    resume(sweep, "quick", count=4)
-    line = sweep.read_until(" is paused: no new run starts until `parallel-hpo resume ")
+    sweep.go()
+    _, *command = shlex.split(line.removeprefix("resume with: "))
+    line = sweep.python(*command).read_until(" is paused: no new run starts until `parallel-hpo resume ")
     sweep.wait_for(4)  # those that were cut
     assert sweep.ask_json("status", sweep.sweep_id)["paused"] is True
     _, verb, name, option, directory = shlex.split(line.split("`")[1])
     assert (option, directory) == ("--directory", str(sweep.directory))
     sweep.ask(verb, name)
-    expect_exactly(4, sweep.finish(), sweep)
+    expect_exactly(6, sweep.finish(), sweep)
+    expect_cut_runs_first(cut, sweep)
 
 
 def test_a_sweep_that_ends_in_time_and_is_resumed_repeats_one_of_the_same_seed(sweep: RealSweep) -> None:
