@@ -149,7 +149,7 @@ def test_hovering_shows_text_and_breaks_no_policy(drawn: Sight, name: str) -> No
     assert drawn.complaints() == []
 
 
-def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight) -> None:
+def test_a_tooltip_and_a_zoom_stay_while_runs_come(sight: Sight) -> None:
     page = sight.page
     said = next(filter(None, hover_everywhere(page, section(page, "histories").locator("canvas.chart-over"))))
     page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
@@ -159,10 +159,6 @@ def test_a_tooltip_stays_while_runs_come_and_goes_with_the_pointer(sight: Sight)
     page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
     page.evaluate(FRAMES)
     assert page.evaluate(TOOLTIP) == ""
-
-
-def test_a_zoom_outlives_new_runs(sight: Sight) -> None:
-    page = sight.page
     plot = section(page, "best").locator("canvas.chart-over")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()

@@ -25,7 +25,7 @@ export class Chart extends EventTarget {
     this.words = element(figure.tagName === "FIGURE" ? "figcaption" : "p", { class: "chart-words" });
     this.tooltip = element("div.chart-tooltip", { "aria-hidden": "true", hidden: true });
     figure.classList.add("chart");
-    if (!bare && !figure.querySelector("h2, h3")) figure.append(element("h2", {}, title));
+    if (!bare && !figure.querySelector("h2")) figure.append(element("h2", {}, title));
     figure.append(this.controls, this.legend, this.host, this.words, this.tooltip);
     this.again = oncePerFrame(() => this.paint());
     onTheme(this.again);

@@ -61,7 +61,7 @@ export function qualityLegend(store) {
   const values = worstFirst(store).map((row) => store.runs.value[row]);
   if (values.length < 2) return [];
   const [worst, middle, best] = [values[0], values[(values.length - 1) >> 1], values.at(-1)].map(short);
-  return [{ shades: qualities(SHADES), text: `${metricName(store)} from ${worst} to ${best} (best), median ${middle}` }];
+  return [{ shades: qualities(SHADES), text: `${worst} to ${best} (best), median ${middle}` }];
 }
 
 export function nameOf(store, row) {
