@@ -24,11 +24,11 @@ from playwright.sync_api import (
 )
 
 NAMES: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-"""The first has all that draws a page and nothing around it: it starts in a quarter of the time."""
+"""Names of the browser's program. The first starts in a quarter of the time of the others."""
 FLAGS: Final = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--process-per-site",  # else each page that a server gives is a new process, a third of its cost
+    "--process-per-site",  # a new process for each page would be a third of its cost
 )
 Scheme = Literal["light", "dark"]
 WATCH_POLICY: Final = """
@@ -40,24 +40,24 @@ FORGET: Final = "() => { localStorage.clear(); sessionStorage.clear(); }"
 IS_THERE: Final = "() => 'axe' in window"
 EMPTY: Final = "about:blank"
 TIMEOUT_MS: Final = 30_000
-"""Timeout of what a test expects of a page, in milliseconds; a busy machine needs seconds."""
+"""Timeout of a page's expectations in milliseconds; a busy machine needs seconds."""
 WINDOW: Final = pytest.StashKey[BrowserContext]()
-"""Where a folder's files have the window that they share."""
+"""Stash key of the window that the files of a folder share."""
 
 
 def executable() -> str | None:
-    """Return where a Chromium is, or None."""
+    """Return the path of an installed Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def why_not() -> str | None:
-    """Return why there is no browser to test with, or None where there is one."""
+    """Return why there is no browser to test with, or None if there is one."""
     return None if executable() else "no Chromium is installed (Debian: apt-get install chromium)"
 
 
 @contextmanager
 def running() -> Iterator[BrowserContext]:
-    """Run the browser, with one window that is not shown, and with an empty tab in it.
+    """Run a headless browser that has one window with an empty tab.
 
     Meanwhile nothing else in this thread may start an event loop. Where there is no browser, the test is
     skipped.
@@ -77,14 +77,14 @@ def running() -> Iterator[BrowserContext]:
 
 @contextmanager
 def tabs_of_its_own(window: BrowserContext) -> Iterator[None]:
-    """Close the tabs that a test opens, but for an empty one, and forget what they kept."""
+    """Close the tabs that a test opens except an empty one, and clear their storage."""
     before = [page for page in window.pages if page.url != EMPTY]
     try:
         yield
     finally:
         opened = [page for page in window.pages if page not in before]
         for page in opened:
-            if page.url.startswith(("http:", "file:")):  # others have nothing where they could keep it
+            if page.url.startswith(("http:", "file:")):  # other pages have no storage
                 page.evaluate(FORGET)
         for page in opened[:1]:
             leave(page)
@@ -94,7 +94,7 @@ def tabs_of_its_own(window: BrowserContext) -> Iterator[None]:
 
 
 def leave(page: Page) -> None:
-    """Have a tab be as a new one is; what listens to it must have been taken away."""
+    """Reset a tab to an empty page; its listeners must have been removed."""
     page.mouse.move(0, 0)
     page.goto(EMPTY)
 
@@ -102,11 +102,11 @@ def leave(page: Page) -> None:
 def new_tab(window: BrowserContext, *, width: int, height: int, scheme: Scheme) -> Page:
     """Return an empty tab as if in a window of this size, in light or dark.
 
-    It costs as much to open one as to load a page; so it is the one that is there, where that is free.
+    Opening a tab costs as much as loading a page, so a free one is reused.
     """
     free = [page for page in window.pages if page.url == EMPTY]
     page = free[0] if free else window.new_page()
-    page.bring_to_front()  # what is behind another tab is drawn once a second
+    page.bring_to_front()  # a background tab is drawn once a second
     page.set_viewport_size({"width": width, "height": height})
     page.emulate_media(color_scheme=scheme)
     return page
@@ -118,14 +118,14 @@ ALLOWED_TO_FAIL: Final = (401, 404)
 
 @dataclass
 class Sight:
-    """A page with its errors, failed requests, requests to other hosts, and what its policy refused."""
+    """A page with its errors, failed requests, requests to other hosts, and policy violations."""
 
     page: Page
     errors: list[str] = field(default_factory=list)
     hosts: set[str] = field(default_factory=set)
 
     def complaints(self) -> list[str]:
-        """Return what went wrong until now."""
+        """Return all problems so far."""
         violations: list[str] = self.page.evaluate("() => window.violations")
         foreign = self.hosts - {urlsplit(self.page.url).netloc}
         return [*self.errors, *(f"request to {host}" for host in foreign), *violations]
@@ -151,7 +151,7 @@ class Sight:
 def looking(
     window: BrowserContext, *, width: int = 1200, height: int = 900, scheme: Scheme = "light"
 ) -> Iterator[Sight]:
-    """Open a tab, and hear what its page complains of; nothing is loaded yet."""
+    """Open an empty tab, and record the errors of its page."""
     with tabs_of_its_own(window):
         page = new_tab(window, width=width, height=height, scheme=scheme)
         sight = Sight(page)
@@ -164,15 +164,15 @@ def looking(
 
 
 def accessibility_faults(sight: Sight) -> list[str]:
-    """Return what axe finds on the page as it is now, one line a rule."""
+    """Return the violations that axe finds on the present page, one line per rule."""
     return [f"{each['rule']}: {each['where']}" for each in axe_findings(sight.page)]
 
 
 def axe_findings(page: Page) -> list[dict[str, Any]]:
-    """Return what axe has against a page as it is now.
+    """Return the violations that axe finds on the present page.
 
-    Its preload would put styles into the page, which the policy forbids; to tell of what is well takes as
-    long as to find what is not.
+    Preloading would put styles into the page, which the policy forbids. Reporting passed rules takes as
+    long as finding violations.
     """
     options = {"preload": False, "resultTypes": ["violations"]}
     axe = Axe("0" if page.evaluate(IS_THERE) else AXE_SCRIPT)

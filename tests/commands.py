@@ -22,7 +22,7 @@ HANDLED: Final = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "S
 
 
 class Started(subprocess.Popen[str]):
-    """A process with pipes, whose output can be read line by line before its rest is waited for."""
+    """A process with pipes, whose output can be read line by line before `communicate`."""
 
     stdout: IO[str]
     stderr: IO[str]
@@ -59,7 +59,7 @@ def start_python(
 ) -> Started:
     """Start an interpreter with these words.
 
-    `launcher` are words before it, such as `nohup`; `before` is called in the child before the interpreter.
+    `launcher` is a prefix such as `nohup`; `before` is called in the child before the interpreter.
     """
     return Started(
         [*launcher, sys.executable, *words],
@@ -80,7 +80,7 @@ def start_command(*words: str, folder: Path, environment: Mapping[str, str]) -> 
 
 
 def call_command(*words: str, folder: Path, environment: Mapping[str, str]) -> Done:
-    """Perform `parallel-hpo` with these words in this process, as if it had this folder and environment."""
+    """Call `parallel-hpo` with these words in this process, in this folder and environment."""
     stdout, stderr = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     code = 0
     with (
@@ -102,7 +102,7 @@ def call_command(*words: str, folder: Path, environment: Mapping[str, str]) -> D
 
 @contextlib.contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Put back the handlers that a command has replaced: processes would inherit the ignored ones."""
+    """Restore the handlers that a command has replaced: processes would inherit ignored signals."""
     before = {number: signal.getsignal(number) for number in HANDLED}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every test may lean on: an environment of its own, and nothing left behind.
+"""Guarantees for every test: an environment of its own, and no process left behind.
 
 A test that starts processes gives them `clean_env`. After each test no process
 may be left that descends from the test or lives in its environment; those that
@@ -28,7 +28,7 @@ from parallel_hpo.worker.tree import children
 from tests.postgresql import PostgreSQL, running, why_not
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_", "XDG_")
-"""Prefixes of variables of the developer's own shell that would reach into a test."""
+"""Prefixes of variables of the developer's shell that would affect a test."""
 
 PACKAGE = Path(__file__).parents[1] / "parallel_hpo"
 QUIET = {
@@ -38,23 +38,23 @@ QUIET = {
     "WANDB_X_DISABLE_MACHINE_INFO": "true",
     "WANDB_X_SAVE_REQUIREMENTS": "false",
 }
-"""Settings of a client whose runs do without what looks at their machine: half of what a short run costs."""
+"""Client settings that turn off inspection of the machine, half the cost of a short run."""
 PACKAGES = re.compile(r" ?\(Debian: apt-get install ([^)]+)\)")
-"""How the reason of a skipped test names what it needs."""
+"""Pattern of the needed packages in the reason of a skipped test."""
 LEAVE_WITHIN_S = 10.0
-"""wandb-core outlives a killed parent by up to 4 s; twice that and a bit is patience enough."""
+"""Timeout for processes to end in seconds; wandb-core outlives a killed parent by up to 4 s."""
 
 
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")  # the other core may run a whole sweep at the same time
-gc.disable()  # until all tests are collected, a third of which it would take by looking through them
+gc.disable()  # until all tests are collected: it would take a third of that time
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as in a terminal, also where the tests run under nohup
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts background jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests be repeated where what they look at is another: on PostgreSQL, or installed from an index."""
+    """Add options that run tests on PostgreSQL, or with an installed wheel."""
     parser.addoption(
         "--on-postgresql", action="store_true", help="run the contract tests on PostgreSQL, not on SQLite"
     )
@@ -64,12 +64,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the package once, before hundreds of processes import it; make one folder for what they leave.
+    """Compile the package once, before hundreds of processes import it; create one temporary folder.
 
     Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each of them would compile it for itself.
     A client that a test kills can't remove its temporary folders.
     """
-    if hasattr(config, "workerinput"):  # the workers of pytest-xdist find what their controller has made
+    if hasattr(config, "workerinput"):  # their controller has done it for the workers of pytest-xdist
         return
     compileall.compile_dir(PACKAGE, quiet=2)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # stays in its place
@@ -86,7 +86,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Name, after all else, the programs that skipped tests need, and the command that installs them."""
+    """Print last the programs that skipped tests need, and the command that installs them."""
     yield
     reports = terminalreporter.stats.get("skipped", [])
     line = summarize_missing(each.longrepr[2] for each in reports if isinstance(each.longrepr, tuple))
@@ -95,7 +95,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 
 def summarize_missing(reasons: Iterable[str]) -> str:
-    """Return one line about the tests that were skipped for want of a program; '' where there are none."""
+    """Return one line about the tests that were skipped for a missing program; '' if there are none."""
     numbers = Counter(reason.removeprefix("Skipped: ") for reason in reasons if PACKAGES.search(reason))
     if not numbers:
         return ""
@@ -106,7 +106,7 @@ def summarize_missing(reasons: Iterable[str]) -> str:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL server that runs while tests need it; they are skipped where there is none."""
+    """A PostgreSQL server for the tests that need one; they are skipped without it."""
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
@@ -133,7 +133,7 @@ def _no_process_is_left_at_the_end(_only_our_own_environment: None) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def _no_process_is_left() -> Iterator[None]:
-    """Fail a test that leaves a process it started; those of wider fixtures may live on, and start others."""
+    """Fail a test that leaves a process; those of wider fixtures may live on and start others."""
     before = set(_descendants())
     yield
     _expect_to_leave(
@@ -145,8 +145,8 @@ def _no_process_is_left() -> Iterator[None]:
 def clean_env(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment for a test's processes: no W&B settings, and a home of its own.
 
-    Whatever still runs with that home when the test ends counts as left behind, so
-    also an orphan that no parent knows any more.
+    Any process that still runs with that home when the test ends counts as left behind,
+    even an orphan.
     """
     with clean_env_in(tmp_path / "home") as environment:
         yield environment
@@ -154,13 +154,13 @@ def clean_env(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def clean_env_in(home: Path) -> Iterator[dict[str, str]]:
-    """A clean environment in this home; what still runs there at the end is left behind."""
+    """Yield a clean environment in this home; fail if a process still runs there at the end."""
     yield make_clean_env(home)
     _expect_to_leave(lambda: _living_in(home))
 
 
 def make_clean_env(home: Path) -> dict[str, str]:
-    """This process's environment with `home` as the place for everything (made here)."""
+    """Return this process's environment with all folders in `home`, which are created."""
     places = {
         "WANDB_DIR": home,
         "WANDB_CONFIG_DIR": home / "wandb-config",
@@ -175,12 +175,12 @@ def make_clean_env(home: Path) -> dict[str, str]:
 
 
 def _descendants() -> list[psutil.Process]:
-    """All processes below this one, except multiprocessing's tracker, which lives as long as we do."""
+    """Return all processes below this one except multiprocessing's tracker, which lives as long."""
     return [process for process in _below(None) if _is_ours(process)]
 
 
 def _below(pid: int | None) -> Iterator[psutil.Process]:
-    """What descends from a process, found from the top down: twice a test, among all of the machine's."""
+    """Yield the descendants of a process from the top down, without a scan of all processes."""
     with suppress(psutil.NoSuchProcess):
         for child in children(pid):
             yield child
@@ -188,7 +188,7 @@ def _below(pid: int | None) -> Iterator[psutil.Process]:
 
 
 def _is_of(known: set[psutil.Process], process: psutil.Process) -> bool:
-    """Whether a process was started by one of those that are known."""
+    """Return whether a known process started this one."""
     try:
         return not known.isdisjoint(process.parents())
     except psutil.NoSuchProcess:

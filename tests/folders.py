@@ -1,4 +1,4 @@
-"""What all files of a folder share: it is made for the first test that asks, and ends behind the last."""
+"""Resources that all files of a folder share, from the first test that needs one to the last."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 def shared(
     request: pytest.FixtureRequest, key: pytest.StashKey[_T], begin: Callable[[], AbstractContextManager[_T]]
 ) -> _T:
-    """Return what is there for the folder of a fixture's module, or begin it."""
+    """Return the resource of the folder of a fixture's module; begin it if it is missing."""
     folder = request.node.parent
     if key not in folder.stash:
         stack = ExitStack()

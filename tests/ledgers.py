@@ -1,4 +1,4 @@
-"""Ledgers with what a session would write into them: events of its count, in the order given."""
+"""Records as a session writes them into a ledger: events of its count, in the given order."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def record_attempt_end(ledger: Ledger, run_id: RunId, attempt: int, end: Attempt
 
 
 def record_end(ledger: Ledger, run_id: RunId, attempt: int | None, end: AttemptEnd) -> None:
-    """Record the end of a run, whose duration is that of all its attempts; None: none was running."""
+    """Record the end of a run with the duration of all its attempts; attempt None: none was running."""
     append(ledger, "ended", end_as_json(PooledEnd.like(end, run_id=run_id, attempt=attempt)))

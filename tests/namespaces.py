@@ -1,7 +1,7 @@
-"""Machines of one's own on this one: network namespaces on a bridge, whose cables can be pulled.
+"""Simulated machines: network namespaces on a bridge, whose cables can be pulled.
 
-What runs in one shares this machine's clock, disk and processes, and has a network of its own: a cut is
-what it is between real machines, no packet and no answer. Needs root.
+Each shares this machine's clock, disk and processes, and has a network of its own. A cut is
+like one between real machines: no packet and no answer. Needs root.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HOST: Final = "10.199.{net}.1"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One of them; the names are those of its namespace and of this side's end of its cable."""
+    """A simulated machine, with the names of its namespace and of this end of its cable."""
 
     name: str
     namespace: str
@@ -27,7 +27,7 @@ class Machine:
     address: str
 
     def popen(self, command: Sequence[str], env: Mapping[str, str], **how: Any) -> subprocess.Popen[bytes]:
-        """Start a command on it; its process is the command's own."""
+        """Start a command on the machine; the returned process is the command itself."""
         return subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{self.namespace}", "--", *command], env=dict(env), **how
         )
@@ -37,22 +37,22 @@ class Machine:
         _run("ip", "link", "set", self.cable, "down")
 
     def heal(self) -> None:
-        """Put it back."""
+        """Plug its cable in again."""
         _run("ip", "link", "set", self.cable, "up")
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A bridge, this machine on it, and the others."""
+    """A bridge with this machine and the simulated ones."""
 
     address: str
-    """This machine's, as the others reach it."""
+    """Address of this machine for the others."""
     machines: tuple[Machine, ...]
 
 
 @contextmanager
 def network(machines: int) -> Iterator[Network]:
-    """Lay a network of so many machines, m1, m2, …; end what runs there before it is left."""
+    """Create a network of machines m1, m2, …; their processes must end before the block does."""
     net = os.getpid() % 250
     tag = f"{os.getpid():x}"
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def _machine(number: int, tag: str, net: int, bridge: str, stack: ExitStack) -> 
 
 @cache
 def why_no_network() -> str | None:
-    """Return why there can be none here; None: there can."""
+    """Return why no network can be created here, or None."""
     if os.geteuid() != 0:
         return "needs root for network namespaces"
     try:

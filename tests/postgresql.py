@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests, where one is installed: its own folder, reached by a socket in there."""
+"""An installed PostgreSQL, run for the tests in a folder of its own and reached by a socket there."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SETTINGS: Final[dict[str, Any]] = {
     "listen_addresses": "",
     "max_connections": 100,
     "autovacuum": "off",
-    # Nothing in it must survive its machine.
+    # Its data need not survive a crash of the machine.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    # Files in its own folder, where shared memory would outlive a kill.
+    # Files in its own folder: shared memory would outlive a kill.
     "dynamic_shared_memory_type": "mmap",
 }
 
@@ -41,7 +41,7 @@ class PostgreSQL:
         self._numbers = itertools.count()
 
     def fresh(self, like: str = "") -> str:
-        """Make an empty database, or a copy of the one at a URL, which nobody has open; return its URL."""
+        """Create an empty database, or a copy of the unused one at a URL; return its URL."""
         template = f" TEMPLATE {make_url(like).database}" if like else ""
         name = f"test{next(self._numbers)}"
         url = database_url(self._url.render_as_string(hide_password=False))
@@ -53,7 +53,7 @@ class PostgreSQL:
 
 
 def why_not() -> str | None:
-    """Return why no PostgreSQL can be started here, or None where one can."""
+    """Return why no PostgreSQL can be started here, or None if one can."""
     if _programs() is None:
         return "PostgreSQL is not installed (Debian: apt-get install postgresql)"
     if find_spec("psycopg") is None:
@@ -75,7 +75,7 @@ def running() -> Iterator[PostgreSQL]:
     """Run a server; `why_not` must be None."""
     programs = _programs()
     assert programs is not None
-    # Its socket's path must be short, and the folder its owner's: it refuses to run as root.
+    # Its socket's path must be short. The server refuses to run as root: another user owns the folder.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     owner = _OWNER if os.geteuid() == 0 else None
     if owner is not None:
@@ -89,7 +89,7 @@ def running() -> Iterator[PostgreSQL]:
     settings = " ".join(f"-c {name}={value}" for name, value in _SETTINGS.items())
     try:
         perform("initdb", "-A", "trust", "-U", user, "--no-sync", "-E", "UTF8", "--locale=C")
-        # As a daemon: its processes come and go, and are none that a test leaves behind.
+        # As a daemon: its processes do not count as left behind by a test.
         perform("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-k {folder} {settings}", "start")
         try:
             yield PostgreSQL(f"postgresql://{user}@/postgres?host={folder}")

@@ -1,6 +1,6 @@
-"""A disk whose power can be cut, and that can be filled: a file system in a file.
+"""A disk that can be filled and whose power can be cut: a file system in a file.
 
-Of a cut only is left what was synced.
+Only synced data survives a power cut.
 
 ext4 can be told to stop as if the machine had lost its power: nothing more reaches it, its
 journal is not written out, and what the page cache holds is gone. Needs root, and a kernel
@@ -26,7 +26,7 @@ _WITHOUT_THE_JOURNAL: Final = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH
 
 
 class Disk:
-    """A mounted image. All that has files open on it is to be killed before `restore`."""
+    """A mounted image. Processes with open files on it must be killed before `restore`."""
 
     def __init__(self, image: Path, folder: Path) -> None:
         self._image = image
@@ -36,7 +36,7 @@ class Disk:
 
     @classmethod
     def make(cls, where: Path, *, size_mb: int = SIZE_MB) -> Disk:
-        """Make an empty one in the folder `where`, and mount it there."""
+        """Create an empty disk in the folder `where`, and mount it there."""
         disk = cls(where / "image", where / "disk")
         disk.folder.mkdir()
         with disk._image.open("wb") as image:
@@ -46,7 +46,7 @@ class Disk:
         return disk
 
     def cut_power(self) -> None:
-        """Let nothing more reach the disk; who writes gets errors from now on."""
+        """Let nothing more reach the disk; further writes fail."""
         opened = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.ioctl(opened, _SHUT_DOWN, struct.pack("I", _WITHOUT_THE_JOURNAL))
@@ -59,9 +59,9 @@ class Disk:
         self._mount()
 
     def fill(self) -> None:
-        """Take all the room that is left."""
+        """Use up all free space."""
         with self._filling.open("ab") as file, suppress(OSError):
-            for share in (1.0, 0.9, 0.5, 0.0):  # what is said to be free is more than a file can have
+            for share in (1.0, 0.9, 0.5, 0.0):  # a file can't have all the space that is reported as free
                 free = os.statvfs(self.folder)
                 size = max(1, int(free.f_bfree * share)) * free.f_bsize
                 with suppress(OSError):
@@ -79,7 +79,7 @@ class Disk:
         _run("umount", str(self.folder))
 
     def abandon(self) -> None:
-        """Take it out of sight at once, and unmount it when the last file on it is closed."""
+        """Detach it at once; it is unmounted when the last file on it is closed."""
         _run("umount", "--lazy", str(self.folder))
 
     def _mount(self) -> None:
@@ -88,7 +88,7 @@ class Disk:
 
 @contextmanager
 def disk(where: Path) -> Iterator[Disk]:
-    """Make a disk in the folder `where`, and take it away at the end."""
+    """Create a disk in the folder `where`, and detach it at the end."""
     made = Disk.make(where)
     try:
         yield made
@@ -98,7 +98,7 @@ def disk(where: Path) -> Iterator[Disk]:
 
 @cache
 def why_no_disk() -> str | None:
-    """Return why there can be no such disk here; None where there can."""
+    """Return why no such disk can be mounted here, or None if one can."""
     if os.geteuid() != 0:
         return "only root may mount a disk whose power is cut"
     try:

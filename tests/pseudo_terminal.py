@@ -1,4 +1,4 @@
-"""A real pseudo-terminal with a real emulator behind it: what a person would see of a command."""
+"""A real pseudo-terminal with an emulator behind it: the screen that a user of a command would see."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _take_terminal() -> None:
 
 
 class PseudoTerminal:
-    """A command on a terminal of its own, which it controls; a context manager that ends it."""
+    """A command that controls a terminal of its own; a context manager that kills it at the end."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class PseudoTerminal:
             return [line.rstrip() for line in self._screen.display if line.strip()]
 
     def wait_for(self, seen: Callable[[list[str]], object], what: str) -> list[str]:
-        """Wait until the screen looks so, and return its lines."""
+        """Wait until `seen` accepts the lines of the screen, and return them."""
         deadline = time.monotonic() + DEADLINE_S
         while not seen(rows := self.rows()):
             assert time.monotonic() < deadline, f"never seen: {what}; but\n" + "\n".join(rows)
@@ -87,7 +87,7 @@ class PseudoTerminal:
         return rows
 
     def resize(self, columns: int, lines: int) -> None:
-        """Make the terminal larger or smaller; what does not fit is cut, and not wrapped anew."""
+        """Resize the terminal; long lines are cut, not wrapped."""
         with self._lock:
             self._screen.resize(lines, columns)
         self._set_size(columns, lines)
@@ -100,7 +100,7 @@ class PseudoTerminal:
         self.process.send_signal(number)
 
     def finish(self) -> int:
-        """Wait for the command's end and all of its words; return its exit code."""
+        """Wait for the command's end and the rest of its output; return its exit code."""
         code = self.process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
         return code
@@ -117,7 +117,7 @@ class PseudoTerminal:
         while True:
             try:
                 data = os.read(self._master, 65536)
-            except OSError:  # EIO: nobody holds the other end any more
+            except OSError:  # EIO: the other end is closed
                 return
             if not data:
                 return

@@ -1,4 +1,4 @@
-"""The result of a sweep, made up."""
+"""An artificial result of a sweep."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ RESULT: Final = SweepResult(
     exit_code=0,
     duration_s=1.0,
 )
-"""Of a sweep without a run."""
+"""Result of a sweep without runs."""

@@ -1,4 +1,4 @@
-"""A private Slurm for tests, on this machine alone, which stands for each of its hosts.
+"""A private Slurm for tests, each of whose hosts is this machine.
 
 Its programs are those of the distribution (Debian: `slurm-wlm`); it needs neither root nor munge.
 """
@@ -19,9 +19,9 @@ from typing import Final
 import psutil
 
 DEADLINE_S: Final = 60.0
-"""Far beyond what it takes, so that only a hang reaches it, also on a machine with much else to do."""
+"""Timeout in seconds that only a hang reaches, even on a busy machine."""
 CORES: Final = 8
-"""More than there may be, so that the tasks of a test run at once."""
+"""Declared cores of a host, enough to run all tasks of a test at once."""
 PACKAGES: Final = "slurm-client slurmctld slurmd"
 
 CONFIGURATION: Final = """
@@ -55,7 +55,7 @@ HOST: Final = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port
 
 
 class Slurm:
-    """A Slurm that runs; `variables` lead its commands to it."""
+    """A running Slurm; `variables` direct its commands to it."""
 
     def __init__(self, folder: Path, env: Mapping[str, str], hosts: Sequence[str]) -> None:
         self.hosts = hosts
@@ -71,11 +71,11 @@ class Slurm:
         return done.stdout
 
     def jobs(self) -> dict[str, str]:
-        """Return the state of each job, or array's task, that waits or runs."""
+        """Return the state of each pending or running job or array task."""
         return self._states("--states=PENDING,RUNNING,COMPLETING")
 
     def wait_for_all(self) -> set[str]:
-        """Wait until no job waits or runs; return the states that they ended in."""
+        """Wait until all jobs have ended; return their final states."""
         deadline = time.monotonic() + DEADLINE_S
         while jobs := self.jobs():
             assert time.monotonic() < deadline, f"still there: {jobs}"
@@ -105,21 +105,21 @@ class Slurm:
         return subprocess.Popen(command, env=self._env | self.variables, stdin=null, stdout=null, stderr=null)
 
     def is_idle(self) -> bool:
-        """Whether its hosts wait for jobs."""
+        """Return whether all hosts are idle."""
         words = ["sinfo", "--noheader", "--format=%T %D"]
         done = subprocess.run(words, env=self._env | self.variables, capture_output=True, text=True)
         return done.stdout.strip() == f"idle {len(self.hosts)}"
 
 
 class NoSlurmError(Exception):
-    """Why there is none to be had here."""
+    """Reason why no Slurm can run here."""
 
 
 @contextmanager
 def running_slurm(
     folder: Path, env: Mapping[str, str], hosts: Sequence[str] = ("machine",)
 ) -> Iterator[Slurm]:
-    """A Slurm of one's own in `folder`; raises NoSlurmError where it can't run."""
+    """Run a private Slurm in `folder`; raise NoSlurmError if it can't run."""
     programs = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
     missing = [name for name in programs if shutil.which(name, path=_path(env)) is None]
     if missing:
@@ -136,7 +136,7 @@ def running_slurm(
 
 @contextmanager
 def _daemons(slurm: Slurm, folder: Path) -> Iterator[None]:
-    """Let them run, from when its hosts wait for jobs; raises NoSlurmError where they don't."""
+    """Run the daemons, and wait until the hosts are idle; raise NoSlurmError if they don't start."""
     daemons = [slurm.start("slurmctld", "-i", "-D")]
     daemons += [slurm.start("slurmd", "-D", "-N", host) for host in slurm.hosts]
     try:
@@ -153,7 +153,7 @@ def _daemons(slurm: Slurm, folder: Path) -> Iterator[None]:
 
 
 def _end_jobs(slurm: Slurm) -> None:
-    """End what a failed test left: all processes of a job are asked, and soon killed."""
+    """Cancel the jobs that a failed test left; their processes are soon killed."""
     slurm.call("scancel", "--quiet", "--user", psutil.Process().username())
     slurm.wait_for_all()
 
@@ -164,7 +164,7 @@ def _last_errors(folder: Path) -> str:
 
 
 def _path(env: Mapping[str, str]) -> str:
-    """The daemons are where an ordinary user's path does not lead."""
+    """Return a search path with the folders of the daemons, which an ordinary user's path lacks."""
     return os.pathsep.join([env.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 

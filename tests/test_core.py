@@ -1,4 +1,4 @@
-"""What travels as JSON, calls that are repeated, libraries of extras, and the folders of runs."""
+"""Messages as JSON, retried calls, libraries of extras, and run folders."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NOTICES: list[Notice] = [
 ]
 
 
-def test_every_kind_of_notice_travels() -> None:
+def test_every_kind_of_notice_survives_a_round_trip_through_json() -> None:
     assert {type(notice) for notice in NOTICES} == set(get_args(Notice))
     assert [from_json(json.loads(json.dumps(to_json(notice)))) for notice in NOTICES] == NOTICES
 
@@ -61,13 +61,13 @@ def test_every_kind_of_notice_travels() -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"notice": "Nonsense"}, {"notice": "OutputLine", "slot": 1}, {"notice": "SweepOver"}]
 )
-def test_what_is_no_notice_is_refused(body: dict[str, object]) -> None:
+def test_an_invalid_notice_is_refused(body: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"not a kind of notice|Line|SweepOver"):
         from_json(body)
 
 
-def test_whatever_a_run_has_printed_or_raised_can_be_told() -> None:
-    """A half character in a line, or a null one, would have the whole message refused again and again."""
+def test_text_and_values_that_json_cannot_hold_are_replaced_in_a_message() -> None:
+    """One surrogate or null character would get the whole message refused again and again."""
     end = PooledEnd(RunId("r"), 1, outcome=Outcome.FAILED, reason="\udcff broken \0", value=nan)
     told = Exchange(1, 1, 0, ends=(end,), notices=({"text": "\ud800", "loss": inf},))
     body = json.dumps(as_json(told), allow_nan=False, ensure_ascii=False).encode()
@@ -78,7 +78,7 @@ def test_whatever_a_run_has_printed_or_raised_can_be_told() -> None:
 
 
 class Server:
-    """A server that answers after some errors; it is asked again every 2 s by its own clock."""
+    """A server that answers after some errors; a call is retried every 2 s of a fake clock."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
@@ -105,13 +105,13 @@ class Server:
         self.now += seconds
 
 
-def test_a_call_is_repeated_with_one_message() -> None:
+def test_a_call_is_retried_with_one_message() -> None:
     server = Server(*(ServerAwayError(name) for name in ("first", "second")))
     assert server.ask(60.0) == "there"
     assert (server.now, [str(error) for error in server.said]) == (4.0, ["first"])
 
 
-def test_the_last_error_is_raised_when_the_time_is_up_and_another_at_once() -> None:
+def test_the_last_error_is_raised_after_the_timeout_and_any_other_at_once() -> None:
     server = Server(*(ServerAwayError(name) for name in ("first", "second", "last", "never")))
     with pytest.raises(ServerAwayError, match="last"):
         server.ask(4.0)
@@ -120,7 +120,7 @@ def test_the_last_error_is_raised_when_the_time_is_up_and_another_at_once() -> N
 
 
 class Slow(PeriodicThread):
-    """Each look takes 3 s of a clock; it keeps how long it has paused before each."""
+    """Each look takes 3 s of a fake clock; the pauses before the looks are recorded."""
 
     def __init__(self, *, every_s: float) -> None:
         super().__init__("slow", every_s=every_s, rest=2.0, clock=lambda: self.now_s)
@@ -137,20 +137,20 @@ class Slow(PeriodicThread):
 
 
 @pytest.mark.parametrize(("every_s", "pauses_s"), [(1.0, [1.0, 6.0, 6.0]), (10.0, [10.0, 10.0, 10.0])])
-def test_a_look_that_takes_long_is_followed_by_a_longer_pause(every_s: float, pauses_s: list[float]) -> None:
+def test_a_slow_look_is_followed_by_a_longer_pause(every_s: float, pauses_s: list[float]) -> None:
     slow = Slow(every_s=every_s)
     slow.run()
     assert slow.pauses_s == pauses_s
 
 
-def test_a_library_that_is_there_is_returned_unless_it_is_too_old() -> None:
+def test_an_installed_library_is_returned_unless_it_is_too_old() -> None:
     assert library("numpy", extra="pandas", at_least=1) is numpy
     too_old = f"needs numpy 99 or newer, and {numpy.__version__} is installed"
     with pytest.raises(MissingExtraError, match=too_old):
         library("numpy", extra="plots", at_least=99)
 
 
-def test_one_that_is_missing_is_an_import_error_too() -> None:
+def test_a_missing_library_raises_an_import_error() -> None:
     with pytest.raises(ImportError, match=r"pip install 'parallel_hpo\[plots\]'"):
         library("no_such_library", extra="plots")
 
@@ -161,14 +161,14 @@ SECOND = "20261224_180000"
 def open_run(
     home: Path, run_id: str, *, second: str = SECOND, number: int = 0, offline: bool = False
 ) -> Path:
-    """Make the folder of a run as the client does that opens it."""
+    """Create the folder of a run as the client does."""
     name = f"{'offline-' if offline else ''}run-{second}-{run_id}{f'-{number}' if number else ''}"
     (home / name / "files").mkdir(parents=True)
     (home / name / f"run-{run_id}.wandb").touch()
     return home / name
 
 
-def test_attempts_of_one_second_are_of_one_run_in_their_order(tmp_path: Path) -> None:
+def test_folders_of_attempts_within_a_second_are_listed_in_order(tmp_path: Path) -> None:
     open_run(tmp_path, "other")
     made = [open_run(tmp_path, "abc", number=number) for number in range(12)]
     made.append(open_run(tmp_path, "abc", second="20261224_180001", offline=True))
@@ -180,19 +180,19 @@ def test_attempts_of_one_second_are_of_one_run_in_their_order(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("run_id", ["abc-1", "my-run-2", "7"])
-def test_an_id_may_end_in_a_number_itself(tmp_path: Path, run_id: str) -> None:
+def test_a_run_id_may_end_in_a_number(tmp_path: Path, run_id: str) -> None:
     first, second = open_run(tmp_path, run_id), open_run(tmp_path, run_id, number=1)
     assert folders_of(tmp_path, run_id) == [first, second]
 
 
-def test_what_is_no_run_is_none_and_there_may_be_no_folder(tmp_path: Path) -> None:
+def test_other_entries_and_a_missing_folder_yield_no_runs(tmp_path: Path) -> None:
     (tmp_path / "latest-run").symlink_to(open_run(tmp_path, "abc"))
     (tmp_path / "logs").mkdir()
     assert [each.run_id for each in run_folders(tmp_path)] == ["abc"]
     assert list(run_folders(tmp_path / "nowhere")) == []
 
 
-def test_a_run_that_was_run_again_in_the_same_second_has_the_summary_and_the_folder_of_its_last_attempt(
+def test_a_run_retried_within_a_second_has_the_summary_and_folder_of_its_last_attempt(
     tmp_path: Path,
 ) -> None:
     home = tmp_path / "worker-0" / "wandb"

@@ -1,4 +1,4 @@
-"""The seed example is real work, and runs as the README says."""
+"""The seed example trains a real network, and runs as the README says."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ USAGE: Final = """
 
 @pytest.fixture
 def trained() -> Training:
-    """What each epoch of the example's training tells, with its own settings but for those that are given.
+    """Return a function that trains the example with changed settings and yields each epoch's metrics.
 
-    Its module is imported here: with scikit-learn that takes a second.
+    The import of its module is late: with scikit-learn it takes a second.
     """
     train = importlib.import_module("scripts.example.train")
     settings, data = train.DEFAULTS["models"]["SplitEvent-1D-Unet-CNN"], train.DEFAULTS["data"]
@@ -48,7 +48,7 @@ def trained() -> Training:
 
 
 def run_example(folder: Path, *arguments: str, env: dict[str, str]) -> Done:
-    """Run the script, its networks with one thread each: several would wait for each other in a loop."""
+    """Run the script with one BLAS thread; several would wait for each other in a busy loop."""
     words = (str(EXAMPLE / "train.py"), *arguments)
     command = start_python(*words, folder=folder, environment=env | {"OPENBLAS_NUM_THREADS": "1"})
     try:
@@ -63,13 +63,13 @@ def read_summary(directory: Path) -> Any:
     return json.loads(summary.read_text())
 
 
-def test_the_seed_section_stands_in_the_config_unchanged() -> None:
+def test_the_config_contains_the_seed_section_unchanged() -> None:
     config = json.loads((EXAMPLE / "config.json").read_text())
     assert config["hpo"] == SEED_SECTION
     assert set(config) > {"hpo"}
 
 
-def test_the_example_uses_the_package_in_the_way_that_the_readme_shows() -> None:
+def test_the_example_uses_the_package_as_the_readme_shows() -> None:
     assert USAGE in (EXAMPLE / "train.py").read_text()
 
 
@@ -86,7 +86,7 @@ def test_training_stops_early_when_the_gain_stays_below_the_threshold(trained: T
 
 
 @pytest.mark.parametrize("key", ["type", "loss", "optimizer"])
-def test_a_name_that_the_example_does_not_know_is_refused(trained: Training, key: str) -> None:
+def test_an_unknown_model_type_loss_or_optimizer_is_refused(trained: Training, key: str) -> None:
     with pytest.raises(ValueError, match=f"^{key} is 'other', but this example knows only: "):
         next(trained(**{key: "other"}))
 

@@ -58,12 +58,12 @@ def test_an_integer_becomes_a_float() -> None:
         pytest.param(10**400, id="10**400"),
     ],
 )
-def test_what_is_no_finite_number_is_no_value(value: object) -> None:
+def test_a_metric_that_is_not_a_finite_number_has_no_value(value: object) -> None:
     assert find_value({"loss": value}, "loss", "maximize") is None
 
 
 @pytest.mark.parametrize("metric", ["acc", "loss.min", "", "."])
-def test_a_metric_that_is_not_there_has_no_value(metric: str) -> None:
+def test_a_missing_metric_has_no_value(metric: str) -> None:
     assert find_value({"loss": 0.5}, metric, "minimize") is None
 
 
@@ -80,7 +80,7 @@ def test_a_metric_that_is_not_there_has_no_value(metric: str) -> None:
         ({"first": 7.0}, "minimize", "first"),
     ],
 )
-def test_of_a_summarised_metric_the_goals_counts_first(
+def test_the_statistic_of_a_summary_that_fits_the_goal_is_preferred(
     summary: dict[str, float], goal: str, counts: str
 ) -> None:
     assert find_value({"loss": summary}, "loss", goal) == summary[counts]
@@ -88,7 +88,7 @@ def test_of_a_summarised_metric_the_goals_counts_first(
 
 
 @pytest.mark.parametrize("summary", [{}, {"loss": 1.0}, {"loss": None}, {"loss": {"a": 1.0, "b": 2.0}}])
-def test_the_last_value_counts_where_the_summary_says_nothing_else(summary: dict[str, Any]) -> None:
+def test_the_last_value_counts_by_default(summary: dict[str, Any]) -> None:
     assert statistic(summary, "loss", "minimize") == "last"
 
 
@@ -108,7 +108,7 @@ LOGGED = [3.0, 1.0, 2.0, 6.0]
     ],
 )
 @pytest.mark.parametrize("cut", range(len(LOGGED)))
-def test_what_counts_so_far_is_what_the_summary_would_say_however_the_rows_come(
+def test_values_so_far_match_the_summary_statistic_for_any_split_of_the_rows(
     counted: str, goal: str, values: list[float], cut: int
 ) -> None:
     before = list(values_so_far(LOGGED[:cut], counted, goal))
@@ -116,11 +116,11 @@ def test_what_counts_so_far_is_what_the_summary_would_say_however_the_rows_come(
     assert [*before, *values_so_far(LOGGED[cut:], counted, goal, rows=cut, value=known)] == values
 
 
-def test_a_course_that_begins_anew_knows_nothing_of_the_last_one() -> None:
+def test_a_restarted_history_ignores_the_previous_value() -> None:
     assert list(values_so_far([5.0], "min", "minimize", rows=0, value=1.0)) == [5.0]
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "a.b"]), JSON), st.sampled_from(["a", "b", "a.b", "b.a.b"]))
-def test_whatever_a_summary_holds_the_value_is_finite_or_none(summary: dict[str, Any], metric: str) -> None:
+def test_the_value_of_any_summary_is_finite_or_none(summary: dict[str, Any], metric: str) -> None:
     value = find_value(summary, metric, "minimize")
     assert value is None or math.isfinite(value)

@@ -1,4 +1,4 @@
-"""README and docs/ say what the code does: tables name exactly what there is, and links lead to it."""
+"""README and docs/ agree with the code: tables list exactly what exists, and links resolve."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS: Final[Mapping[str, Any]] = vars(typer.main.get_command(app))["commands
 
 
 def section(page: Path, heading: str) -> str:
-    """Return what stands under the heading of a page that begins so, or has it among its code."""
+    """Return the one section of a page whose heading contains this text."""
     found = [part for part in sections(page) if heading in part.partition("\n")[0]]
     assert len(found) == 1, f"{page.name} has {len(found)} sections {heading!r}"
     return found[0]
@@ -50,14 +50,14 @@ def first_column(text: str) -> list[str]:
 
 
 def names_in_table_under(page: str, heading: str) -> set[str]:
-    """Return what stands in backticks in the first column of the section's table."""
+    """Return the names in backticks in the first column of the section's table."""
     return {
         name for cell in first_column(section(DOCS / page, heading)) for name in re.findall(r"`(\w+)`", cell)
     }
 
 
 def without_code(page: Path) -> str:
-    """Return a page's text without its blocks of code, and without what stands in backticks in a line."""
+    """Return a page's text without code blocks and inline code."""
     return re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
 
 
@@ -108,24 +108,24 @@ def test_the_docs_list_all_options_of_a_command(verb: str) -> None:
     ]
 
 
-def test_the_docs_list_no_option_that_a_command_does_not_have() -> None:
+def test_the_docs_list_no_unknown_option() -> None:
     text = (DOCS / "command-line.md").read_text()
     known = {name for command in COMMANDS.values() for name in options(command)}
-    known |= {"--version", "--install-completion", "--show-completion"}  # of no command
+    known |= {"--version", "--install-completion", "--show-completion"}  # options of the program itself
     assert set(re.findall(r"`[a-z ]*(--[a-z][\w-]*)", text)) - known == set()
 
 
-def test_all_links_lead_to_what_is_there() -> None:
-    assert [(page.name, target) for page, target in links() if not leads_somewhere(page, target)] == []
+def test_all_links_resolve() -> None:
+    assert [(page.name, target) for page, target in links() if not link_resolves(page, target)] == []
 
 
-def leads_somewhere(page: Path, target: str) -> bool:
+def link_resolves(page: Path, target: str) -> bool:
     name, _, anchor = target.partition("#")
     file = page.parent / name if name else page
     return file.exists() and (not anchor or anchor in anchors(file))
 
 
-def test_every_page_is_in_the_site_and_on_its_first_page_and_in_the_readme() -> None:
+def test_every_page_is_in_the_navigation_and_linked_from_the_index_and_the_readme() -> None:
     pages = {page.name for page in DOCS.glob("*.md")}
     assert set(pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == pages
     assert {target for page, target in links() if page == DOCS / "index.md"} >= pages - {"index.md"}
@@ -148,12 +148,12 @@ def test_the_configuration_in_the_readme_is_valid() -> None:
     assert HpoSection.model_validate(json.loads(text)["hpo"]).count == 20
 
 
-def test_the_architecture_names_every_room() -> None:
+def test_the_architecture_names_every_package() -> None:
     rooms = {name for levels in (LEVELS, *INNER_LEVELS.values()) for level in levels for name in level}
     assert rooms - {"__init__", "__main__"} - set(re.findall(r"`(\w+)`", ARCHITECTURE)) == set()
 
 
-def test_the_architecture_names_files_that_are_there() -> None:
+def test_the_architecture_names_only_existing_files() -> None:
     named = re.findall(r"`(\w+/(?:[\w/]*/|[\w/]+\.\w+))`", ARCHITECTURE)
     assert [name for name in named if not any((root / name).exists() for root in (ROOT, PACKAGE))] == []
 

@@ -1,8 +1,8 @@
-"""Who may import whom: the rooms of parallel_hpo, checked on the import statements themselves.
+"""Allowed imports between the packages of parallel_hpo, checked on the import statements.
 
-A room is a module or package directly under parallel_hpo/; a large room has rooms of its own.
+A room is a module or package directly under parallel_hpo/; a large one has inner rooms.
 Imports go only downwards, `import` under TYPE_CHECKING or inside a function included, and no
-file is reached by its own imports.
+file imports itself through others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"records"}),
     frozenset({"core"}),
 )
-"""From the top to the bottom; rooms of one level don't know each other."""
+"""Rooms from the top level to the bottom; rooms of one level don't import each other."""
 
 LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
@@ -71,9 +71,9 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"errors"}),
     ),
 }
-"""The rooms within a room, from the top to the bottom; what stands beside them is above them all."""
+"""Inner rooms from the top level to the bottom; a file beside them is above them all."""
 
-STRANGERS: Final[Mapping[str, frozenset[str]]] = {
+FORBIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "session": frozenset({"server"}),
     "devices": frozenset({"server", "client"}),
     "processes": frozenset({"server", "client"}),
@@ -81,7 +81,7 @@ STRANGERS: Final[Mapping[str, frozenset[str]]] = {
     "worker": frozenset(LEVEL) - {"worker", "core"},
     "server": frozenset(LEVEL) - {"server", "config", "count", "records", "core"},
 }
-"""What a room may not import although it lies below."""
+"""Rooms below that a room may not import."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "distributed": ("cluster.dask",),
@@ -98,7 +98,7 @@ CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "sqlalchemy": ("server.store",),
     "sqlite3": ("server.store", "records", "analysis.study"),
 }
-"""Libraries that only these modules, and what lies in them, may import."""
+"""Libraries that only these modules and their submodules may import."""
 
 PURE: Final = (
     *("count", "core.types", "core.messages", "core.notices", "core.errors", "core.values", "server.rules"),
@@ -124,7 +124,7 @@ class Import:
 
     @property
     def imported_room(self) -> str | None:
-        """The room that is imported; None: a library. The bare package counts as its __init__."""
+        """Return the imported room, or None for a library. The bare package counts as its __init__."""
         if self.library != PACKAGE:
             return None
         name = self.imported.removeprefix(PACKAGE).removeprefix(".").partition(".")[0]
@@ -140,7 +140,7 @@ def imports_of(root: Path) -> list[Import]:
 
 
 def imports_in(path: Path, root: Path) -> Iterator[Import]:
-    """All imports of one file; `from package import name` counts as `package.name`."""
+    """Yield the imports of one file; `from package import name` counts as `package.name`."""
     parts = path.relative_to(root).with_suffix("").parts
     folder = (PACKAGE, *parts[:-1])
     importer = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
@@ -171,8 +171,8 @@ def goes_up_inside(found: Import) -> bool:
     return below < above or (below == above and importer[:2] != imported[:2] and above > 0)
 
 
-def circle_in(root: Path) -> list[str] | None:
-    """Return files that import each other in a circle, or None where there are none."""
+def import_cycle(root: Path) -> list[str] | None:
+    """Return files that import each other in a cycle, or None."""
     files = {".".join(path.relative_to(root).with_suffix("").parts) for path in root.rglob("*.py")}
     graph: dict[str, set[str]] = {}
     for found in imports_of(root):
@@ -188,7 +188,7 @@ def circle_in(root: Path) -> list[str] | None:
     return None
 
 
-def test_every_module_stands_in_a_room() -> None:
+def test_every_module_has_a_level() -> None:
     rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms - set(LEVEL) == set()
 
@@ -197,19 +197,19 @@ def test_imports_go_only_downwards() -> None:
     assert [found for found in imports_of(ROOT) if goes_up(found)] == []
 
 
-def test_imports_within_a_room_go_only_downwards_too() -> None:
+def test_imports_within_a_package_go_only_downwards() -> None:
     assert [found for found in imports_of(ROOT) if goes_up_inside(found)] == []
 
 
-def test_no_file_is_reached_by_its_own_imports(tmp_path: Path) -> None:
+def test_there_is_no_import_cycle(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("from parallel_hpo import b")
     (tmp_path / "b.py").write_text("def late():\n    from parallel_hpo.a import name")
-    assert circle_in(tmp_path) is not None
-    assert circle_in(ROOT) is None
+    assert import_cycle(tmp_path) is not None
+    assert import_cycle(ROOT) is None
 
 
-def test_no_two_classes_have_one_name() -> None:
-    """A reader who meets a name knows what it is; what begins with _ is of its file only."""
+def test_public_class_names_are_unique() -> None:
+    """A name means one class to a reader; names that begin with _ are private to their file."""
     classes: dict[str, list[str]] = {}
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -218,22 +218,22 @@ def test_no_two_classes_have_one_name() -> None:
     assert {name: files for name, files in classes.items() if len(files) > 1} == {}
 
 
-def test_strangers_do_not_import_each_other() -> None:
+def test_no_package_imports_one_that_is_forbidden_to_it() -> None:
     nobody: frozenset[str] = frozenset()
-    assert [f for f in imports_of(ROOT) if f.imported_room in STRANGERS.get(f.room, nobody)] == []
+    assert [f for f in imports_of(ROOT) if f.imported_room in FORBIDDEN.get(f.room, nobody)] == []
 
 
-def test_a_confined_library_is_imported_only_where_it_belongs() -> None:
+def test_a_confined_library_is_imported_only_by_its_modules() -> None:
     confined = [found for found in imports_of(ROOT) if found.library in CONFINED]
     assert [found for found in confined if not found.comes_from(CONFINED[found.library])] == []
 
 
-def test_pure_rooms_import_nothing_of_the_outer_world() -> None:
+def test_pure_modules_import_no_library_with_side_effects() -> None:
     pure = [found for found in imports_of(ROOT) if found.comes_from(PURE)]
     assert [found for found in pure if found.library in IMPURE_LIBRARIES] == []
 
 
-def test_an_upward_import_is_found_however_it_is_written(tmp_path: Path) -> None:
+def test_every_form_of_upward_import_is_detected(tmp_path: Path) -> None:
     (tmp_path / "count").mkdir()
     (tmp_path / "count" / "restart.py").write_text(
         "import parallel_hpo.cli\n"
@@ -251,7 +251,7 @@ def test_an_upward_import_is_found_however_it_is_written(tmp_path: Path) -> None
     ]
 
 
-def test_a_downward_or_neighbouring_import_is_allowed(tmp_path: Path) -> None:
+def test_an_import_downwards_or_within_a_package_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "count").mkdir()
     (tmp_path / "count" / "restart.py").write_text(
         "import json\n"

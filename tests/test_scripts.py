@@ -1,4 +1,4 @@
-"""Scripts of this repository, and what its tests say of those that were skipped."""
+"""Scripts of this repository, and the summary of skipped tests."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.slurm import PACKAGES as SLURM_PACKAGES
 
 SCRIPTS: Final = ("bench", "bench_search", "chaos", "cloud_check", "frameworks", "gpu_check")
-STRANGER: Final = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+SYS_PYTHON: Final = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-@pytest.mark.skipif(Path(sys.prefix) != VENV, reason="another environment than .venv tests")
+@pytest.mark.skipif(Path(sys.prefix) != VENV, reason="the tests do not run in .venv")
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_that_a_python_without_our_packages_runs_goes_on_where_they_are(script: str) -> None:
-    command = [str(STRANGER), "-S", str(ROOT / "scripts" / script), "--help"]
+def test_a_script_run_by_a_python_without_our_packages_switches_to_the_venv(script: str) -> None:
+    command = [str(SYS_PYTHON), "-S", str(ROOT / "scripts" / script), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()[0]) == (0, "usage:"), done.stderr
 
@@ -58,7 +58,7 @@ BENCH: Final = ROOT / "scripts" / "bench"
 
 @pytest.fixture
 def run_bench(clean_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
-    """Runs the script with options; what it measures are new interpreters."""
+    """Return a function that runs the script with options; it measures new interpreters."""
 
     def run(*options: str) -> Done:
         command = start_python(str(BENCH), *options, folder=tmp_path, environment=clean_env)
@@ -96,7 +96,7 @@ def test_the_benchmark_times_a_real_sweep(run_bench: Callable[..., Done]) -> Non
     [(Cost(core_s=0.01, writes=0), 1), (Cost(locked_s=0.01), 4)],
     ids=["a server's core", "the database's lock, which servers share"],
 )
-def test_the_simulated_wait_is_that_of_queueing_theory(cost: Cost, servers: int) -> None:
+def test_the_simulated_wait_matches_queueing_theory(cost: Cost, servers: int) -> None:
     """M/D/1: requests at random times, all equally long, wait ρs / 2(1 - ρ) on average."""
     load, chance = 0.7, Random(1)
     stream = Stream("one", cost, every_s=servers * 0.01 / load, regular=False)
@@ -132,10 +132,10 @@ def cloud_check(*words: str, environment: dict[str, str]) -> subprocess.Complete
         (("--yes", "gird"), "k" * 40, "no row gird; there are grid, random"),
     ],
 )
-def test_without_a_key_or_leave_or_a_known_row_nothing_begins(
+def test_cloud_check_starts_nothing_without_a_key_consent_and_a_known_row(
     tmp_path: Path, words: tuple[str, ...], key: str, message: str
 ) -> None:
-    # Nobody answers at this address: whatever was asked of a server would say so.
+    # No server answers at this address: any request would fail with an error.
     account = {"WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = cloud_check(*words, environment=make_clean_env(tmp_path) | account)
     assert (done.returncode, done.stdout) == (2, "")
@@ -144,8 +144,8 @@ def test_without_a_key_or_leave_or_a_known_row_nothing_begins(
 
 
 @dataclass
-class Told(SessionSetup):
-    """A stage on which the sweep and the server say what the test says."""
+class FakeStage(SessionSetup):
+    """A stage whose sweep and server give the answers of the test."""
 
     swept: Swept = field(kw_only=True)
     shown: dict[str, Any] = field(kw_only=True)
@@ -166,7 +166,7 @@ class Told(SessionSetup):
         ((*IDS, "more"), ["more"], True),
     ],
 )
-def test_a_sweep_is_as_promised_only_where_the_server_shows_exactly_its_runs(
+def test_a_sweep_passes_only_if_the_server_shows_exactly_its_runs(
     tmp_path: Path, shown: tuple[str, ...], phantoms: list[str], whole: bool
 ) -> None:
     summary = {
@@ -176,7 +176,7 @@ def test_a_sweep_is_as_promised_only_where_the_server_shows_exactly_its_runs(
         "runs": [{"run_id": each} for each in IDS],
     }
     there = {"state": "FINISHED", "runs": dict.fromkeys(shown, "finished")}
-    stage = Told(tmp_path, "p", swept=Swept(0, summary, "", []), shown=there)
+    stage = FakeStage(tmp_path, "p", swept=Swept(0, summary, "", []), shown=there)
     assert cloud.BY_NAME["grid"].check(stage).whole is whole
 
 
@@ -188,11 +188,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.thorough
-def test_every_row_is_as_promised_with_a_strangers_server_and_no_run_stays_there(
+def test_every_cloud_row_passes_on_a_server_taken_for_wandbs_and_leaves_no_run(
     tmp_path: Path, server: Server
 ) -> None:
     with proxying(server.said["url"]) as proxy:
-        # What our own servers answer here is how parallel_hpo tells them from W&B's.
+        # parallel_hpo recognizes its own servers by their answers here.
         proxy.choose = lambda message: Harm.GONE_404 if message.path.startswith("/hpo") else Harm.NONE
         account = {
             "WANDB_BASE_URL": proxy.url.replace("127.0.0.1", "localhost"),
@@ -208,7 +208,7 @@ def test_every_row_is_as_promised_with_a_strangers_server_and_no_run_stays_there
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)
 
 
-MADE_UP: Final = pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
+WITH_COMPILER: Final = pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
 
 
 def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -221,7 +221,7 @@ def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_without_a_device_it_says_so_and_ends_as_skipped() -> None:
+def test_gpu_check_without_a_device_exits_with_code_77_and_the_reason() -> None:
     with opened(open_nvml) as library:
         if not isinstance(library, NoDriver):
             pytest.skip("there is a driver here")
@@ -230,7 +230,7 @@ def test_without_a_device_it_says_so_and_ends_as_skipped() -> None:
     assert done.stderr.startswith("there is no usable NVIDIA device here: ")
 
 
-def test_the_table_takes_the_place_of_what_the_page_had_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_the_device_table_replaces_the_old_one_and_keeps_the_rest_of_the_page(tmp_path: Path) -> None:
     file = tmp_path / "devices.md"
     file.write_text(f"# Devices\n\n{devices_page.HEADING}\nNone could be had.\n")
     for seen in ("first", "second | third"):
@@ -243,11 +243,11 @@ def test_the_table_takes_the_place_of_what_the_page_had_and_leaves_the_rest(tmp_
     assert "| not tried | no |" in text and "| **not as promised** | bad |" in text
 
 
-@MADE_UP
+@WITH_COMPILER
 @pytest.mark.timeout(600)
 @pytest.mark.thorough
-def test_every_row_is_as_promised_with_a_made_up_driver(tmp_path: Path) -> None:
-    """All but MIG, which the made-up CUDA has not."""
+def test_every_gpu_row_passes_with_a_fake_driver(tmp_path: Path) -> None:
+    """MIG is not tried, as the fake CUDA lacks it."""
     done = gpu_check(**build_driver(tmp_path), CUDA_VISIBLE_DEVICES="3,5")
     cells = [line.removeprefix("| ").split(" | ") for line in done.stdout.splitlines() if line[:1] == "|"]
     rows = {name: how for name, _, how, _ in cells[2:]}
@@ -272,7 +272,7 @@ SKLEARN, XGBOOST, *_ = ROWS
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_has_an_environment_and_a_script_that_says_when_it_trains_and_writes_its_metric(
+def test_a_framework_row_has_an_environment_and_a_script_that_reports_start_and_metric(
     row: Row,
 ) -> None:
     script = (MAINS / row.script).read_text()
@@ -280,7 +280,7 @@ def test_a_row_has_an_environment_and_a_script_that_says_when_it_trains_and_writ
     assert BEGUN in script and f'"{row.metric}": ' in script and "results" in script
 
 
-def test_a_row_says_both_sweeps_times_and_what_went_wrong_and_leaves_the_others_on_the_page(
+def test_a_framework_row_shows_times_and_faults_of_both_sweeps_and_keeps_other_rows(
     tmp_path: Path,
 ) -> None:
     bad = replace(
@@ -302,7 +302,7 @@ def test_a_row_says_both_sweeps_times_and_what_went_wrong_and_leaves_the_others_
     [{"finished": 5}, {"equal": 5}, {"said": 5}, {"best_is_right": False}, {"left": ["x"]}, {"back_s": None}],
     ids=lambda change: next(iter(change)),
 )
-def test_a_sweep_is_whole_only_if_nothing_is_amiss(change: dict[str, object]) -> None:
+def test_a_sweep_of_the_table_is_whole_only_without_any_fault(change: dict[str, object]) -> None:
     assert GOOD.whole
     assert not replace(GOOD, **change).whole  # type: ignore[arg-type]
 
@@ -318,7 +318,7 @@ def test_a_sweep_is_whole_only_if_nothing_is_amiss(change: dict[str, object]) ->
         ("torchinductor_root", "torchinductor_root"),
     ],
 )
-def test_files_of_one_kind_have_one_name(name: str, known: str) -> None:
+def test_leftover_files_of_one_kind_share_a_pattern(name: str, known: str) -> None:
     assert kind(name) == known
 
 
@@ -326,12 +326,12 @@ CHROMIUM = "Skipped: no Chromium is installed (Debian: apt-get install chromium)
 SLURM = f"Skipped: Slurm is not installed: no sbatch (Debian: apt-get install {SLURM_PACKAGES})"
 
 
-def test_one_line_names_what_skipped_tests_need_and_the_command_that_installs_it() -> None:
+def test_one_line_names_the_missing_programs_of_skipped_tests_and_their_installation() -> None:
     assert summarize_missing([SLURM, CHROMIUM, CHROMIUM, "Skipped: Linux alone"]) == (
         "3 skipped: no Chromium is installed (2); Slurm is not installed: no sbatch (1)."
         " To run them (Debian): apt-get install slurm-client slurmctld slurmd chromium"
     )
 
 
-def test_tests_that_no_program_would_let_run_are_not_named() -> None:
+def test_tests_skipped_for_other_reasons_are_not_summarized() -> None:
     assert summarize_missing(["Skipped: Linux alone"]) == ""

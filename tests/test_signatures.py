@@ -1,4 +1,4 @@
-"""No help text, signature, repr, ticket or pass shows a key, or what else the environment holds."""
+"""No help text, signature, repr, one-time token or cookie shows a key or the environment."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ SECRET_FIELDS: Final = {"environment", "payload", "key", "api_key", "master_key"
 
 
 def modules() -> Iterator[ModuleType]:
-    """All modules but those that act when they are imported."""
+    """Yield all modules except those that act when imported."""
     for found in walk_packages(parallel_hpo.__path__, "parallel_hpo."):
         if not found.name.endswith(("__main__", "migrations.env")) and ".versions." not in found.name:
             yield import_module(found.name)
 
 
 def shown(owner: ModuleType | type[Any], name: str) -> Iterator[tuple[str, str]]:
-    """What is shown of the values, functions and classes in a module, and of the methods in a class."""
+    """Yield the signatures of functions, classes and methods, and the reprs of a module's values."""
     for label, member in vars(owner).items():
         if isinstance(member, type) and member is not owner and member.__module__ == name:
             yield from shown(member, name)
@@ -45,7 +45,7 @@ def shown(owner: ModuleType | type[Any], name: str) -> Iterator[tuple[str, str]]
             yield f"{name}: {label}", repr(member)
 
 
-def test_no_help_and_no_signature_shows_the_environment() -> None:
+def test_no_help_text_or_signature_shows_the_environment() -> None:
     known_to_the_environment = os.environ["PATH"]
     texts = [text for module in modules() for text in shown(module, module.__name__)]
     for public in (parallel_hpo.HPO, parallel_hpo.ConfigLoader):
@@ -76,7 +76,7 @@ OTHER = "9876543210" * 4
 NOW = 1_700_000_000.0
 
 
-def test_a_ticket_says_when_it_was_issued_and_is_like_no_other() -> None:
+def test_a_one_time_token_has_its_time_of_issue_and_a_unique_name() -> None:
     key = keys.ticket_key(MASTER)
     first, second = (keys.read(key, keys.issue(key, NOW)) for _ in range(2))
     assert first is not None and second is not None
@@ -84,38 +84,38 @@ def test_a_ticket_says_when_it_was_issued_and_is_like_no_other() -> None:
     assert first.name != second.name
 
 
-def test_a_ticket_of_another_server_is_none() -> None:
+def test_a_one_time_token_of_another_server_is_refused() -> None:
     assert keys.read(keys.ticket_key(MASTER), keys.issue(keys.ticket_key(OTHER), NOW)) is None
 
 
 @given(st.text())
-def test_no_text_is_a_ticket_or_a_pass(text: str) -> None:
+def test_arbitrary_text_is_no_one_time_token_and_no_viewing_pass(text: str) -> None:
     assert keys.read(keys.ticket_key(MASTER), text) is None
     assert not keys.may_view(MASTER, text, NOW)
 
 
-def test_a_ticket_that_was_changed_is_none() -> None:
+def test_a_changed_one_time_token_is_refused() -> None:
     key = keys.ticket_key(MASTER)
     issued, name, mac = keys.issue(key, NOW).split("-")
     assert keys.read(key, f"{int(issued) + 1}-{name}-{mac}") is None
     assert keys.read(key, f"{issued}-{name[::-1]}-{mac}") is None
 
 
-def test_a_pass_is_good_for_its_server_and_its_time() -> None:
+def test_a_viewing_pass_is_valid_on_its_server_until_it_expires() -> None:
     given = keys.viewing_pass(MASTER, NOW)
     assert keys.may_view(MASTER, given, NOW + keys.PASS_VALID_S - 1)
     assert not keys.may_view(MASTER, given, NOW + keys.PASS_VALID_S + 1)
     assert not keys.may_view(OTHER, given, NOW)
 
 
-def test_a_pass_can_not_be_made_of_a_ticket_key_or_a_workers_key() -> None:
+def test_a_viewing_pass_made_from_a_ticket_key_or_worker_key_is_refused() -> None:
     ticket_key = keys.ticket_key(MASTER)
     for master in (ticket_key, worker_key(MASTER, "w0")):
         assert not keys.may_view(MASTER, keys.viewing_pass(master, NOW), NOW)
 
 
 @pytest.mark.parametrize("secret", [MASTER, keys.ticket_key(MASTER)])
-def test_no_key_stands_in_what_a_browser_is_given(secret: str) -> None:
+def test_no_key_is_in_a_login_link_or_viewing_pass(secret: str) -> None:
     address = keys.with_ticket("http://127.0.0.1:1/local/p", keys.ticket_key(MASTER), NOW)
     assert secret not in address
     assert secret not in keys.viewing_pass(MASTER, NOW)

@@ -1,4 +1,4 @@
-"""A server of the standard library that answers in a thread while its test goes on."""
+"""A server of the standard library that answers in a thread while its test runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Server = TypeVar("_Server", bound=socketserver.BaseServer)
 
 @contextmanager
 def answering_in_a_thread(server: _Server) -> Iterator[_Server]:
-    """Let a server answer within the block; it is closed at the end."""
+    """Run a server in a thread within the block, and close it at the end."""
     with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

@@ -91,7 +91,7 @@ def test_sweeps_without_any_value_are_compared_by_their_cost_alone() -> None:
         ({"metric": None}, "not every sweep has a metric: abc minimizes loss, def has none"),
     ],
 )
-def test_another_goal_is_not_ranked_but_has_a_cost(changes: dict[str, str | None], words: str) -> None:
+def test_different_metrics_or_goals_are_not_ranked(changes: dict[str, str | None], words: str) -> None:
     other = sweep(2.0, name="def")
     other = replace(other, sweep=replace(other.sweep, **changes))  # type: ignore[type-var]
     comparison = compare([sweep(1.0), other], None)
@@ -117,7 +117,7 @@ def test_running_attempts_cost_up_to_now() -> None:
     assert alone(replace(cut, now=5 * HOUR)).cost == Cost(1, run_hours=3.0, wall_hours=3.0)
 
 
-def test_a_value_counts_after_its_run() -> None:
+def test_a_value_counts_once_its_run_has_ended() -> None:
     attempts = [attempt(0, 0, 1), attempt(1, 1, None)]
     assert reached(sweep(3.0, 2.0, attempts=attempts), reach=2.0) == [None]
     early = [attempt(0, 5, 6), attempt(1, 0, 1)]

@@ -36,7 +36,7 @@ def test_the_best_trial_is_the_best_run(goal: str) -> None:
     assert (best.user_attrs["run_id"], best.value) == (result.best.run_id, result.best.value)
 
 
-def test_each_run_is_a_trial_whose_state_says_how_it_ended() -> None:
+def test_each_run_is_a_trial_whose_state_matches_its_outcome() -> None:
     ends = {
         (Outcome.FINISHED, 1.0): TrialState.COMPLETE,
         (Outcome.FINISHED, None): TrialState.FAIL,
@@ -89,7 +89,7 @@ def write(sweep: SweepResult, file: Path, earlier: Path | None = None) -> Path:
     return file
 
 
-def test_optuna_reads_the_trials_that_it_would_have_written_itself(tmp_path: Path) -> None:
+def test_optuna_reads_the_written_storage_like_one_of_its_own(tmp_path: Path) -> None:
     sweep = replace(odd_sweep(), goal="maximize")
     study, wanted = load(write(sweep, tmp_path / "s.db")), to_study(sweep)
     for trial, expected in zip(study.trials, wanted.trials, strict=True):
@@ -127,7 +127,7 @@ def sqlite_storage(file: Path) -> Iterator[optuna.storages.RDBStorage]:
         storage.engine.dispose()
 
 
-def test_the_studies_of_a_sqlite_file_of_an_earlier_release_are_kept(tmp_path: Path) -> None:
+def test_the_studies_of_an_older_sqlite_storage_are_kept(tmp_path: Path) -> None:
     earlier = tmp_path / "old.db"
     with sqlite_storage(earlier) as storage:
         to_study(replace(odd_sweep(3), sweep_id="def"), storage=storage)
@@ -138,7 +138,7 @@ def test_the_studies_of_a_sqlite_file_of_an_earlier_release_are_kept(tmp_path: P
     assert earlier.read_bytes() == before
 
 
-def test_a_file_that_is_no_storage_of_this_version_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_current_optuna_storage_is_not_overwritten(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.db").__exit__(None, None, None)
     (tmp_path / "notes.txt").write_text("notes" * 1000)
     with sqlite_storage(tmp_path / "s.db") as storage:
@@ -161,21 +161,21 @@ def test_a_storage_may_have_no_trials_or_a_huge_integer(tmp_path: Path, seeds: l
 RESULT = result_of([row(0, {"lr": 0.1}, 0.25), row(1, {"lr": 0.2}, None, Outcome.FAILED)])
 
 
-def test_a_result_at_a_prompt_is_one_line_with_counts_and_the_best_run() -> None:
+def test_the_repr_of_a_result_is_one_line_with_counts_and_the_best_run() -> None:
     assert repr(RESULT) == (
         "<SweepResult abc: 2 runs, 1 finished, 1 failed; count reached; best loss 0.25 (run run0)>"
     )
 
 
-def test_plots_at_a_prompt_list_their_methods() -> None:
+def test_the_repr_of_plots_lists_their_methods() -> None:
     assert repr(RESULT.plots).startswith("<Plots of 2 runs: history(), importances()")
 
 
-def test_an_error_in_a_notebook_is_its_message_without_our_frames() -> None:
+def test_an_error_in_a_notebook_shows_only_its_message() -> None:
     assert ConfigError("hpo.count is 0")._render_traceback_() == ["ConfigError: hpo.count is 0"]
 
 
-def test_a_result_in_a_notebook_is_a_table_of_escaped_visible_text() -> None:
+def test_a_result_in_a_notebook_is_a_table_with_escaped_text() -> None:
     assert "<th>lr</th><td>0.1</td>" in RESULT._repr_html_()
     url = 'http://host/"><script>'
     evil = replace(result_of([row(0, {"lr": "<script>"})]), stop_reason="\x1b]0;owned\x07", sweep_url=url)
@@ -199,12 +199,12 @@ def test_a_sweep_of_odd_runs_is_drawn(name: str) -> None:
     assert figure.to_json()
 
 
-def test_all_plots_are_tried() -> None:
+def test_every_plot_method_is_tested() -> None:
     assert [name for name in vars(Plots) if not name.startswith("_")] == list(NAMES)
 
 
 @pytest.mark.parametrize("name", ["history", "parallel", "slice", "contour", "rank", "edf", "timeline"])
-def test_a_sweep_in_which_no_run_finished_is_drawn_empty(name: str) -> None:
+def test_a_sweep_without_finished_runs_is_drawn(name: str) -> None:
     rows = [row(number, {"x": number, "y": -number}, None, Outcome.FAILED) for number in range(3)]
     logging.getLogger("optuna").propagate = False
     draw(result_of(rows).plots, name)
@@ -240,7 +240,7 @@ UNKNOWN = r"no finished run has a parameter 'lr'; there: optimizer\.kind, optimi
         (EQUAL, "importances", [], "two finished runs with different values"),
     ],
 )
-def test_what_can_not_be_drawn_is_refused(
+def test_a_plot_that_cannot_be_drawn_is_refused(
     sweep: SweepResult, name: str, parameters: list[str], words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
@@ -257,7 +257,7 @@ def test_what_can_not_be_drawn_is_refused(
         ("optuna", "to_study", "plots"),
     ],
 )
-def test_libraries_of_extras_are_imported_late_and_a_missing_one_is_named(
+def test_libraries_of_extras_are_imported_lazily_and_a_missing_one_is_named(
     missing: str, call: str, extra: str
 ) -> None:
     script = (

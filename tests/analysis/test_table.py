@@ -69,13 +69,13 @@ def test_an_unknown_column_is_refused_with_the_known_ones() -> None:
         ("outcome", [{}, {}, {}], [0, 1, 2]),
     ],
 )
-def test_runs_are_sorted_by_a_column_of_mixed_kinds_and_those_without_a_value_come_last(
+def test_runs_are_sorted_by_a_column_of_mixed_types_with_missing_values_last(
     column: str, parameters: list[dict[str, Any]], wanted: list[int]
 ) -> None:
     assert order(column, *parameters) == wanted
 
 
-def test_each_run_is_a_row_of_a_frame_and_each_parameter_a_column_by_its_dotted_name() -> None:
+def test_a_data_frame_has_a_row_per_run_and_a_column_per_dotted_parameter() -> None:
     import pandas
 
     rows = [
@@ -98,7 +98,7 @@ def test_each_run_is_a_row_of_a_frame_and_each_parameter_a_column_by_its_dotted_
     assert list(result_of([]).to_dataframe().columns[:4]) == list(frame.columns[:4])
 
 
-def test_the_summary_of_a_runs_last_attempt_is_in_columns(tmp_path: Path) -> None:
+def test_the_summary_of_a_runs_last_attempt_has_columns(tmp_path: Path) -> None:
     keep_summary(tmp_path, "run0", {"loss": 0.5, "time": {"gpu": 3}, "_wandb": {"runtime": 1}})
     keep_summary(tmp_path / "share-1-of-2", "run0", {"loss": 9.5}, made="20250101_000000")
     keep_summary(tmp_path / "share-1-of-2", "run1", {"image": {"_type": "image-file", "path": "a.png"}})
@@ -148,7 +148,7 @@ def read(*parameters: dict[str, Any]) -> Any:
     return parquet.read_table(io.BytesIO(as_parquet(table_of(result_of(runs)))))
 
 
-def test_columns_keep_their_types() -> None:
+def test_parquet_columns_keep_their_types() -> None:
     table = read(
         {"lr": 0.1, "depth": 3, "on": True, "name": "adam", "layers": [64, 32], "mixed": "auto"},
         {"lr": 1, "name": "\ud800", "mixed": 3},
@@ -165,7 +165,7 @@ def test_columns_keep_their_types() -> None:
     assert table["parameters.mixed"].to_pylist() == ["auto", "3"]
 
 
-def test_odd_values_have_a_row_per_run() -> None:
+def test_parquet_has_a_row_per_run_of_an_odd_sweep() -> None:
     sweep = odd_sweep()
     table = parquet.read_table(io.BytesIO(as_parquet(table_of(sweep))))
     assert table["run_id"].to_pylist() == [run.run_id for run in sweep.runs]
@@ -175,5 +175,5 @@ def test_odd_values_have_a_row_per_run() -> None:
 
 
 @pytest.mark.parametrize("value", [2**63, -(10**400)])
-def test_a_huge_number_is_kept(value: int) -> None:
+def test_parquet_keeps_a_huge_integer(value: int) -> None:
     assert [int(text) for text in read({"seed": value})["parameters.seed"].to_pylist()] == [value]

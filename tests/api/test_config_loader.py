@@ -22,7 +22,7 @@ def loaded(folder: Path, content: Any, **environment: str) -> ConfigLoader:
     return ConfigLoader(path, environment=environment)
 
 
-def test_a_file_gives_its_content_and_one_hpo_that_the_environment_overrides(tmp_path: Path) -> None:
+def test_a_loader_has_the_files_content_and_one_hpo_that_the_environment_overrides(tmp_path: Path) -> None:
     content = {"mine": {"a": 1}, "hpo": SECTION}
     loader = loaded(tmp_path, content)
     assert loader.config == content
@@ -70,7 +70,7 @@ def test_an_invalid_section_is_refused_on_access_and_an_unreadable_file_at_once(
         ConfigLoader(tmp_path / "none.json")
 
 
-def test_a_dict_gives_the_same_hpo_as_a_file_and_is_not_changed(
+def test_from_dict_copies_the_dict_and_gives_the_same_hpo_as_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_file = loaded(tmp_path, {"hpo": SECTION}).hpo

@@ -120,7 +120,7 @@ def test_a_sweep_inside_a_worker_or_on_windows_is_refused(host: Platform, words:
             begin(main)
 
 
-def test_a_sweep_may_follow_one_that_failed_or_whose_machines_can_not_be_chosen() -> None:
+def test_a_sweep_can_start_after_a_failed_sweep_or_choice_of_machines() -> None:
     def fail(*_: object) -> None:
         raise UsageError("no")
 
@@ -132,7 +132,7 @@ def test_a_sweep_may_follow_one_that_failed_or_whose_machines_can_not_be_chosen(
 
 
 @pytest.mark.parametrize("action", [signal.default_int_handler, signal.SIG_IGN])
-def test_a_sweep_ended_by_sigint_ends_its_script_too(action: Any) -> None:
+def test_a_sweep_ended_by_sigint_raises_keyboard_interrupt(action: Any) -> None:
     with handler(signal.SIGINT, action), pytest.raises(KeyboardInterrupt):
         ended_by(signal.SIGINT).optimize(main)
 
@@ -145,7 +145,7 @@ def test_the_callers_own_handler_gets_the_signal_again() -> None:
 
 
 @pytest.mark.parametrize("exit_code", [0, 5, 75, 124, 128])
-def test_other_ends_raise_no_signal(exit_code: int) -> None:
+def test_other_exit_codes_raise_no_signal(exit_code: int) -> None:
     assert hpo(FakeSupervisor(replace(RESULT, exit_code=exit_code))).optimize(main).exit_code == exit_code
 
 
@@ -158,7 +158,7 @@ class Calls:
 
     supervised: int = 0
     led: list[tuple[Machines, bool]] = field(default_factory=list)
-    """Machines, and whether an engine was chosen."""
+    """The machines of each call, and whether an engine was chosen."""
 
     def supervise(
         self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
@@ -212,7 +212,7 @@ DASK, RAY = ClusterChoice(MachineEngine.DASK), ClusterChoice(MachineEngine.RAY)
         (RAY, None, (Machines(), True)),  # joblib's cluster needs no key
     ],
 )
-def test_a_sweep_runs_here_or_on_the_machines_of_its_section_or_of_joblib(
+def test_a_sweep_runs_here_or_on_its_configured_machines_or_on_joblibs_cluster(
     choice: ClusterChoice | None, keys: dict[str, object] | None, led: tuple[Machines, bool] | None
 ) -> None:
     calls = performed(choice, **({} if keys is None else {"machines": keys}))
@@ -274,14 +274,14 @@ def test_an_interrupted_wait_leaves_the_sweep_running(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize(("ask", "kind"), [(Handle.stop, StopKind.INTERRUPT), (Handle.drain, StopKind.DRAIN)])
-def test_an_early_stop_reaches_the_sweep(gate: Gate, ask: Callable[[Handle], None], kind: StopKind) -> None:
+def test_a_handles_stop_reaches_the_sweep(gate: Gate, ask: Callable[[Handle], None], kind: StopKind) -> None:
     fake = FakeSupervisor(during=gate)
     handle = hpo(fake).start(main)
     ask(handle)
     assert [stop.kind for stop in fake.controls[0].take()] == [kind]
 
 
-def test_a_handle_stops_no_later_sweep_of_its_hpo(gate: Gate) -> None:
+def test_a_handle_does_not_stop_a_later_sweep(gate: Gate) -> None:
     fake = FakeSupervisor()
     one = hpo(fake)
     first = one.start(main)
@@ -293,14 +293,14 @@ def test_a_handle_stops_no_later_sweep_of_its_hpo(gate: Gate) -> None:
     assert fake.controls[1].take() == []
 
 
-def test_no_other_sweep_may_start_while_a_handle_runs(gate: Gate) -> None:
+def test_no_other_sweep_can_start_while_one_is_running(gate: Gate) -> None:
     hpo(FakeSupervisor(during=gate)).start(main)
     for another in (hpo().start, hpo().optimize):
         with pytest.raises(UsageError, match=r"already running in this process.* or stop that"):
             another(main)
 
 
-def test_start_raises_errors_of_main() -> None:
+def test_start_raises_an_error_about_main() -> None:
     def refuse(section: HpoSection, main: Main, **others: object) -> SweepResult:
         raise TargetError("main can't travel")
 
@@ -309,7 +309,7 @@ def test_start_raises_errors_of_main() -> None:
     assert hpo().start(main).result(DEADLINE_S) is RESULT
 
 
-def test_result_raises_later_errors(gate: Gate) -> None:
+def test_result_raises_an_error_of_the_running_sweep(gate: Gate) -> None:
     def fail() -> None:
         gate()
         raise UsageError("no")
@@ -325,7 +325,7 @@ def test_result_raises_later_errors(gate: Gate) -> None:
     assert "the sweep ended with an error: no" in stderr.getvalue()
 
 
-def test_a_started_sweep_ends_with_its_own_timeout_error_and_no_signal() -> None:
+def test_a_started_sweep_raises_its_own_timeout_error_but_no_signal() -> None:
     def fail() -> None:
         raise TimeoutError("a disk")
 
@@ -339,7 +339,7 @@ def test_a_started_sweep_ends_with_its_own_timeout_error_and_no_signal() -> None
         hpo(FakeSupervisor(during=fail)).start(main).result(DEADLINE_S)
 
 
-def test_at_a_prompt_only_the_end_is_shown() -> None:
+def test_an_interactive_prompt_shows_only_the_end_of_a_sweep() -> None:
     typed = "from tests.api.supervision import hpo, main\nhpo().start(main).result().sweep_id\n"
     ended = subprocess.run([sys.executable, "-i", "-q"], input=typed, capture_output=True, text=True)
     assert "'s1'" in ended.stdout, ended.stderr
@@ -347,7 +347,7 @@ def test_at_a_prompt_only_the_end_is_shown() -> None:
     assert "0 runs in 1.0 s" in ended.stderr
 
 
-def test_a_handle_shows_its_sweep_and_state_and_becomes_none_in_a_worker(gate: Gate) -> None:
+def test_the_repr_of_a_handle_shows_its_state_and_a_pickled_handle_is_none(gate: Gate) -> None:
     handle = hpo(FakeSupervisor(during=gate)).start(main)
     assert repr(handle) == "<Handle of sweep that is starting, running>"
     gate.open()

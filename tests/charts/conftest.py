@@ -1,4 +1,4 @@
-"""A browser, and the charts of a made-up sweep in it."""
+"""A browser with the charts of an artificial sweep."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def drawn_once(window: BrowserContext, site: str) -> Iterator[Sight]:
 
 @pytest.fixture
 def drawn(drawn_once: Sight) -> Sight:
-    """The charts of the sweep, drawn once for all of a file's tests that only look at them."""
+    """The charts of the sweep, drawn once for all tests of a file that only read them."""
     drawn_once.page.bring_to_front()
     return drawn_once
 
 
 def open_charts(sight: Sight, site: str) -> None:
-    """Go to the charts of a sweep, and wait until the last of them is there."""
+    """Open the charts of a sweep and wait until the last one is drawn."""
     sight.page.goto(site)
     sight.page.wait_for_selector("[data-chart=histories] canvas")

@@ -1,4 +1,4 @@
-"""A sweep made up for the charts, in the form in which the server tells of one: large and uneven.
+"""A large and uneven artificial sweep for the charts, in the server's format.
 
 Runs of 200 have 10,000 points each, one in ten failed, one is still running. `momentum` is set for one of the
 optimizers only, `lr` is drawn from a log-uniform distribution and decides most of the metric.
@@ -15,7 +15,7 @@ START: Final = 1_700_000_000.0
 WORKERS: Final = 4
 OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
 DANGEROUS: Final = "</script><img src=x onerror=alert(1)>"
-"""What a run may be called; it must be shown as it stands."""
+"""Name of a run, which must be shown as plain text."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Scene:
         return {"now": START + self.runs * 15.0 + 60, "lanes": lanes, "bars": bars, "marks": marks}
 
     def state(self, row: int) -> str:
-        """Return how a run stands."""
+        """Return the state of a run."""
         if row == self.runs - 1:
             return "running"
         return "failed" if row % 10 == 7 else "finished"
@@ -117,7 +117,7 @@ class Scene:
         return None if self.state(row) != "finished" else round(self._floor(row), 5)
 
     def _floor(self, row: int) -> float:
-        """Return the loss that a run comes down to."""
+        """Return the loss to which a run converges."""
         drawn = self._drawn(row)
         return float(0.05 + 0.12 * (math.log10(drawn["optimizer.lr"]) + 2.5) ** 2 + 0.02 * drawn["dropout"])
 
@@ -139,7 +139,7 @@ class Scene:
         return {name: [each[name] for each in drawn] for name in self._drawn(0)}
 
     def _series(self, row: int, key: str, x: str, points: int) -> dict[str, Any]:
-        """Return every so-manieth point: the course is smooth but for a spike, which is kept."""
+        """Return a reduced series: a smooth curve with one spike, which is kept."""
         dice = random.Random(f"{row} {key}")
         stride = max(1, self.points // points)
         steps = sorted({*range(0, self.points, stride), self.points // 3})

@@ -1,4 +1,4 @@
-"""Charts in a page of their own, served as the real pages are: the same policy, the same data addresses."""
+"""Charts on a test page, served with the policy and data addresses of the real pages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def serving(scene: Scene) -> Iterator[str]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(BrokenPipeError, ConnectionResetError):  # a page that was left waits for nothing
+            with suppress(BrokenPipeError, ConnectionResetError):  # the browser may have left the page
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -72,7 +72,7 @@ def serving(scene: Scene) -> Iterator[str]:
 
 @cache  # each test asks for the same
 def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:
-    """Return the type and the body of what is at an address, None where there is nothing."""
+    """Return the type and the body of the response at an address, or None."""
     address = urlsplit(target)
     asked = {name: values[0] for name, values in parse_qs(address.query).items()}
     texts = {"/": sweep_page(), "/run": run_page()}
@@ -90,7 +90,7 @@ def answer(scene: Scene, target: str) -> tuple[str, bytes] | None:
 
 
 def joined(script: str) -> str:
-    """Return a script with all that it imports, as a real page's comes: one question instead of thirty."""
+    """Return a script bundled with its imports, as on a real page: one request instead of thirty."""
     with TemporaryDirectory() as folder:
         shutil.copytree(answers.FOLDER, folder, dirs_exist_ok=True)
         (Path(folder) / "whole.js").write_text(script)
@@ -98,7 +98,7 @@ def joined(script: str) -> str:
 
 
 def data(scene: Scene, path: str, asked: dict[str, str]) -> dict[str, Any]:
-    """Return what a data address answers."""
+    """Return the response of a data address."""
     points = int(asked.get("points", "500"))
     if path == "/data/timeline":
         return scene.timeline()
@@ -111,7 +111,7 @@ def data(scene: Scene, path: str, asked: dict[str, str]) -> dict[str, Any]:
 
 
 def sweep_page() -> str:
-    """Return a page with room for each chart of a sweep."""
+    """Return a page with a placeholder for each chart of a sweep."""
     sections = "".join(
         f'<figure class="chart" data-chart="{name}" aria-label="{name}"></figure>' for name in CHARTS
     )
@@ -119,7 +119,7 @@ def sweep_page() -> str:
 
 
 def run_page() -> str:
-    """Return a page with room for the charts of a run."""
+    """Return a page with placeholders for the charts of a run."""
     sections = "".join(
         f'<section data-charts="{name}"><h2>{name}</h2></section>' for name in ("run", "system")
     )

@@ -36,7 +36,7 @@ def ranks(values: list[Any]) -> list[float]:
     return [sum(other < value for other in values) + values.count(value) / 2 for value in values]
 
 
-def test_the_correlation_is_spearmans_also_with_ties(page: Page) -> None:
+def test_the_correlation_is_spearmans_even_with_ties(page: Page) -> None:
     given = [DICE.randint(1, 8) for _ in range(80)]
     got = [value + DICE.random() * 5 for value in given]
     found = call(page, "importance", "effect", given, got)
@@ -44,7 +44,7 @@ def test_the_correlation_is_spearmans_also_with_ties(page: Page) -> None:
     assert found["runs"] == 80
 
 
-def test_what_decides_the_metric_is_important_and_noise_is_not(page: Page) -> None:
+def test_a_decisive_parameter_is_important_and_noise_is_not(page: Page) -> None:
     bend = [number / 100 - 1 for number in range(201)]
     found = call(page, "importance", "effect", bend, [value * value for value in bend])
     assert abs(found["correlation"]) < 0.05
@@ -65,7 +65,7 @@ def test_runs_without_the_parameter_or_a_value_are_left_out(page: Page) -> None:
     assert call(page, "importance", "effect", [1, 2, 3], [1, 2, 3])["importance"] is None
 
 
-def test_smoothing_keeps_gaps_and_what_is_level_and_is_off_at_zero(page: Page) -> None:
+def test_smoothing_keeps_gaps_and_constant_values_and_is_off_at_zero(page: Page) -> None:
     xs, ys = list(range(6)), [2.0, 2.0, None, 2.0, 2.0, 2.0]
     assert call(page, "course", "smoothed", xs, ys, 0.9) == pytest.approx(ys)
     spiky = [0.0, 0.0, 9.0, 0.0]
@@ -75,7 +75,7 @@ def test_smoothing_keeps_gaps_and_what_is_level_and_is_off_at_zero(page: Page) -
     assert 0.05 < max(smooth) < 0.2
 
 
-def test_values_stand_on_their_axes(page: Page) -> None:
+def test_values_are_placed_on_axes_of_each_kind(page: Page) -> None:
     places = page.evaluate("""async () => {
         const { axisOf } = await import("/static/charts/axes.js");
         const of = (parameter, column) => column.map(axisOf(parameter, column).place);
@@ -110,7 +110,7 @@ def test_a_search_finds_a_range_a_list_and_runs_without_a_value(page: Page) -> N
     assert found == [[0], [2], [0, 2], [0, 2]]
 
 
-def test_a_brush_takes_what_lies_in_it_and_what_is_not_set_only_below_the_axis(page: Page) -> None:
+def test_a_brush_selects_values_in_its_range_and_missing_ones_only_below_the_axis(page: Page) -> None:
     taken = page.evaluate("""async () => {
         const { axisOf } = await import("/static/charts/axes.js");
         const { Brushes } = await import("/static/charts/brushes.js");
@@ -168,7 +168,7 @@ def test_an_axis_of_listed_numbers_has_ticks_at_these_only(page: Page, most: int
         (2_500_000, "2.5e6"),
     ],
 )
-def test_numbers_are_short(page: Page, value: float | None, text: str) -> None:
+def test_numbers_have_a_short_format(page: Page, value: float | None, text: str) -> None:
     assert call(page, "numbers", "short", value) == text
 
 
@@ -182,6 +182,6 @@ async () => {
 """
 
 
-def test_a_charts_csv_is_read_back_as_it_was_and_no_cell_is_a_formula(page: Page) -> None:
+def test_a_charts_csv_keeps_its_values_and_escapes_formulas(page: Page) -> None:
     rows = list(csv.reader(io.StringIO(page.evaluate(CSV), newline="")))
     assert rows == [["run", "loss"], ['a "b", c', "1234567890.5"], ["'=SUM(A1)", ""]]

@@ -1,4 +1,4 @@
-"""A report in a real browser, from its file alone: what the pages show, without a server."""
+"""A report opened from its file in a real browser, without a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MB: Final = 1 << 20
 
 
 def contents(scene: Scene, points: int) -> Contents:
-    """Return a made-up sweep as a server would give it for a report."""
+    """Return an artificial sweep as a server would provide it for a report."""
     histories = [
         scene.histories(key, axis, points, None) for key in ("loss", "accuracy") for axis in ("step", "time")
     ]
@@ -36,7 +36,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def opened(window: BrowserContext, file: Path) -> Iterator[Sight]:
-    """The report, drawn; a request to any host is an error."""
+    """Open the report, and check that it makes no request to any host."""
     with looking(window) as sight:
         sight.page.goto(file.as_uri())
         sight.page.wait_for_selector("[data-chart=histories] canvas")
@@ -58,12 +58,12 @@ def drawn_once(window: BrowserContext, file: Path) -> Iterator[Sight]:
 
 @pytest.fixture
 def drawn(drawn_once: Sight) -> Sight:
-    """The report, drawn once for all tests that only look at it."""
+    """The report, drawn once for all tests that only read it."""
     drawn_once.page.bring_to_front()
     return drawn_once
 
 
-def test_it_shows_charts_and_runs_and_breaks_no_policy(drawn: Sight) -> None:
+def test_a_report_shows_charts_and_runs_without_violating_its_policy(drawn: Sight) -> None:
     page = drawn.page
     assert words(page, "histories").startswith(f"loss of {RUNS} shown runs.")
     assert words(page, "parallel").startswith(f"{RUNS} of {RUNS} runs over 6 varied parameters")
@@ -98,7 +98,7 @@ def test_its_table_sorts_its_charts_filter_it_and_html_is_text(report: Sight, fi
     assert report.complaints() == []
 
 
-def test_a_policy_lets_only_its_own_script_run(report: Sight) -> None:
+def test_the_policy_of_a_report_blocks_other_scripts(report: Sight) -> None:
     report.page.evaluate("""() => {
         const script = Object.assign(document.createElement("script"), { text: "window.ran = 1" });
         document.body.append(script);
@@ -107,7 +107,7 @@ def test_a_policy_lets_only_its_own_script_run(report: Sight) -> None:
     assert any("script-src" in said for said in report.complaints())
 
 
-def test_it_can_be_read_where_scripts_do_not_run(window: BrowserContext, file: Path) -> None:
+def test_a_report_can_be_read_without_javascript(window: BrowserContext, file: Path) -> None:
     assert window.browser is not None
     context = window.browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -118,11 +118,11 @@ def test_it_can_be_read_where_scripts_do_not_run(window: BrowserContext, file: P
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_fault_in_light_and_dark(drawn: Sight, scheme: Scheme) -> None:
+def test_axe_finds_no_violation_in_light_or_dark_mode(drawn: Sight, scheme: Scheme) -> None:
     in_scheme(drawn.page, scheme)
     assert accessibility_faults(drawn) == []
 
 
-def test_a_report_of_200_runs_fits_into_a_mail() -> None:
+def test_a_report_of_200_runs_is_smaller_than_3_mb() -> None:
     text = document(contents(Scene(runs=200, points=312), 312), START)
     assert len(text.encode()) < 3 * MB

@@ -1,4 +1,4 @@
-"""The charts of a run in a real browser: one a key, read when it is seen and again when it has grown."""
+"""The charts of a run in a real browser: one per key, loaded in view and reloaded as it grows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def words(page: Page, key: str) -> str:
     return shown.inner_text()
 
 
-def test_each_key_has_a_chart_and_a_spike_is_in_it(sight: Sight) -> None:
+def test_each_key_has_a_chart_and_a_spike_is_kept(sight: Sight) -> None:
     assert float(words(sight.page, "loss").rpartition("maximum ")[2]) > 3
     assert words(sight.page, "accuracy").startswith("last ")
     assert words(sight.page, "cpu").startswith("last ")
@@ -57,7 +57,7 @@ def test_keys_are_found_by_their_names_and_drawn_over_another_value(sight: Sight
     expect(sight.page.locator("[data-key=accuracy]")).to_be_visible()
 
 
-def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sight) -> None:
+def test_charts_with_new_lines_are_reloaded_and_a_new_key_gets_a_chart(sight: Sight) -> None:
     page = sight.page
     keys = ["loss", "accuracy", "rate"]
     with ExitStack() as requests:
@@ -73,7 +73,7 @@ def test_what_has_new_lines_is_read_again_and_a_new_key_gets_a_chart(sight: Sigh
     assert all("system=1" in address for address in asked)
 
 
-def test_a_chart_out_of_sight_is_not_read(window: BrowserContext, long_run: str) -> None:
+def test_a_chart_out_of_view_is_not_loaded(window: BrowserContext, long_run: str) -> None:
     with looking(window, height=300) as sight:
         asked: list[str] = []
         sight.page.on("request", lambda request: asked.append(request.url))

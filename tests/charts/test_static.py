@@ -1,4 +1,4 @@
-"""Files of the pages: modules joined to one script, and the vendored font, seen by its hash, without npm."""
+"""Static files: modules bundled into one script, and vendored files checked by hash without npm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def linked(folder: Path, **modules: str) -> str:
     return script(folder, "entry.js")
 
 
-def test_what_a_module_needs_stands_before_it_and_once(tmp_path: Path) -> None:
+def test_an_imported_module_precedes_its_importers_and_appears_once(tmp_path: Path) -> None:
     joined = linked(
         tmp_path,
         entry='import { one } from "./one.js";\nimport { two as second } from "./two.js";\none(second);\n',
@@ -51,12 +51,12 @@ UNSUPPORTED = r"entry\.js: unsupported form"
         ('const text = "</script>";', "", "ends a script"),
     ],
 )
-def test_a_form_that_can_not_be_joined_is_refused(tmp_path: Path, entry: str, one: str, words: str) -> None:
+def test_a_module_that_cannot_be_bundled_is_refused(tmp_path: Path, entry: str, one: str, words: str) -> None:
     with pytest.raises(UnlinkableError, match=words):
         linked(tmp_path, entry=entry, one=one)
 
 
-def test_every_module_of_the_pages_can_be_joined() -> None:
+def test_every_module_of_the_pages_can_be_bundled() -> None:
     for path in answers.FOLDER.glob("**/*.js"):
         assert script(answers.FOLDER, str(path.relative_to(answers.FOLDER)))
 
@@ -67,7 +67,7 @@ def test_a_page_loads_at_most_200_kb_of_scripts_and_styles(page: str) -> None:
     assert len(script(answers.FOLDER, page).encode()) + styles <= 200_000
 
 
-def test_styles_are_joined_with_those_that_they_import(tmp_path: Path) -> None:
+def test_imported_styles_are_inlined(tmp_path: Path) -> None:
     (tmp_path / "own.css").write_text('@import url("theirs.css");\nb { color: red; }')
     (tmp_path / "theirs.css").write_text("i { color: blue; }")
     assert style(tmp_path, "own.css") == "i { color: blue; }\nb { color: red; }"
@@ -85,27 +85,27 @@ def read(path: Path) -> Any:
 MANIFEST: Final = read(VENDOR / "manifest.json")
 
 
-def test_each_file_has_the_hash_of_the_manifest_and_no_other_lies_there() -> None:
+def test_the_vendored_files_are_exactly_those_of_the_manifest() -> None:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in VENDOR.iterdir()}
     del files["manifest.json"]
     assert files == MANIFEST["sha256"]
 
 
-def test_the_files_are_of_the_versions_that_are_pinned() -> None:
+def test_the_vendored_files_have_the_pinned_versions() -> None:
     wanted = read(NPM / "package.json")
     assert {name: package["version"] for name, package in MANIFEST["packages"].items()} == wanted[
         "dependencies"
     ]
 
 
-def test_the_lock_is_of_the_versions_that_are_pinned_and_names_no_host() -> None:
+def test_the_lock_file_has_the_pinned_versions_and_names_no_host() -> None:
     wanted, lock = read(NPM / "package.json"), read(NPM / "package-lock.json")
     for name, version in wanted["dependencies"].items():
         assert lock["packages"][f"node_modules/{name}"]["version"] == version
     assert "://" not in (NPM / "package-lock.json").read_text()
 
 
-def test_the_licence_of_each_library_lies_beside_it() -> None:
+def test_each_vendored_library_has_its_licence() -> None:
     for name in MANIFEST["packages"]:
         licence = (VENDOR / f"{name.rpartition('/')[2]}.LICENSE").read_text()
         assert "permission is hereby granted" in licence.lower()

@@ -17,9 +17,9 @@ SCHEMES: Final[tuple[Scheme, ...]] = ("light", "dark")
 FAILED: Final = 6
 SIDE: Final = 70
 TOP: Final = 40
-"""Where the first axis of the parallel coordinates stands, in its canvas."""
+"""Position of the first axis of the parallel coordinates in its canvas."""
 FRAMES: Final = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-"""Waits until what was asked for is drawn."""
+"""Script that waits until pending drawing is done."""
 TOOLTIP: Final = "() => document.querySelector('.chart-tooltip:not([hidden])')?.innerText ?? ''"
 
 
@@ -32,7 +32,7 @@ def words(page: Page, name: str) -> str:
 
 
 def shown(page: Page) -> list[int]:
-    """Return the rows that all filters let through."""
+    """Return the rows that pass all filters."""
     rows: list[int] = page.evaluate("() => [...store.shown].flatMap((one, row) => (one ? [row] : []))")
     return rows
 
@@ -62,7 +62,7 @@ def drag_first_axis(page: Page, start: float, end: float) -> None:
 
 
 def hover_everywhere(page: Page, canvas: Locator) -> Iterator[str]:
-    """Move over a picture along a net of points, and yield what the tooltips say."""
+    """Move over a chart along a grid of points, and yield the tooltips' texts."""
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     assert box is not None
@@ -86,13 +86,13 @@ def over(page: Page) -> str:
 
 
 def in_scheme(page: Page, scheme: Scheme) -> None:
-    """Have a page be light or dark, and drawn so."""
+    """Switch a page to light or dark and wait until it is drawn."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("(scheme) => matchMedia(`(prefers-color-scheme: ${scheme})`).matches", arg=scheme)
     page.evaluate(FRAMES)
 
 
-def test_each_chart_says_what_it_shows(drawn: Sight) -> None:
+def test_each_chart_describes_its_content(drawn: Sight) -> None:
     page = drawn.page
     assert words(page, "parallel").startswith(
         f"{RUNS} of {RUNS} runs over 6 varied parameters, {FAILED} of them failed"
@@ -128,7 +128,7 @@ def test_dragging_along_an_axis_filters_all_charts_until_a_click_or_its_filter_g
     assert sight.complaints() == []
 
 
-def test_a_click_on_a_line_selects_its_run_and_its_history_alone_is_drawn(sight: Sight) -> None:
+def test_a_click_on_a_line_selects_its_run_and_draws_only_its_history(sight: Sight) -> None:
     page = sight.page
     canvas = section(page, "parallel").locator("canvas.chart-over")
     canvas.click(position={"x": SIDE + 90, "y": TOP + 200})
@@ -140,7 +140,7 @@ def test_a_click_on_a_line_selects_its_run_and_its_history_alone_is_drawn(sight:
 
 
 @pytest.mark.parametrize("name", [name for name in CHARTS if name != "importance"])
-def test_hovering_shows_text_and_breaks_no_policy(drawn: Sight, name: str) -> None:
+def test_hovering_shows_a_tooltip_without_violating_the_policy(drawn: Sight, name: str) -> None:
     drawn.page.mouse.move(0, 0)
     assert drawn.page.evaluate(TOOLTIP) == ""
     canvases = section(drawn.page, name).locator("canvas")
@@ -177,7 +177,7 @@ def test_a_tooltip_and_a_zoom_stay_while_runs_come(sight: Sight) -> None:
     assert picture(page, "best") != zoomed
 
 
-def test_the_history_of_a_run_that_goes_on_is_read_again_and_once_more_at_its_end(sight: Sight) -> None:
+def test_the_history_of_an_active_run_is_reloaded_and_once_more_at_its_end(sight: Sight) -> None:
     page = sight.page
     last = f"runs=run{RUNS - 1:05d}"
     page.evaluate("() => setInterval(() => store.merge({ runs: store.runs, complete: true }), 1000)")
@@ -188,7 +188,7 @@ def test_the_history_of_a_run_that_goes_on_is_read_again_and_once_more_at_its_en
         page.evaluate("(row) => { store.runs.state[row] = 'finished'; }", RUNS - 1)
 
 
-def test_log_axes_smoothing_and_time_change_the_pictures(sight: Sight) -> None:
+def test_log_axes_smoothing_and_time_change_the_charts(sight: Sight) -> None:
     page = sight.page
     histories = section(page, "histories")
     before = picture(page, "histories")
@@ -220,7 +220,7 @@ def test_pictures_turn_dark_with_the_page_and_axe_finds_no_fault(drawn: Sight) -
 
 
 @pytest.mark.parametrize("runs", [0, 1, 2])
-def test_a_sweep_that_has_hardly_begun_is_drawn_too(window: BrowserContext, runs: int) -> None:
+def test_a_sweep_with_at_most_two_runs_is_drawn(window: BrowserContext, runs: int) -> None:
     with serving(Scene(runs=runs, points=3)) as address, looking(window) as sight:
         sight.page.goto(address)
         sight.page.wait_for_function("() => document.querySelectorAll('.chart-words').length === 7")

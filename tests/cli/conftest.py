@@ -10,13 +10,13 @@ import pytest
 from tests.commands import Done, call_command, start_command
 
 IN_PROCESSES: Final = ("open", "server")
-"""The commands that leave a socket or a browser to the end of their process."""
+"""Commands that keep a socket or a browser open until their process ends."""
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
 def command(tmp_path: Path, clean_env: dict[str, str]) -> Command:
-    """The command line, called in a folder of its own; keywords are environment variables."""
+    """Return a function that calls the command line in the test's folder; keywords are variables."""
 
     def call(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         place: dict[str, Any] = {"folder": tmp_path, "environment": clean_env | variables}

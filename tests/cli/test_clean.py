@@ -65,13 +65,13 @@ def test_status_ignores_an_unreadable_database(tmp_path: Path, command: Command)
 def cleaned(
     capsys: pytest.CaptureFixture[str], directory: Path, wanted: CleanSelection
 ) -> list[dict[str, Any]]:
-    """Remove it, and return the JSON of each."""
+    """Clean the selected sweeps, and return the JSON of each."""
     perform_clean(directory, wanted, yes=True, as_json=True)
     answer: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
     return answer
 
 
-def test_clean_yes_alone_is_refused(tmp_path: Path, command: Command) -> None:
+def test_clean_refuses_yes_without_a_selection(tmp_path: Path, command: Command) -> None:
     made(tmp_path)
     refused = command("clean", "--yes", "--directory", str(tmp_path))
     assert refused.returncode == 2
@@ -138,7 +138,7 @@ def test_an_active_project_is_not_removed(tmp_path: Path, capsys: pytest.Capture
     services.close()
 
 
-def test_an_age_is_a_duration_of_any_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_accepts_an_age_in_any_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(tmp_path)
     for file in tmp_path.rglob("*"):
         os.utime(file, (time.time() - 3600,) * 2)

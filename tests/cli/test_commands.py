@@ -50,15 +50,13 @@ def test_version_and_schema_are_printed_on_stdout(command: Command) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_command_alone_shows_the_help(command: Command) -> None:
+def test_the_command_without_arguments_shows_the_help(command: Command) -> None:
     done = command()
     assert "run" in done.stdout + done.stderr
     assert done.returncode == 2
 
 
-def test_a_dry_run_shows_the_plan_to_people_on_stderr_and_starts_nothing(
-    tmp_path: Path, command: Command
-) -> None:
+def test_a_dry_run_prints_the_plan_on_stderr_and_starts_nothing(tmp_path: Path, command: Command) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(SWEEP))
     given = ("--count", "3", "--workers", "2", "--deadline", "3h", "--directory", "made")
     done = command("run", "sweep.json", "--dry-run", *given)
@@ -79,14 +77,14 @@ def test_a_dry_run_as_json_is_printed_on_stdout(tmp_path: Path, command: Command
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_dry_run_with_a_seed_shows_what_the_sweep_will_draw(tmp_path: Path, command: Command) -> None:
+def test_a_dry_run_with_a_seed_shows_the_sweeps_suggestions(tmp_path: Path, command: Command) -> None:
     drawn = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}}
     (tmp_path / "sweep.json").write_text(json.dumps(drawn))
     done = command("run", "sweep.json", "train:main", "--dry-run", "--seed", "7", "--backend", "local")
     assert 'first suggestions:\n  {"x": 0.8699742573253721}' in done.stderr
 
 
-def test_an_unreadable_ledger_is_a_warning(tmp_path: Path, command: Command) -> None:
+def test_status_warns_about_an_unreadable_ledger(tmp_path: Path, command: Command) -> None:
     for name in ("whole", "broken", "empty"):
         with Ledger(tmp_path / name / "ledger.db") as ledger:
             ledger.record_facts({"path": f"local/p/{name}", "backend": "local", "count": 1})
@@ -117,7 +115,7 @@ def test_runs_has_a_column_for_each_parameter(tmp_path: Path, command: Command) 
     assert (first.split()[-2:], second.split()[-2:]) == (["0.0", "[0]"], ["0.1", "[1]"])
 
 
-def test_control_characters_are_visible_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_escaped_in_tables(capsys: pytest.CaptureFixture[str]) -> None:
     show_table([{"reason": "\x1b]0;owned\x07[red]\nx", "[b]": 1}])
     assert capsys.readouterr().out.splitlines()[1].split() == [r"\x1b]0;owned\x07[red]\nx", "1"]
 
@@ -139,7 +137,7 @@ SECTION = {"hpo": {"backend": "local", "directory": "sweeps", "sweep_id": "x"}}
 TUNED = {"method": "random", "metric": {"name": "loss"}, "parameters": {"x": {"value": 1}}}
 
 
-def test_findings_are_lines_with_advice(tmp_path: Path, command: Command) -> None:
+def test_doctor_prints_findings_as_lines_with_advice(tmp_path: Path, command: Command) -> None:
     config = {"hpo": SECTION["hpo"] | {"sweep_configuration": TUNED}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "train.py").write_text("def main(): pass\n")
@@ -151,7 +149,7 @@ def test_findings_are_lines_with_advice(tmp_path: Path, command: Command) -> Non
     assert "→ unset WANDB_AGENT_DISABLE_FLAPPING\n" in done.stdout
 
 
-def test_a_bad_finding_gives_exit_code_1(tmp_path: Path, command: Command) -> None:
+def test_doctor_exits_with_code_1_on_a_bad_finding(tmp_path: Path, command: Command) -> None:
     (tmp_path / "config.json").write_text(json.dumps(SECTION))
     (tmp_path / "train.py").write_text("import nonsuch_module\n")
     done = command("doctor", "config.json", "train.py:main", "--json")
@@ -162,7 +160,7 @@ def test_a_bad_finding_gives_exit_code_1(tmp_path: Path, command: Command) -> No
     assert target["level"] == "bad"
 
 
-def test_a_wrong_configuration_is_a_finding(tmp_path: Path, command: Command) -> None:
+def test_doctor_reports_an_invalid_configuration(tmp_path: Path, command: Command) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"hpo": {"wrokers": 3}}))
     done = command("doctor", "config.json")
     assert done.returncode == 1
@@ -170,7 +168,7 @@ def test_a_wrong_configuration_is_a_finding(tmp_path: Path, command: Command) ->
     assert "GOOD     wandb: version" in done.stdout
 
 
-def test_only_the_machine_is_examined_without_a_configuration(command: Command) -> None:
+def test_doctor_checks_the_machine_without_a_configuration(command: Command) -> None:
     done = command("doctor", "--json")
     assert {"driver", "mask", "workers", "wandb", "open files"} <= {
         finding["subject"] for finding in json.loads(done.stdout)["findings"]
@@ -224,7 +222,7 @@ def test_a_commands_name_is_completed(command: Command, directory: Path) -> None
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shells_script_asks_the_command(command: Command, shell: str, tmp_path: Path) -> None:
+def test_each_shells_completion_script_runs_the_command(command: Command, shell: str, tmp_path: Path) -> None:
     script = command(_PARALLEL_HPO_COMPLETE=f"source_{shell}").stdout
     assert f"_PARALLEL_HPO_COMPLETE=complete_{shell}" in script
     if shutil.which(shell):

@@ -1,4 +1,4 @@
-"""`parallel-hpo compare`, `logs` and `report`, with the folders that ended sweeps leave."""
+"""`parallel-hpo compare`, `logs` and `report` on the folders of ended sweeps."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_sweeps_are_compared_in_order_with_rank_and_cost(compare: Command) -> No
     }
 
 
-def test_the_table_has_a_column_for_each_sweep_and_the_parameters_of_the_best_ones(compare: Command) -> None:
+def test_the_comparison_has_a_column_per_sweep_with_its_best_parameters(compare: Command) -> None:
     done = compare("fast", "slow", "--reach", "0.5")
     assert (done.returncode, done.stderr) == (0, "")
     rows = {line[: line.index("  ")]: line.split()[-2:] for line in done.stdout.splitlines()[1:] if line}
@@ -92,13 +92,13 @@ def test_a_sweep_with_another_goal_is_shown_unranked(compare: Command) -> None:
         (["fast", "slow", "--reach", "inf"], "--reach inf: allowed: a finite number"),
     ],
 )
-def test_incomparable_sweeps_are_an_error(compare: Command, words: list[str], error: str) -> None:
+def test_an_invalid_comparison_is_a_usage_error(compare: Command, words: list[str], error: str) -> None:
     done = compare(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert error in done.stderr
 
 
-def test_local_logs_of_machines_are_printed_and_others_named(
+def test_logs_prints_the_local_logs_of_machines_and_names_the_others(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     directory, other = tmp_path / "sweeps", tmp_path / "other" / "abc"
@@ -128,7 +128,7 @@ def joined_machine(directory: Path) -> Path:
     return machine
 
 
-def test_a_machine_that_has_joined_prints_its_own_logs(
+def test_logs_on_a_joined_machine_prints_its_own_logs(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     joined_machine(tmp_path)
@@ -138,7 +138,7 @@ def test_a_machine_that_has_joined_prints_its_own_logs(
     assert printed.err == b"the sweep's other machines, if there are any, keep their own logs\n"
 
 
-def test_a_machines_log_is_followed_until_its_part_ends(
+def test_logs_follows_a_machines_log_until_its_supervisor_ends(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     machine = joined_machine(tmp_path)
@@ -154,7 +154,7 @@ def test_a_machines_log_is_followed_until_its_part_ends(
     assert b"one" in capfdbinary.readouterr().out
 
 
-def test_a_worker_is_named_by_its_slot_or_number(
+def test_logs_accepts_a_worker_by_number_or_by_name(
     tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     joined_machine(tmp_path)
@@ -164,7 +164,7 @@ def test_a_worker_is_named_by_its_slot_or_number(
     assert (refused.returncode, "as 0 or w0" in refused.stderr) == (2, True)
 
 
-def test_only_colours_of_a_log_reach_a_terminal(
+def test_only_colour_codes_of_a_log_reach_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     log = joined_machine(tmp_path) / "worker-0" / "output.log"
@@ -209,7 +209,7 @@ def wandb_sweep(folder: Path) -> None:
         record_end(ledger, RunId("one"), 2, finished)
 
 
-def test_a_report_of_wandbs_sweep_has_the_folders_data(tmp_path: Path, command: Command) -> None:
+def test_a_report_of_a_sweep_on_wandb_has_the_folders_data(tmp_path: Path, command: Command) -> None:
     wandb_sweep(tmp_path / "abc")
     done = command("report", "team/project/abc", "--directory", str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (0, "abc.html\n", "")
@@ -228,7 +228,7 @@ def test_a_report_of_wandbs_sweep_has_the_folders_data(tmp_path: Path, command: 
     assert 'data-chart="histories"' not in text
 
 
-def test_report_writes_to_stdout_for_a_dash_and_names_a_file_that_it_cannot_write(
+def test_report_writes_to_stdout_for_a_dash_and_names_an_unwritable_file(
     tmp_path: Path, command: Command
 ) -> None:
     wandb_sweep(tmp_path / "abc")

@@ -1,4 +1,4 @@
-"""Wrong calls and configurations: one line that says what is wrong, exit code 2, and nothing begun."""
+"""Invalid calls and configurations: a one-line error, exit code 2, and nothing started."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def section(**keys: Any) -> dict[str, Any]:
         (section(apply=False), "config.json: hpo.apply is false"),
     ],
 )
-def test_a_wrong_configuration_is_one_line(
+def test_an_invalid_configuration_is_a_one_line_error(
     content: Any, words: str, tmp_path: Path, command: Command
 ) -> None:
     written(tmp_path, content)
@@ -67,7 +67,7 @@ def test_a_wrong_configuration_is_one_line(
         ),
     ],
 )
-def test_a_wrong_call_is_one_line(
+def test_an_invalid_call_fails_with_its_reason(
     words: tuple[str, ...], variables: dict[str, str], error: str, tmp_path: Path, command: Command
 ) -> None:
     written(tmp_path, section())
@@ -101,7 +101,7 @@ def test_an_empty_sweep_id_is_refused(words: list[str], tmp_path: Path, command:
     ("words", "error"),
     [((*RUN, "--wrokers", "2"), "--wrokers"), (("schema", "--", "x"), "schema takes nothing after --")],
 )
-def test_what_a_command_does_not_take_is_a_usage_error(
+def test_an_unknown_option_or_argument_is_a_usage_error(
     words: tuple[str, ...], error: str, command: Command
 ) -> None:
     done = command(*words)

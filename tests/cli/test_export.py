@@ -37,7 +37,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "out").iterdir())
 
 
-def test_csv_is_what_runs_prints_and_a_file_has_the_same(
+def test_csv_is_the_same_as_from_runs_and_in_a_file(
     export: Command, command: Command, tmp_path: Path
 ) -> None:
     text = export("csv").stdout
@@ -48,14 +48,14 @@ def test_csv_is_what_runs_prints_and_a_file_has_the_same(
     assert (tmp_path / "out" / "runs.csv").read_text() == text
 
 
-def test_json_has_the_result_and_what_each_run_logged_last(export: Command) -> None:
+def test_json_has_the_result_and_each_runs_summary(export: Command) -> None:
     told = json.loads(export("json").stdout, parse_constant=pytest.fail)
     assert (told["sweep_id"], told["metric"], told["finished"], told["failed"]) == ("one", "loss", 1, 1)
     assert [run["summary"] for run in told["runs"]] == [{"acc": "NaN"}, {}]
     assert told["runs"][0]["parameters"] == {"optim": {"lr": 0.0}, "layers": [0]}
 
 
-def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
+def test_parquet_can_be_written_to_a_named_pipe(export: Command, tmp_path: Path) -> None:
     assert export("parquet", "-o", "out/runs.parquet").returncode == 0
     os.mkfifo(tmp_path / "out" / "pipe")
     words = ["cat", str(tmp_path / "out" / "pipe")]
@@ -66,7 +66,7 @@ def test_parquet_goes_through_a_pipe(export: Command, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "pipe").is_fifo()
 
 
-def test_a_dash_and_its_device_are_stdout(export: Command, tmp_path: Path) -> None:
+def test_a_dash_or_the_device_of_stdout_means_stdout(export: Command, tmp_path: Path) -> None:
     text = export("csv").stdout
     for stdout in ("-", "/dev/stdout", "/dev/fd/1"):
         done = export("csv", "-o", stdout)
@@ -83,9 +83,7 @@ def test_a_dash_and_its_device_are_stdout(export: Command, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["team/digits/one", "one/", "/elsewhere/one", "http://x/team/sweeps/one?ticket=7"]
 )
-def test_a_sweep_is_known_by_its_id_at_the_end_of_a_path_a_folder_or_an_address(
-    export: Command, name: str
-) -> None:
+def test_a_sweep_can_be_named_by_a_path_a_folder_or_an_address(export: Command, name: str) -> None:
     assert export("csv", sweep=name).stdout == export("csv").stdout
 
 
@@ -96,7 +94,7 @@ def test_a_sweep_is_known_by_its_id_at_the_end_of_a_path_a_folder_or_an_address(
         *((name, f"{name!r} names no sweep") for name in ("", "/")),
     ],
 )
-def test_no_pattern_names_a_sweep(export: Command, name: str, words: str) -> None:
+def test_a_pattern_or_an_empty_name_is_refused_as_a_sweep(export: Command, name: str, words: str) -> None:
     done = export("csv", sweep=name)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
@@ -165,7 +163,7 @@ def test_a_closed_stdout_is_an_error(tmp_path: Path, wanted: str) -> None:
     assert (done.returncode, done.stderr) == (1, b"error: stdout can't be written: it is closed\n")
 
 
-def test_an_unknown_sweep_or_format_is_named_with_the_known_ones(export: Command) -> None:
+def test_an_unknown_sweep_or_format_is_refused_with_the_known_ones(export: Command) -> None:
     assert "there: one" in export("csv", sweep="two").stderr
     assert "'csv', 'parquet', 'json', 'optuna'" in export("xml").stderr
 
@@ -184,7 +182,7 @@ def test_a_full_disk_leaves_no_partial_file(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "before"
 
 
-def test_the_format_follows_from_the_files_suffix_and_a_storage_has_each_sweep_once(
+def test_the_suffix_chooses_the_format_and_a_storage_has_each_sweep_once(
     command: Command, tmp_path: Path
 ) -> None:
     leave_sweep(tmp_path / "one", [0.5])

@@ -32,7 +32,7 @@ CONFIGURATION = {"name": "digits", "metric": {"name": "loss", "goal": "maximize"
 
 
 @dataclass
-class ToldPool:
+class FakePool:
     """A pool with these events."""
 
     pool: NewPool
@@ -63,7 +63,7 @@ def performed(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path, sweep
 
 
-def test_a_sweep_that_machines_performed_is_found_in_the_servers_database(
+def test_a_pooled_sweep_is_found_in_the_servers_database(
     performed: tuple[Path, str],
 ) -> None:
     directory, sweep = performed
@@ -76,7 +76,7 @@ def test_a_sweep_that_machines_performed_is_found_in_the_servers_database(
     assert not (directory / sweep).exists()
 
 
-def test_commands_find_the_pools_sweep(
+def test_commands_find_a_pooled_sweep(
     performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     directory, sweep = performed
@@ -89,7 +89,7 @@ def test_commands_find_the_pools_sweep(
         rerun(sweep, "best", directory=directory)
 
 
-def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path: Path) -> None:
+def test_an_unreadable_main_is_an_error_that_names_the_versions(tmp_path: Path) -> None:
     unreadable = b"cparallel_hpo.gone\nMain\n."
     with closing(Services(tmp_path)) as services:
         pooled = services.sweep(grid(6))
@@ -118,9 +118,7 @@ def test_a_main_that_cannot_be_read_is_an_error_that_names_the_versions(tmp_path
         assert str(failed.value).endswith("No module named 'parallel_hpo.gone'")
 
 
-def test_status_lists_sweeps_that_machines_performed(
-    performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_status_lists_pooled_sweeps(performed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     directory, sweep = performed
     leave_sweep(directory / "here", [0.1])
     with closing(Services(directory, clock=Clock(time.time()))) as services:
@@ -157,7 +155,7 @@ def test_all_events_of_a_long_sweep_are_read(tmp_path: Path) -> None:
         happened += [over(len(happened) + 1, 1, run, Outcome.FINISHED)]
     happened += [left(len(happened) + 1, 1, "gpu1", "done")]
     known = known_by_pool(
-        ToldPool(new_pool("s"), happened, SweepEnd("all runs performed", 0)), tmp_path / "s"
+        FakePool(new_pool("s"), happened, SweepEnd("all runs performed", 0)), tmp_path / "s"
     )
     assert known is not None
     assert [run.run_id for run in known.runs] == runs
@@ -165,7 +163,7 @@ def test_all_events_of_a_long_sweep_are_read(tmp_path: Path) -> None:
 
 
 def test_a_sweep_runs_while_a_machine_holds_a_lease(tmp_path: Path) -> None:
-    source = ToldPool(new_pool("s"), [joined(1, 1, "gpu1"), started(2, 1, "r")], living=1)
+    source = FakePool(new_pool("s"), [joined(1, 1, "gpu1"), started(2, 1, "r")], living=1)
     known = known_by_pool(source, tmp_path / "s")
     assert known is not None
     assert known.supervised
@@ -175,7 +173,7 @@ def test_a_sweep_runs_while_a_machine_holds_a_lease(tmp_path: Path) -> None:
     assert result_of(known).stop_reason == "no machine performs it now"
 
 
-def test_an_unknown_sweep_is_an_error_that_says_how_to_name_a_server(tmp_path: Path) -> None:
+def test_an_unknown_sweep_is_an_error_that_explains_how_to_set_a_server(tmp_path: Path) -> None:
     leave_sweep(tmp_path / "here", [0.1])
     with pytest.raises(UsageError, match=r"there: here .*; set WANDB_BASE_URL and WANDB_API_KEY") as failed:
         find_anywhere(tmp_path, "elsewhere", NO_SERVER)

@@ -56,7 +56,7 @@ def test_a_newer_ledger_is_refused(words: str, place: Path, command: Command) ->
     assert ledger.read_bytes() == before
 
 
-def test_one_newer_ledger_hides_no_other_sweep(place: Path, command: Command) -> None:
+def test_a_newer_ledger_does_not_hide_other_sweeps(place: Path, command: Command) -> None:
     (place / "sweep1").rename(place / "sweep2")
     make_newer(place / "sweep2" / "ledger.db", f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
     made(place)

@@ -1,4 +1,4 @@
-"""`parallel-hpo run`: one real sweep and its report, what it says at its end, and sweeps that it creates."""
+"""`parallel-hpo run`: a real sweep and its report, its last lines and exit code, and created sweeps."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_sweep_file_and_a_target_give_a_summary_and_a_report(tmp_path: Path, c
     assert summary["best"]["run_id"] in (tmp_path / "report.html").read_text().partition("<tbody>")[2]
 
 
-def test_an_existing_sweep_is_not_renamed(tmp_path: Path, command: Command) -> None:
+def test_a_new_name_for_an_existing_sweep_is_refused(tmp_path: Path, command: Command) -> None:
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     done = command("run", "sweep.yaml", "--name", "night", "--sweep-id", "abc", "--dry-run")
     assert (done.returncode, "--name names a new sweep" in done.stderr) == (2, True)
@@ -86,7 +86,7 @@ def typed_as(*words: str, found: str | None = "/env/bin/parallel-hpo", over: boo
     )
 
 
-def test_the_command_to_resume_is_the_original_one_with_the_sweeps_id() -> None:
+def test_the_command_to_resume_is_the_original_command_with_the_sweeps_id() -> None:
     typed = typed_as(
         "/env/bin/parallel-hpo", "run", "my c.json", "t.py:f", "--count", "6", "--", "--resume", "x"
     )
@@ -102,7 +102,7 @@ def test_the_command_to_resume_names_the_sweep_once() -> None:
     )
 
 
-def test_a_command_that_is_not_on_the_path_is_named_by_its_file() -> None:
+def test_the_command_to_resume_has_a_full_path_if_it_is_not_on_the_search_path() -> None:
     assert typed_as("/env/bin/parallel-hpo", "run", "c.json", found=None) == (
         "/env/bin/parallel-hpo run c.json --resume abc"
     )
@@ -119,7 +119,7 @@ def test_a_passed_deadline_is_not_repeated_in_the_command_to_resume() -> None:
     assert kept == "parallel-hpo run c.json --deadline 3h --resume abc"
 
 
-def test_only_a_time_of_day_is_a_passed_deadline() -> None:
+def test_only_a_deadline_with_a_date_can_have_passed() -> None:
     at, reason = "2026-12-24T18:00:00+01:00", "deadline 2026-12-24T18:00:00+01:00: no run starts"
     assert deadline_has_passed(at, reason)
     assert not deadline_has_passed(at, "SIGINT")
@@ -170,7 +170,7 @@ def test_a_second_signal_does_not_wait_for_output() -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_signal_before_the_sweep_has_its_usual_effect(number: str) -> None:
+def test_a_signal_before_the_end_of_the_sweep_has_its_usual_effect(number: str) -> None:
     code, printed = end_of(number, "before")
     assert (code, printed) == (-signal.Signals[number], [])
 
@@ -236,7 +236,7 @@ def test_a_share_of_a_sweep_that_machines_have_joined_is_refused(sweep: CreatedS
     assert sweep.pool.events(0).ends is None
 
 
-def test_machines_can_not_join_a_sweep_whose_first_share_has_started(sweep: CreatedSweep) -> None:
+def test_a_machine_cannot_join_a_sweep_that_was_run_in_shares(sweep: CreatedSweep) -> None:
     for share in ("1/2", "2/2"):
         done = sweep.share(share)
         assert (done.returncode, "1 runs" in done.stderr) == (ExitCode.COMPLETE, True), done.stderr
@@ -246,7 +246,7 @@ def test_machines_can_not_join_a_sweep_whose_first_share_has_started(sweep: Crea
     assert [event.kind for event in sweep.pool.events(0).events] == ["opened", "stopped"]
 
 
-def test_each_machine_ends_at_its_own_deadline_and_the_sweep_goes_on(sweep: CreatedSweep) -> None:
+def test_a_machine_ends_at_its_own_deadline_and_the_sweep_continues(sweep: CreatedSweep) -> None:
     sweep.create("endless", "--deadline", "6s")
     ended = sweep("join", sweep.id)
     assert ended.returncode == ExitCode.SWEEP_TIMEOUT, ended.stderr

@@ -1,4 +1,4 @@
-"""`parallel-hpo server` and `open`, as real processes, and what `join` says of an address in clear."""
+"""`parallel-hpo server` and `open` as real processes, and the warning of `join` about plain HTTP."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_server_prints_its_address_and_ends_at_a_signal(
     assert len(said["api_key"]) >= 40
 
 
-def test_a_used_port_is_an_error_of_one_line(command: Command) -> None:
+def test_a_used_port_is_a_one_line_error(command: Command) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -60,7 +60,7 @@ def test_a_used_port_is_an_error_of_one_line(command: Command) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_an_unwritable_folder_is_an_error_of_one_line(command: Command) -> None:
+def test_an_unwritable_folder_is_a_one_line_error(command: Command) -> None:
     done = command("server", "--database", "/proc/server.db")
     assert done.stderr.startswith("error: the sweep server can't open its database /proc/server.db: ")
     assert len(done.stderr.splitlines()) == 1
@@ -89,7 +89,7 @@ def record(folder: Path, sweep: str, url: str, backend: str = "local") -> None:
 
 @contextmanager
 def opened(folder: Path, environment: dict[str, str], *words: str) -> Iterator[Started]:
-    """The command, which runs until a signal."""
+    """Start `open`, which runs until a signal."""
     named = ("open", *words, "--directory", str(folder))
     process = start_command(*named, folder=folder, environment=environment)
     try:
@@ -106,7 +106,7 @@ def page(address: str) -> str:
 
 
 @pytest.mark.parametrize(("number", "named"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
-def test_an_ended_sweep_is_served_until_a_signal(
+def test_open_serves_an_ended_sweep_until_a_signal(
     sweep: str, tmp_path: Path, clean_env: dict[str, str], number: signal.Signals, named: bool
 ) -> None:
     before = set(tmp_path.iterdir())
@@ -124,7 +124,7 @@ def test_an_ended_sweep_is_served_until_a_signal(
     assert {name for name in left if name.startswith("server-") and name.endswith(".door")} == set()
 
 
-def test_a_sweep_that_runs_is_shown_by_its_own_server(
+def test_open_shows_a_running_sweep_on_its_own_server(
     sweep: str, tmp_path: Path, clean_env: dict[str, str], command: Command
 ) -> None:
     backend = LocalBackend(tmp_path, clean_env)
@@ -143,13 +143,13 @@ def test_a_sweep_that_runs_is_shown_by_its_own_server(
         backend.close()
 
 
-def test_wandbs_own_sweep_is_shown_by_wandb(tmp_path: Path, command: Command) -> None:
+def test_open_prints_the_wandb_address_of_a_sweep_on_wandb(tmp_path: Path, command: Command) -> None:
     record(tmp_path, "abc", "https://wandb.example", backend="wandb")
     done = command("open", "abc", "--directory", str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "https://wandb.example/local/p/sweeps/abc\n")
 
 
-def test_a_sweep_on_a_server_that_runs_by_itself_is_shown_there(
+def test_open_shows_a_sweep_on_its_standalone_server(
     sweep: str, tmp_path: Path, clean_env: dict[str, str], command: Command
 ) -> None:
     words = ("server", "--database", str(tmp_path / "server.db"))
@@ -165,7 +165,7 @@ def test_a_sweep_on_a_server_that_runs_by_itself_is_shown_there(
     assert list(tmp_path.glob("server-*.door")) == []
 
 
-def test_a_browser_gets_the_address_and_prints_nothing(tmp_path: Path, command: Command) -> None:
+def test_open_passes_the_address_to_the_browser_and_hides_output(tmp_path: Path, command: Command) -> None:
     record(tmp_path, "abc", "https://wandb.example", backend="wandb")
     browser, told = tmp_path / "browser", tmp_path / "told"
     browser.write_text(f'#!/bin/sh\necho noise\necho "$1" > {told}.part && mv {told}.part {told}\n')
@@ -177,7 +177,7 @@ def test_a_browser_gets_the_address_and_prints_nothing(tmp_path: Path, command: 
     assert told.read_text() == done.stdout
 
 
-def test_where_there_is_no_sweep_or_no_database_of_it_that_is_said(tmp_path: Path, command: Command) -> None:
+def test_open_without_a_sweep_or_its_database_is_a_usage_error(tmp_path: Path, command: Command) -> None:
     for why in ("there is no sweep in", "no longer has the server's data"):
         done = command("open", "--directory", str(tmp_path))
         assert (done.returncode, done.stdout) == (2, "")
@@ -197,7 +197,7 @@ def test_where_there_is_no_sweep_or_no_database_of_it_that_is_said(tmp_path: Pat
         ({"SSH_CONNECTION": "x"}, "darwin", False),
     ],
 )
-def test_a_browser_needs_a_screen_or_a_variable(
+def test_a_browser_needs_a_display_or_the_browser_variable(
     environment: dict[str, str], platform: str, there: bool
 ) -> None:
     assert has_browser(environment, platform) is there

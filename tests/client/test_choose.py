@@ -11,8 +11,8 @@ from parallel_hpo.config.section import BackendChoice
 from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.core.version import installed_client, release
 
-STRANGER = {"HOME": "/nonexistent"}
-LOGGED_IN = STRANGER | {"WANDB_API_KEY": "secret"}
+NO_LOGIN = {"HOME": "/nonexistent"}
+LOGGED_IN = NO_LOGIN | {"WANDB_API_KEY": "secret"}
 HOME = FORGE if release(installed_client()) >= FORGE_SINCE else CLOUD
 OFFLINE = ["offline", "dryrun", "disabled"]
 
@@ -25,16 +25,16 @@ def _no_projects_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("wanted", "environment", "name", "reason"),
     [
-        ("auto", STRANGER, "local", f"no credentials for {HOME} were found"),
+        ("auto", NO_LOGIN, "local", f"no credentials for {HOME} were found"),
         ("auto", LOGGED_IN, "wandb", f"credentials for {HOME} from WANDB_API_KEY"),
         ("auto", LOGGED_IN | {"WANDB_MODE": "offline"}, "local", "WANDB_MODE=offline"),
         ("auto", LOGGED_IN | {"WANDB_MODE": "online"}, "wandb", f"credentials for {HOME} from"),
         ("auto", LOGGED_IN | {"WANDB_BASE_URL": "http://w"}, "wandb", "credentials for http://w from"),
-        ("local", STRANGER, "local", ""),
+        ("local", NO_LOGIN, "local", ""),
         ("local", LOGGED_IN, "local", ""),
         ("wandb", LOGGED_IN, "wandb", f"credentials for {HOME} from WANDB_API_KEY"),
         *(
-            ("local", STRANGER | {"WANDB_MODE": mode}, "local", f"WANDB_MODE={mode} is ignored")
+            ("local", NO_LOGIN | {"WANDB_MODE": mode}, "local", f"WANDB_MODE={mode} is ignored")
             for mode in OFFLINE
         ),
     ],
@@ -47,7 +47,7 @@ def test_backend_and_reason_follow_from_configuration_and_environment(
     assert reason in chosen.reason and "secret" not in chosen.reason
 
 
-def test_a_parallel_hpo_server_is_recognized_by_its_answer_and_a_resumed_sweep_has_its_own_reason() -> None:
+def test_a_parallel_hpo_server_is_recognized_and_a_resumed_sweep_has_its_own_reason() -> None:
     asked: list[str] = []
 
     def say_yes(url: str) -> bool:
@@ -55,7 +55,7 @@ def test_a_parallel_hpo_server_is_recognized_by_its_answer_and_a_resumed_sweep_h
         return True
 
     assert (
-        choose_backend(BackendChoice.LOCAL, STRANGER, why="the sweep is there").reason == "the sweep is there"
+        choose_backend(BackendChoice.LOCAL, NO_LOGIN, why="the sweep is there").reason == "the sweep is there"
     )
     environment = LOGGED_IN | {"WANDB_BASE_URL": "http://w"}
     chosen = choose_backend(BackendChoice.AUTO, environment, is_ours=say_yes)
@@ -72,13 +72,13 @@ def test_wandbs_server_is_refused_in_offline_mode(mode: str) -> None:
 
 def test_wandbs_server_is_refused_without_credentials() -> None:
     with pytest.raises(BackendError, match="no credentials for http://w: run `wandb login`") as refused:
-        choose_backend(BackendChoice.WANDB, STRANGER | {"WANDB_BASE_URL": "http://w"})
+        choose_backend(BackendChoice.WANDB, NO_LOGIN | {"WANDB_BASE_URL": "http://w"})
     assert refused.value.exit_code is ExitCode.OUR_FAULT
 
 
 def test_making_a_backend_starts_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    local = make_backend(ChosenBackend("local", ""), directory=folder, environment=STRANGER)
+    local = make_backend(ChosenBackend("local", ""), directory=folder, environment=NO_LOGIN)
     wandb = make_backend(ChosenBackend("wandb", ""), directory=folder, environment=LOGGED_IN)
     assert isinstance(local, LocalBackend)
     assert isinstance(wandb, WandbBackend)

@@ -72,7 +72,7 @@ LOCAL: Final = netrc("localhost:8080", "k")
         ({".netrc": netrc("api.wandb.ai", "no")}, {"WANDB_API_KEY": "k"}, "WANDB_API_KEY", "k"),
     ],
 )
-def test_a_key_is_found_in_the_environment_or_a_netrc_or_the_settings_in_that_order(
+def test_a_key_is_read_from_the_environment_then_a_netrc_file_then_the_settings(
     home: Environment,
     tmp_path: Path,
     files: dict[str, str],
@@ -89,14 +89,14 @@ def test_a_key_is_found_in_the_environment_or_a_netrc_or_the_settings_in_that_or
     assert find_credentials(home | variables) == Credentials(url, place, key or None)
 
 
-def test_a_folder_of_settings_may_be_configured(home: Environment, tmp_path: Path) -> None:
+def test_the_settings_folder_can_be_configured(home: Environment, tmp_path: Path) -> None:
     write(tmp_path / "mine" / "settings", settings(api_key="k2", base_url="https://w.example/"))
     found = find_credentials(home | {"WANDB_CONFIG_DIR": str(tmp_path / "mine")})
     assert found == Credentials("https://w.example", str(tmp_path / "mine" / "settings"), "k2")
 
 
 @pytest.mark.skipif(not KNOWS_FORGE, reason="this client knows one address of W&B's cloud")
-def test_the_clouds_newer_name_comes_first(home: Environment, tmp_path: Path) -> None:
+def test_the_key_for_the_newer_cloud_address_comes_first(home: Environment, tmp_path: Path) -> None:
     write(tmp_path / ".netrc", netrc("api.wandb.ai", "older"))
     proxy = {"WANDB_BASE_URL": "https://forge.coreweave.com/api/wandb/"}
     assert [find_credentials(home | more).key for more in ({}, proxy)] == ["older"] * 2
@@ -107,7 +107,7 @@ def test_the_clouds_newer_name_comes_first(home: Environment, tmp_path: Path) ->
     assert (older.base_url, older.key) == (CLOUD, "older")
 
 
-def test_environment_comes_before_the_projects_settings_and_those_before_the_users(
+def test_the_environment_overrides_project_settings_and_these_the_users(
     home: Environment, tmp_path: Path
 ) -> None:
     assert find_mode(home) == Mode()
@@ -135,7 +135,7 @@ def test_an_invalid_address_is_refused_with_its_source(home: Environment, tmp_pa
         find_credentials(home)
 
 
-def test_a_key_is_never_shown(home: Environment) -> None:
+def test_the_repr_of_credentials_hides_the_key(home: Environment) -> None:
     found = find_credentials(home | {"WANDB_API_KEY": "secret"})
     assert "secret" not in repr(found)
     assert "secret" not in f"{found}"

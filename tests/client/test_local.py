@@ -101,10 +101,10 @@ def opened(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalBacken
 
 
 def server_of(process: psutil.Process, folder: Path) -> psutil.Process:
-    """The server of this folder that is a child of the process, as soon as there is one.
+    """Return the child of the process that is the server of this folder, once it exists.
 
-    Its command line can be read a moment after its start only: exec closes descriptors, which whoever
-    started it waits for, before it sets the arguments.
+    Its command line is readable only a moment after its start: exec closes descriptors, for which
+    the parent waits, before it sets the arguments.
     """
     deadline = time.monotonic() + DEADLINE_S
     found: list[psutil.Process] = []
@@ -131,14 +131,14 @@ def ask(environment: Mapping[str, str], query: str, variables: Mapping[str, Any]
 
 
 def issued(backend: LocalBackend, sweep: OpenedSweep, label: str) -> str:
-    """Let a new agent of the worker `label` ask for a run, and return its id."""
+    """Request a run as a new agent of the worker `label`, and return the run's id."""
     environment = backend.client_environment(label)
     agent = ask(environment, REGISTER, {"sweep": sweep.path.sweep_id})["createAgent"]["agent"]["id"]
     (command,) = json.loads(ask(environment, BEAT, {"id": agent})["agentHeartbeat"]["commands"])
     return str(command["run_id"])
 
 
-def test_a_sweep_is_created_as_requested_and_can_be_joined_after_the_server_was_closed(
+def test_a_created_sweep_can_be_joined_after_a_restart_of_the_server(
     tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     with opened(tmp_path, clean_env) as backend:
@@ -157,13 +157,13 @@ def test_an_unknown_sweep_is_an_error(backend: LocalBackend, run_call: RunCall) 
         backend.open_sweep(SweepRequest(None, "project", None, "nosuchid"), run_call)
 
 
-def test_a_sweep_goes_on_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
+def test_a_sweep_has_no_end_reason_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
     assert backend.end_reason(sweep.path) is None
     backend.finish_sweep(sweep.path)
     assert backend.end_reason(sweep.path) == "the sweep is finished"
 
 
-def test_a_deleted_sweep_has_ended_and_accepts_no_state(
+def test_a_deleted_sweep_has_ended_and_finishing_it_has_no_effect(
     backend: LocalBackend, sweep: OpenedSweep, folder: Path
 ) -> None:
     with closing(sqlite3.connect(folder / "server.db", timeout=DEADLINE_S)) as db, db:
@@ -182,7 +182,7 @@ def test_a_dead_workers_unstarted_run_is_requeued_unless_it_is_kept(
     assert issued(backend, sweep, "worker_4") not in (lost, kept)
 
 
-def test_a_refusal_names_the_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
+def test_a_refused_request_is_an_error_with_its_address(backend: LocalBackend, sweep: OpenedSweep) -> None:
     with pytest.raises(BackendError, match=rf"^http://127\.0\.0\.1:\d+/hpo/sweeps/{sweep.path}/runs/nobody/"):
         backend.end_run(sweep.path, RunId("nobody"), "crashed")
 
@@ -214,7 +214,7 @@ def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], stat
     assert is_gone(server.pid)
 
 
-def test_a_server_that_dies_is_not_restarted_before_its_pause_is_over(
+def test_a_killed_server_is_not_restarted_before_its_backoff_ends(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     with closing(LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,))) as backend:
@@ -241,7 +241,7 @@ def test_a_server_that_cannot_start_is_reported_with_reason_and_log(
     assert (tmp_path / "server.log").read_text()
 
 
-def test_a_removed_database_means_the_loss_of_the_server(
+def test_a_removed_database_is_reported_as_a_lost_server(
     tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -299,7 +299,7 @@ def test_a_sweep_with_a_scheduler_is_refused(tmp_path: Path) -> None:
     assert refused.value.exit_code is ExitCode.USAGE
 
 
-def test_a_login_needs_the_printed_address(own: LocalBackend, tmp_path: Path) -> None:
+def test_login_links_work_until_the_server_closes(own: LocalBackend, tmp_path: Path) -> None:
     own.wait_until_up()
     (plate,) = server_files.registered(tmp_path / "data")
     assert plate.answers()

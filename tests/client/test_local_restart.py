@@ -1,4 +1,4 @@
-"""An embedded server that can't be restarted, and one that is away for a while."""
+"""An embedded server that can't be restarted, and one that is unreachable for a while."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spoil(database: Path) -> None:
     connection.close()
 
 
-def test_a_server_that_dies_at_each_start_is_lost_after_a_number_of_tries(
+def test_a_server_that_fails_at_each_restart_is_lost_after_some_attempts(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -46,7 +46,7 @@ def test_a_server_that_dies_at_each_start_is_lost_after_a_number_of_tries(
     assert "revision is future" in (tmp_path / "server.log").read_text()
 
 
-def test_requests_share_the_time_to_wait_for_a_server(tmp_path: Path, clean_env: dict[str, str]) -> None:
+def test_requests_share_one_timeout_for_a_killed_server(tmp_path: Path, clean_env: dict[str, str]) -> None:
     backend = LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,), away_limit_s=1.0)
     backend.open()
     try:
@@ -63,7 +63,7 @@ def test_requests_share_the_time_to_wait_for_a_server(tmp_path: Path, clean_env:
 
 
 class Unsteady(BaseHTTPRequestHandler):
-    """Is away each first time that it is asked."""
+    """Answers every other request with 503, beginning with the first."""
 
     asked = 0
 
@@ -78,11 +78,11 @@ class Unsteady(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def test_the_times_in_which_a_server_was_away_do_not_add_up() -> None:
+def test_separate_outages_of_a_server_do_not_add_up() -> None:
     path = SweepPath("me", "p", SweepId("s"))
     with answering_in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Unsteady)) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         client = ServerClient("k", threading.Event(), lambda: None, away_limit_s=0.2, url=url)
         for _ in range(2):
             assert client.ask("GET", path, "") == {}
-            time.sleep(0.3)  # longer than it may be away
+            time.sleep(0.3)  # longer than the timeout for an unreachable server

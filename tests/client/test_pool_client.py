@@ -43,45 +43,45 @@ def client_of(url: str, sweep: str) -> PoolClient:
 
 
 def test_a_machines_runs_and_departure_reach_the_coordinator(url: str, sweep: str) -> None:
-    head = client_of(url, sweep)
-    joined = head.join(machine("gpu1"))
+    coordinator = client_of(url, sweep)
+    joined = coordinator.join(machine("gpu1"))
     node = PoolClient(url, joined.key, sweep)
     assert node.exchange(told(joined.epoch, 1, wants=1)).granted == 1
     assert node.exchange(told(joined.epoch, 2, starts=(start("r"),))).started == ("r",)
     node.exchange(told(joined.epoch, 3, ends=(end("r"),), notices=({"kind": "Message"},)))
     node.leave(joined.epoch, "done")
-    news = head.news(1, 0)
+    news = coordinator.news(1, 0)
     assert [event.kind for event in news.events] == ["joined", "started", "ended", "left"]
     assert news.notices == ((1, 1, {"kind": "Message"}),)
     assert node.exchange(told(joined.epoch, 4)).gone
 
 
-def test_a_pools_facts_are_read_as_they_were_created(url: str, sweep: str) -> None:
+def test_a_pools_facts_are_read_back_unchanged(url: str, sweep: str) -> None:
     assert client_of(url, sweep).facts() == new_pool(sweep)
     assert PoolClient(url, KEY, "other").facts() is None
 
 
-def test_a_machine_that_joins_too_late_gets_the_sweeps_exit_code(url: str, sweep: str) -> None:
-    head = client_of(url, sweep)
-    head.stop(SweepEnd("Ctrl-C", 130, StopKind.INTERRUPT))
+def test_a_machine_that_joins_a_stopped_sweep_gets_its_exit_code(url: str, sweep: str) -> None:
+    coordinator = client_of(url, sweep)
+    coordinator.stop(SweepEnd("Ctrl-C", 130, StopKind.INTERRUPT))
     with pytest.raises(PoolOverError, match="Ctrl-C") as caught:
-        head.join(machine())
+        coordinator.join(machine())
     assert caught.value.ends_with == 130
-    assert head.create(new_pool(sweep)).started == 0
-    assert head.join(machine()).epoch == 1
+    assert coordinator.create(new_pool(sweep)).started == 0
+    assert coordinator.join(machine()).epoch == 1
 
 
-def test_a_machine_with_other_software_is_refused_with_both_versions(url: str, sweep: str) -> None:
+def test_a_machine_with_another_version_is_refused_with_both_versions(url: str, sweep: str) -> None:
     wants = replace(machine(), versions=replace(VERSIONS, parallel_hpo="9.9"))
     with pytest.raises(ConfigError, match=r"9\.9 there and 1\.0 at the coordinator") as caught:
         client_of(url, sweep).join(wants)
     assert caught.value.exit_code is ExitCode.USAGE
 
 
-def test_a_node_whose_task_ended_for_certain_is_gone(url: str, sweep: str) -> None:
-    head = client_of(url, sweep)
-    joined = head.join(machine("gpu1"))
-    head.lost(NodeLost("gpu1", returned=True))
+def test_a_node_whose_task_has_returned_is_lost_to_the_pool(url: str, sweep: str) -> None:
+    coordinator = client_of(url, sweep)
+    joined = coordinator.join(machine("gpu1"))
+    coordinator.lost(NodeLost("gpu1", returned=True))
     assert PoolClient(url, joined.key, sweep).exchange(told(joined.epoch, 1)).gone
 
 
@@ -93,7 +93,7 @@ def test_an_invalid_key_is_refused_with_the_servers_message(url: str, sweep: str
         PoolClient(url, "0" * 40, sweep).facts()
 
 
-def test_a_silent_server_is_away_after_the_timeout() -> None:
+def test_a_silent_or_closed_server_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = PoolClient(f"http://127.0.0.1:{silent.getsockname()[1]}", KEY, "s", limit_s=0.2)
         with pytest.raises(ServerAwayError, match="timed out"):

@@ -25,7 +25,7 @@ from parallel_hpo.client.calls import connection_problem
 print(connection_problem(find_credentials(os.environ)) or "")
 """
 
-StopRequest = Callable[..., str]
+Ask = Callable[..., str]
 HEEDED = ("PROXY", "CA_BUNDLE", "SSL_CERT", "WANDB_", "NETRC")
 
 
@@ -64,8 +64,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ask(tmp_path: Path) -> StopRequest:
-    """Return the problem of the server at a URL, in a process with these variables and a key."""
+def ask(tmp_path: Path) -> Ask:
+    """Return a function that checks the server at a URL in a process with these variables and a key."""
     (tmp_path / "ask.py").write_text(ASK)
     clean = {name: value for name, value in os.environ.items() if not any(w in name.upper() for w in HEEDED)}
 
@@ -89,8 +89,8 @@ def speak_tls(server: ThreadingHTTPServer, certificate: Path) -> None:
     server.socket = context.wrap_socket(server.socket, server_side=True)
 
 
-def test_a_certificate_is_accepted_if_the_environment_trusts_it_and_else_named_as_the_reason(
-    ask: StopRequest, server: ThreadingHTTPServer, certificate: Path
+def test_a_certificate_is_accepted_only_if_the_environment_trusts_it(
+    ask: Ask, server: ThreadingHTTPServer, certificate: Path
 ) -> None:
     speak_tls(server, certificate)
     for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
@@ -101,7 +101,7 @@ def test_a_certificate_is_accepted_if_the_environment_trusts_it_and_else_named_a
 
 
 def test_a_server_is_reached_through_a_proxy_unless_it_is_in_no_proxy(
-    ask: StopRequest, server: ThreadingHTTPServer
+    ask: Ask, server: ThreadingHTTPServer
 ) -> None:
     assert ask("http://beyond.invalid", HTTP_PROXY=url_of(server), http_proxy=url_of(server)) == ""
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -111,13 +111,13 @@ def test_a_server_is_reached_through_a_proxy_unless_it_is_in_no_proxy(
     assert ask(url_of(server), NO_PROXY="127.0.0.0/8", **proxies) == ""
 
 
-def test_the_key_of_a_netrc_is_sent(ask: StopRequest, server: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_the_key_of_a_netrc_file_is_sent(ask: Ask, server: ThreadingHTTPServer, tmp_path: Path) -> None:
     machine = url_of(server).removeprefix("http://")
     (tmp_path / "netrc").write_text(f"machine {machine} login user password {'k' * 40}\n")
     assert ask(url_of(server), WANDB_API_KEY="", NETRC=str(tmp_path / "netrc")) == ""
 
 
-def test_the_clients_certificates_come_before_the_systems(tmp_path: Path) -> None:
+def test_ssl_cert_file_is_used_unless_requests_ca_bundle_is_set(tmp_path: Path) -> None:
     here = str(tmp_path)
     assert trusted({}) is True
     assert trusted({"SSL_CERT_FILE": here}) == here

@@ -55,7 +55,7 @@ SIZES = st.one_of(st.integers(1, 40), st.integers(BLOCK - 40, BLOCK + 40), st.in
 
 
 @given(st.lists(SIZES, max_size=8))
-def test_records_of_any_size_are_read_again_as_they_were(sizes: list[int]) -> None:
+def test_records_of_any_size_are_read_back_unchanged(sizes: list[int]) -> None:
     records = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
     assert list(records_in(written(records))) == records
 
@@ -66,5 +66,5 @@ def test_records_are_split_at_the_end_of_a_block() -> None:
         assert list(records_in(written([first, b"next"]))) == [first, b"next"]
 
 
-def test_the_files_header_is_the_clients() -> None:
+def test_the_files_header_matches_the_clients() -> None:
     assert written([]) == b":W&B\xe1\xbe\x00"

@@ -1,4 +1,4 @@
-"""The backend for W&B's server, and what tells our own servers from it: with a server of one answer."""
+"""The backend for W&B's server, and recognition of our own servers, with a server of one answer."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def refusal(url: str) -> str:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_server_that_refuses_the_key_is_named_with_its_answer(status: int) -> None:
+def test_a_refused_key_is_reported_with_the_servers_answer(status: int) -> None:
     with answering(status, b'{"error": "user is not\\n logged in"}') as server:
         words = refusal(server.url)
     assert words.startswith(f"{server.url} refuses the API key: HTTP {status} ")
@@ -125,14 +125,14 @@ def test_a_server_that_refuses_the_key_is_named_with_its_answer(status: int) -> 
     assert words.endswith("(credentials from WANDB_API_KEY)")
 
 
-def test_a_server_that_fails_is_named_with_its_answer_cut_to_a_line() -> None:
+def test_a_server_error_is_reported_with_its_answer_cut_to_a_line() -> None:
     with answering(500, b"<h1>out of order</h1>" + b"x" * 100_000) as server:
         words = refusal(server.url)
     assert words.startswith(f"{server.url} answers: HTTP 500 Internal Server Error: <h1>out of order</h1>")
     assert len(words) < 500
 
 
-def test_an_unreachable_server_is_named_with_advice() -> None:
+def test_an_unreachable_server_is_reported_with_advice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     words = refusal(url)
@@ -141,7 +141,7 @@ def test_an_unreachable_server_is_named_with_advice() -> None:
     assert 'check WANDB_BASE_URL and the network, or use backend "local"' in words
 
 
-def test_an_address_that_is_invalid_or_of_another_kind_of_server_is_named() -> None:
+def test_an_invalid_address_or_a_server_without_http_is_reported() -> None:
     for url in ("http://no such host", "http://127.0.0.1:port", "nonsense"):
         assert refusal(url).startswith(f"{url} can't be reached: ")
     for words in (b"SSH-2.0-OpenSSH_9.6\r\n", b""):
@@ -170,7 +170,7 @@ def test_the_clients_error_is_reported_with_the_address() -> None:
     assert str(refused.value) == f"{server.url}: CommError: no such project"
 
 
-def test_the_sweeps_state_is_asked_and_set_through_the_client() -> None:
+def test_the_sweeps_state_is_read_and_set_through_the_client() -> None:
     calls = CallsSent()
     with answering(200, b"{}") as server:
         backend = backend_at(server.url)
@@ -192,7 +192,7 @@ def test_the_sweeps_state_is_asked_and_set_through_the_client() -> None:
         (404, b"no", False),
     ],
 )
-def test_a_parallel_hpo_server_is_known_by_its_answer(status: int, body: bytes, ours: bool) -> None:
+def test_a_parallel_hpo_server_is_recognized_by_its_answer(status: int, body: bytes, ours: bool) -> None:
     with answering(status, body) as server:
         assert is_ours(server.url) is ours
     assert not is_ours(server.url), "a silent address is another server's"

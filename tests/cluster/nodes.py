@@ -1,4 +1,4 @@
-"""Commands to be run as nodes, waiting for what an engine says of them, and an engine that is none."""
+"""Commands to run as nodes, waits for an engine's reports on them, and a fake engine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ os.rename(os.environ["TOLD"] + ".new", os.environ["TOLD"])
 while not os.path.exists(os.environ["TOLD"] + ".go"):
     time.sleep(0.01)
 """
-"""Says who it is, and goes on until it may end, or must."""
+"""Program that reports its process, and runs until it may or must end."""
 DRIVER: Final = """
 import sys, time
 from pathlib import Path
@@ -47,7 +47,7 @@ time.sleep(600)
 
 @dataclass(frozen=True)
 class HeldNode:
-    """A node that ends when it is let go."""
+    """A node that ends when it is released."""
 
     told: Path
 
@@ -56,7 +56,7 @@ class HeldNode:
         return NodeCommand(arguments=("-c", NODE), variables={"TOLD": str(self.told)}, grace_s=GRACE_S)
 
     def facts(self) -> Any:
-        """Wait until it has begun; return what it says of itself."""
+        """Wait until it has begun; return its report."""
         assert comes(self.told.exists)
         return json.loads(self.told.read_text())
 
@@ -80,13 +80,13 @@ def expect_nothing_left_of_a_killed_driver(
 
 
 def next_end(engine: ClusterEngine) -> NodeTaskEnd:
-    """Wait for an engine's word on one node."""
+    """Wait for an engine's report on one node."""
     (end,) = next_ends(engine, 1)
     return end
 
 
 def next_ends(engine: ClusterEngine, number: int) -> list[NodeTaskEnd]:
-    """Wait for an engine's word on so many nodes."""
+    """Wait for an engine's reports on `number` nodes."""
     ends: list[NodeTaskEnd] = []
 
     def have_come() -> bool:
@@ -103,7 +103,7 @@ def named(engine: ClusterEngine, name: str) -> ClusterMachine:
 
 @dataclass
 class NotedEngine:
-    """Has these machines, and notes which were given a node."""
+    """An engine with these machines, which records the nodes that it starts."""
 
     found: list[ClusterMachine]
     name: str = "Noted"

@@ -1,4 +1,4 @@
-"""What a pool would say, made up, for tests of what hears it."""
+"""Made-up answers of a pool, for tests of its clients."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def news(
     living: int = 1,
     notices: Mapping[int, Notice] | None = None,
 ) -> PoolNews:
-    """News with these events and, by the epoch that told it, notices."""
+    """Return news with these events, and notices by the epoch of their machine."""
     told = tuple(
         (number, epoch, to_json(each)) for number, (epoch, each) in enumerate((notices or {}).items(), 1)
     )
@@ -71,13 +71,13 @@ def news(
 
 @dataclass
 class RecordedPool:
-    """Answers with these, the last one for ever, and records what it gets."""
+    """A pool that gives these answers, the last one for ever, and records what it gets."""
 
     answers: list[PoolNews | BackendError]
     told: list[SweepEnd | NodeLost] = field(default_factory=list)
     asked: list[tuple[int, int]] = field(default_factory=list)
     refusals: list[BackendError] = field(default_factory=list)
-    """Of its next stops."""
+    """Errors of the next stops."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def facts(self) -> NewPool | None:
@@ -103,6 +103,6 @@ class RecordedPool:
         return answer
 
     def then(self, *answers: PoolNews | BackendError) -> None:
-        """From the next time on answer with these."""
+        """Answer with these from now on."""
         with self.lock:
             self.answers[:] = answers

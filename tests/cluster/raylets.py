@@ -1,4 +1,4 @@
-"""A Ray of one's own: raylets on this machine with made-up devices, under a process that ends with its stdin.
+"""A private Ray: raylets on this machine with made-up devices, under a process that ends with its stdin.
 
 python raylets.py 2 3 ─▶ {"address": …, "raylets": [PID, PID]}
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 ALONE = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-"""Nobody looks at the cluster but its tests, and nobody lets it grow."""
+"""Only tests look at the cluster, and it does not grow."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Raylets:
 
 @contextmanager
 def running_raylets(*devices: int, env: Mapping[str, str] = os.environ) -> Iterator[Raylets]:
-    """A Ray whose raylets have so many devices each, and this environment."""
+    """Run a Ray whose raylets have these numbers of devices, and this environment."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name, as sockets in it need
     env = {**env, "RAY_TMPDIR": str(folder)}
     words = [sys.executable, __file__, *map(str, devices)]
@@ -47,7 +47,7 @@ def running_raylets(*devices: int, env: Mapping[str, str] = os.environ) -> Itera
 
 
 def main() -> None:
-    """Be that process."""
+    """Run the process that owns the raylets."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()

@@ -34,7 +34,7 @@ QUIET: Final = {
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
 }
-"""It looks after itself less often: else three processes at rest take a tenth of a core."""
+"""Settings for less self-monitoring: otherwise three idle processes take a tenth of a core."""
 
 
 class DaskCluster:
@@ -119,7 +119,7 @@ def test_a_node_descends_from_the_worker_of_its_machine_and_returns(
     assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
 
 
-def test_a_node_that_can_not_be_started_says_why(engine: HostedEngine) -> None:
+def test_the_end_of_a_node_that_cannot_start_contains_the_error(engine: HostedEngine) -> None:
     command = HeldNode(Path("no such folder") / "told").command
     engine.start(engine.machines()[0], command)
     end = next_end(engine)
@@ -127,7 +127,7 @@ def test_a_node_that_can_not_be_started_says_why(engine: HostedEngine) -> None:
     assert "No such file" in end.error
 
 
-def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, tmp_path: Path) -> None:
+def test_stopping_the_engine_lets_nodes_exit_with_code_75(engine: HostedEngine, tmp_path: Path) -> None:
     nodes = [HeldNode(tmp_path / host) for host in HOSTS]
     for machine, node in zip(engine.machines(), nodes, strict=True):
         engine.start(machine, node.command)
@@ -137,12 +137,12 @@ def test_stopped_nodes_have_said_good_bye(engine: HostedEngine, tmp_path: Path) 
     assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
 
 
-def test_nothing_is_left_of_a_driver_that_was_killed(cluster: DaskCluster, node: HeldNode) -> None:
+def test_a_killed_driver_leaves_no_node_process(cluster: DaskCluster, node: HeldNode) -> None:
     """Dask itself would let the task run on."""
     expect_nothing_left_of_a_killed_driver(node, "dask", cluster.address)
 
 
-def test_a_killed_worker_is_a_hint_and_its_node_ends_with_it(
+def test_a_killed_dask_workers_node_ends_and_is_reported_as_not_returned(
     engine: HostedEngine, cluster: DaskCluster, node: HeldNode
 ) -> None:
     worker = cluster.start_worker("127.0.0.3")
@@ -196,30 +196,30 @@ def test_the_doctor_examines_each_machine_of_the_cluster(sweep: RealSweep, clust
         assert {"versions", "reach", "clock", "workers", "directory", "target"} <= subjects
 
 
-def test_the_environment_is_the_machines_and_not_that_of_a_nanny() -> None:
+def test_a_nodes_environment_excludes_the_nannys_variables() -> None:
     nannys = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     assert own_environment({"CUDA_VISIBLE_DEVICES": "3", **nannys}) == {"CUDA_VISIBLE_DEVICES": "3"}
     assert own_environment({"OMP_NUM_THREADS": "4"}) == {"OMP_NUM_THREADS": "4"}
 
 
-def test_a_client_that_finds_no_cluster_is_refused_in_the_same_words_from_its_own_process() -> None:
+def test_an_unreachable_dask_scheduler_raises_a_backend_error() -> None:
     with pytest.raises(BackendError, match="Dask: no scheduler answers at nonsense://"):
         HostedEngine(ClusterChoice(MachineEngine.DASK, "nonsense://x"))
 
 
-def test_without_an_address_it_is_said_where_one_may_stand() -> None:
+def test_a_missing_dask_address_raises_and_names_the_settings_for_it() -> None:
     with pytest.raises(BackendError, match=r"machines\.address, or set DASK_SCHEDULER_ADDRESS"):
         DaskEngine(None)
 
 
-def test_joblib_chooses_dask_by_the_client_that_is_there_already(cluster: DaskCluster) -> None:
+def test_joblibs_dask_backend_chooses_the_existing_clients_cluster(cluster: DaskCluster) -> None:
     with distributed.Client(cluster.address) as client:
         with joblib.parallel_config(backend="dask"):
             assert chosen_engine(None) == ClusterChoice(MachineEngine.DASK, client.scheduler.address)
         assert chosen_engine(None) is None
 
 
-def test_workers_within_this_process_are_no_machines() -> None:
+def test_dask_workers_within_this_process_are_refused() -> None:
     alone: Any = {"processes": False, "dashboard_address": ":0", "n_workers": 1, "threads_per_worker": 1}
     with (
         distributed.Client(**alone),

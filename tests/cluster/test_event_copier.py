@@ -1,4 +1,4 @@
-"""What a pool tells becomes the ledger's and the observer's."""
+"""Copies of a pool's events in the ledger, and its notices for the observer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def taken(ledger: Ledger, *several: object) -> list[Notice]:
-    """The notices that follow from these news."""
+    """Return the notices that follow from these news."""
     told: list[Notice] = []
     copier = EventCopier(ledger, told.append)
     for each in several:
@@ -38,12 +38,12 @@ def taken(ledger: Ledger, *several: object) -> list[Notice]:
     return told
 
 
-def test_a_machines_folder_is_called_as_the_machine_itself_calls_it(ledger: Ledger) -> None:
+def test_a_machines_folder_has_the_name_that_the_machine_gives_it(ledger: Ledger) -> None:
     taken(ledger, news(joined(1, 4, "rack 2/gpu:1", directory="/data")))
     assert [machine.folder for machine in ledger.machines()] == ["/data/sweep/machine-rack_2_gpu_1-4"]
 
 
-def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledger: Ledger) -> None:
+def test_a_run_on_a_machine_is_recorded_in_the_ledger_and_reported_to_the_observer(ledger: Ledger) -> None:
     told = taken(
         ledger,
         news(joined(1, 1, "gpu1", directory="/data"), started(2, 1, "a"), over(3, 1, "a", Outcome.FINISHED)),
@@ -59,7 +59,7 @@ def test_a_run_that_starts_and_ends_at_a_machine_is_in_the_ledger_and_told(ledge
     ]
 
 
-def test_a_run_that_is_handed_on_can_be_resumed_until_it_starts_elsewhere(ledger: Ledger) -> None:
+def test_a_requeued_run_is_resumable_until_it_starts_elsewhere(ledger: Ledger) -> None:
     before = [joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a")]
     gone = [over(4, 1, "a", Outcome.STOPPED, kind="handed_on"), left(5, 1, "gpu1", "not heard for 300 s")]
     told = taken(ledger, news(*before, *gone))
@@ -86,14 +86,14 @@ def test_events_that_an_earlier_version_has_copied_are_not_copied_again(ledger: 
     assert (list(ledger.runs()), [machine.name for machine in ledger.machines()]) == ([], ["gpu2"])
 
 
-def test_an_attempt_that_failed_does_not_end_its_run(ledger: Ledger) -> None:
+def test_a_crashed_attempt_does_not_end_its_run(ledger: Ledger) -> None:
     crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended")
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a"), crash))
     (row,) = ledger.runs()
     assert (row.outcome, row.deaths) == (None, 1)
 
 
-def test_an_attempt_took_what_it_took_itself_and_its_run_what_all_did(ledger: Ledger, tmp_path: Path) -> None:
+def test_an_attempt_has_its_own_duration_and_its_run_the_total(ledger: Ledger, tmp_path: Path) -> None:
     crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended", duration_s=1.0)
     handed = over(5, 1, "a", Outcome.STOPPED, kind="handed_on", attempt=2, duration_s=2.0)
     ended = over(8, 2, "a", Outcome.FINISHED, attempt=3, duration_s=7.0)
@@ -105,7 +105,7 @@ def test_an_attempt_took_what_it_took_itself_and_its_run_what_all_did(ledger: Le
     assert [attempt.duration_s for attempt in share.attempts] == [1.0, 2.0, 4.0]
 
 
-def test_workers_of_machines_have_slots_of_their_own_in_notices(ledger: Ledger) -> None:
+def test_workers_of_different_machines_have_different_slots_in_notices(ledger: Ledger) -> None:
     events = news(joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a"))
     lines = {2: OutputLine(Slot(0), "hello"), 1: OutputLine(Slot(0), "there")}
     told = taken(ledger, events, news(notices=lines))
@@ -116,12 +116,12 @@ def test_workers_of_machines_have_slots_of_their_own_in_notices(ledger: Ledger) 
     ]
 
 
-def test_a_message_of_a_machine_has_its_name(ledger: Ledger) -> None:
+def test_a_message_from_a_machine_starts_with_the_machines_name(ledger: Ledger) -> None:
     told = taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: Message("low disk", warning=True)}))
     assert told[-1] == Message("gpu1: low disk", warning=True)
 
 
-def test_a_notice_of_a_run_changes_nothing_since_events_tell_of_runs(ledger: Ledger) -> None:
+def test_a_notice_about_a_run_is_ignored_because_events_report_runs(ledger: Ledger) -> None:
     began = RunBegan(Slot(0), RunId("a"), 1)
     assert taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: began}))[1:] == []
 
@@ -132,7 +132,7 @@ def test_a_worker_that_died_counts_as_a_restart(ledger: Ledger) -> None:
     assert [worker.restarts for worker in ledger.workers()] == [1]
 
 
-def test_names_of_an_earlier_launch_are_sent_again(ledger: Ledger) -> None:
+def test_worker_names_of_an_earlier_launch_are_sent_again(ledger: Ledger) -> None:
     taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a")))
     told: list[Notice] = []
     EventCopier(ledger, told.append).name_workers()

@@ -69,11 +69,11 @@ class Coordinator:
         """Have the pool answer so, and things happen at some of its answers, each `step_s` after the last.
 
         Args:
-            first: the pool's answers until something else is said; the last one for ever.
+            first: the pool's answers until others replace them; the last one for ever.
             stops: stops at these answers, counted from 1.
             reports: reports of nodes, at the first answer.
             later: the pool's answers from these on.
-            replies: the pool's answers once it was told so many things.
+            replies: the pool's answers once it has received so many reports.
         """
         if first:
             self.pool.then(*first)
@@ -133,13 +133,15 @@ def test_a_sweep_ends_when_its_pool_ends_and_all_nodes_have_left(coordinator: Co
     assert (coordinator.pool.told, coordinator.stopped) == ([], [])
 
 
-def test_an_interrupt_is_the_pools_and_its_answer_the_ending(coordinator: Coordinator) -> None:
+def test_an_interrupt_is_sent_to_the_pool_and_its_answer_ends_the_sweep(coordinator: Coordinator) -> None:
     coordinator.given(stops={1: StopKind.INTERRUPT}, replies={1: [STOPPED]})
     assert coordinator.run() == SweepEnd(STOP.reason, STOP.exit_code, StopKind.INTERRUPT)
     assert coordinator.pool.told == [STOP]
 
 
-def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(coordinator: Coordinator) -> None:
+def test_a_second_interrupt_kills_the_runs_and_makes_the_engine_stop_all_nodes(
+    coordinator: Coordinator,
+) -> None:
     interrupts = dict.fromkeys((1, 2), StopKind.INTERRUPT)
     coordinator.given(stops=interrupts, replies={2: [STOPPED]}).run()
     told = [told.stop for told in coordinator.pool.told if isinstance(told, SweepEnd)]
@@ -147,20 +149,22 @@ def test_a_second_interrupt_kills_and_has_the_engine_end_all_at_once(coordinator
     assert coordinator.stopped == [0.0]
 
 
-def test_machines_that_do_not_leave_are_ended_by_the_engine(coordinator: Coordinator) -> None:
+def test_the_engine_stops_machines_that_do_not_leave_in_time(coordinator: Coordinator) -> None:
     coordinator.given(stops={1: StopKind.INTERRUPT}, step_s=1.0)
     assert coordinator.run().stop is StopKind.INTERRUPT
     assert GRACE_S <= coordinator.stopped[0] < coordinator.now <= GRACE_S + 5 + 4
 
 
-def test_a_machine_that_does_not_answer_holds_no_sweep_up_that_is_complete(coordinator: Coordinator) -> None:
+def test_a_complete_sweep_does_not_wait_long_for_a_machine_that_does_not_leave(
+    coordinator: Coordinator,
+) -> None:
     coordinator.given(news(ends=ALL_DONE, living=1), step_s=1.0)
     assert coordinator.run() == SweepEnd("all 2 runs performed", 0, None)
     assert coordinator.now <= 5 + 4
     assert len(coordinator.stopped) == 1
 
 
-def test_a_drain_takes_as_long_as_it_takes(coordinator: Coordinator) -> None:
+def test_a_drain_has_no_time_limit(coordinator: Coordinator) -> None:
     drained = SweepEnd("drained", 75, StopKind.DRAIN)
     later: dict[int, Answers] = {20: [news(ends=drained, living=0)]}
     coordinator.given(stops={1: StopKind.DRAIN}, later=later, step_s=1000.0)
@@ -169,7 +173,7 @@ def test_a_drain_takes_as_long_as_it_takes(coordinator: Coordinator) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 3])
-def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with_once_its_join_is_known(
+def test_a_returned_node_is_reported_lost_with_its_epoch_once_its_join_is_known(
     coordinator: Coordinator, number: int
 ) -> None:
     never = NodeEnded("deadbeef", "gpu2", returned=True, reason="never joined")
@@ -179,7 +183,7 @@ def test_a_node_that_returned_is_lost_by_the_epoch_that_it_joined_with_once_its_
     assert coordinator.pool.told == [NodeLost("gpu1", returned=True, reason="killed", epoch=1)]
 
 
-def test_a_sweep_that_no_machine_can_perform_ends(coordinator: Coordinator) -> None:
+def test_a_sweep_without_a_usable_machine_ends_with_the_failure_exit_code(coordinator: Coordinator) -> None:
     ends = SweepEnd("gpu1: no torch", ExitCode.FAILURE_POLICY)
     coordinator.given(news(living=0), reports=[NONE_LEFT], replies={1: [news(ends=ends, living=0)]})
     assert coordinator.run().exit_code == ExitCode.FAILURE_POLICY
@@ -195,7 +199,7 @@ def test_a_sweep_that_no_machine_can_perform_ends(coordinator: Coordinator) -> N
         pytest.param(0, [NONE_LEFT, NoMachinesLeft("")], id="one that the engine finds later"),
     ],
 )
-def test_a_machine_keeps_a_sweep_going_though_none_was_left(
+def test_one_usable_machine_keeps_a_sweep_going(
     coordinator: Coordinator, living: int, reports: list[NodeReport]
 ) -> None:
     coordinator.given(news(living=living), reports=reports, later={5: [OVER]})
@@ -203,17 +207,17 @@ def test_a_machine_keeps_a_sweep_going_though_none_was_left(
     assert coordinator.pool.told == []
 
 
-def test_where_no_machine_comes_that_is_said_once(coordinator: Coordinator) -> None:
+def test_the_lack_of_machines_is_reported_once(coordinator: Coordinator) -> None:
     coordinator.given(news(living=0), later={5: [OVER]}, step_s=NO_NODE_WARNING_S).run()
     assert ["no machine has joined" in str(notice) for notice in coordinator.told] == [True]
 
 
-def test_a_pool_that_was_deleted_ends_the_sweep_as_a_fault(coordinator: Coordinator) -> None:
+def test_a_deleted_pool_ends_the_sweep_as_an_internal_error(coordinator: Coordinator) -> None:
     ending = coordinator.given(ServerRefusedError("no pool", status=404, answer={})).run()
     assert (ending.exit_code, "no pool" in ending.reason) == (ExitCode.OUR_FAULT, True)
 
 
-def test_what_stands_before_a_pool_and_refuses_for_a_while_ends_nothing(coordinator: Coordinator) -> None:
+def test_temporary_refusals_by_a_proxy_do_not_end_the_sweep(coordinator: Coordinator) -> None:
     refused = ServerRefusedError("too many requests", status=429, answer={})
     assert coordinator.given(refused, later={3: [OVER]}).run().exit_code == ExitCode.COMPLETE
 
@@ -224,18 +228,18 @@ def test_a_stop_that_a_pool_refuses_is_not_sent_again(coordinator: Coordinator) 
     assert coordinator.pool.told == [STOP]
 
 
-def test_a_pool_that_is_away_is_asked_again_and_that_is_said_once(coordinator: Coordinator) -> None:
+def test_an_unreachable_pool_is_asked_again_and_reported_once(coordinator: Coordinator) -> None:
     coordinator.given(BackendError("no answer"), later={6: [OVER]}, step_s=AWAY_WARNING_S / 2)
     assert coordinator.run().exit_code == ExitCode.COMPLETE
     words = [notice.text for notice in coordinator.told if isinstance(notice, Message)]
     assert ["no answer" in text for text in words] == [True, False]
 
 
-# --- how long machines that are to leave are waited for ------------------------------------
+# --- how long to wait for machines to leave ------------------------------------
 
 
 def after(*stops: StopKind | None) -> ShutdownDeadline:
-    """What is waited for after these ends, a second apart, the first at 100 s."""
+    """Return the deadline after these ends, a second apart, the first at 100 s."""
     known: ShutdownDeadline | None = None
     for second, stop in enumerate(stops):
         known = shutdown_deadline(known, SweepEnd("reason", 0, stop), 100.0 + second, grace_s=GRACE_S)
@@ -253,11 +257,11 @@ def after(*stops: StopKind | None) -> ShutdownDeadline:
         (StopKind.KILL, 100 + LEAVE_TIMEOUT_S),
     ],
 )
-def test_the_kind_of_a_stop_says_how_long(stop: StopKind | None, by: float | None) -> None:
+def test_the_wait_depends_on_the_kind_of_stop(stop: StopKind | None, by: float | None) -> None:
     assert after(stop).by == by
 
 
-def test_what_is_known_already_moves_no_deadline() -> None:
+def test_repeated_or_milder_ends_do_not_move_the_deadline() -> None:
     assert after(None, None, None).by == 100 + LEAVE_TIMEOUT_S
     assert after(StopKind.KILL, StopKind.INTERRUPT).ends.stop is StopKind.KILL
 

@@ -56,14 +56,14 @@ def starter(file: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_a_node_that_fails_leaves_its_code_and_the_last_of_what_it_said() -> None:
+def test_a_failed_node_leaves_its_exit_code_and_the_end_of_its_output() -> None:
     said = NodeProcess(python("import sys; print('x' * 9999); sys.exit('no such sweep')")).wait()
     assert said.exit_code == 1
     assert said.last_words.endswith("xxx\nno such sweep")
     assert len(said.last_words) <= 2000
 
 
-def test_output_of_a_node_is_not_copied_to_the_stderr_of_its_coordinator(tmp_path: Path) -> None:
+def test_a_nodes_output_is_not_copied_to_the_coordinators_own_stderr(tmp_path: Path) -> None:
     with (tmp_path / "terminal").open("w+") as terminal:
         for head, printed in ((open_file(terminal.fileno()), ""), ("elsewhere:1:2", "hello\n")):
             command = replace(python("print('hello')"), variables={COORDINATOR_STDERR: head})
@@ -72,13 +72,13 @@ def test_output_of_a_node_is_not_copied_to_the_stderr_of_its_coordinator(tmp_pat
             assert (tmp_path / "terminal").read_text() == printed
 
 
-def test_a_node_has_the_environment_of_the_machine_and_what_is_added() -> None:
+def test_a_node_gets_the_machines_environment_and_the_commands_variables() -> None:
     there = os.environ | {"CUDA_VISIBLE_DEVICES": "3,5"}
     code = "import os; exit(os.environ['CUDA_VISIBLE_DEVICES'] + os.environ['KEY'] != '3,5k')"
     assert NodeProcess(python(code, KEY="k"), env=there).wait() == NodeExit(0)
 
 
-def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
+def test_a_nodes_stdin_stays_open_while_its_guard_lives() -> None:
     code = "import select, sys; sys.exit(len(select.select([sys.stdin], [], [], 0.2)[0]))"
     assert NodeProcess(python(code)).wait() == NodeExit(0)
 
@@ -89,9 +89,11 @@ def test_a_nodes_own_stdin_does_not_end_before_its_guard() -> None:
         ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))", 75),
         ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", -signal.SIGKILL),
     ],
-    ids=["may write last words", "is killed if it does not listen"],
+    ids=["exits on SIGTERM", "is killed if it ignores SIGTERM"],
 )
-def test_a_node_that_must_stop(file: Path, listens: str, exit_code: int) -> None:
+def test_a_stopped_node_may_exit_by_itself_and_is_killed_after_the_grace_time(
+    file: Path, listens: str, exit_code: int
+) -> None:
     grace_s = GRACE_S if exit_code == 75 else 0.1
     code = f"import signal, sys; {listens}; {SLEEPS.format(file=str(file))}"
     node = NodeProcess(python(code, grace_s=grace_s))
@@ -100,27 +102,27 @@ def test_a_node_that_must_stop(file: Path, listens: str, exit_code: int) -> None
     assert node.wait().exit_code == exit_code
 
 
-def test_what_a_node_leaves_is_dead_before_it_has_returned(file: Path) -> None:
+def test_processes_that_a_node_leaves_are_killed_before_it_returns(file: Path) -> None:
     sleeps = SLEEPS.format(file=str(file))
     code = IN_A_SESSION_OF_ITS_OWN.format(sleeps=sleeps) + f"\nwhile not os.path.exists({str(file)!r}): pass"
     assert NodeProcess(python("import os\n" + code)).wait() == NodeExit(0)
     assert not psutil.pid_exists(int(file.read_text()))
 
 
-def test_what_a_launcher_says_is_not_its_guards_word() -> None:
+def test_output_of_the_launcher_is_not_taken_for_the_guards_report() -> None:
     words = r"""printf '%s\n' 5 null '{"step": 0}' 'Job 7 begins'; exec "$@" """
     assert NodeProcess(python("pass"), launcher=("bash", "-c", words, "srun")).wait() == NodeExit(0)
 
 
-def test_a_signal_to_all_of_a_job_is_the_nodes_own_business(file: Path) -> None:
-    """As of a batch system, which sends it to every process: the node answers, its guard waits."""
+def test_a_signal_to_a_whole_job_is_handled_by_the_node_alone(file: Path) -> None:
+    """A batch system sends it to every process: the node reacts, its guard waits."""
     code = "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75)); "
     node = NodeProcess(python(code + SLEEPS.format(file=str(file))))
     os.killpg(has_begun(file).pid and os.getpgid(int(file.read_text())), signal.SIGUSR1)
     assert node.wait().exit_code == 75
 
 
-def test_a_killed_guard_takes_the_node_with_it_and_proves_nothing(file: Path) -> None:
+def test_a_node_dies_with_its_killed_guard_and_its_end_is_unknown(file: Path) -> None:
     node = NodeProcess(python(SLEEPS.format(file=str(file))))
     child = has_begun(file)
     guard = child.parent()
@@ -139,7 +141,7 @@ def test_a_node_ends_with_the_process_that_started_it(starter: subprocess.Popen[
     assert comes(lambda: not child.is_running() and not guard.is_running())
 
 
-def test_two_nodes_of_one_process_do_not_keep_each_other(tmp_path: Path) -> None:
+def test_two_nodes_of_one_process_do_not_keep_each_other_alive(tmp_path: Path) -> None:
     """The first's pipe must not be open in the second's guard."""
     first, second = (NodeProcess(python(SLEEPS.format(file=str(tmp_path / name)))) for name in "ab")
     for name in "ab":

@@ -1,4 +1,4 @@
-"""Names of machines, on which machines a node is started, and the thread that starts and loses them."""
+"""Names of machines, the choice of machines for nodes, and the thread that starts nodes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from parallel_hpo.core.notices import Message
 from tests.cluster.nodes import NotedEngine
 
 
-def test_machines_of_one_host_have_different_names_and_keep_them_also_when_they_come_back() -> None:
+def test_machines_on_one_host_have_different_names_and_keep_them() -> None:
     names = MachineNames()
     first, second = ClusterMachine("gpu", "a"), ClusterMachine("gpu-2", "b")
     other, new = ClusterMachine("cpu", "c"), ClusterMachine("gpu", "new")
@@ -44,14 +44,14 @@ def end(code: int | None, error: str = "") -> NodeTaskEnd:
 
 
 def failing(times: int, *, each_s: float = 1.0) -> NodeStates:
-    """What is known after so many nodes in a row that ended with an error so soon."""
+    """Return the states after `times` failures in a row, each after `each_s` seconds."""
     places: NodeStates = {}
     for _ in range(times):
         places = after_end(after_start(places, "gpu1", 0.0), "gpu1", end(1, "no room"), each_s)
     return places
 
 
-def test_each_machine_gets_one_node_and_no_more_are_there_at_a_time_than_asked_for() -> None:
+def test_each_machine_gets_one_node_up_to_the_maximum_number() -> None:
     begun, machines = after_start({}, "gpu1", 0.0), ["gpu1", "gpu2", "gpu3"]
     assert due({}, machines, 0.0, most=None) == machines
     assert due(begun, machines, 0.0, most=None) == ["gpu2", "gpu3"]
@@ -59,7 +59,7 @@ def test_each_machine_gets_one_node_and_no_more_are_there_at_a_time_than_asked_f
     assert due(begun, machines, 0.0, most=2) == ["gpu2"]
 
 
-def test_a_machine_where_nodes_fail_leaves_its_turn_to_another_one() -> None:
+def test_a_machine_whose_node_failed_comes_after_other_machines() -> None:
     assert due(failing(1), ["gpu1", "gpu2"], 100.0, most=1) == ["gpu2"]
 
 
@@ -70,14 +70,14 @@ def test_a_machine_whose_node_has_ended_gets_another_one_within_seconds(how: Nod
     assert due(places, ["gpu1"], 102.0, most=None) == ["gpu1"]
 
 
-def test_nodes_that_end_at_once_are_started_ever_later_but_within_what_a_comeback_may_take() -> None:
+def test_the_restart_delay_of_nodes_that_end_at_once_grows_to_at_most_15_seconds() -> None:
     places: NodeStates = {}
     for _ in range(20):
         places = after_end(after_start(places, "gpu1", 0.0), "gpu1", end(0), 0.0)
     assert (due(places, ["gpu1"], 14.0, most=None), due(places, ["gpu1"], 15.0, most=None)) == ([], ["gpu1"])
 
 
-def test_a_machine_is_given_up_after_some_failures_in_a_row_and_the_reason_is_kept() -> None:
+def test_a_machine_is_given_up_after_consecutive_failures_and_the_reason_is_kept() -> None:
     assert not failing(MAX_FAILURES - 1)["gpu1"].given_up
     assert not failing(10, each_s=3600.0)["gpu1"].given_up, "those that had worked for long do not add up"
     places = failing(MAX_FAILURES)
@@ -88,7 +88,7 @@ def test_a_machine_is_given_up_after_some_failures_in_a_row_and_the_reason_is_ke
     assert none_left_reason({}, []) == ""
 
 
-def test_what_would_fail_so_each_time_is_not_tried_again() -> None:
+def test_a_node_that_ends_with_a_usage_error_is_not_tried_again() -> None:
     places = after_end(after_start({}, "gpu1", 0.0), "gpu1", end(ExitCode.USAGE, "Python 3.11 there"), 1.0)
     assert none_left_reason(places, ["gpu1"]) == "gpu1: Python 3.11 there"
 
@@ -140,7 +140,7 @@ def test_an_ended_node_is_reported_by_its_token_and_another_is_started() -> None
     assert engine.calls == ["stop", "close"]
 
 
-def test_a_machine_where_nothing_can_run_is_named_and_that_none_is_left_until_another_comes() -> None:
+def test_an_unusable_machine_is_reported_and_no_machine_is_left_until_another_comes() -> None:
     engine, told = NotedEngine([GPU1]), Told()
     with manager_of(engine, told) as nodes:
         begin(nodes, engine)
@@ -153,7 +153,7 @@ def test_a_machine_where_nothing_can_run_is_named_and_that_none_is_left_until_an
     assert reports[2] == NoMachinesLeft("gpu1: no torch")
 
 
-def test_an_engine_in_trouble_is_asked_again_and_that_is_said_once() -> None:
+def test_a_failing_engine_is_retried_and_reported_once() -> None:
     engine, told = NotedEngine([GPU1], fails=True), Told()
     with manager_of(engine, told) as nodes:
         nodes.begin(command_for)
@@ -168,7 +168,7 @@ def test_an_engine_in_trouble_is_asked_again_and_that_is_said_once() -> None:
     assert told.empty()
 
 
-def test_an_engine_that_can_not_be_reached_is_the_callers_error() -> None:
+def test_an_unreachable_engine_raises_at_the_caller() -> None:
     def unreachable() -> ClusterEngine:
         raise BackendError("no scheduler")
 

@@ -43,7 +43,7 @@ def client(cluster: Raylets) -> Iterator[HostedEngine]:
 
 @pytest.fixture
 def nodes(engine: HostedEngine, tmp_path: Path) -> dict[ClusterMachine, HeldNode]:
-    """A node on each machine, begun."""
+    """A started node on each machine."""
     return begun(engine, tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_each_raylet_is_a_machine_and_has_one_node_with_all_its_devices(
         assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
 
 
-def test_stopped_nodes_have_said_good_bye(
+def test_stopping_the_engine_lets_nodes_exit_with_code_75(
     engine: HostedEngine, nodes: dict[ClusterMachine, HeldNode]
 ) -> None:
     processes = [node.process() for node in nodes.values()]
@@ -79,7 +79,7 @@ def test_stopped_nodes_have_said_good_bye(
     assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
 
 
-def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
+def test_killing_the_client_ends_all_nodes_and_reports_each_as_not_returned(
     cluster: Raylets, tmp_path: Path
 ) -> None:
     before = psutil.Process().children()
@@ -93,20 +93,20 @@ def test_a_client_that_is_killed_is_a_hint_for_each_node_and_leaves_none(
     assert {(end.machine, end.returned) for end in ends} == {(machine, False) for machine in nodes}
 
 
-def test_a_sweep_on_the_raylets_of_ray(sweep: RealSweep, cluster: Raylets) -> None:
+def test_a_sweep_on_two_raylets_performs_exactly_its_count(sweep: RealSweep, cluster: Raylets) -> None:
     expect_exact_on_two_machines(sweep, engine="ray", address=cluster.address)
 
 
-def test_a_cluster_that_is_not_there_is_named() -> None:
+def test_an_unreachable_ray_cluster_raises_and_names_machines_address() -> None:
     with pytest.raises(BackendError, match=r"Ray: no cluster can be reached: .*give machines\.address"):
         HostedEngine(ClusterChoice(MachineEngine.RAY, "nonsense"))
 
 
 @pytest.mark.thorough
-def test_a_killed_raylet_is_a_hint_and_its_node_ends_with_it(
+def test_a_killed_raylets_node_ends_and_is_reported_as_not_returned(
     engine: HostedEngine, cluster: Raylets, nodes: dict[ClusterMachine, HeldNode]
 ) -> None:
-    """The other machine's goes on."""
+    """The other machine's node goes on."""
     lost = next(
         node for node in nodes.values() if cluster.raylets[1] in [p.pid for p in node.process().parents()]
     )

@@ -1,4 +1,4 @@
-"""Which engine a sweep's machines come from, what they are given, and a stop while the pool is opened."""
+"""A sweep's engine, the settings of its machines, and a stop while the pool is opened."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def machines(**keys: object) -> Machines:
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
-def test_one_machine_is_enough_where_nothing_asks_for_more(backend: str) -> None:
+def test_a_sweep_uses_one_machine_unless_an_engine_is_chosen(backend: str) -> None:
     with joblib.parallel_config(backend=backend):
         assert chosen_engine(None) is None
         assert chosen_engine(machines(node_timeout_s=20)) is None
 
 
-def test_the_section_chooses() -> None:
+def test_the_machines_section_chooses_the_engine() -> None:
     assert chosen_engine(machines(engine="ray")) == ClusterChoice(MachineEngine.RAY)
     dask = machines(engine="dask", address="tcp://there:8786", count=3)
     assert chosen_engine(dask) == ClusterChoice(MachineEngine.DASK, "tcp://there:8786", 3)
     assert chosen_engine(machines(engine="slurm", count=2)) == ClusterChoice(MachineEngine.SLURM, count=2)
 
 
-def test_slurm_has_no_address_and_it_is_said_what_stands_for_one() -> None:
+def test_an_address_for_slurm_is_refused_and_the_alternative_is_named() -> None:
     with pytest.raises(UsageError, match="'gpu'; srun's own variables"):
         chosen_engine(machines(engine="slurm", address="gpu"))
 
 
-def test_joblib_chooses_ray() -> None:
+def test_joblibs_ray_backend_chooses_ray() -> None:
     joblib_of_ray = pytest.importorskip("ray.util.joblib", reason="Ray is not installed")
     joblib_of_ray.register_ray()
     with joblib.parallel_config(backend="ray"):
@@ -75,7 +75,7 @@ HERE = PoolAddress("http://10.0.0.1:5000", "secret", is_apart=False)
 APART = PoolAddress("http://10.0.0.1:5000", "secret", is_apart=True, login={"WANDB_API_KEY": "own"})
 
 
-def test_machines_get_the_keys_that_were_given_and_that_concern_them() -> None:
+def test_machines_get_the_given_keys_that_concern_them() -> None:
     given = {
         "sweep_id": "abc",
         "count": 8,
@@ -99,18 +99,18 @@ def test_a_ledger_without_a_count_takes_it_from_the_pool_of_the_sweep() -> None:
     assert facts_with_pool({"count": 3}, known, 12) == {"count": 3}
 
 
-def test_a_main_travels_as_text() -> None:
+def test_a_main_is_serialized_as_text() -> None:
     target = Target("train", "main", ("--fast",))
     assert pickle.loads(b64decode(to_text(target))) == target
     assert from_text(to_text(target)) == target
 
 
-def test_a_main_that_holds_its_data_is_refused_before_anything_starts() -> None:
+def test_a_pickled_main_above_the_size_limit_is_refused() -> None:
     with pytest.raises(TargetError, match="let it read its data itself"):
         to_text(PickledMain(b"", size=MOST_MAIN_BYTES + 1))
 
 
-def test_the_command_to_join_has_no_key_in_it(tmp_path: Path) -> None:
+def test_the_join_command_contains_no_key(tmp_path: Path) -> None:
     file = write_key(tmp_path / "abc", "secret")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert how_to_join("abc", HERE, file) == (
@@ -122,7 +122,7 @@ def test_the_command_to_join_has_no_key_in_it(tmp_path: Path) -> None:
     )
 
 
-def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None:
+def test_a_nodes_keys_are_in_its_environment_and_not_on_its_command_line() -> None:
     command = node_command("abc", APART, ClusterMachine("gpu1", "tcp://gpu1"), "0badf00d", grace_s=30.0)
     assert command.arguments == ("-m", "parallel_hpo", "join", "abc", "--name", "gpu1", "--once")
     assert command.variables == {
@@ -138,7 +138,7 @@ def test_a_node_has_its_keys_in_its_environment_and_in_no_command_line() -> None
     ("deadline", "told"),
     [("1h", "1970-01-01 01:13:20.000+00:00"), ("2026-12-24 18:00+00:00", "2026-12-24T18:00:00+00:00")],
 )
-def test_machines_get_a_duration_as_the_moment_counted_from_the_launch(deadline: str, told: str) -> None:
+def test_machines_get_a_relative_deadline_as_a_time_counted_from_the_launch(deadline: str, told: str) -> None:
     """The launch began 200 s before second 1000, at which the pool is made."""
     section = parse_section({"sweep_id": "abc", "deadline": deadline}, origin=lambda key: "test")
     with closing(Control(lambda: 300.0)) as control:
@@ -168,7 +168,7 @@ class SilentPool(RecordedPool):
         return None
 
 
-def test_two_stops_while_the_pool_does_not_answer_end_the_launch_with_their_word(tmp_path: Path) -> None:
+def test_two_stops_end_a_launch_whose_pool_does_not_answer(tmp_path: Path) -> None:
     section = HpoSection(
         sweep_configuration=RANDOM, directory=tmp_path / "sweeps", backend=BackendChoice.LOCAL
     )

@@ -52,7 +52,7 @@ Engines = Callable[..., SlurmEngine]
 
 @pytest.fixture
 def engines(env: dict[str, str]) -> Iterator[Engines]:
-    """Makes engines for so many jobs, with variables; their nodes are stopped at the end."""
+    """Make engines for `count` jobs, with variables; stop their nodes at the end."""
     made: list[SlurmEngine] = []
 
     def make(count: Any = "auto", **variables: str) -> SlurmEngine:
@@ -87,7 +87,7 @@ def test_within_an_allocation_each_of_its_hosts_is_a_machine(
         assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
 
 
-def test_elsewhere_each_machine_is_a_job_and_one_that_waits_is_taken_back(
+def test_outside_an_allocation_each_machine_is_a_job_and_pending_jobs_are_cancelled(
     engines: Engines, slurm: Slurm, tmp_path: Path
 ) -> None:
     """Two hosts, and three jobs that want one each."""
@@ -106,7 +106,7 @@ def test_elsewhere_each_machine_is_a_job_and_one_that_waits_is_taken_back(
     assert "PENDING" not in slurm.wait_for_all()
 
 
-def test_a_job_that_is_cancelled_lets_its_node_say_good_bye(
+def test_a_cancelled_job_lets_its_node_exit_with_code_75(
     engines: Engines, slurm: Slurm, node: HeldNode
 ) -> None:
     engine = engines(1)
@@ -117,7 +117,7 @@ def test_a_job_that_is_cancelled_lets_its_node_say_good_bye(
 
 
 @pytest.mark.thorough
-def test_a_node_hears_of_its_time_limit_in_time(engines: Engines, node: HeldNode) -> None:
+def test_a_node_is_signalled_before_its_time_limit(engines: Engines, node: HeldNode) -> None:
     """A minute is Slurm's shortest limit; it looks twice a minute whether a notice is due."""
     engine = engines(1, SLURM_TIMELIMIT="1", SLURM_SIGNAL="USR1@60")
     engine.start(engine.machines()[0], node.command)
@@ -137,7 +137,7 @@ sleep 600 & wait
 
 
 @pytest.mark.parametrize("hears", ["yes", "no"])
-def test_a_task_of_the_arrays_script_that_must_leave_joins_again(
+def test_an_array_task_that_is_signalled_to_leave_is_requeued_and_joins_again(
     slurm: Slurm, env: dict[str, str], tmp_path: Path, hears: str
 ) -> None:
     """Its job is put back into the queue."""
@@ -157,14 +157,12 @@ def test_a_task_of_the_arrays_script_that_must_leave_joins_again(
     assert calls.read_text().splitlines() == [f"join abc --name {name}"] * 2
 
 
-def test_nothing_is_left_of_a_driver_that_was_killed(
-    slurm: Slurm, env: dict[str, str], node: HeldNode
-) -> None:
+def test_a_killed_driver_leaves_no_node_process(slurm: Slurm, env: dict[str, str], node: HeldNode) -> None:
     expect_nothing_left_of_a_killed_driver(node, "slurm", env=env)
     slurm.wait_for_all()
 
 
-def test_an_srun_that_dies_is_a_hint(engines: Engines, node: HeldNode) -> None:
+def test_a_killed_sruns_node_ends_and_is_reported_as_not_returned(engines: Engines, node: HeldNode) -> None:
     engine = engines(1)
     engine.start(engine.machines()[0], node.command)
     process = node.process()
@@ -184,7 +182,7 @@ def sweep(slurm: Slurm, tmp_path: Path) -> Iterator[RealSweep]:
     slurm.wait_for_all()
 
 
-def test_a_sweep_on_the_jobs_of_slurm(sweep: RealSweep) -> None:
+def test_a_sweep_on_two_slurm_jobs_performs_exactly_its_count(sweep: RealSweep) -> None:
     expect_exact_on_two_machines(sweep, engine="slurm", count=2)
 
 
@@ -203,10 +201,10 @@ def shares_of(sweep: RealSweep, sweep_id: str) -> list[Any]:
     return [json.loads((folder / "summary.json").read_text()) for folder in folders]
 
 
-def test_shares_in_a_job_are_drained_terminated_and_completed_by_the_jobs_after_it(
+def test_shares_of_a_drained_and_a_terminated_job_are_completed_by_later_jobs(
     sweep: RealSweep, slurm: Slurm
 ) -> None:
-    """Slurm signals every process of a job: what is drained cuts no run, what is terminated can go on."""
+    """Slurm signals every process of a job: a drain cuts no run, a terminated run can be resumed."""
     sweep_id = sweep.create(count=5, workers=1)
     start_tasks(sweep, sweep_id).wait_for(SHARES)
     slurm.call("scancel", "--signal=USR1", *slurm.jobs())
@@ -233,16 +231,16 @@ def test_shares_in_a_job_are_drained_terminated_and_completed_by_the_jobs_after_
     assert {entry.attempt for entry in sweep.entries() if entry.run_id in drained} == {1}
 
 
-def test_machines_reach_this_one_by_the_way_to_the_controller(engines: Engines) -> None:
+def test_the_own_address_is_the_one_used_to_reach_the_controller(engines: Engines) -> None:
     with closing(engines(1)) as engine:
         assert engine.own_address() == "127.0.0.1"
 
 
-def test_how_many_jobs_must_be_said(env: dict[str, str]) -> None:
+def test_slurm_requires_machines_count(env: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"machines\.count"):
         SlurmEngine("auto", env)
 
 
-def test_where_there_is_no_srun_it_is_said_so() -> None:
+def test_a_missing_srun_raises_an_error() -> None:
     with pytest.raises(MissingExtraError, match="no srun here"):
         SlurmEngine(1, {"PATH": "/nowhere"})

@@ -1,4 +1,4 @@
-"""The `hpo` section: its defaults, what each key may be, and what a wrong value is told."""
+"""The `hpo` section: defaults, valid values, and the messages about invalid ones."""
 
 from __future__ import annotations
 
@@ -95,20 +95,20 @@ WRONG: Final[dict[str, tuple[list[Any], str]]] = {
     "start_method": (["fork"], ""),
     "directory": ([3, "", "~nobody-of-this-name/x"], ""),
 }
-"""Values that a key does not take, and how what it takes begins in the message."""
+"""Invalid values of each key, and the beginning of the allowed ones in the message."""
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, (all_, _) in WRONG.items() for value in all_]
 )
-def test_a_wrong_value_is_refused_in_one_line_with_what_is_allowed(key: str, value: object) -> None:
+def test_an_invalid_value_is_refused_in_one_line_with_the_allowed_ones(key: str, value: object) -> None:
     message = refusal(**{key: value})
     assert message.startswith(f"config.json: hpo.{key} is ")
     assert f"; allowed: {WRONG[key][1]}" in message
     assert "\n" not in message
 
 
-def test_a_wrong_deadline_is_told_both_forms_and_a_wrong_count_itself() -> None:
+def test_an_invalid_deadline_gets_both_forms_and_an_invalid_count_is_quoted() -> None:
     assert "3h30m" in refusal(deadline="soon") and "with its date" in refusal(deadline="soon")
     assert refusal(count="2").startswith('config.json: hpo.count is "2"; ')
 
@@ -165,11 +165,11 @@ def moment(deadline: Any) -> float:
         *((1e-05, 1e-05), (1e16, 1e16), ("10000000000000000", 1e16), (1e300, 1e300)),
     ],
 )
-def test_a_deadlines_duration_counts_from_the_beginning(duration: Any, seconds: float) -> None:
+def test_a_deadline_as_a_duration_counts_from_the_start(duration: Any, seconds: float) -> None:
     assert moment(duration) == BEGAN + seconds
 
 
-def test_a_deadlines_time_of_day_does_not_depend_on_the_start_and_is_local_without_a_zone() -> None:
+def test_a_deadline_as_a_time_is_independent_of_the_start_and_local_without_a_zone() -> None:
     there = datetime(2026, 12, 24, 18, 30, tzinfo=timezone(timedelta(hours=2)))
     assert moment("2026-12-24T18:30+02:00") == moment(there) == there.timestamp()
     assert moment("2026-12-24T16:30Z") == datetime(2026, 12, 24, 16, 30, tzinfo=UTC).timestamp()
@@ -202,7 +202,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
         parse_section(raw, origin=lambda key: "c")
 
 
-def test_several_wrong_keys_are_named_in_one_line_each_and_a_long_value_is_cut() -> None:
+def test_several_errors_have_one_line_each_and_a_long_value_is_cut() -> None:
     assert len(refusal(count=0, retries=-1, zzz=1).splitlines()) == 3
     assert len(refusal(count="9" * 10_000)) < 200
 
@@ -212,9 +212,7 @@ def test_each_error_names_the_values_source() -> None:
         parse_section({"sweep_configuration": SWEEP, "count": 0}, origin=lambda key: f"source of {key}")
 
 
-def test_a_sweep_configuration_is_kept_or_refused_with_its_key_path_and_needed_unless_a_sweep_is_joined() -> (
-    None
-):
+def test_a_sweep_configuration_is_checked_and_required_unless_a_sweep_is_joined() -> None:
     assert parse().sweep_configuration == SWEEP
     message = refusal(sweep_configuration={**SWEEP, "method": "rndom"})
     assert message.startswith('config.json: hpo.sweep_configuration.method is "rndom"; allowed: grid, random')
@@ -223,7 +221,7 @@ def test_a_sweep_configuration_is_kept_or_refused_with_its_key_path_and_needed_u
     assert parse_section({"sweep_id": "abc"}, origin=lambda key: "c").sweep_configuration is None
 
 
-def test_a_folder_becomes_absolute() -> None:
+def test_the_directory_becomes_absolute() -> None:
     assert parse(directory="~/sweeps").directory == Path.home() / "sweeps"
     assert parse(directory="sweeps").directory == Path.cwd() / "sweeps"
 

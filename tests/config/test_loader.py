@@ -50,7 +50,7 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
         ("c.toml", "[mine]\na = [1, 2]\n"),
     ],
 )
-def test_a_file_is_read_by_its_suffix(tmp_path: Path, name: str, content: str) -> None:
+def test_the_suffix_chooses_the_parser_of_a_file(tmp_path: Path, name: str, content: str) -> None:
     assert read_document(written(tmp_path, name, content)) == {"mine": {"a": [1, 2]}}
 
 
@@ -90,7 +90,7 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None
     assert refusal(path) == f"{path}: can't be read: Is a directory"
 
 
-def test_there_is_no_section_without_one_in_the_file() -> None:
+def test_a_file_without_a_section_gives_none() -> None:
     sources = Sources({"PARALLEL_HPO_COUNT": "0"})
     assert load_section({"mine": 1}, FILE, sources, kinds=("wandb_sweeps",)) is None
 
@@ -104,7 +104,7 @@ def test_apply_can_be_switched_by_the_environment() -> None:
     assert loaded({"apply": False}, {"PARALLEL_HPO_APPLY": "true"}).apply
 
 
-def test_a_section_of_another_type_is_refused() -> None:
+def test_a_section_that_is_not_a_table_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^config\.json: hpo is \[1\]; allowed: a table"):
         load([1])
 
@@ -116,7 +116,7 @@ def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
         load({"kind": "wandb_sweep", "key_of_another_kind": 1})
 
 
-def test_flags_come_before_environment_and_file() -> None:
+def test_flags_override_the_environment_and_it_overrides_the_file() -> None:
     environment = {"PARALLEL_HPO_COUNT": "2"}
     assert loaded({"count": 1}).count == 1
     assert loaded({"count": 1}, environment).count == 2
@@ -145,7 +145,7 @@ def test_a_nested_key_is_overridden_in_the_files_spelling() -> None:
     assert section.sweep_configuration == {"method": "random", "parameters": {"LR": {"min": 0.1, "max": 0.5}}}
 
 
-def test_a_nested_override_comes_after_a_whole_one() -> None:
+def test_a_nested_override_is_applied_after_a_whole_one() -> None:
     environment = {
         "PARALLEL_HPO_SWEEP_CONFIGURATION": json.dumps({**SWEEP, "method": "grid"}),
         "PARALLEL_HPO_SWEEP_CONFIGURATION__METHOD": "bayes",
@@ -189,7 +189,7 @@ def test_overrides_do_not_change_the_document() -> None:
         ({}, {"workers": "NaN"}, "flag --workers: hpo.workers is NaN; allowed: "),
     ],
 )
-def test_a_wrong_override_names_its_source(
+def test_an_invalid_override_names_its_source(
     environment: Mapping[str, str], flags: Mapping[str, str], words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -201,7 +201,7 @@ def test_there_is_no_section_inside_a_worker() -> None:
     assert load({"count": 0}, {"PARALLEL_HPO_WORKER": "0", "PARALLEL_HPO_WORKERS": "zero"}) is None
 
 
-def test_variables_of_a_run_are_no_keys() -> None:
+def test_variables_of_a_run_are_not_read_as_keys() -> None:
     facts = {"PARALLEL_HPO_DEVICE": "0", "PARALLEL_HPO_RUN_ID": "abc", "PARALLEL_HPO_ATTEMPT": "1"}
     assert loaded({}, facts).count is None
 

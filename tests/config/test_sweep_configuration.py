@@ -115,7 +115,7 @@ def test_a_grid_accepts_countable_parameters(spec: dict[str, Any]) -> None:
         {"image_uri": "i", "metrics": [{"name": "a"}, {"name": "b"}], "scheduler": {"engine": "wandb"}},
     ],
 )
-def test_unknown_keys_are_passed_on(keys: dict[str, Any]) -> None:
+def test_other_keys_of_wandb_are_accepted(keys: dict[str, Any]) -> None:
     assert parse(with_keys(**keys)).parameters
 
 
@@ -147,7 +147,7 @@ CREATED = {
         {"early_terminate": None},
     ],
 )
-def test_completed_defaults_are_no_change(same: dict[str, Any]) -> None:
+def test_explicit_defaults_are_no_change(same: dict[str, Any]) -> None:
     assert find_changes(CREATED, CREATED | same) == find_changes(CREATED | same, CREATED) == ()
 
 
@@ -174,9 +174,7 @@ def test_completed_defaults_are_no_change(same: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_each_key_that_differs_is_named_with_its_new_and_its_old_value(
-    changed: dict[str, Any], words: str
-) -> None:
+def test_each_changed_key_is_reported_with_its_new_and_old_value(changed: dict[str, Any], words: str) -> None:
     assert in_words(find_changes(CREATED | changed, CREATED)) == words
 
 
@@ -187,7 +185,7 @@ def test_true_differs_from_1() -> None:
     )
 
 
-def test_only_name_and_goal_of_the_metric_are_compared() -> None:
+def test_only_a_new_name_or_goal_counts_as_a_change_of_the_metric() -> None:
     target, name = ({"metric": {"name": n, **more}} for n, more in (("loss", {"target": 0.1}), ("acc", {})))
     assert [change.is_of_metric for change in find_changes(CREATED | target, CREATED)] == [False]
     assert [change.is_of_metric for change in find_changes(CREATED | name, CREATED)] == [True]

@@ -103,11 +103,11 @@ def error_of(config: Any) -> str:
         ),
     ],
 )
-def test_an_error_of_a_sweep_is_one_line(config: Any, message: str) -> None:
+def test_an_invalid_sweep_is_a_one_line_error(config: Any, message: str) -> None:
     assert error_of(config) == WHERE + message
 
 
-def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_known_one() -> None:
     message = error_of(with_keys(paramters={}))
     assert message.startswith(f"{WHERE}.paramters: unknown key; did you mean 'parameters'? known: method, ")
 
@@ -197,11 +197,11 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one() -> None:
         ({"distribution": "beta", "a": 0}, ".a is 0; allowed: a number above 0"),
     ],
 )
-def test_an_error_of_a_parameter_is_one_line(spec: object, message: str) -> None:
+def test_an_invalid_parameter_is_a_one_line_error(spec: object, message: str) -> None:
     assert error_of(with_parameter(spec)) == f"{WHERE}.parameters.x{message}"
 
 
-def test_an_unknown_distribution_is_named_with_the_nearest_one() -> None:
+def test_an_unknown_distribution_is_reported_with_the_nearest_one() -> None:
     message = error_of(with_parameter({"distribution": "log_unifrom", "min": 1, "max": 2}))
     assert message.startswith(
         f'{WHERE}.parameters.x.distribution is "log_unifrom"; allowed: constant, categorical, '
@@ -216,7 +216,7 @@ def test_mu_and_sigma_alone_are_no_distribution() -> None:
     )
 
 
-def test_a_misspelt_key_of_a_parameter_is_named_with_the_nearest_one() -> None:
+def test_a_misspelt_key_of_a_parameter_is_reported_with_the_nearest_one() -> None:
     message = error_of(with_parameter({"valeus": [1, 2]}))
     assert message.startswith(f"{WHERE}.parameters.x.valeus: unknown key; did you mean 'values'? known: ")
 
@@ -263,7 +263,7 @@ def test_loguniform_suggests_log_uniform_values(name: str, meant: str) -> None:
         ("q_log_uniform", 16, 256),
     ],
 )
-def test_bounds_that_are_no_exponents_cause_a_warning(distribution: str, low: float, high: float) -> None:
+def test_bounds_that_are_not_exponents_cause_a_warning(distribution: str, low: float, high: float) -> None:
     spec = {"distribution": distribution, "min": low, "max": high}
     (doubt,) = find_suspicious_bounds(with_parameter({"parameters": {"lr": spec}}), where=WHERE)
     assert doubt.startswith(

@@ -1,4 +1,4 @@
-"""The table in docs/conformance.md: what each client found, by feature; `scripts/conformance` writes it."""
+"""The table in docs/conformance.md: each client's result by feature; `scripts/conformance` writes it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ COLUMNS: Final = (NEWEST, OLDEST)
 SURFACE_TITLE: Final = "## All that the client documents"
 
 Found = Mapping[str, str]
-"""What a client found, by feature."""
+"""A client's result by feature."""
 
 
 def find(server: Server, part: str, *, python: Path | None = None) -> Found:
-    """Run a part's steps with a client in a process of its own, and return what it found."""
+    """Run a part's steps with a client in its own process, and return its results."""
     answers: dict[str, str] = server.client("usage/steps.py", part, python=python, deadline_s=_DEADLINE_S)
     return answers
 

@@ -12,7 +12,7 @@ from tests.postgresql import PostgreSQL
 
 @pytest.fixture(scope="session")
 def database(request: pytest.FixtureRequest) -> str | None:
-    """Where servers keep their state: the URL of a PostgreSQL with that option, None for SQLite."""
+    """Database of the servers: a PostgreSQL URL with --on-postgresql, None for SQLite."""
     if not request.config.getoption("--on-postgresql"):
         return None
     postgresql: PostgreSQL = request.getfixturevalue("postgresql")

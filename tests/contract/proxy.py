@@ -1,6 +1,6 @@
-"""A proxy of HTTP between real clients and a real server, in which messages come to harm, or TLS ends.
+"""An HTTP proxy between real clients and a real server that injects faults, or terminates TLS.
 
-What is to happen to a request is asked of a function, so that a test can be as random
+A function chooses the fault of each request, so that a test can be as random
 or as deliberate as it likes. Refusals and lost messages are what a bad network or an
 overloaded server does; copies are what retries do.
 """
@@ -23,23 +23,23 @@ from tests.threads import answering_in_a_thread
 
 LATE_S: Final = 0.3
 STREAMS_FACTOR: Final = 3
-"""Streams are the rarer ones, and all harms are to be met within one short sweep."""
+"""Streams are rarer, and all faults should occur within one short sweep."""
 DELAY_S: Final = 0.2
 NOT_PASSED_ON: Final = {"connection", "transfer-encoding", "keep-alive", "content-length", "date", "server"}
 
 
 class Harm(Enum):
-    """What happens to one request."""
+    """The fault of one request."""
 
     NONE = auto()
     LOSE_REQUEST = auto()
-    """The connection closes, and the server hears nothing."""
+    """The connection closes, and the server gets nothing."""
     LOSE_REPLY = auto()
-    """The server acts, and the client never hears of it."""
+    """The server acts, and the client gets no reply."""
     REPEAT = auto()
-    """The server hears it twice; the client gets the second answer."""
+    """The server gets it twice; the client gets the second answer."""
     LATE_COPY = auto()
-    """The server hears it once more after a while."""
+    """The server gets it once more after a while."""
     DELAY = auto()
     FAIL_500 = auto()
     FAIL_503 = auto()
@@ -52,7 +52,7 @@ STATUS: Final = {Harm.FAIL_500: 500, Harm.FAIL_503: 503, Harm.REFUSE_429: 429, H
 
 @dataclass(frozen=True)
 class Message:
-    """A request as the proxy got it."""
+    """A request that the proxy received."""
 
     method: str
     path: str
@@ -65,8 +65,8 @@ Choose = Callable[[Message], Harm]
 
 @dataclass
 class Mischief:
-    """Harms messages at random, from the first agent's registration on, and none twice in a row;
-    what it does, it does about equally often.
+    """Injects random faults, from the first agent's registration on, and none twice in a row;
+    each fault is about equally frequent.
 
     Late copies only of streams: a late copy of an agent's last heartbeat draws a run that nobody gets,
     which a server that knows no supervisor gives to another agent only after minutes of silence.
@@ -74,7 +74,7 @@ class Mischief:
 
     seed: int
     rate: float
-    """The part of the messages that come to harm; of those of streams STREAMS_FACTOR times as much."""
+    """Share of messages with a fault; of streams, STREAMS_FACTOR times as many."""
     harms: tuple[Harm, ...] = (Harm.LOSE_REPLY, Harm.REPEAT, Harm.LATE_COPY, Harm.DELAY)
     done: list[Harm] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ class Mischief:
             return harm
 
     def _next(self, message: Message) -> Harm:
-        """One of those that were done least, so that each is done."""
+        """Choose one of the least frequent faults, so that each occurs."""
         fit = [harm for harm in self.harms if harm is not Harm.LATE_COPY or _is_stream(message)]
         fewest = min(self.done.count(harm) for harm in fit)
         return self._random.choice([harm for harm in fit if self.done.count(harm) == fewest])
@@ -126,7 +126,7 @@ class Proxy(ThreadingHTTPServer):
         return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
     def forward(self, message: Message) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Send the message on and return the server's status, headers and body."""
+        """Forward the message, and return the server's status, headers and body."""
         connection = HTTPConnection(self.target, timeout=30)
         try:
             headers = message.headers | {"X-Forwarded-Proto": self.scheme}
@@ -137,7 +137,7 @@ class Proxy(ThreadingHTTPServer):
             connection.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients hang up as they like."""
+        """Log nothing: clients may disconnect at any time."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -188,11 +188,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def proxying(target: str, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """Run a proxy in front of the server at `target` for a while, which clients may have to speak TLS to."""
+    """Run a proxy in front of the server at `target`, with TLS if `tls` is given."""
     with answering_in_a_thread(Proxy(target, tls)) as proxy:
         yield proxy

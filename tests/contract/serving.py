@@ -1,4 +1,4 @@
-"""A real server process, and real wandb clients in processes of their own that talk to it."""
+"""A real server process, and real wandb clients in their own processes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.conftest import QUIET
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 90.0
-"""Far beyond what a client takes, so that only a hang reaches it."""
+"""Far more than a client needs, so that only a hang reaches it."""
 
 AT_ONCE = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
 
 
 @dataclass
 class Server:
-    """The server, which can be killed and started again in the same place."""
+    """A server that can be killed and started again with the same folder."""
 
     folder: Path
     env: dict[str, str]
@@ -33,9 +33,9 @@ class Server:
     """A URL; None: SQLite in the folder."""
     port: str = "0"
     options: tuple[str, ...] = ()
-    """Further ones of its command line."""
+    """Further command-line options."""
     said: dict[str, str] = field(default_factory=dict)
-    """What it printed at its start."""
+    """The JSON that it printed at its start."""
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -49,7 +49,7 @@ class Server:
         self.port = str(urlsplit(self.said["url"]).port)
 
     def kill(self) -> None:
-        """End the server without a chance to clean up."""
+        """Kill the server without cleanup."""
         assert self.process is not None
         self.process.kill()
         self.process.communicate()
@@ -61,7 +61,7 @@ class Server:
 
     @property
     def client_env(self) -> dict[str, str]:
-        """What a user exports to have the client talk to this server."""
+        """The environment of a client of this server."""
         own = {"WANDB_BASE_URL": self.said["url"], "WANDB_API_KEY": self.said["api_key"]}
         # The command line agent starts programs as `/usr/bin/env python`.
         path = f"{Path(sys.executable).parent}:{self.env.get('PATH', '')}"
@@ -76,7 +76,7 @@ class Server:
         deadline_s: float = DEADLINE_S,
         **env: str,
     ) -> Any:
-        """Run a client to its end, by another interpreter if one is named; return what it found out."""
+        """Run a client script, with another interpreter if given; return its JSON output."""
         interpreter = python or Path(sys.executable)
         path = {"PATH": f"{interpreter.parent}:{self.env.get('PATH', '')}"}
         done = subprocess.run(
@@ -101,7 +101,7 @@ def answers_in(output: str) -> Any:
 def serving(
     folder: Path, env: dict[str, str], database: str | None = None, *, options: tuple[str, ...] = ()
 ) -> Iterator[Server]:
-    """Run a server for a while, on SQLite or on the database with this URL."""
+    """Run a server on SQLite or on the database with this URL."""
     server = Server(folder, env, database, options=options)
     server.start()
     try:

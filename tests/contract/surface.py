@@ -1,7 +1,7 @@
-"""Calls all that the wandb client documents in three places, and tells where they brought something else.
+"""Calls the documented API of the wandb client in three places, and reports different results.
 
-The places are a function `main` of a sweep, a program of a sweep, and plain Python; each has an embedded
-server of its own. The calls are in `tests/contract/clients/surface/calls.py`.
+The places are a function `main` of a sweep, a program of a sweep, and plain Python; each has its own
+embedded server. The calls are in `tests/contract/clients/surface/calls.py`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ DEADLINE_S: Final = 600.0
 
 @dataclass(frozen=True)
 class Place:
-    """What one place has found."""
+    """The results of one place."""
 
     rows: dict[str, Any] = field(default_factory=dict)
     """By the member's name."""
     missing: tuple[str, ...] = ()
-    """What the client documents and no case has called."""
+    """Documented members that no case called."""
     lost: tuple[str, ...] = ()
-    """Cases that left nothing."""
+    """Cases without a result."""
 
 
 def find(folder: Path, cases: Sequence[str]) -> dict[str, Place]:
-    """Perform the cases in all places at once."""
+    """Run the cases in all places at once."""
     perform = {"function `main`": _in_function, "program": _in_program, "plain Python": _in_plain_python}
     with ThreadPoolExecutor(len(perform)) as threads:
         found = {}
@@ -85,7 +85,7 @@ def _sweep(folder: Path, cases: Sequence[str], keys: Mapping[str, Any], *target:
 
 
 def _run(folder: Path, *words: str, env: dict[str, str]) -> None:
-    """Run an interpreter whose cases leave what they find in the folder."""
+    """Run an interpreter whose cases write their results to the folder."""
     found = folder / "found"
     found.mkdir(exist_ok=True)
     subprocess.run(
@@ -132,11 +132,11 @@ REASONS: Final[Mapping[str, str]] = {
     "init(fork_from)": "the message names the sweep, to which its key is confined",
     "init(resume must)": "a sweep's run has its id already",
 }
-"""Why places differ, where they may."""
+"""Reasons for permitted differences between places."""
 
 
 def differences(found: Mapping[str, Place]) -> dict[str, list[Any]]:
-    """Return what the places have brought by name, where it differs and there is no reason for that."""
+    """Return the results by name that differ between places without a known reason."""
     places = found.values()
     names = {name for place in places for name in place.rows}
     brought = {name: [place.rows.get(name, {}).get("brought") for place in places] for name in names}
@@ -144,5 +144,5 @@ def differences(found: Mapping[str, Place]) -> dict[str, list[Any]]:
 
 
 def is_same(each: Sequence[object]) -> bool:
-    """Return whether all places have brought the same."""
+    """Return whether all places have the same result."""
     return all(one == each[0] for one in each)

@@ -1,4 +1,4 @@
-"""W&B's own server is spared: the requests of a whole sweep are counted on their way to it."""
+"""Load on W&B's server: the heartbeats of a whole sweep are counted by a proxy."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Counter:
         return Harm.NONE
 
 
-def test_our_agents_beat_no_more_often_than_stock_agents(server: Server, tmp_path: Path) -> None:
-    """A stock agent needs a heartbeat for each run, and sends one every 5 s besides."""
+def test_our_agents_send_no_more_heartbeats_than_stock_agents(server: Server, tmp_path: Path) -> None:
+    """A stock agent sends a heartbeat for each run, and one every 5 s."""
     (tmp_path / "train.py").write_text(MAIN)
     section = {
         "backend": "wandb",

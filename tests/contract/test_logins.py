@@ -1,4 +1,4 @@
-"""Who has logged in: where the client finds its server, its key and its mode, ours are found too."""
+"""Logins: we find the same server, API key and mode as the client."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ OFFLINE: Final = "[default]\nmode = offline\n"
 BOTH: Final = {".netrc": netrc(OLD, NEW)}
 PROXY: Final = "https://forge.coreweave.com/api/wandb"
 HOMES: Final[dict[str, tuple[dict[str, str], dict[str, str]]]] = {
-    "who never logged in": ({}, {}),
+    "no login": ({}, {}),
     "by an older client": ({".netrc": netrc(OLD)}, {}),
     "by a newer client": ({".netrc": netrc(NEW)}, {}),
     "by both": (BOTH, {}),
     "the older address": (BOTH, {"WANDB_BASE_URL": "https://api.wandb.ai/"}),
     "the proxy": (BOTH, {"WANDB_BASE_URL": PROXY}),
-    "a server of the user's": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN)}, {}),
+    "the user's own server": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN)}, {}),
     "a second netrc": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN), **BOTH}, {}),
     "a project's server": ({PROJECT: OWN_SERVER, "n": netrc(OWN)}, {"NETRC": "n"}),
     "wandb offline": ({PROJECT: OFFLINE}, {"NETRC": ""}),
@@ -42,7 +42,7 @@ HOMES: Final[dict[str, tuple[dict[str, str], dict[str, str]]]] = {
     "WANDB_DIR": ({PROJECT: OFFLINE, "d/wandb/settings": OWN_SERVER}, {"WANDB_DIR": "d"}),
     "wandb online": ({PROJECT: OFFLINE, SYSTEM: OWN_SERVER}, {"WANDB_MODE": "online"}),
 }
-"""What a home has in its files and in its environment."""
+"""Files and environment variables of each home."""
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def found_by_the_client(homes: dict[str, dict[str, str]], folder: Path) -> Any:
 
 
 @pytest.mark.leans_on_wandb
-def test_the_client_is_taken_to_be_logged_in_as_it_is(
+def test_our_credentials_and_mode_match_those_of_the_client(
     homes: dict[str, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = {}
     for name, environment in homes.items():
-        monkeypatch.chdir(environment["HOME"])  # where it reads the project's settings, as the client has
+        monkeypatch.chdir(environment["HOME"])  # the project's settings are read from here, as by the client
         found, mode = find_credentials(environment), find_mode(environment).name or "online"
         ours[name] = {"base_url": found.base_url, "key": found.key, "mode": mode}
     assert ours == found_by_the_client(homes, tmp_path)

@@ -1,4 +1,4 @@
-"""A server of ours is asked for a sweep without the client: it becomes what the client would make of it."""
+"""Sweeps opened on our server without the client are the same as those of the client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RANGES: Final = {
     },
 }
 SETTINGS: Final = "[default]\nentity = team\nproject = theirs\n"
-"""What `wandb init` writes."""
+"""The settings that `wandb init` writes."""
 TEXT: Final = """query Text($e: String, $p: String!, $n: String!) {
   project(entityName: $e, name: $p) { sweep(sweepName: $n) { config } }
 }"""
@@ -67,7 +67,7 @@ TO_JOIN: Final = {
 
 @dataclass(frozen=True)
 class Openings:
-    """What the client made of all orders, by their names; the sweep `made` is joined."""
+    """The client's results by order; `made` is the sweep to join."""
 
     server: Server
     made: OpenedSweep
@@ -99,7 +99,7 @@ def openings(server: Server) -> Openings:
 
 
 def written(server: Server, path: Mapping[str, Any]) -> str:
-    """Return a sweep's configuration as the server has been given it."""
+    """Return a sweep's configuration as sent to the server."""
     asked = {"e": path["entity"], "p": path["project"], "n": path["sweep_id"]}
     return str(client_of(server).ask_graphql(TEXT, asked)["project"]["sweep"]["config"])
 
@@ -113,7 +113,7 @@ def without_its_id(opened: Any) -> list[object]:
 
 @pytest.mark.leans_on_wandb
 @pytest.mark.parametrize("name", TO_CREATE)
-def test_a_sweep_is_created_as_by_the_client(
+def test_a_sweep_is_created_as_the_client_does(
     openings: Openings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(Path(openings.server.env["HOME"], TO_CREATE[name].folder))  # where the client was
@@ -124,24 +124,24 @@ def test_a_sweep_is_created_as_by_the_client(
 
 
 @pytest.mark.parametrize("name", TO_JOIN)
-def test_a_sweep_is_joined_as_by_the_client(openings: Openings, name: str) -> None:
+def test_a_sweep_is_joined_as_the_client_does(openings: Openings, name: str) -> None:
     assert open_ours(openings.server, joining(TO_JOIN[name], openings.made)) == openings.made
     assert openings.by_client[name] == json.loads(json.dumps(asdict(openings.made)))
 
 
-def test_what_wandb_init_has_written_counts_and_text_stays_text(openings: Openings) -> None:
+def test_settings_written_by_wandb_init_apply_and_text_stays_text(openings: Openings) -> None:
     path = openings.by_client["where `wandb init` has written"]["path"]
     assert (path["entity"], path["project"]) == ("team", "theirs")
     assert "name: '008'" in written(openings.server, path)
 
 
-def test_one_that_is_not_there_is_said_with_its_path_and_the_servers_address(server: Server) -> None:
+def test_an_unknown_sweep_is_reported_with_its_path_and_the_servers_url(server: Server) -> None:
     with pytest.raises(BackendError) as failed:
         open_ours(server, Order(SweepRequest(None, "p", "e", "nosuchid")))
     assert str(failed.value) == f"{server.said['url']}: there is no sweep e/p/nosuchid"
 
 
-def test_bounds_of_two_kinds_are_refused_as_by_the_client(server: Server) -> None:
+def test_mixed_integer_and_float_bounds_are_refused(server: Server) -> None:
     mixed = {"method": "random", "parameters": {"x": {"min": 0, "max": 1.5}}}
     with pytest.raises(BackendError, match="x is ambiguous"):
         open_ours(server, Order(replace(NEW, configuration=mixed)))

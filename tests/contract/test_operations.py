@@ -1,4 +1,4 @@
-"""The operations that the installed client carries: the server understands them, and changes are news."""
+"""GraphQL operations of the installed client: the server supports them, and changes are detected."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FRAGMENT = "fragment OfRun on Run {{ id name }}"
 
 
 def read(folder: Path, source: str, before: str = "") -> list[Move]:
-    """Return what is news about a client with this source, where one with the other was looked at."""
+    """Return the new operations in this source, compared with the reviewed source `before`."""
     known: dict[str, str] = {}
     for text in (before, source):
         (folder / "client.py").write_text(text)
@@ -50,24 +50,24 @@ def read(folder: Path, source: str, before: str = "") -> list[Move]:
 
 
 @pytest.mark.leans_on_wandb
-def test_the_operations_of_the_client_are_understood() -> None:
+def test_the_clients_operations_are_supported_by_the_server() -> None:
     verdicts = {document.name: document.verdict for document in carried(client_folder())}
     asked = {name: verdicts[name] for name in (OF_WANDB_CORE + OF_THE_API).split() if name in verdicts}
     assert asked == dict.fromkeys(asked, UNDERSTOOD)
     assert {"UpsertBucket", "Viewer", "GetSweep", "GetProjects"} <= set(asked)
 
 
-def test_the_installed_client_sends_nothing_that_nobody_has_looked_at() -> None:
+def test_the_installed_client_has_no_unreviewed_operation() -> None:
     found = carried(client_folder())
     assert len(found) > 100
     assert [str(move) for move in moves(found, LookedAt.read().documents) if move.is_news] == []
 
 
-def test_the_docs_name_the_releases_that_somebody_has_looked_at() -> None:
+def test_the_docs_list_the_reviewed_releases() -> None:
     assert f"| {', '.join(LookedAt.read().releases)} |" in (ROOT / "docs" / "releases.md").read_text()
 
 
-def test_what_the_server_understands_is_no_news(tmp_path: Path) -> None:
+def test_only_unverifiable_operations_are_new_if_the_server_supports_the_rest(tmp_path: Path) -> None:
     assert [str(move) for move in read(tmp_path, CLIENT)] == [
         "new: Pieces (client.py): put together from pieces, which only a person can judge"
     ]
@@ -83,7 +83,7 @@ def test_what_the_server_understands_is_no_news(tmp_path: Path) -> None:
         ("{field}", "{fields}", ["Pieces"]),
     ],
 )
-def test_what_has_changed_is_news_where_it_is_not_understood(
+def test_a_changed_operation_is_new_unless_the_server_supports_it(
     tmp_path: Path, old: str, new: str, news: list[str]
 ) -> None:
     assert old in CLIENT
@@ -91,7 +91,7 @@ def test_what_has_changed_is_news_where_it_is_not_understood(
     assert [move.document.name for move in changed] == news
 
 
-def test_what_is_refused_in_words_is_no_news() -> None:
+def test_a_refused_operation_is_not_new() -> None:
     text = VIEWER.replace("viewer", "runQueues").replace("id", "nothing")
     (move,) = moves(in_core(f"\0{text}\0"), {})
     assert (move.verdict, move.is_news) == ("refused in words", False)

@@ -1,4 +1,4 @@
-"""Ordinary usage of wandb, step by step, unchanged; and the table of what works, which is what it finds."""
+"""Ordinary usage of wandb, step by step; and the conformance table of the results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PARTS: Final = [
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", PARTS)
-def test_the_client_finds_what_the_conformance_table_says(server: Server, part: str) -> None:
+def test_the_client_finds_what_the_conformance_table_lists(server: Server, part: str) -> None:
     found = conformance.find(server, part)
     assert found == {feature: TABLE[INSTALLED].get(feature) for feature in found}
 
 
 @pytest.mark.timeout(300)
-def test_a_server_on_postgresql_is_no_other(
+def test_a_server_on_postgresql_gives_the_same_results(
     postgresql: PostgreSQL, clean_env: dict[str, str], tmp_path: Path
 ) -> None:
     with serving(tmp_path, clean_env, postgresql.fresh()) as server:
@@ -41,20 +41,20 @@ def test_a_server_on_postgresql_is_no_other(
 
 
 @pytest.mark.parametrize("column", [conformance.NEWEST, conformance.OLDEST])
-def test_the_table_has_at_least_sixty_steps_and_no_failure(column: str) -> None:
+def test_the_table_has_at_least_60_features_and_no_failure(column: str) -> None:
     assert len(TABLE[column]) >= 60
     assert set(TABLE[column].values()) <= {"works", "clear error", "not in this client"}
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(900)
-def test_all_that_the_client_documents_does_the_same_in_a_sweep_as_in_plain_python(tmp_path: Path) -> None:
+def test_the_documented_client_api_works_the_same_in_a_sweep_and_in_plain_python(tmp_path: Path) -> None:
     found = surface.find(tmp_path, calls.all_cases())
     assert [(place.missing, place.lost) for place in found.values()] == [((), ())] * len(found)
     assert surface.differences(found) == {}
 
 
-def test_a_client_goes_on_when_a_killed_server_is_back(
+def test_a_client_continues_after_the_server_is_killed_and_restarted(
     clean_env: dict[str, str], tmp_path: Path, database: str | None
 ) -> None:
     with serving(tmp_path, clean_env, database) as server:

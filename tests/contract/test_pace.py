@@ -1,4 +1,4 @@
-"""The insides of wandb's client that the worker's pace leans on, and other ones in their place."""
+"""Internals of wandb's client that the agent patch needs, and changed ones in their place."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ OURS: Final = "parallel_hpo.worker.agent_patch"
 
 
 def write_client(folder: Path, agent: str | None = AGENT, port_file: str | None = PORT_FILE) -> str:
-    """Write a client with these insides, as far as the pace looks at them, and return its folder."""
+    """Write a client with these internals, and return its folder."""
     for name, source in (("agents/pyagent", agent), ("sdk/lib/service/service_port_file", port_file)):
         path = folder / "wandb" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def write_client(folder: Path, agent: str | None = AGENT, port_file: str | None 
 
 
 def install(*folders: str) -> list[dict[str, Any]]:
-    """Install the pace in each of these clients; return what it warned of, and what is in place then."""
+    """Install the patch in each of these clients; return its warnings and the patched attributes."""
     done = subprocess.run(
         [sys.executable, "-c", INSTALL, *folders],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -100,17 +100,17 @@ def install(*folders: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.leans_on_wandb
-def test_the_installed_client_has_all_that_the_pace_leans_on() -> None:
+def test_the_installed_client_has_all_internals_that_the_patch_needs() -> None:
     assert install(str(ROOT)) == [{"warnings": [], "beat": ["HeartbeatTimer", 5.0], "sleep": OURS}]
 
 
 @pytest.mark.leans_on_wandb
-def test_the_installed_client_stops_a_run_by_the_function_that_the_watch_replaces() -> None:
+def test_the_installed_client_stops_a_run_by_interrupt_main() -> None:
     assert "interrupt_main" in wandb_run.RunStatusChecker.__init__.__code__.co_names
     assert callable(interrupt.interrupt_main)
 
 
-def test_a_changed_agent_is_told_of_and_left_at_its_stock_pace(tmp_path: Path) -> None:
+def test_a_changed_agent_is_reported_and_keeps_its_stock_pace(tmp_path: Path) -> None:
     made = [write_client(tmp_path / str(number), agent) for number, agent in enumerate(OTHER_AGENTS)]
     for found, problem in zip(install(*made), OTHER_AGENTS.values(), strict=True):
         text = f"this version of wandb has {problem}: its agents keep their stock pace of a run every 5 s"
@@ -119,7 +119,7 @@ def test_a_changed_agent_is_told_of_and_left_at_its_stock_pace(tmp_path: Path) -
         assert found["sleep"] == OURS
 
 
-def test_a_changed_wait_for_the_port_file_is_told_of_and_left(tmp_path: Path) -> None:
+def test_a_changed_port_file_wait_is_reported_and_kept(tmp_path: Path) -> None:
     made = [
         write_client(tmp_path / str(number), port_file=port_file)
         for number, port_file in enumerate(OTHER_PORT_FILES)

@@ -1,4 +1,4 @@
-"""A real client of a server on the network: behind a proxy that ends TLS, or with its own certificate."""
+"""A real client of a server behind a TLS-terminating proxy, or with its own certificate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = [
 
 
 class Files:
-    """A server's key and its certificate, which vouches for itself."""
+    """A server's key and its self-signed certificate."""
 
     def __init__(self, folder: Path) -> None:
         self.key, self.certificate = folder / "key.pem", folder / "certificate.pem"
@@ -50,7 +50,7 @@ class Files:
 
     @property
     def trusted(self) -> dict[str, Any]:
-        """What makes clients trust it: wandb-core and we read one variable, wandb's Python the other."""
+        """Variables to trust it: wandb-core and we read the first, wandb's Python the second."""
         return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(self.certificate))
 
 
@@ -59,7 +59,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(tmp_path_factory.mktemp("files"))
 
 
-def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Server, files: Files) -> None:
+def test_files_and_compressed_streams_pass_a_tls_terminating_proxy(server: Server, files: Files) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(files.certificate, files.key)
     packed: set[str | None] = set()
@@ -79,11 +79,11 @@ def test_files_and_packed_streams_go_through_a_proxy_that_ends_tls(server: Serve
     assert packed == {"gzip"}
 
 
-def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
+def test_a_server_with_a_certificate_serves_https_to_clients_and_machines(
     files: Files, tmp_path: Path
 ) -> None:
-    """A client that knows no such certificate is refused; one that trusts it sends and fetches, as does a
-    machine that joins a sweep and performs it.
+    """A client that does not trust the certificate fails; one that does sends and fetches, as does a
+    machine that joins a sweep and runs it.
     """
     options = ("--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
     env = make_clean_env(tmp_path / "home")
@@ -117,7 +117,7 @@ def test_a_server_with_a_certificate_speaks_https_to_clients_and_to_machines(
         (["--tls-certificate", "certificate.pem", "--tls-key", "locked.pem"], "without a password"),
     ],
 )
-def test_files_that_are_no_certificate_are_refused_in_words(
+def test_an_invalid_certificate_or_key_is_refused_with_a_usage_error(
     options: list[str], said: str, files: Files, tmp_path: Path
 ) -> None:
     lock = ("openssl", "rsa", "-aes128", "-passout", "pass:x", "-in", files.key)

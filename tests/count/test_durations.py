@@ -1,4 +1,4 @@
-"""Which runs fit into what is left of the time, by those so far."""
+"""How many runs fit into the time left, estimated from those so far."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ durations = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=RECENT).map(tupl
 @pytest.mark.parametrize(
     ("took", "left_s", "runs"),
     [
-        pytest.param((), [1000.0, 0.1, 0.0, -5.0], [1, 1, 0, 0], id="the first alone, in any time"),
+        pytest.param((), [1000.0, 0.1, 0.0, -5.0], [1, 1, 0, 0], id="one while no duration is known"),
         pytest.param((10.0,), [9.9, 10.0, 29.0, 30.0], [0, 1, 2, 3], id="as many as would end in time"),
     ],
 )
-def test_so_many_runs_follow_each_other(
+def test_the_number_of_runs_that_fit_into_the_time_left(
     took: tuple[float, ...], left_s: list[float], runs: list[int]
 ) -> None:
     assert [runs_within(took, left) for left in left_s] == runs
 
 
-def test_of_a_few_runs_the_longest_counts_and_of_many_one_that_nine_of_ten_do_not_pass() -> None:
+def test_the_expected_duration_is_the_longest_of_few_runs_or_the_90th_percentile_of_many() -> None:
     assert expected_s((1.0, 5.0, 2.0)) == 5.0
     assert expected_s((*[1.0] * 95, *[100.0] * 5)) == 1.0
     assert expected_s((*[1.0] * 85, *[100.0] * 15)) == 100.0
@@ -38,7 +38,7 @@ def test_nine_of_ten_runs_like_those_so_far_would_end_in_time(took: tuple[float,
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CRASHED])
-def test_what_failed_or_crashed_says_nothing_of_how_long_a_run_takes(outcome: Outcome) -> None:
+def test_durations_of_failed_and_crashed_runs_are_ignored(outcome: Outcome) -> None:
     assert note_duration((3.0,), 0.1, outcome) == (3.0,)
 
 
@@ -49,7 +49,7 @@ def test_only_the_latest_durations_are_kept_in_a_long_sweep() -> None:
     assert took == tuple(float(number) for number in range(2 * RECENT, 3 * RECENT))
 
 
-def test_it_is_said_what_is_left_and_what_a_run_takes() -> None:
+def test_the_deadline_message_contains_the_time_left_and_the_duration_of_a_run() -> None:
     words = too_late_reason((12.0,), 5.4, "3h30m")
     assert words.startswith("deadline 3h30m: ")
     assert "5 s are left" in words

@@ -33,13 +33,13 @@ def test_the_total_trips_at_exactly_its_limit(history: list[Outcome], limit: int
 
 
 @given(outcomes)
-def test_stopped_and_crashed_runs_count_neither_way(history: list[Outcome]) -> None:
+def test_stopped_and_crashed_runs_count_as_neither_failed_nor_finished(history: list[Outcome]) -> None:
     judged = [outcome for outcome in history if outcome in (F, OK)]
     assert count(history) == count(judged)
 
 
 @given(outcomes, st.integers(1, 10))
-def test_a_row_is_broken_by_a_finished_run_alone(history: list[Outcome], limit: int) -> None:
+def test_only_a_finished_run_resets_the_consecutive_failures(history: list[Outcome], limit: int) -> None:
     since = [outcome for outcome in history if outcome in (F, OK)]
     while OK in since:
         since = since[since.index(OK) + 1 :]
@@ -56,7 +56,7 @@ def test_a_row_is_broken_by_a_finished_run_alone(history: list[Outcome], limit: 
         ([F, STOPPED, F, CRASHED, F, F, F], True),
     ],
 )
-def test_the_first_runs_trip_only_while_none_has_finished(history: list[Outcome], trips: bool) -> None:
+def test_the_initial_limit_trips_only_while_no_run_has_finished(history: list[Outcome], trips: bool) -> None:
     assert bool(reached_limit(count(history), FailureLimits())) == trips
 
 

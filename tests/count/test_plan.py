@@ -30,7 +30,7 @@ def test_the_shares_of_a_count_add_up_to_it_and_differ_by_at_most_one(count: int
         (4, -3, "shares is -3: at least 1 is needed"),
     ],
 )
-def test_a_count_that_can_not_be_shared_is_refused(count: int, shares: int, why: str) -> None:
+def test_a_negative_count_or_too_few_shares_raise(count: int, shares: int, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         split_count(count, shares)
 
@@ -43,7 +43,7 @@ def test_a_lease_is_at_least_one_run_and_at_most_a_fair_share_of_what_is_left(
 
 
 @given(st.integers(-5, 0), WORKERS)
-def test_nothing_left_is_no_lease(left: int, workers: int) -> None:
+def test_there_is_no_lease_once_no_runs_are_left(left: int, workers: int) -> None:
     assert next_lease(left, workers) == 0
 
 

@@ -14,7 +14,7 @@ JITTERS = st.floats(0.0, 1.0, exclude_max=True)
 
 
 def restarts(number: int, limits: RestartLimits, jitter: float = NO_JITTER) -> list[DelayedRestart | None]:
-    """What a slot is told whose worker dies `number` times, a second apart."""
+    """Return the restarts of a slot whose worker dies `number` times, a second apart."""
     told: list[DelayedRestart | None] = []
     history: tuple[float, ...] = ()
     for now in range(number):
@@ -33,7 +33,7 @@ def test_the_first_restart_comes_at_once(jitter: float) -> None:
     assert next_restart((), RestartLimits(), now=7.0, jitter=jitter) == DelayedRestart(0.0, (7.0,))
 
 
-def test_from_the_second_restart_on_the_wait_doubles_up_to_the_longest_allowed() -> None:
+def test_the_wait_doubles_from_the_second_restart_up_to_the_maximum() -> None:
     limits = RestartLimits(max_restarts=9, backoff_s=0.5, backoff_max_s=3.0)
     assert delays(6, limits) == [0.0, 0.5, 1.0, 2.0, 3.0, 3.0]
 
@@ -96,7 +96,7 @@ def test_a_run_that_always_dies_has_one_attempt_more_than_retries(retries: int) 
         (("exit 3", "exit 3", "SIGKILL"), False),
     ],
 )
-def test_a_start_is_hopeless_whose_last_death_had_the_cause_of_one_before(
+def test_starting_is_hopeless_if_the_last_death_repeats_an_earlier_cause(
     causes: tuple[str, ...], hopeless: bool
 ) -> None:
     assert is_hopeless(causes) is hopeless

@@ -27,14 +27,14 @@ def perform(talk: Talk, run: str, seconds: float, outcome: Outcome = Outcome.FIN
     talk.tell(talk.a, ends=(end(run, outcome=outcome, duration_s=seconds),))
 
 
-def test_a_count_that_is_reached_is_complete_though_no_more_runs_would_end_in_time() -> None:
+def test_a_reached_count_is_complete_although_no_further_run_would_end_in_time() -> None:
     talk = before_a_deadline(count=1)
     perform(talk, "r", 60)
     assert talk.pool.look() == SweepEnd("all 1 runs performed", ExitCode.COMPLETE)
 
 
 @pytest.mark.parametrize("lowered", [False, True], ids=["a count of two", "a count that was lowered"])
-def test_no_deadline_message_comes_while_the_last_runs_of_a_count_run(lowered: bool) -> None:
+def test_the_last_runs_of_a_count_get_no_deadline_message(lowered: bool) -> None:
     talk = before_a_deadline(count=3 if lowered else 2)
     talk.begin(talk.b, "long")
     perform(talk, "r", 60)
@@ -43,7 +43,7 @@ def test_no_deadline_message_comes_while_the_last_runs_of_a_count_run(lowered: b
     assert (talk.tell(talk.a, wants=1).held, talk.pool.look()) == ("", None)
 
 
-def test_a_run_shorter_than_those_before_makes_room_for_more() -> None:
+def test_a_shorter_run_lets_more_runs_start_before_the_deadline() -> None:
     talk = before_a_deadline(count=None)
     for number in range(8):
         perform(talk, f"short{number}", 1)
@@ -56,7 +56,7 @@ def test_a_run_shorter_than_those_before_makes_room_for_more() -> None:
     assert (answer.granted, answer.held) == (10, "")
 
 
-def test_of_a_run_that_was_retried_the_last_attempt_says_how_long_others_take() -> None:
+def test_the_duration_of_a_retried_run_is_that_of_its_last_attempt() -> None:
     talk = before_a_deadline(count=9)
     talk.begin(talk.a, "r")
     talk.tell(talk.a, ends=(end("r", 1, Outcome.CRASHED, final=False, duration_s=50.0),))
@@ -90,7 +90,7 @@ def waiting(**known: Any) -> Pool:
         ({"took": (30.0,)}, 10, None),
     ],
 )
-def test_time_changes_what_may_run_at_the_first_limit_and_once_no_run_would_end_in_time(
+def test_time_left_is_that_until_the_first_limit_or_until_no_run_would_end_in_time(
     limits: dict[str, Any], passed_s: float, left_s: float | None
 ) -> None:
     pool = waiting(**limits)

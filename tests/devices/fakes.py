@@ -1,4 +1,4 @@
-"""A driver with eight devices: 2 is partitioned by MIG, 6 is used by another user."""
+"""A fake driver with eight devices: MIG partitions device 2, another user uses device 6."""
 
 from __future__ import annotations
 

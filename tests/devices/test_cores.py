@@ -1,4 +1,4 @@
-"""How many cores a sweep may use, by the machine, the cgroup and the environment."""
+"""Number of cores that a sweep may use, by the machine, the cgroup and the environment."""
 
 from __future__ import annotations
 

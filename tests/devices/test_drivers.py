@@ -61,7 +61,7 @@ real.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
-def test_the_library_reads_the_drivers_functions(tmp_path: Path) -> None:
+def test_the_library_reads_a_compiled_fake_driver(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **build_driver(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", COMPARE], env=environment, capture_output=True, text=True, timeout=60
@@ -97,7 +97,7 @@ def driver(tmp_path: Path) -> DeviceLibrary:
     return library
 
 
-def test_devices_are_numbered_in_the_order_of_their_nodes_and_known_with_their_processes(
+def test_amd_devices_are_numbered_in_the_order_of_their_nodes_and_have_a_usage(
     driver: DeviceLibrary,
 ) -> None:
     assert [(each.index, each.uuid, each.name) for each in driver.list_devices()] == [
@@ -124,7 +124,7 @@ def test_a_machine_without_amds_devices_has_no_driver(tmp_path: Path) -> None:
         ({"HIP_VISIBLE_DEVICES": "1"}, [], None),  # left to HIP
     ],
 )
-def test_each_worker_gets_a_free_device_of_amd_or_one_of_the_mask(
+def test_each_worker_gets_a_free_amd_device_or_one_of_the_mask(
     driver: DeviceLibrary, mask: dict[str, str], names: list[str], variable: MaskVariable | None
 ) -> None:
     section = HpoSection.model_validate({"sweep_id": "x"})

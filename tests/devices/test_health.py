@@ -56,7 +56,7 @@ def after(*runs: tuple[str, Outcome], now: float = 0.0, health: Health | None = 
         ([(A, FAILED), (B, FAILED)] * 10, False),
     ],
 )
-def test_a_device_on_which_runs_keep_failing_is_quarantined_unless_they_fail_everywhere(
+def test_repeated_failures_quarantine_a_device_unless_runs_fail_everywhere(
     runs: list[tuple[str, Outcome]], is_quarantined: bool
 ) -> None:
     health = after(*runs)
@@ -64,7 +64,7 @@ def test_a_device_on_which_runs_keep_failing_is_quarantined_unless_they_fail_eve
     assert not health.is_quarantined(B, 0.0)
 
 
-def test_a_fault_of_a_device_quarantines_at_once_but_never_the_last_in_use() -> None:
+def test_a_device_fault_quarantines_at_once_but_never_the_last_device() -> None:
     health = note_run(Health(), A, FAILED, others=frozenset({B}), now=0.0, faulty=True)
     assert health.is_quarantined(A, 0.0)
     health = note_run(health, B, FAILED, others=frozenset({A}), now=1.0, faulty=True)
@@ -73,7 +73,7 @@ def test_a_fault_of_a_device_quarantines_at_once_but_never_the_last_in_use() -> 
     assert not sole.is_quarantined(A, 0.0)
 
 
-def test_after_its_quarantine_a_device_is_on_probation() -> None:
+def test_a_device_is_on_probation_after_its_quarantine() -> None:
     held = after(*[(A, FAILED)] * MANY)
     assert not held.is_on_probation(A, QUARANTINE_S - 1)
     assert held.is_on_probation(A, QUARANTINE_S)
@@ -117,11 +117,11 @@ def test_some_device_is_always_in_use_and_every_quarantine_ends(
         ("", KEEP),
     ],
 )
-def test_a_broken_context_is_recognized_by_the_reason(reason: str, action: FaultAction) -> None:
+def test_the_action_after_a_failure_follows_from_its_reason(reason: str, action: FaultAction) -> None:
     assert find_action(reason) is action
 
 
-def test_the_users_own_patterns_come_first() -> None:
+def test_configured_patterns_override_the_built_in_ones() -> None:
     own = (FaultRule("cuda out of MEMORY", KEEP), FaultRule("no good", QUARANTINE))
     assert find_action("OutOfMemoryError: CUDA out of memory.", own) is KEEP
     assert find_action("ValueError: no good", own) is QUARANTINE
@@ -130,7 +130,7 @@ def test_the_users_own_patterns_come_first() -> None:
 WHO = {"0": "process 7 computes on it"}
 
 
-def owners(
+def users_of(
     pids: Mapping[str, list[int]], *, there: str = "", strange: Callable[[int], bool] = is_foreign
 ) -> DeviceUsers:
     return DeviceUsers(
@@ -148,7 +148,7 @@ print([is_foreign(pid) for pid in (os.getpid(), os.getppid(), int(sys.argv[1]))]
 """
 
 
-def test_only_other_processes_belong_to_other_users() -> None:
+def test_ancestors_and_descendants_are_not_foreign_and_others_are() -> None:
     """In a child of this process: itself, its parent, and its parent's other child."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         command = [sys.executable, "-c", LOOK, str(other.pid)]
@@ -160,14 +160,14 @@ def test_only_other_processes_belong_to_other_users() -> None:
 
 def test_a_process_of_another_user_claims_its_device() -> None:
     pids: dict[str, list[int]] = {"0": [], "1": []}
-    seen = owners(pids, strange=lambda pid: pid == os.getppid())
+    seen = users_of(pids, strange=lambda pid: pid == os.getppid())
     pids |= {"0": [os.getpid()], "1": [os.getpid(), os.getppid()]}
     assert seen.look() == {"1": f"process {os.getppid()} computes on it"}
 
 
-def test_processes_that_were_there_before_and_unknown_ones_are_ignored() -> None:
+def test_an_unknown_process_counts_only_if_it_used_the_device_from_the_start() -> None:
     pids = {"0": [STRANGER], "1": []}
-    seen = owners(pids)
+    seen = users_of(pids)
     pids["1"] = [STRANGER + 1]  # within a container the driver uses ids of another pid namespace
     assert seen.look() == {"0": f"process {STRANGER} computes on it"}
     pids["0"] = []
@@ -176,12 +176,12 @@ def test_processes_that_were_there_before_and_unknown_ones_are_ignored() -> None
 
 def test_a_local_user_claims_all_devices() -> None:
     there = "the session of ada is active"
-    assert owners({"0": [], "1": []}, there=there).look() == {"0": there, "1": there}
-    assert owners({}, there=there).look() == {"": there}
-    assert owners({}).look() == {}
+    assert users_of({"0": [], "1": []}, there=there).look() == {"0": there, "1": there}
+    assert users_of({}, there=there).look() == {"": there}
+    assert users_of({}).look() == {}
 
 
-def test_only_changes_are_reported() -> None:
+def test_only_changes_of_other_users_are_reported() -> None:
     looks = iter([{}, WHO, WHO, {}])
     told: queue.SimpleQueue[OtherUsersSeen] = queue.SimpleQueue()
     watch = UserWatch(lambda: next(looks, {}), told.put, seen={}, every_s=0.001)
@@ -235,7 +235,7 @@ def test_a_session_at_a_seat_is_a_local_user_unless_idle_locked_remote_or_hidden
 
 
 @dataclass(frozen=True)
-class At:
+class Login:
     name: str
     terminal: str | None
     host: str | None = ""
@@ -245,11 +245,11 @@ def test_local_terminals_count_without_logind_until_they_are_idle(tmp_path: Path
     terminal = tmp_path / "tty1"
     terminal.touch()
     os.utime(terminal, (1000.0, 1000.0))
-    users = [At("bot", None), At("eve", str(terminal), "far.example"), At("ada", str(terminal))]
+    users = [Login("bot", None), Login("eve", str(terminal), "far.example"), Login("ada", str(terminal))]
     assert at_a_terminal(users, 1000.0 + IDLE_S - 1).startswith("ada is at ")
     assert at_a_terminal(users, 1000.0 + IDLE_S) == ""
     assert at_a_terminal(users[:2], 1000.0) == ""
-    assert at_a_terminal([At("ada", "no-such-terminal")], 1000.0) == ""
+    assert at_a_terminal([Login("ada", "no-such-terminal")], 1000.0) == ""
 
 
 def test_a_failure_of_loginctl_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_a_mask_shows_its_tokens_in_order(text: str, tokens: list[str], driver: 
     assert shown(text, driver=driver) == tokens
 
 
-def test_an_invalid_entry_hides_all_after_it_and_without_a_mask_devices_are_named_by_index() -> None:
+def test_an_invalid_entry_hides_later_ones_and_without_a_mask_devices_have_indices() -> None:
     for text in ("3,8,5", "3,GPU-9z,5", "3,GPU-,5", "3,MIG-9,5", f"3,{UUIDS[3]},5"):
         assert shown(text) == ["3"]
     assert shown(None) == ["0", "1", *INSTANCES, "3", "4", "5", "6", "7"]
@@ -74,7 +74,7 @@ TOKENS = st.sampled_from(["0", "1", "2", "3", "8", "-1", "", *UUIDS, *INSTANCES,
 
 
 @given(st.lists(TOKENS, min_size=1), st.booleans())
-def test_visible_devices_are_the_beginning_of_the_mask(entries: list[str], driver: bool) -> None:
+def test_visible_devices_are_a_prefix_of_the_mask(entries: list[str], driver: bool) -> None:
     visible = find_visible(Mask(CUDA, tuple(entries)), DEVICES if driver else None)
     assert [each.token for each in visible] == entries[: len(visible)]
 
@@ -101,7 +101,7 @@ def chosen(wanted: list[str], text: str | None) -> list[str]:
         (["3", UUIDS[3]], None, "twice"),
     ],
 )
-def test_wanted_devices_are_named_by_the_parents_tokens_or_refused(
+def test_requested_devices_get_the_tokens_of_the_mask_or_are_refused(
     wanted: list[str], text: str | None, tokens: list[str] | str
 ) -> None:
     if isinstance(tokens, list):
@@ -190,7 +190,7 @@ def names(placement: SlotAssignment) -> list[str]:
         (None, FAKE, {"devices": [0, 1], "devices_per_worker": 2}, ["0,1"], None),
     ],
 )
-def test_a_sweep_uses_free_visible_or_named_devices_and_notes_others(
+def test_a_sweep_uses_free_visible_or_named_devices_and_warns_about_others(
     mask: str | None, library: FakeLibrary | NoDriver, keys: dict[str, Any], used: list[str], note: str | None
 ) -> None:
     placement = placed(mask, library, **keys)
@@ -212,7 +212,7 @@ def test_a_sweep_uses_free_visible_or_named_devices_and_notes_others(
         (MIG, NO_DRIVER, {"devices_per_worker": 2}, f"{INSTANCES[0]} is a MIG instance"),
     ],
 )
-def test_a_sweep_without_the_devices_that_it_asks_for_is_refused(
+def test_a_sweep_that_requests_unavailable_devices_is_refused(
     mask: str | None, library: FakeLibrary | NoDriver, keys: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -256,9 +256,7 @@ def variables(placement: SlotAssignment, slot: int) -> dict[str, str]:
         (placed(), {"PARALLEL_HPO_DEVICE": "cpu"}),
     ],
 )
-def test_a_worker_finds_its_device_alone_in_the_mask(
-    placement: SlotAssignment, expected: dict[str, str]
-) -> None:
+def test_a_workers_mask_has_only_its_own_device(placement: SlotAssignment, expected: dict[str, str]) -> None:
     assert variables(placement, 1) == expected
     assert ("HIP_VISIBLE_DEVICES" in placement.superseded) is (placement.variable is MaskVariable.ROCR)
 

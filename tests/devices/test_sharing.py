@@ -65,7 +65,7 @@ def test_one_worker_uses_a_device_until_memory_is_measured() -> None:
     assert occupancy.of("3").fits == 1
     assert occupancy.run_measured("3").of("3").fits > 1
     assert measured().of("3").fits == 1
-    assert measured(0.0).of("3").fits == 1  # a run that computed elsewhere says nothing
+    assert measured(0.0).of("3").fits == 1  # a run that computed elsewhere is no measurement
     assert measured(ROOM_MB, 2 * ROOM_MB).of("3").fits == 1
     assert measured(10.0).of("5").fits == 1  # another device is measured by itself
 
@@ -97,9 +97,9 @@ def read(at: float) -> Mapping[Counter, Reading]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 9.0)), max_size=30))
-def test_attempts_use_what_the_counters_counted_meanwhile(steps: list[tuple[int, float]]) -> None:
+def test_the_consumption_of_attempts_adds_up_to_the_counters(steps: list[tuple[int, float]]) -> None:
     account, now, busy_s, used = EnergyAccount(), 5.0, 0.0, []
-    for number, passes_s in steps:  # a slot that is on ends, one that is not begins
+    for number, passes_s in steps:  # an active slot ends, an idle one begins
         slot = Slot(number)
         busy_s += passes_s if account.counters else 0.0
         now += passes_s
@@ -157,7 +157,7 @@ def test_sums_are_over_known_values() -> None:
 WHO = {"0": "process 7 computes on it"}
 
 
-def test_a_device_is_away_at_once_and_back_after_a_time_without_its_user() -> None:
+def test_a_device_with_another_user_is_left_at_once_and_returns_after_a_delay() -> None:
     away = note_users(DevicePresence(), WHO, 100.0)
     assert "0" in away.in_use
     left = note_users(away, {}, 200.0)
@@ -212,7 +212,7 @@ def test_a_device_that_stays_held_is_used_after_a_timeout(watch: DeviceWatch, li
     assert watch.look(HANDOVER_LIMIT_S - 1) == []
     held_by = f"process {DEAD} (1000 MB)"
     assert watch.look(HANDOVER_LIMIT_S) == [DeviceClear(Slot(0), held_by)]
-    watch.begin(Slot(0), "3", 1000.0)  # it has outstayed one wait, and costs no second
+    watch.begin(Slot(0), "3", 1000.0)  # the same process delays only one run
     assert watch.look(1000.0) == [DeviceClear(Slot(0))]
     holders = [DeviceProcess(7, 10.4), DeviceProcess(8, None)]
     assert holders_in_words(holders) == "process 7 (10 MB), process 8"
@@ -231,14 +231,14 @@ def test_a_zombie_still_holds_its_device(watch: DeviceWatch, library: FakeLibrar
 
 
 @pytest.mark.parametrize("library", [NoDriver("none"), FakeLibrary(usages={UUIDS[3]: None})])
-def test_there_is_no_wait_if_the_driver_reports_no_processes(library: FakeLibrary | NoDriver) -> None:
+def test_a_device_is_free_at_once_if_the_driver_reports_no_processes(library: FakeLibrary | NoDriver) -> None:
     watch = DeviceWatch({"3": GRANTS["3"], "x": WorkerDevices((VisibleDevice("x"),))}, library)
     watch.begin(Slot(0), "3", 0.0)
     watch.begin(Slot(1), "x", 0.0)
     assert watch.look(0.0) == [DeviceClear(Slot(0)), DeviceClear(Slot(1))]
 
 
-def test_living_and_earlier_processes_of_others_are_ignored(watch: DeviceWatch, library: FakeLibrary) -> None:
+def test_living_and_earlier_processes_do_not_block_a_device(watch: DeviceWatch, library: FakeLibrary) -> None:
     assert library.usages[UUIDS[6]] == used_by(STRANGER)
     library.usages[UUIDS[3]] = used_by(os.getpid())
     watch.begin(Slot(0), "3", 0.0)
@@ -254,7 +254,7 @@ def write_zone(root: Path, zone: str, name: str, energy_uj: int | None, range_uj
         (root / zone / "energy_uj").write_text(f"{energy_uj}\n")
 
 
-def test_readable_packages_of_processors_are_counted(tmp_path: Path) -> None:
+def test_only_readable_processor_packages_have_counters(tmp_path: Path) -> None:
     write_zone(tmp_path, "intel-rapl:0", "package-0", 2_500_000)
     write_zone(tmp_path, "intel-rapl:0:0", "core", 1)
     write_zone(tmp_path, "intel-rapl:1", "psys", 1)

@@ -53,7 +53,7 @@ def lines(*notices: Notice) -> list[str]:
     return as_text(view_of(*notices), None, 10.0).splitlines()
 
 
-def test_progress_and_sweep_come_first_then_running_and_ended_runs() -> None:
+def test_progress_and_sweep_are_shown_above_running_and_ended_runs() -> None:
     assert as_text(NotebookView(), None, 0.0) == "opening the sweep"
     shown = lines(began(1), over(1, 0.5), began(2, attempt=2))
     assert shown[0].startswith("1/4 runs · 1 running · 0 failed · 30.0 s left")
@@ -64,13 +64,13 @@ def test_progress_and_sweep_come_first_then_running_and_ended_runs() -> None:
     ]
 
 
-def test_many_workers_are_partly_counted() -> None:
+def test_running_runs_beyond_the_limit_are_only_counted() -> None:
     shown = lines(*(began(number, number) for number in range(SHOWN_RUNNING + 8)))
     assert sum("running" in line.split() and line.startswith("w") for line in shown) == SHOWN_RUNNING
     assert shown[-1] == "and 8 more running"
 
 
-def test_the_best_run_has_its_parameters_and_a_failed_one_its_reason() -> None:
+def test_the_best_run_is_shown_with_its_parameters_and_a_failed_run_with_its_reason() -> None:
     runs = [(began(n), over(n, value)) for n, value in ((1, 0.5), (2, 0.25), (3, 0.75))]
     failed = (began(4), over(4, 0.125, Outcome.FAILED, reason="ValueError: no"))
     shown = lines(*(notice for run in (*runs, failed) for notice in run))
@@ -78,7 +78,7 @@ def test_the_best_run_has_its_parameters_and_a_failed_one_its_reason() -> None:
     assert any("failed: ValueError: no" in line for line in shown)
 
 
-def test_a_retried_attempt_is_no_ended_run() -> None:
+def test_a_retried_attempt_does_not_count_as_an_ended_run() -> None:
     view = view_of(began(1), over(1, None, Outcome.CRASHED, again=True))
     assert (view.ended, view.counts.running) == ((), {})
 
@@ -94,7 +94,7 @@ def test_only_the_last_ended_runs_and_warnings_are_shown() -> None:
     assert "best: run r0  loss=0  x=0" in shown
 
 
-def test_html_is_nested_and_has_the_content_of_the_text() -> None:
+def test_html_is_well_formed_and_has_the_content_of_the_text() -> None:
     page = as_html(view_of(began(1), over(1, 0.5), began(2)), None, 10.0)
     for word in ("1/4 runs", "r1", "r2", "x=2", "finished", '<progress max="4" value="1" '):
         assert word in page
@@ -104,7 +104,7 @@ def test_html_is_nested_and_has_the_content_of_the_text() -> None:
     assert tags.seen.count("tr") == 3
 
 
-def test_the_best_value_so_far_is_a_curve_of_steps() -> None:
+def test_the_best_value_so_far_is_drawn_as_a_step_curve() -> None:
     values = (0.5, 0.75, 0.25, None)
     page = as_html(view_of(*(over(number, value) for number, value in enumerate(values))), None, 10.0)
     assert 'aria-label="best loss=0.25 so far, after 4 ended runs"' in page
@@ -112,7 +112,7 @@ def test_the_best_value_so_far_is_a_curve_of_steps() -> None:
     assert "<path" not in as_html(view_of(over(1, 0.5)), None, 10.0)
 
 
-def test_text_of_runs_is_escaped_and_an_address_of_another_scheme_is_no_link() -> None:
+def test_text_of_runs_is_escaped_and_a_url_with_another_scheme_is_not_linked() -> None:
     assert "<a" not in as_html(view_of(opened=replace(OPENED, url="javascript:alert(1)")), None, 0.0)
     evil = "<script>alert('&')</script>"
     failed = over(1, 1.0, Outcome.FAILED, reason=evil)
@@ -144,7 +144,7 @@ def notebook() -> Notebook:
     return Notebook()
 
 
-def test_the_cells_own_thread_creates_its_output_and_others_update_it(notebook: Notebook) -> None:
+def test_the_cells_thread_creates_one_output_and_later_updates_reuse_it(notebook: Notebook) -> None:
     with NotebookCell(notebook) as cell:
         cell(OPENED)
     assert notebook.threads[0] is threading.current_thread()
@@ -168,7 +168,7 @@ def test_the_result_is_shown_last_with_how_to_resume_an_incomplete_sweep(
     assert notebook.last.endswith("resume with: start(main)") is is_resumable
 
 
-def test_a_cell_shows_itself_in_other_cells_only(notebook: Notebook) -> None:
+def test_a_cell_renders_itself_only_in_other_cells(notebook: Notebook) -> None:
     number = 3
     with NotebookCell(notebook, find_cell=lambda: number) as cell:
         assert cell.html() is None
@@ -184,7 +184,7 @@ def test_many_notices_cause_few_updates(notebook: Notebook) -> None:
     assert len(notebook.published) < 10
 
 
-def test_a_closed_notebook_and_none_are_no_error() -> None:
+def test_a_closed_or_missing_notebook_is_not_an_error() -> None:
     def gone(*_: Any, **__: Any) -> None:
         raise RuntimeError("no kernel")
 

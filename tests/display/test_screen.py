@@ -31,7 +31,7 @@ AGAIN = "ValueError: 1  (the same traceback for the {} time)"
 
 
 class Shown:
-    """A screen of 40 columns, and what it has written since the last look."""
+    """A screen of 40 columns, and its output since the last read."""
 
     def __init__(self, *, live: bool = True, is_terminal: bool | None = None, width: int = 40) -> None:
         is_terminal = live if is_terminal is None else is_terminal
@@ -68,7 +68,7 @@ class Emulated(Shown):
     def __init__(self) -> None:
         super().__init__(width=80)
         self.terminal = pyte.Screen(80, 10)
-        self.terminal.set_mode(pyte.modes.LNM)  # as a terminal's line discipline has it
+        self.terminal.set_mode(pyte.modes.LNM)  # as a terminal's line discipline does
         self._stream = pyte.Stream(self.terminal)
         self.rows(OPENED, began(0, 0), began(1, 1))
 
@@ -81,7 +81,7 @@ class Emulated(Shown):
         return [line.rstrip() for line in self.terminal.display if line.strip()]
 
 
-def test_lines_go_on_above_the_rows_and_no_row_is_left_at_the_end() -> None:
+def test_lines_scroll_above_the_live_rows_and_no_row_remains_at_the_end() -> None:
     shown = Emulated()
     *lines, head, first, second = shown.rows(*(Message(f"line {number}") for number in range(20)))
     assert lines[-6:] == [f"line {number}" for number in range(14, 20)]
@@ -91,7 +91,7 @@ def test_lines_go_on_above_the_rows_and_no_row_is_left_at_the_end() -> None:
     assert not shown.terminal.cursor.hidden
 
 
-def test_after_each_change_of_size_there_is_one_block_of_rows_below_the_last_lines() -> None:
+def test_a_resize_leaves_one_block_of_rows_below_the_last_lines() -> None:
     shown = Emulated()
     shown.rows(*(Message(f"line {number} " + "x" * 30) for number in range(30)))
     for columns, lines in ((20, 20), (60, 8), (100, 30), (40, 20)):
@@ -102,14 +102,14 @@ def test_after_each_change_of_size_there_is_one_block_of_rows_below_the_last_lin
         assert sum("0/4 runs" in row for row in (*above, head)) == 1
 
 
-def test_the_rows_fit_the_terminals_width() -> None:
+def test_rows_are_truncated_to_the_terminals_width() -> None:
     text = Shown().written(OPENED, began(), over(value=0.5), began())
     head, best, row = Text.from_ansi(text).plain.splitlines()[-3:]
     assert (head[-1], len(head), row) == ("…", 39, "w0 r1 0.0 s")
     assert best == "best: run r1  loss=0.5  x=1"
 
 
-def test_the_sweeps_address_is_a_link_on_a_terminal_only() -> None:
+def test_the_sweeps_url_is_a_link_only_on_a_terminal() -> None:
     assert re.search(
         r"\x1b]8;[^;]*;http://x/s1\x1b\\http://x/s1\x1b]8;;\x1b\\", Shown(width=80).written(OPENED)
     )
@@ -122,7 +122,7 @@ def test_a_long_line_is_not_wrapped() -> None:
     assert Shown(live=False).written(output("x" * 500)) == f"[w0] {'x' * 500}\n"
 
 
-def test_a_worker_may_use_colours_but_cannot_move_the_cursor() -> None:
+def test_worker_output_may_use_colors_but_not_move_the_cursor() -> None:
     text = Shown().written(output("\x1b[31mred\x1b[0m 50%\r\x1b[31m100%\x1b[0m\x1b[2J\x1b[10A"))
     assert "\x1b[31m100%\x1b[0m" in text
     assert not any(code in text for code in ("50%", "\x1b[2J", "\x1b[10A"))
@@ -214,7 +214,7 @@ def shown(*workers: WorkerSeen, width: int = 100, most: int = 10) -> list[str]:
         (WorkerSeen(SlotState.BACKOFF), 100, "w0  restarts"),
     ],
 )
-def test_a_row_has_what_is_known_of_its_worker(worker: WorkerSeen, width: int, row: str) -> None:
+def test_a_row_shows_the_known_state_of_its_worker(worker: WorkerSeen, width: int, row: str) -> None:
     assert shown(worker, width=width) == [row]
 
 
@@ -260,7 +260,7 @@ def test_a_worker_has_a_row_from_its_start_to_its_end(last: SlotState) -> None:
     assert after(gone, MemoryUsed(W0, 1.0), progressed("r1"), over()) == {}  # late notices
 
 
-def test_a_row_has_a_run_from_its_beginning_to_its_end() -> None:
+def test_a_row_shows_a_run_from_its_start_to_its_end() -> None:
     (seen,) = after(BEGAN, progressed("r1")).values()
     assert (seen.run_id, seen.device, seen.began_s, seen.progress) == (
         "r1",
@@ -277,7 +277,7 @@ def test_late_progress_of_an_earlier_run_is_ignored() -> None:
     assert seen.progress is None
 
 
-def test_memory_is_that_of_the_living_process() -> None:
+def test_memory_is_shown_only_for_the_current_process() -> None:
     (seen,) = after(MemoryUsed(W0, 100.0)).values()
     assert seen.memory_mb == 100.0
     (seen,) = after(MemoryUsed(W0, 100.0), WorkerChanged(W0, SlotState.STARTING)).values()

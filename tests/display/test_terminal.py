@@ -70,7 +70,7 @@ def blocked() -> Iterator[Blocked]:
 def run_program(
     stream: str, environment: Mapping[str, str], *, stderr: int
 ) -> subprocess.CompletedProcess[str]:
-    """Show a sweep on the stderr of a process of its own, a terminal or a file."""
+    """Show a sweep on the stderr of a new process, a terminal or a file."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, stream],
         env={**environment, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -80,7 +80,7 @@ def run_program(
     )
 
 
-def test_there_are_only_plain_lines_without_a_terminal() -> None:
+def test_only_plain_lines_are_written_without_a_terminal() -> None:
     stream = io.StringIO()
     with Terminal(stream) as terminal:
         for notice in (OPENED, began(), output("epoch 1: \x1b[31mbad\x1b[0m [bold]"), over(value=0.5)):
@@ -107,7 +107,7 @@ def test_a_quiet_display_shows_no_output() -> None:
         ("file", {"FORCE_COLOR": "1"}, True, False),
     ],
 )
-def test_variables_choose_colours_but_make_no_file_a_terminal(
+def test_variables_control_colors_but_do_not_make_a_file_a_terminal(
     clean_env: dict[str, str], stream: str, variables: dict[str, str], has_colours: bool, has_rows: bool
 ) -> None:
     environment = clean_env | {"TERM": "xterm"} | variables
@@ -117,7 +117,7 @@ def test_variables_choose_colours_but_make_no_file_a_terminal(
     assert ("\x1b[2K" in shown) is has_rows
 
 
-def test_a_closed_pipe_ends_no_process() -> None:
+def test_a_closed_pipe_does_not_end_the_process() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     done = run_program("file", os.environ, stderr=write_end)
@@ -141,9 +141,9 @@ def test_many_threads_may_send_notices_at_once() -> None:
     assert stream.getvalue() == "[w0] whole line\n" * 200
 
 
-def test_a_blocked_terminal_delays_nobody_and_dropped_lines_are_counted(blocked: Blocked) -> None:
+def test_a_blocked_terminal_does_not_block_senders_and_dropped_lines_are_counted(blocked: Blocked) -> None:
     with Terminal(blocked) as terminal:
-        for number in range(10_005):  # none of them waits for the stream, or the test would hang here
+        for number in range(10_005):  # the test would hang here if a call waited for the stream
             terminal(output(f"line {number}"))
         blocked.free.set()
         assert blocked.has_dropped.wait(DEADLINE_S)
@@ -151,13 +151,13 @@ def test_a_blocked_terminal_delays_nobody_and_dropped_lines_are_counted(blocked:
     assert " lines of output not shown here; the workers' logs have them" in blocked.getvalue()
 
 
-def test_the_end_waits_for_a_blocked_terminal_only_for_a_time(blocked: Blocked) -> None:
+def test_closing_waits_for_a_blocked_terminal_only_for_a_limited_time(blocked: Blocked) -> None:
     with Terminal(blocked) as terminal:  # or the test would hang here
         terminal(OPENED)
     assert blocked.getvalue() == ""
 
 
-def test_a_closed_or_missing_stream_is_no_error() -> None:
+def test_a_closed_or_missing_stream_is_not_an_error() -> None:
     closed = io.StringIO()
     closed.close()
     for stream in (closed, None):
@@ -174,7 +174,7 @@ def test_a_closed_or_missing_stream_is_no_error() -> None:
         (BlockingIOError(), False),
     ],
 )
-def test_a_broken_stream_is_not_written_again_but_a_busy_one_is(error: Exception, is_final: bool) -> None:
+def test_only_a_busy_stream_is_written_again_after_an_error(error: Exception, is_final: bool) -> None:
     broken = Broken(error)
     with Terminal(broken) as terminal:
         terminal(OPENED)

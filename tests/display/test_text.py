@@ -69,14 +69,14 @@ def said(notice: Notice, verbosity: Verbosity = Verbosity.NORMAL) -> str | None:
         (output("x"), None, False),
     ],
 )
-def test_a_notice_is_one_line_and_a_quiet_display_shows_only_problems(
+def test_a_notice_has_the_expected_text_and_quiet_shows_only_problems(
     notice: Notice, words: str | None, is_problem: bool
 ) -> None:
     assert said(notice) == words
     assert said(notice, Verbosity.QUIET) == (words if is_problem else None)
 
 
-def test_a_verbose_display_shows_the_workers_states_too() -> None:
+def test_a_verbose_display_shows_worker_states() -> None:
     assert said(WorkerChanged(Slot(1), SlotState.STARTING), Verbosity.VERBOSE) == "w1 starting"
 
 
@@ -89,7 +89,7 @@ def test_workers_are_shown_by_their_names() -> None:
 
 
 @given(st.lists(st.builds(over, outcome=st.sampled_from(Outcome), again=st.booleans())))
-def test_each_ended_run_is_counted_once_and_a_retried_attempt_never(notices: list[RunOver]) -> None:
+def test_each_ended_run_is_counted_once_and_retried_attempts_are_not(notices: list[RunOver]) -> None:
     assert counts_of(notices).over == sum(not notice.again for notice in notices)
 
 
@@ -111,7 +111,7 @@ def test_the_progress_line_has_counts_and_remaining_time() -> None:
     assert progress(endless, 10.0).plain == "1 runs · 0 running · 0 failed"
 
 
-def test_the_progress_bar_is_never_longer_than_its_place() -> None:
+def test_the_progress_bar_is_not_longer_than_its_width() -> None:
     assert progress_bar(counts_of([over()] * 6 + [began()]), 15).plain == "━" * 15 + " "
 
 
@@ -136,7 +136,7 @@ def test_a_duration_has_a_suitable_unit(seconds: float, words: str) -> None:
         ({"x": "y" * 1000}, None, f"x={'y' * 39}…"),
     ],
 )
-def test_varied_parameters_have_their_shortest_unique_names(
+def test_varied_parameters_are_shown_with_their_shortest_unique_names(
     parameters: dict[str, Any], varied: Varied, words: str
 ) -> None:
     assert brief(parameters, varied) == words
@@ -183,7 +183,7 @@ def test_failures_are_grouped_by_their_reason() -> None:
     assert "  and 3 more, in the summary" in ended(failed=8, runs=different)
 
 
-def test_the_end_names_machines_retried_and_lost_runs_and_a_missing_best_run() -> None:
+def test_the_end_shows_machines_retried_and_lost_runs_and_a_missing_best_run() -> None:
     machines = (MachineSummary("gpu1", 2, 3, "left"), MachineSummary("gpu2", 1, 1, ""))
     counts, best, by_machine, *_ = ended(retried=2, lost=1, best=None, machines=machines)
     assert "; 2 attempts retried; 1 lost, which is a bug" in counts

@@ -1,4 +1,4 @@
-"""Builds what is released, and installs the wheel where nothing else of this checkout is to be found."""
+"""Builds the release files, and installs the wheel without access to the checkout."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Built:
-    """What a release consists of."""
+    """The files of a release."""
 
     wheel: Path
     sdist: Path
 
 
 def build(folder: Path) -> Built:
-    """Build both from the working tree, by the build's own program: without network and environments."""
+    """Build both from the working tree with hatchling, without network or an isolated environment."""
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
@@ -31,7 +31,7 @@ def build(folder: Path) -> Built:
 
 
 def installed(wheel: Path, folder: Path) -> Path:
-    """Install a wheel into a new environment and return its Python; what it needs comes from this one's."""
+    """Install a wheel into a new environment with this one's dependencies; return its Python."""
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install"]
@@ -43,7 +43,7 @@ def installed(wheel: Path, folder: Path) -> Path:
 
 
 def tracked(*names: str) -> set[str]:
-    """Return the files that git has or would take, under these names; all without any."""
+    """Return the tracked and untracked, not ignored files under these names; all without names."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *names]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return {name for name in listed.split("\0") if name and (ROOT / name).exists()}

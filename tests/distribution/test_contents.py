@@ -1,4 +1,4 @@
-"""What a release holds: all of the package and nothing beside it, its version, and what it needs."""
+"""Contents of a release: the package and nothing else, its version, and its dependencies."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.test_rooms import PACKAGE, imports_of
 from tests.test_rooms import ROOT as SOURCES
 
 NOT_IN_THE_SDIST: Final = ".ci/"
-"""For whoever looks after the repository."""
+"""Only for maintainers of the repository."""
 GIVEN: Final = {"IPython"}
-"""Imported where it is there: within a notebook."""
+"""Imported only within a notebook."""
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +40,19 @@ def metadata(wheel: ZipFile) -> Message:
     return Parser().parsestr(wheel.read(name).decode())
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
+def test_the_wheel_contains_only_the_package(wheel: ZipFile) -> None:
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert files == tracked(PACKAGE)
     assert "parallel_hpo/py.typed" in files
 
 
-def test_the_sdist_holds_all_that_is_tracked(built: Built) -> None:
+def test_the_sdist_contains_all_tracked_files(built: Built) -> None:
     with tarfile.open(built.sdist) as archive:
         files = {member.name.partition("/")[2] for member in archive if member.isfile()}
     assert files == {name for name in tracked() if not name.startswith(NOT_IN_THE_SDIST)} | {"PKG-INFO"}
 
 
-def test_the_version_comes_from_one_place(metadata: Message, built: Built) -> None:
+def test_metadata_and_file_names_have_the_packages_version(metadata: Message, built: Built) -> None:
     assert metadata["Version"] == parallel_hpo.__version__
     assert built.wheel.name == f"parallel_hpo-{parallel_hpo.__version__}-py3-none-any.whl"
     assert built.sdist.name == f"parallel_hpo-{parallel_hpo.__version__}.tar.gz"
@@ -66,7 +66,7 @@ def test_the_wheel_has_the_command_and_the_licence(wheel: ZipFile, metadata: Mes
     assert metadata["License-Expression"] == "MIT"
 
 
-def test_every_library_that_the_package_imports_is_asked_for(metadata: Message) -> None:
+def test_every_imported_library_is_a_declared_dependency(metadata: Message) -> None:
     asked = {normal(re.split(r"[^\w.-]", line)[0]) for line in metadata.get_all("Requires-Dist", [])}
     imported = {found.library for found in imports_of(SOURCES)} - sys.stdlib_module_names - {PACKAGE}
     homes = packages_distributions()
@@ -79,11 +79,11 @@ def test_every_library_that_the_package_imports_is_asked_for(metadata: Message) 
 
 
 def normal(name: str) -> str:
-    """Return a distribution's name as all its spellings have it."""
+    """Return the normalized name of a distribution."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_users_file_that_types_are_checked_by_has_every_public_name() -> None:
+def test_the_type_checked_users_file_imports_every_public_name() -> None:
     imported = {
         alias.name
         for node in ast.walk(ast.parse(Path(__file__).with_name("users_file.py").read_text()))
@@ -99,13 +99,13 @@ _OPTION: Final = re.compile(r"(?<=[\s\"])--[a-z-]+")
 
 
 def options_of_calls(text: str) -> list[tuple[str, set[str]]]:
-    """Return which command each call names, and with which options."""
+    """Return the command and the options of each call."""
     calls = _CALL.findall(text.replace("\\\n", " ").replace('"${hpo[@]}"', "parallel-hpo run"))
     return [(command, set(_OPTION.findall(rest))) for command, rest in calls]
 
 
 @pytest.mark.parametrize("example", sorted(BATCH.iterdir()), ids=lambda path: path.name)
-def test_an_example_calls_commands_with_options_that_there_are(example: Path) -> None:
+def test_an_example_uses_only_existing_commands_and_options(example: Path) -> None:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     calls = options_of_calls(example.read_text())
     assert calls
@@ -114,7 +114,7 @@ def test_an_example_calls_commands_with_options_that_there_are(example: Path) ->
         assert options <= {name for each in known for name in each.opts}
 
 
-def test_examples_join_with_what_they_are_given() -> None:
+def test_join_examples_pass_the_sweep_the_server_and_the_key() -> None:
     job = yaml.safe_load((BATCH / "kubernetes-join.yaml").read_text())
     assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
     (container,) = job["spec"]["template"]["spec"]["containers"]

@@ -1,7 +1,7 @@
-"""The wheel as its users have it: where no checkout is, the quickstart's sweep and all around it work.
+"""The installed wheel: the quickstart's sweep and the commands around it work without a checkout.
 
-What it needs comes from this environment, without network. `scripts/test-wheel` installs all into an empty
-one, and has these tests look there.
+Dependencies come from this environment, without network. `scripts/test-wheel` installs all into an empty
+one, and runs these tests on it.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def call(*command: str | Path, folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end in a folder where no checkout is."""
+    """Run a program to its end in a folder outside the checkout."""
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done
 
 
-def test_the_package_is_the_wheels_and_knows_its_version(
+def test_the_installed_package_is_imported_from_the_wheel_and_prints_its_version(
     python: Path, tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     asked = "import parallel_hpo; print(parallel_hpo.__file__)"
@@ -64,7 +64,7 @@ def test_the_package_is_the_wheels_and_knows_its_version(
     assert version.stdout == f"parallel-hpo {__version__}\n"
 
 
-def test_the_quickstarts_sweep_its_pages_its_report_and_the_doctor_work(
+def test_the_quickstart_its_pages_the_report_and_the_doctor_work(
     python: Path, tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     for name in ("train.py", "config.json"):
@@ -81,7 +81,7 @@ def test_the_quickstarts_sweep_its_pages_its_report_and_the_doctor_work(
 
 
 def assert_pages_are_whole(python: Path, sweep: str, *, folder: Path, env: dict[str, str]) -> None:
-    """Open the sweep's page as a browser would, with the files that it names, and those that they name."""
+    """Fetch the sweep's page as a browser does, with its files and the modules that they import."""
     command: list[str | Path] = [python.with_name("parallel-hpo"), "open", sweep]
     with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -111,7 +111,7 @@ def test_a_database_of_an_earlier_version_is_migrated(
         assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
 
 
-def test_a_users_file_passes_a_strict_mypy(python: Path, tmp_path: Path, clean_env: dict[str, str]) -> None:
+def test_a_users_file_passes_strict_mypy(python: Path, tmp_path: Path, clean_env: dict[str, str]) -> None:
     shutil.copy(USERS_FILE, tmp_path)
     mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--python-executable={python}"]
     done = call(*mypy, USERS_FILE.name, folder=tmp_path, env=clean_env)

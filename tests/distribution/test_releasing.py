@@ -1,4 +1,4 @@
-"""scripts/release: what it refuses, and what it makes in a clone of this repository, with real programs."""
+"""scripts/release: refusals, and a real release in a clone of this repository."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ OLD: Final = "## [0.1.0] - 2029-12-24\n\n- All.\n"
         ("0.2.1", f"is below 0.3.0, which {VERSION_FILE} has"),
     ],
 )
-def test_a_version_that_is_none_or_not_new_is_refused(version: str, why: str) -> None:
+def test_an_invalid_or_old_version_is_refused(version: str, why: str) -> None:
     with pytest.raises(NotNow, match=why):
         expect_new(version, current="0.3.0", released=["0.1.0", "0.2.0"])
 
 
 @pytest.mark.parametrize("version", ["0.3.0", "0.10.0", "1.0.0rc1"])
-def test_a_version_above_all_others_is_taken(version: str) -> None:
+def test_a_version_above_all_released_ones_is_accepted(version: str) -> None:
     expect_new(version, current="0.3.0", released=["0.1.0", "0.2.0"])
 
 
-def test_what_was_unreleased_becomes_the_versions_own() -> None:
+def test_unreleased_changes_become_the_section_of_the_new_version() -> None:
     cut, news = cut_changelog(f"# Changelog\n\n{UNRELEASED}\n{NEWS}\n{OLD}", "0.2.0", TODAY)
     assert cut == f"# Changelog\n\n{UNRELEASED}\n## [0.2.0] - {TODAY}\n\n{NEWS}\n{OLD}"
     assert news == NEWS.strip()
 
 
 @pytest.mark.parametrize("text", [f"{UNRELEASED}\n{OLD}", f"{UNRELEASED}\n### Added\n\n{OLD}", OLD])
-def test_a_release_without_news_is_refused(text: str) -> None:
+def test_a_release_without_changes_is_refused(text: str) -> None:
     with pytest.raises(NotNow, match="Unreleased"):
         cut_changelog(text, "0.2.0", TODAY)
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """This repository with what is tracked as it is now, committed."""
+    """A clone of this repository with the working tree's tracked changes committed."""
     place = tmp_path / "clone"
     git(ROOT, "clone", "--quiet", "--no-tags", "--local", str(ROOT), str(place))
     changed = git(ROOT, "diff", "HEAD", "--binary")
@@ -86,7 +86,7 @@ def state_of(place: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.thorough
-def test_a_release_is_said_refused_or_made_whole(clone: Path) -> None:
+def test_a_release_is_previewed_refused_or_made_completely(clone: Path) -> None:
     before = state_of(clone)
     said = release(clone, "7.0.0")
     assert (said.returncode, state_of(clone)) == (0, before)

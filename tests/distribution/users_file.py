@@ -1,4 +1,4 @@
-"""What a user writes who checks types: a strict mypy finds the names and types of the docs. Never run."""
+"""A user's file for strict mypy, with the names and types of the docs. Never run."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from parallel_hpo import (
 
 
 def main() -> float:
-    """A `main` may return what it likes."""
+    """A `main` may return anything."""
     return 0.5
 
 
 def configured() -> HPO | None:
-    """A section from a file, or one that is written here."""
+    """Return a section from a file, or from code."""
     loader = ConfigLoader(Path("config.json"), environment={"PARALLEL_HPO_COUNT": "3"})
     assert_type(loader.hpo, HPO | None)
     return loader.hpo or HPO.from_dict({"count": 3, "sweep_configuration": {"method": "random"}})
 
 
 def performed(hpo: HPO) -> SweepResult:
-    """In the foreground, with every error that may come."""
+    """Run in the foreground, and handle every error."""
     try:
         return hpo.optimize(main, resume=None)
     except (ConfigError, TargetError, UsageError, MissingExtraError) as error:
@@ -50,7 +50,7 @@ def performed(hpo: HPO) -> SweepResult:
 
 
 def in_the_background(hpo: HPO) -> SweepResult:
-    """By a handle."""
+    """Run in the background with a handle."""
     handle = hpo.start(lambda: None)
     assert_type(handle, Handle)
     assert_type(handle.done(), bool)
@@ -62,7 +62,7 @@ def in_the_background(hpo: HPO) -> SweepResult:
 
 
 def looked_at(result: SweepResult) -> None:
-    """All that a result says."""
+    """Read all fields of a result."""
     if result.best is not None:
         assert_type(result.best.run_id, str)
     assert_type([run.value for run in result.runs], list[float | None])

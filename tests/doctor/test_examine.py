@@ -67,7 +67,7 @@ def on_target(tmp_path: Path, clean_env: dict[str, str]) -> Examine:
         ),
     ],
 )
-def test_a_target_is_tried_in_a_child(
+def test_a_target_is_checked_in_a_child_process(
     on_target: Examine, source: str, keys: dict[str, Any], level: Level, words: str
 ) -> None:
     finding = on_target(source, **keys)
@@ -76,7 +76,7 @@ def test_a_target_is_tried_in_a_child(
 
 
 @pytest.mark.parametrize(("keys", "level"), [({}, Level.GOOD), ({"workers": 3}, Level.BAD)])
-def test_the_number_of_workers_is_shown_or_impossible(
+def test_the_number_of_workers_is_shown_or_reported_as_bad(
     tmp_path: Path, keys: dict[str, Any], level: Level
 ) -> None:
     section = HpoSection.model_validate(
@@ -91,7 +91,7 @@ def test_the_number_of_workers_is_shown_or_impossible(
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[FolderEngine]:
-    """Machines gpu1 and gpu2; no process can be started on gpu2."""
+    """An engine with gpu1 and gpu2; no process can be started on gpu2."""
     for name in ("gpu1", "gpu2"):
         (tmp_path / "machines" / name).mkdir(parents=True)
     (tmp_path / "machines" / "gpu2" / "broken").touch()
@@ -107,7 +107,7 @@ def by_subject(findings: tuple[Finding, ...]) -> Mapping[str, Finding]:
     return {finding.subject: finding for finding in findings}
 
 
-def test_each_machine_has_findings_or_an_error(engine: FolderEngine, tmp_path: Path) -> None:
+def test_each_machine_returns_findings_or_an_error(engine: FolderEngine, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("def main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "machines": "dask"}
     subject = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
@@ -122,7 +122,7 @@ def test_each_machine_has_findings_or_an_error(engine: FolderEngine, tmp_path: P
     assert "no torch on this machine" in broken.text
 
 
-def test_missing_things_are_named_as_bad(engine: FolderEngine, tmp_path: Path) -> None:
+def test_a_missing_module_is_a_bad_finding(engine: FolderEngine, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import nonsuch_module\ndef main(): pass\n")
     keys = {"sweep_id": "x", "backend": "local", "machines": {"engine": "dask", "count": 1}}
     subject = DoctorSubject(HpoSection.model_validate(keys), Target(str(tmp_path / "train.py"), "main"))
@@ -132,7 +132,7 @@ def test_missing_things_are_named_as_bad(engine: FolderEngine, tmp_path: Path) -
     assert "nonsuch_module" in target.text
 
 
-def test_other_versions_and_a_wrong_section_are_bad(engine: FolderEngine) -> None:
+def test_different_versions_and_an_invalid_section_are_bad_findings(engine: FolderEngine) -> None:
     other = replace(versions_here(), python="2.7")
     asked = replace(QUESTION, versions=other, section={"workers": "many"})
     (machine,) = examine_machines(engine, asked, most=1)
@@ -143,7 +143,7 @@ def test_other_versions_and_a_wrong_section_are_bad(engine: FolderEngine) -> Non
     assert "workers" in found["configuration"].text
 
 
-def test_a_silent_machine_is_given_up_after_a_timeout() -> None:
+def test_a_machine_without_an_answer_is_reported_after_a_timeout() -> None:
     seconds = iter(range(100))
     silent = NotedEngine([ClusterMachine("gpu1", "")])
     (machine,) = examine_machines(
@@ -153,7 +153,7 @@ def test_a_silent_machine_is_given_up_after_a_timeout() -> None:
     assert next(seconds) < 10
 
 
-def test_a_cluster_without_a_machine_or_an_engine_is_bad() -> None:
+def test_a_cluster_without_machines_or_without_an_engine_is_a_bad_finding() -> None:
     (nobody,) = examine_machines(NotedEngine([]), QUESTION, most=None)
     assert (nobody.name, nobody.findings[0].level) == ("Noted", Level.BAD)
     subject = DoctorSubject(HpoSection.model_validate({"sweep_id": "x", "machines": {}}))

@@ -1,4 +1,4 @@
-"""The doctor's checks of this machine, of its client, and of a coordinator; and how findings travel."""
+"""The doctor's checks of this machine, of its client, and of a coordinator; and the transfer of findings."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ MISMATCH = "Driver/library version mismatch"
         ("3", NoDriver("none is installed"), "mask", Level.GOOD, "CUDA_VISIBLE_DEVICES=3 shows 3"),
     ],
 )
-def test_what_is_wrong_with_a_device_is_bad_or_a_warning(
+def test_a_device_problem_is_a_bad_finding_or_a_warning(
     mask: str | None, library: FakeLibrary | NoDriver, subject: str, level: Level, words: str
 ) -> None:
     finding = about(subject, examined(mask, library))
@@ -95,7 +95,7 @@ def test_what_is_wrong_with_a_device_is_bad_or_a_warning(
     assert words in finding.text
 
 
-def test_another_order_of_devices_is_a_warning() -> None:
+def test_another_device_order_is_a_warning() -> None:
     findings = examined(None, FakeLibrary(), CUDA_DEVICE_ORDER="FASTEST_FIRST")
     assert Level.WARNING in {finding.level for finding in findings if finding.subject == "mask"}
 
@@ -105,7 +105,7 @@ def test_devices_under_mps_must_be_named_by_uuid(mask: str, level: Level) -> Non
     assert about("MPS", examined(mask, FakeLibrary(), mps_runs=True)).level is level
 
 
-def test_spawn_is_a_warning() -> None:
+def test_the_spawn_start_method_is_a_warning() -> None:
     assert examine_start_method(StartMethod.SPAWN).level is Level.WARNING
 
 
@@ -146,7 +146,7 @@ def levels(findings: list[Finding]) -> dict[str, Level]:
 
 
 @pytest.mark.parametrize("name", ["WANDB_AGENT_DISABLE_FLAPPING", "WANDB_RUN_ID", "WANDB_SERVICE", "RANK"])
-def test_a_misleading_variable_is_named(name: str) -> None:
+def test_a_misleading_variable_is_a_warning(name: str) -> None:
     findings = list(examine_client({name: "true"}, BackendChoice.LOCAL))
     (found,) = [finding for finding in findings if finding.subject == "environment"]
     assert found.level is Level.WARNING
@@ -177,7 +177,7 @@ def test_an_unsupported_release_of_wandb_is_too_old(version: str, old: bool) -> 
     assert is_too_old(version) is old
 
 
-def test_the_oldest_release_is_that_of_pyproject() -> None:
+def test_the_oldest_supported_release_matches_pyproject() -> None:
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"wandb>={'.'.join(map(str, OLDEST))}" in asked
     assert LookedAt.read().releases[0] == ".".join(map(str, OLDEST))
@@ -186,14 +186,14 @@ def test_the_oldest_release_is_that_of_pyproject() -> None:
 HOST = "127.0.0.1"
 
 
-def on_the_head(clock: Callable[[], float]) -> list[Finding]:
+def on_the_coordinator(clock: Callable[[], float]) -> list[Finding]:
     """Return the findings on a listening coordinator, with this clock."""
     with servers_to_reach(BackendChoice.LOCAL, {}, HOST) as (head,):
         return list(examine_reach(head, clock=clock))
 
 
-def test_a_listening_coordinator_is_reached_and_clocks_agree() -> None:
-    reach, clock = on_the_head(time.time)
+def test_a_reachable_coordinator_and_an_equal_clock_are_good() -> None:
+    reach, clock = on_the_coordinator(time.time)
     assert (reach.subject, reach.level) == ("reach", Level.GOOD)
     assert "the coordinator at http://127.0.0.1:" in reach.text
     assert (clock.subject, clock.level, clock.text) == ("clock", Level.GOOD, "within 2 s of the coordinator")
@@ -202,13 +202,13 @@ def test_a_listening_coordinator_is_reached_and_clocks_agree() -> None:
 @pytest.mark.parametrize(
     ("ahead_s", "way"), [(3600.0, "ahead of the coordinator"), (-3600.0, "behind the coordinator")]
 )
-def test_a_wrong_clock_is_a_warning_with_the_direction(ahead_s: float, way: str) -> None:
-    _, clock = on_the_head(lambda: time.time() + ahead_s)
+def test_a_wrong_clock_is_a_warning_with_its_direction(ahead_s: float, way: str) -> None:
+    _, clock = on_the_coordinator(lambda: time.time() + ahead_s)
     assert clock.level is Level.WARNING
     assert way in clock.text
 
 
-def test_a_port_where_nobody_listens_is_bad() -> None:
+def test_an_unreachable_coordinator_is_bad() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
     (finding,) = examine_reach(ServerToReach("the coordinator", f"http://{HOST}:{port}"))
@@ -220,11 +220,11 @@ def test_a_port_where_nobody_listens_is_bad() -> None:
     ("sent", "received", "difference"),
     [(100.5, 100.5, 0.0), (107.5, 107.5, 7.0), (93.5, 93.5, -7.0), (103.5, 113.5, 3.0), (98.5, 108.5, 0.0)],
 )
-def test_travel_time_is_no_clock_difference(sent: float, received: float, difference: float) -> None:
+def test_network_latency_is_not_a_clock_difference(sent: float, received: float, difference: float) -> None:
     assert clock_difference(100.0, sent, received) == difference
 
 
-def test_findings_are_found_within_other_output() -> None:
+def test_findings_are_parsed_from_mixed_output() -> None:
     findings = (good("driver", "2 devices"), warning("mask", "ünlike", "see"), bad("reach", "no", "go"))
     output = f"a library's word\n{to_line(findings)}\nanother one at its exit"
     assert from_output(output) == findings
@@ -236,7 +236,7 @@ def test_truncated_output_has_no_findings() -> None:
     assert from_output("No module named parallel_hpo") is None
 
 
-def test_bad_findings_are_kept_if_not_all_fit() -> None:
+def test_bad_findings_and_warnings_are_kept_if_not_all_fit() -> None:
     first, last = bad("first", "no", "go"), warning("last", "hm", "see")
     many = [good(f"device {number}", secrets.token_hex(50)) for number in range(40)]
     line = to_line([first, *many, last])
@@ -251,7 +251,7 @@ def test_bad_findings_are_kept_if_not_all_fit() -> None:
     )
 
 
-def test_findings_on_eight_devices_fit() -> None:
+def test_findings_on_8_devices_fit() -> None:
     uuid = "GPU-b7c1d2e3-{}"
     devices = [
         good(

@@ -20,14 +20,14 @@ SERVER: Final = pytest.StashKey[Served]()
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Served]:
-    """A server of its own, in a clean environment."""
+    """Run a new server in a clean environment."""
     with clean_env_in(folder / "home") as environment, served(folder, environment) as site:
         yield site
 
 
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """A server that all files' tests share, one after the other."""
+    """A server that the tests of all files share."""
     return shared(request, SERVER, lambda: serving(tmp_path_factory.mktemp("site")))
 
 
@@ -40,13 +40,13 @@ def site(server: Served) -> Served:
 
 @pytest.fixture(scope="module")
 def window(request: pytest.FixtureRequest) -> BrowserContext:
-    """A window of a real browser, in which each test has tabs; they are skipped where there is none."""
+    """A window of a real browser, with tabs for each test; without a browser the tests are skipped."""
     return shared(request, chromium.WINDOW, chromium.running)
 
 
 @pytest.fixture
 def visit(window: BrowserContext, site: Served) -> Iterator[Open]:
-    """Open a page in a new tab and log in; the test fails on what any of its pages complains of."""
+    """Open a page in a new tab and log in; the test fails on any complaint of its pages."""
     seen: list[chromium.Sight] = []
     with ExitStack() as tabs:
 

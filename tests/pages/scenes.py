@@ -1,4 +1,4 @@
-"""Sweeps that are small, large, ugly, empty, failed or of a single run: what pages must show well."""
+"""Small, large, ugly, empty, failed and single-run sweeps for tests of pages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SPAN_S: Final = 7000.0
 WORKERS: Final = 4
 CODE: Final = "import wandb\n\nwith wandb.init() as run:\n    run.log({'loss': 0.5})\n"
 LINK: Final = "s3://bucket/w.bin"
-"""Where an artifact's file lies that was not uploaded."""
+"""Address of an artifact's file that was not uploaded."""
 CHANGES: Final = """diff --git a/train.py b/train.py
 --- a/train.py
 +++ b/train.py
@@ -145,7 +145,7 @@ class Scenes:
         }
 
     def save(self, logger: str, user: str) -> None:
-        """Have a run save its code, its changes and a model, which another run uses."""
+        """Save code, a diff and a model of a run, and use the model in another run."""
         services = self._services
         texts = {"code/train.py": CODE, "diff.patch": CHANGES, "model.bin": "x" * 2000}
         digest = base64.b64encode(hashlib.md5(CODE.encode(), usedforsecurity=False).digest()).decode()
@@ -176,7 +176,7 @@ class Scenes:
             artifacts.use(transaction, other.id, number)
 
     def _log(self, sweep: str, metric: str, points: int, dice: random.Random) -> None:
-        """Have each run of a sweep log curves, its machine's load, and a console."""
+        """Log curves, system metrics and console output of each run of a sweep."""
         with self._services.world.database.write() as transaction:
             found = transaction.execute(select(tables.runs).where(tables.runs.c.sweep_id == sweep)).all()
             for run in found:
@@ -269,7 +269,7 @@ def _console(points: int, *, failed: bool) -> Iterator[str]:
 
 
 def fill(services: Services) -> dict[str, str]:
-    """Create all sweeps; return their ids by what they show."""
+    """Create all sweeps; return their ids by scene."""
     scenes = Scenes(services)
     states = "ffffffkffffffxfff" * 3 + "fffffrrrr"
     small = scenes.sweep(SMALL, 60, state="RUNNING", states=states, points=120)

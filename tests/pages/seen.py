@@ -1,4 +1,4 @@
-"""What tests do on a sweep's page."""
+"""Actions on a sweep's page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page whose server ends while it is open: one of its own, as all other tests here share a server."""
+"""Open pages whose server ends: it is started for this test, as the other tests share a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def site(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def test_an_open_page_says_when_its_sweep_and_its_server_have_ended(visit: Visit, site: Served) -> None:
+def test_an_open_page_shows_that_its_sweep_or_its_server_has_ended(visit: Visit, site: Served) -> None:
     over, (going_on, run) = Scenes(site.services).sweep(SPACE, 1), running(site)
     pages = [
         visit(f"/local/p/{address}") for address in (f"sweeps/{over}", f"sweeps/{going_on}", f"runs/{run}")

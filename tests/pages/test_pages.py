@@ -30,7 +30,7 @@ NOTHING: Final[dict[Scheme, list[dict[str, Any]]]] = {scheme: [] for scheme in S
 
 
 def running(site: Served) -> tuple[str, str]:
-    """The ids of a sweep and its running run."""
+    """Create a sweep with a running run; return both ids."""
     sweep = site.services.sweep(SPACE | {"run_cap": 4})
     name = site.services.issued(site.services.agent(sweep, "mark_0_1"))
     site.services.start(sweep, name, opener="mark_0_1")
@@ -45,12 +45,12 @@ def log(site: Served, name: str, loss: float) -> None:
 
 
 def cell(page: Page, run: str, title: str) -> Locator:
-    """The cell below a title, looked up at every retry: a page fills its header after it loads."""
+    """Return the cell below a title; it is located anew at each retry, as the header loads later."""
     before = f'//table[@id="runs"]/thead/tr/th[normalize-space(.)="{title}"]/preceding-sibling::th'
     return page.locator(f'xpath=//tr[@data-run="{run}"]/td[count({before}) + 2]')
 
 
-def test_a_value_comes_by_itself_and_selection_order_and_scroll_stay(visit: Visit, site: Served) -> None:
+def test_a_live_update_keeps_selection_order_and_scroll(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     filled_too = [site.services.perform(sweep, site.services.agent(sweep)) for _ in range(3)]
     page = open_table(visit(f"/local/p/sweeps/{sweep}", width=500))
@@ -103,7 +103,7 @@ def test_a_runs_page_follows_its_values_and_its_log_that_is_searched(visit: Visi
     assert download.value.path().read_text() == "".join(f"step {step}\n" for step in range(61))
 
 
-def test_a_runs_media_are_seen_step_by_step(visit: Visit, site: Served) -> None:
+def test_a_runs_media_are_shown_step_by_step(visit: Visit, site: Served) -> None:
     _, name = running(site)
     steps = [
         {"_step": step, "h": {"_type": "histogram", "values": [1], "bins": [step, step + 1]}}
@@ -135,7 +135,7 @@ def test_a_project_shows_its_sweeps_and_runs(visit: Visit, site: Served) -> None
     expect(page.locator(".projects a")).to_have_text(["local/p"])
 
 
-def test_a_runs_code_its_changes_and_its_artifacts_are_read_in_the_page(visit: Visit, site: Served) -> None:
+def test_a_runs_code_diff_and_artifacts_are_shown_in_the_page(visit: Visit, site: Served) -> None:
     scenes = Scenes(site.services)
     sweep = scenes.sweep(SMALL, 2)
     first, second = (f"{sweep[-3:]}{place:05d}" for place in range(2))
@@ -164,7 +164,7 @@ def test_a_runs_code_its_changes_and_its_artifacts_are_read_in_the_page(visit: V
     expect(page.locator("#artifacts tbody td").nth(2)).to_have_text("used")
 
 
-def test_what_a_run_says_is_text(visit: Visit, site: Served) -> None:
+def test_text_of_a_run_is_escaped(visit: Visit, site: Served) -> None:
     evil = "<img src=x onerror=alert(1)>"
     sweep = site.services.sweep({"method": "grid", "parameters": {evil: {"values": [evil, 1]}}})
     name = site.services.issued(site.services.agent(sweep))
@@ -178,7 +178,7 @@ def test_what_a_run_says_is_text(visit: Visit, site: Served) -> None:
     assert page.locator("img").count() == 0
 
 
-def test_who_was_not_let_in_reads_what_to_do(visit: Visit, site: Served) -> None:
+def test_a_page_without_login_shows_how_to_log_in(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
     page = visit(f"/local/p/sweeps/{sweep}", let_in=False)
     expect(page.locator("main")).to_contain_text("parallel-hpo open")
@@ -222,7 +222,7 @@ def test_axe_finds_nothing_in_light_and_dark(visit: Visit, site: Served) -> None
     assert axe_findings_in_light_and_dark(page) == NOTHING
 
 
-def test_a_page_is_one_script_and_a_phones_width_is_wide_enough(visit: Visit, site: Served) -> None:
+def test_a_page_loads_one_script_and_fits_a_phones_width(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     log(site, name, 0.5)
     page = visit("/local/p", width=360)
@@ -251,7 +251,7 @@ def test_a_sweep_is_paused_and_stopped_from_its_page(visit: Visit, site: Served)
     expect(page.locator("#actions button")).to_have_text(["Edit", "Delete"])
 
 
-def test_workers_of_this_machine_are_drained_and_scaled_from_their_sweeps_page(
+def test_workers_of_this_machine_are_drained_and_scaled_from_the_sweeps_page(
     visit: Visit, site: Served
 ) -> None:
     sweep, _ = running(site)
@@ -273,7 +273,7 @@ def test_workers_of_this_machine_are_drained_and_scaled_from_their_sweeps_page(
         assert mailbox.take() == [ScaleAsked(3)]
 
 
-def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, site: Served) -> None:
+def test_a_runs_duration_is_that_of_its_attempts_if_a_ledger_has_them(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     site.services.finish(sweep, name)
     other = site.services.perform(sweep, site.services.agent(sweep))
@@ -296,7 +296,7 @@ def test_a_run_took_what_its_attempts_took_where_a_ledger_says_it(visit: Visit, 
     expect(page.get_by_label("Dim earlier attempts")).to_have_count(0)
 
 
-def test_another_tab_only_looks(visit: Visit, site: Served) -> None:
+def test_a_second_tab_is_read_only(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
     first = visit(f"/local/p/sweeps/{sweep}")
     expect(first.locator("#actions button")).to_have_count(4)
@@ -306,7 +306,7 @@ def test_another_tab_only_looks(visit: Visit, site: Served) -> None:
     assert second.locator("#actions button").count() == 0
 
 
-def test_a_failed_run_says_why_at_the_top(visit: Visit, site: Served) -> None:
+def test_a_failed_run_shows_its_reason_at_the_top(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     page = visit(f"/local/p/runs/{name}")
     expect(page.locator("#live")).to_have_text("live")
@@ -341,7 +341,7 @@ def test_names_tags_and_notes_are_edited_on_their_page(visit: Visit, site: Serve
     expect(page.locator("#name")).to_have_text("warm-up")
 
 
-def test_neighbours_are_visited_and_a_run_and_its_sweep_deleted(visit: Visit, site: Served) -> None:
+def test_neighbouring_runs_are_opened_and_a_run_and_its_sweep_deleted(visit: Visit, site: Served) -> None:
     sweep, name = running(site)
     site.services.finish(sweep, name)
     after = site.services.perform(sweep, site.services.agent(sweep))
@@ -361,7 +361,7 @@ def test_neighbours_are_visited_and_a_run_and_its_sweep_deleted(visit: Visit, si
     expect(page.locator("main")).to_contain_text("There are no sweeps yet")
 
 
-def test_a_page_goes_on_after_moments_without_a_server(visit: Visit, site: Served) -> None:
+def test_a_page_recovers_from_failed_requests(visit: Visit, site: Served) -> None:
     sweep, _ = running(site)
     broken: list[str] = []
 

@@ -30,7 +30,7 @@ def page(visit: Visit, sweep: str) -> Page:
 
 
 def column(page: Page, title: str) -> list[str]:
-    """The texts of a column, on the page of runs that is shown."""
+    """Return the texts of a column on the shown page of runs."""
     titles = page.locator("#runs thead th").all_inner_texts()
     place = titles.index(title) + 2
     return page.locator(f"{ROWS} td:nth-child({place})").all_inner_texts()
@@ -85,7 +85,7 @@ def test_the_best_run_comes_first_and_clicks_and_enter_sort_both_ways(
     assert names == sorted(names) and names[0] == "adam"
 
 
-def test_filters_by_keyboard_alone(page: Page) -> None:
+def test_filters_work_by_keyboard_alone(page: Page) -> None:
     shown = page.locator("#shown")
     page.focus("#filter-text")
     page.keyboard.type("adam sweep-1")
@@ -119,7 +119,7 @@ def test_filters_by_keyboard_alone(page: Page) -> None:
     expect(page.locator("#filter-states input:checked")).to_have_count(2)
 
 
-def test_hidden_columns_stay_hidden(page: Page) -> None:
+def test_hidden_columns_stay_hidden_after_a_reload(page: Page) -> None:
     page.click("#columns summary")
     page.uncheck('#columns input[name="worker"]')
     page.check('#columns input[name="parameters.epochs"]')
@@ -129,7 +129,7 @@ def test_hidden_columns_stay_hidden(page: Page) -> None:
     expect(page.locator(header(page, "worker"))).to_have_count(0)
 
 
-def test_ten_thousand_runs_are_a_table_too(visit: Visit, site: Served) -> None:
+def test_a_table_of_10000_runs_is_paginated_sorted_and_filtered(visit: Visit, site: Served) -> None:
     sweep = Scenes(site.services).sweep(SPACE, 10_000, states=STATES)
     page = visit(f"/local/p/sweeps/{sweep}")
     expect(page.locator("#counts")).to_contain_text("9000 finished")

@@ -35,7 +35,7 @@ def why_not() -> str | None:
 
 @contextmanager
 def ssh_server(folder: Path) -> Iterator[int]:
-    """Run an sshd of this user's; yield its port."""
+    """Run an sshd as this user; yield its port."""
     for name in ("host", "user"):
         key = ("-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
         subprocess.run(["ssh-keygen", *key], check=True)
@@ -78,7 +78,7 @@ def forward(tmp_path: Path) -> Iterator[Forward]:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_a_page_acts_through_a_tunnel_on_another_port(
+def test_a_page_works_through_a_tunnel_on_another_port(
     window: BrowserContext, site: Served, forward: Forward, name: str
 ) -> None:
     sweep = Scenes(site.services).sweep(SPACE, 3, state="RUNNING")

@@ -1,4 +1,4 @@
-"""A sweep's workspace with small, ugly and empty data: texts have room, and its cards are where one looks."""
+"""A sweep's workspace with small, ugly and empty data: its labels, charts, filters and comparisons."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ LABEL_FAULTS: Final = """() => {
 
 
 def settled_faults(page: Page) -> list[str]:
-    """The faults of labels that remain when all is drawn."""
+    """Return the faults of labels that remain when all is drawn."""
     end = time.monotonic() + SETTLED_S
     while True:
         faults: list[str] = page.evaluate(LABEL_FAULTS)
@@ -103,7 +103,7 @@ def settled_faults(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_labels_have_room_and_axe_finds_nothing(visit: Visit, site: Served, scene: str) -> None:
+def test_labels_do_not_overlap_and_axe_finds_nothing(visit: Visit, site: Served, scene: str) -> None:
     sweep = Scenes(site.services).sweep(**SCENES[scene])
     page = visit(f"/local/p/sweeps/{sweep}", width=1400)
     assert "\n".join(settled_faults(page)) == ""
@@ -146,7 +146,7 @@ def assert_a_charts_picture_shows_its_title_and_its_axes(page: Page) -> None:
         assert sum(counts[:100]) > 20 < sum(counts[240:])  # text on the page's ground
 
 
-def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: Served) -> None:
+def test_selected_runs_are_compared_side_by_side_with_their_differences(visit: Visit, site: Served) -> None:
     sweep = Scenes(site.services).sweep(SMALL, 6)
     page = visit(f"/local/p/sweeps/{sweep}")
     page.get_by_role("tab", name="Compare").click()
@@ -162,7 +162,7 @@ def test_selected_runs_stand_side_by_side_with_what_differs(visit: Visit, site: 
     assert axe_findings(page) == []
 
 
-def test_a_brush_filters_the_list_and_its_filters_the_charts(visit: Visit, site: Served) -> None:
+def test_a_value_range_filters_the_run_list_and_the_charts(visit: Visit, site: Served) -> None:
     page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     words = page.locator("[data-chart=histories] .chart-words")
     expect(words).to_contain_text("val/loss of 40 shown runs.")
@@ -204,7 +204,7 @@ def test_runs_are_compared_by_another_logged_value(visit: Visit, site: Served) -
     expect(page.get_by_label("Which values are better")).to_be_disabled()
 
 
-def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served) -> None:
+def test_any_logged_value_can_be_a_column_or_a_filter(visit: Visit, site: Served) -> None:
     page = open_table(visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400))
     page.fill("#filter-text", "accuracy > 0.8 and state = finished")
     expect(page.locator("#shown")).to_have_text(re.compile(r"^1\d of 40 runs$"))
@@ -224,7 +224,7 @@ def test_any_logged_value_is_a_column_and_a_condition(visit: Visit, site: Served
     assert ("parameters.lr" in head, "summary.train/accuracy" in head, len(lines)) == (True, True, 40)
 
 
-def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
+def test_any_logged_value_can_be_an_axis(visit: Visit, site: Served) -> None:
     page = visit(f"/local/p/sweeps/{Scenes(site.services).sweep(**SCENES['small'])}", width=1400)
     page.get_by_role("combobox", name="Y", exact=True).select_option("train/accuracy")
     expect(page.locator("[data-chart=contour] .chart-words")).to_contain_text("over lr and train/accuracy")
@@ -241,7 +241,7 @@ def test_any_logged_value_is_an_axis(visit: Visit, site: Served) -> None:
     assert "\n".join(settled_faults(page)) == ""
 
 
-def test_the_first_page_finds_and_compares_sweeps(visit: Visit, site: Served) -> None:
+def test_the_home_page_searches_and_compares_sweeps(visit: Visit, site: Served) -> None:
     scenes = Scenes(site.services)
     scenes.sweep(SMALL, 12)
     scenes.sweep({**SMALL, "name": "Random instead", "method": "random"}, 8, states="fx", state="RUNNING")

@@ -1,4 +1,4 @@
-"""A `main` on its way to workers and machines: what can travel, and the one file that goes along."""
+"""Sending a `main` to workers and machines: what can be pickled, and the one file that is sent with it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from parallel_hpo.pickling.payload import MOST_FILE_BYTES, from_text, install_ma
 FACTOR = 2
 
 
-def travelled(main: Callable[[], object]) -> Any:
-    """The callable as it arrives at a worker."""
+def round_trip(main: Callable[[], object]) -> Any:
+    """Return the callable as a worker unpickles it."""
     packed = packed_main(main)
     assert isinstance(packed, PickledMain)
     assert isinstance(packed.payload, bytes)
@@ -53,7 +53,7 @@ class Trainer:
         return self.resource
 
 
-def test_a_callable_travels_with_all_that_it_uses() -> None:
+def test_a_callable_is_pickled_with_everything_that_it_uses() -> None:
     rate = {"lr": 0.1}
 
     def nested() -> dict[str, float]:
@@ -66,16 +66,16 @@ def test_a_callable_travels_with_all_that_it_uses() -> None:
         Trainer("data").train,
         Trainer("data"),
     ]
-    assert [travelled(main)() for main in mains] == [2, 3, rate, "data", "data"]
+    assert [round_trip(main)() for main in mains] == [2, 3, rate, "data", "data"]
 
 
 class Config(types.ModuleType):
-    """As torch's modules of configurations are: of a class of their own, which can't be pickled."""
+    """A module of its own class that can't be pickled, as torch's configuration modules."""
 
     lock = threading.Lock()
 
 
-def test_a_submodule_that_is_no_plain_module_is_imported_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unpicklable_submodule_is_imported_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     package, config = types.ModuleType("strange"), Config("strange.config")
     vars(package).update({"config": config, "__path__": []})
     for module in (package, config):
@@ -84,11 +84,11 @@ def test_a_submodule_that_is_no_plain_module_is_imported_by_its_name(monkeypatch
     def asks(run: Any = None) -> object:
         return run.config if run else package
 
-    assert travelled(asks)() is package
-    assert travelled(lambda: config)() is config
+    assert round_trip(asks)() is package
+    assert round_trip(lambda: config)() is config
 
 
-def test_a_target_goes_by_its_name() -> None:
+def test_a_target_is_sent_by_name() -> None:
     target = Target("train.py", "main", ("--fast",))
     assert packed_main(target) is target
 
@@ -161,12 +161,12 @@ def main(): return helper()
         (42, "main is a int, not a function: give one without arguments"),
     ],
 )
-def test_what_cannot_travel_is_named_with_what_to_do(main: Any, words: str) -> None:
+def test_an_unpicklable_main_is_refused_with_the_cause_and_advice(main: Any, words: str) -> None:
     with pytest.raises(TargetError, match=words):
         packed_main(main)
 
 
-def test_a_module_that_is_imported_by_name_may_hold_what_it_likes() -> None:
+def test_a_function_of_a_module_with_locks_is_sent_by_name() -> None:
     import tempfile  # has a lock among its globals
 
     assert isinstance(packed_main(tempfile.gettempdir), PickledMain)
@@ -178,7 +178,7 @@ NAMES = [Target("code/train.py", "main", ("--fast",)), Program("code/train.py", 
 
 @pytest.fixture
 def text(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A name as the pool has it, created where its file was; then this is an empty folder."""
+    """A named main packed where its file exists; afterwards, the working folder is empty."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code/train.py").write_text(MAIN)
     monkeypatch.chdir(tmp_path)
@@ -189,8 +189,8 @@ def text(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("text", NAMES, indirect=True)
-def test_a_machine_without_the_file_gets_it_into_its_own_folder(text: str, tmp_path: Path) -> None:
-    for _ in range(2):  # as a second machine with the same folder does
+def test_a_machine_without_the_file_gets_it_in_its_sweep_folder(text: str, tmp_path: Path) -> None:
+    for _ in range(2):  # as by a second machine with the same folder
         found = install_main(from_text(text), Path("sweeps/abc"))
     assert isinstance(found, Target | Program)
     place = tmp_path / "machine/sweeps/abc/main/train.py"
@@ -201,7 +201,7 @@ def test_a_machine_without_the_file_gets_it_into_its_own_folder(text: str, tmp_p
 
 
 @pytest.mark.parametrize("text", NAMES, indirect=True)
-def test_a_machine_with_a_file_of_that_name_uses_its_own(text: str) -> None:
+def test_a_machine_with_a_file_of_the_same_name_uses_its_own(text: str) -> None:
     Path("code").mkdir()
     Path("code/train.py").write_text("def main(): return 1")
     assert install_main(from_text(text), Path("sweeps")) in NAMES
@@ -211,7 +211,7 @@ def test_a_machine_with_a_file_of_that_name_uses_its_own(text: str) -> None:
 @pytest.mark.parametrize(
     "main", [Target("train", "main"), Target("no.py", "main"), Program(""), Program("big")]
 )
-def test_what_is_no_source_here_goes_by_its_name_alone(
+def test_a_file_that_is_missing_too_large_or_no_source_is_sent_by_name_alone(
     main: Target | Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "big").write_bytes(bytes(MOST_FILE_BYTES + 1))
@@ -233,18 +233,18 @@ PICKLED = (
 """Made by the version before the packages were renamed."""
 
 
-def test_a_named_main_in_a_pool_is_read() -> None:
+def test_a_named_main_of_an_earlier_release_is_read() -> None:
     assert from_text(TARGET) == Target("train", "main", ("--fast",))
     assert from_text(PROGRAM) == Program("train.py", ("${args}",))
 
 
-def test_a_pickled_main_in_a_folder_is_read(tmp_path: Path) -> None:
+def test_a_pickled_main_of_an_earlier_release_is_read(tmp_path: Path) -> None:
     (tmp_path / FILE).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / FILE).write_bytes(b64decode(PICKLED))
     assert kept_in(tmp_path) == PickledMain(b"x")
 
 
-def test_a_kept_main_is_for_its_owners_eyes(tmp_path: Path) -> None:
+def test_a_stored_main_is_readable_only_by_its_user(tmp_path: Path) -> None:
     assert keep(PickledMain(b"x"), tmp_path, secrets=()) is None
     assert kept_in(tmp_path) == PickledMain(b"x")
     assert (tmp_path / FILE).stat().st_mode & 0o077 == 0

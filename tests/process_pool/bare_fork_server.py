@@ -1,6 +1,6 @@
-"""A fork server that doesn't import W&B's client, and so is there in a fifth of the time.
+"""A fork server that doesn't import W&B's client, and so starts in a fifth of the time.
 
-For tests that try how processes live and die, whatever they have imported.
+For tests of how processes live and die, whatever they have imported.
 """
 
 from __future__ import annotations

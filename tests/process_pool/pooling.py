@@ -1,4 +1,4 @@
-"""Real pool for tests: how one is opened, what a child does there, how its end is waited for."""
+"""A real pool for tests: opening it, code for children, and waits for their ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if os.fork() == 0:
     os.execvp("sleep", ["sleep", "600"])
 print(os.read(reader, 100).decode(), flush=True)
 """
-"""Starts a program that is no descendant of the child's by then, and prints its process id."""
+"""Starts a program that is no longer a descendant of the child, and prints its process id."""
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def opened_pool(
     command: tuple[str, ...] = BARE,
     **seams: Any,
 ) -> Iterator[ChildPool]:
-    """A pool whose fork server may still be starting; closed at the end."""
+    """Open a pool whose fork server may still be starting, and close it at the end."""
     pool = ChildPool(environment=marked(environment), fresh=fresh, preload=preload, command=command, **seams)
     pool.open()
     try:
@@ -72,13 +72,13 @@ def spawn(pool: ChildPool, source: str, environment: Mapping[str, str]) -> Child
 
 
 def read_line(child: Child) -> str:
-    """Return the next of the few words that a child prints."""
+    """Return the next line that a child prints."""
     assert select.select([child.output], [], [], DEADLINE_S)[0]
     return os.read(child.output, 100).decode().strip()
 
 
 def collect_ends(pool: ChildPool, number: int) -> list[tuple[Reaped, Child]]:
-    """Wait for the ends of so many children; the caller closes their pipes."""
+    """Wait for the ends of `number` children; the caller closes their pipes."""
     deadline = time.monotonic() + DEADLINE_S
     ends: list[tuple[Reaped, Child]] = []
     while len(ends) < number:

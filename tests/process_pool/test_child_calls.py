@@ -52,14 +52,12 @@ def execute(calls: ChildCalls) -> Run:
     return lambda source, limit_s=DEADLINE_S: calls.run("builtins:exec", (source,), {}, limit_s)
 
 
-def test_a_call_returns_what_its_function_returned_whatever_it_prints(
-    calls: ChildCalls, evaluate: Run
-) -> None:
+def test_a_call_returns_its_functions_value_whatever_it_prints(calls: ChildCalls, evaluate: Run) -> None:
     assert calls.run("operator:add", (["a"], ["b"]), {}, DEADLINE_S) == ["a", "b"]
     assert evaluate("print('x' * 1_000_000) or 42") == 42  # more than a pipe holds
 
 
-def test_a_call_has_a_process_a_session_a_folder_and_variables_of_its_own(
+def test_each_call_has_its_own_process_session_and_variables(
     evaluate: Run, clean_env: dict[str, str]
 ) -> None:
     seen = evaluate("dict(__import__('os').environ)", WANDB_API_KEY="its own")
@@ -87,14 +85,14 @@ def test_a_call_has_a_process_a_session_a_folder_and_variables_of_its_own(
         ("builtins:eval", "lambda: 1", r"died before its answer; its output: .*pickle"),
     ],
 )
-def test_a_call_that_fails_or_dies_is_an_error_with_its_words(
+def test_a_call_that_fails_or_dies_raises_an_error_with_its_output(
     calls: ChildCalls, function: str, argument: str, words: str
 ) -> None:
     with pytest.raises(BackendError, match=words):
         calls.run(function, (argument,), {}, DEADLINE_S)
 
 
-def test_a_call_that_takes_too_long_is_killed_and_shown_with_its_words(execute: Run) -> None:
+def test_a_call_that_exceeds_its_timeout_is_killed_and_raises_with_its_output(execute: Run) -> None:
     words = rf"^no answer within {SHORT_S:g} s; its output: still here \d+"
     with pytest.raises(BackendError, match=words) as late:
         execute("import os, time; print('still here', os.getpid(), flush=True); time.sleep(600)", SHORT_S)
@@ -102,13 +100,13 @@ def test_a_call_that_takes_too_long_is_killed_and_shown_with_its_words(execute: 
     wait_until(lambda: is_gone(pid))
 
 
-def test_what_a_call_starts_does_not_outlive_it(execute: Run, tmp_path: Path) -> None:
+def test_processes_started_by_a_call_do_not_outlive_it(execute: Run, tmp_path: Path) -> None:
     note = tmp_path / "pid"
     execute(WITH_STRAY.replace("print(", f"open({str(note)!r}, 'w').write(").replace(", flush=True", ""))
     wait_until(lambda: is_gone(int(note.read_text())))
 
 
-def test_a_call_that_closes_its_streams_is_waited_for_without_a_busy_loop(execute: Run) -> None:
+def test_waiting_for_a_call_that_closes_its_streams_is_no_busy_loop(execute: Run) -> None:
     before_s = time.thread_time()
     with pytest.raises(BackendError, match="no answer within"):
         execute("import os, time; os.close(1); os.close(2); time.sleep(600)", SHORT_S)

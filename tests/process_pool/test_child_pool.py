@@ -63,7 +63,7 @@ def fork_server_of(pid: int) -> psutil.Process:
     return parent
 
 
-def test_children_live_side_by_side_and_each_end_has_its_exit_code_or_signal(
+def test_each_end_of_concurrent_children_has_its_exit_code_or_signal(
     pool: ChildPool, clean_env: dict[str, str]
 ) -> None:
     sleeping = [spawn(pool, SLEEP, clean_env) for _ in range(2)]
@@ -82,7 +82,7 @@ def test_children_live_side_by_side_and_each_end_has_its_exit_code_or_signal(
 
 
 @pytest.mark.parametrize("ends_itself", [True, False])
-def test_what_a_child_leaves_is_gone_by_the_time_its_end_is_known(
+def test_processes_that_a_child_leaves_have_ended_before_its_end_is_reported(
     pool: ChildPool, clean_env: dict[str, str], ends_itself: bool
 ) -> None:
     child = spawn(pool, WITH_STRAY + ("os._exit(0)" if ends_itself else "time.sleep(600)"), clean_env)
@@ -103,7 +103,7 @@ def test_a_living_childs_own_processes_are_left_alone(pool: ChildPool, clean_env
     exit_code_of_next(pool)
 
 
-def test_what_a_terminal_sends_to_all_processes_does_not_end_the_fork_server(
+def test_signals_from_a_terminal_do_not_end_the_fork_server(
     pool: ChildPool, clean_env: dict[str, str]
 ) -> None:
     child = spawn(pool, SLEEP, clean_env)
@@ -118,7 +118,9 @@ def test_what_a_terminal_sends_to_all_processes_does_not_end_the_fork_server(
     exit_code_of_next(pool)
 
 
-def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_told(clean_env: dict[str, str]) -> None:
+def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_reported(
+    clean_env: dict[str, str],
+) -> None:
     with opened_pool(clean_env) as pool:
         child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
         stray = int(read_line(child))
@@ -134,7 +136,7 @@ def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_told(clean
     assert is_gone(other.pid)
 
 
-def test_a_new_fork_server_wakes_nobody_once_it_is_ready(clean_env: dict[str, str]) -> None:
+def test_an_idle_pool_is_not_woken_after_a_new_fork_server_is_ready(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env) as pool:
         child = spawn(pool, SLEEP, clean_env)
         fork_server_of(child.pid).kill()
@@ -146,7 +148,7 @@ def test_a_new_fork_server_wakes_nobody_once_it_is_ready(clean_env: dict[str, st
     assert is_gone(child.pid)
 
 
-def test_closing_leaves_nothing(clean_env: dict[str, str]) -> None:
+def test_closing_a_pool_leaves_no_process_or_descriptor(clean_env: dict[str, str]) -> None:
     before = open_descriptors()
     with opened_pool(clean_env) as pool:
         child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
@@ -166,7 +168,7 @@ def test_the_process_is_a_subreaper_only_while_a_pool_is_open(clean_env: dict[st
         tree.become_subreaper(before)
 
 
-def test_a_fresh_child_is_an_interpreter_of_its_own_and_is_killed_with_all_that_is_its(
+def test_a_fresh_child_is_a_separate_interpreter_and_is_killed_with_its_processes(
     clean_env: dict[str, str],
 ) -> None:
     with opened_pool(clean_env, fresh=True) as pool:
@@ -180,7 +182,7 @@ def test_a_fresh_child_is_an_interpreter_of_its_own_and_is_killed_with_all_that_
         assert not psutil.pid_exists(stray)
 
 
-def test_a_users_own_children_are_neither_touched_nor_waited_for(clean_env: dict[str, str]) -> None:
+def test_child_processes_of_the_user_are_neither_killed_nor_waited_for(clean_env: dict[str, str]) -> None:
     own = subprocess.Popen(["sleep", "600"], env=clean_env)
     try:
         with opened_pool(clean_env) as pool:
@@ -196,7 +198,7 @@ def test_a_users_own_children_are_neither_touched_nor_waited_for(clean_env: dict
         own.wait()
 
 
-def test_nothing_outlives_a_supervisor_that_is_killed(clean_env: dict[str, str]) -> None:
+def test_no_process_outlives_a_killed_supervisor(clean_env: dict[str, str]) -> None:
     source = WITH_STRAY + "time.sleep(600)"
     supervisor = subprocess.Popen(
         [sys.executable, "-c", SUPERVISOR, source, *BARE],

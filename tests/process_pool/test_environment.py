@@ -31,7 +31,7 @@ def own_environment(base: Mapping[str, str], client: Mapping[str, str] | None = 
 
 
 @pytest.mark.parametrize("name", [*LEAKED, "PARALLEL_HPO_SEED"])
-def test_a_parents_own_run_job_or_seed_does_not_leak(name: str) -> None:
+def test_a_parents_run_job_and_seed_variables_do_not_leak(name: str) -> None:
     base = base_environment({name: "parent's", "PATH": "/bin"}, cores=4, workers=2)
     assert base == dict.fromkeys(THREAD_CAPS, "2") | {"PATH": "/bin"}
 
@@ -47,12 +47,12 @@ def test_threads_are_capped_at_the_cores_of_one_worker_unless_the_user_sets_a_ca
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text()))
-def test_everything_else_of_the_parents_is_passed_on(parent: dict[str, str]) -> None:
+def test_all_other_variables_of_the_parent_are_passed_on(parent: dict[str, str]) -> None:
     base = base_environment(parent, cores=1, workers=1)
     assert {**base, **parent} == {**dict.fromkeys(THREAD_CAPS, "1"), **parent}
 
 
-def test_a_worker_finds_its_facts() -> None:
+def test_a_worker_gets_the_variables_that_describe_it() -> None:
     assert own_environment({"PATH": "/bin"}) == {
         "PATH": "/bin",
         "WANDB_INIT_TIMEOUT": "86400",
@@ -65,7 +65,7 @@ def test_a_worker_finds_its_facts() -> None:
     }
 
 
-def test_its_facts_and_its_clients_take_the_place_of_the_users_but_for_the_timeout() -> None:
+def test_worker_and_client_variables_override_the_users_except_for_the_init_timeout() -> None:
     users = {"WANDB_DIR": "/home/user", "PARALLEL_HPO_WORKER": "9", "WANDB_BASE_URL": "https://elsewhere"}
     own = own_environment(users | {"WANDB_INIT_TIMEOUT": "5"}, {"WANDB_BASE_URL": "http://here"})
     assert own["WANDB_DIR"] == "/data/abc/worker-2"
@@ -86,11 +86,11 @@ INFINITY = resource.RLIM_INFINITY
         (256, INFINITY, 10 + SPARE + 64 * PER_WORKER),
     ],
 )
-def test_a_limit_of_open_files_is_raised_to_what_is_needed(soft: int, hard: int, limit: int) -> None:
+def test_the_limit_of_open_files_is_raised_as_far_as_needed(soft: int, hard: int, limit: int) -> None:
     assert soft_limit_for(64, already_open=10, soft=soft, hard=hard) == limit
 
 
-def test_a_hard_limit_that_is_too_low_is_an_error_that_names_the_key() -> None:
+def test_too_low_a_hard_limit_raises_an_error_that_names_the_key() -> None:
     with pytest.raises(ConfigError, match=r"64 workers need \d+ open files, .* 256 .*lower hpo\.workers"):
         soft_limit_for(64, already_open=10, soft=128, hard=256)
 

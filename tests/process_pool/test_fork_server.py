@@ -60,7 +60,7 @@ time.sleep(600)
 
 
 def fork_server() -> psutil.Process:
-    """This process's only one that lives; one that was just started may not have its command line yet."""
+    """Return the only living one of this process; a new one may not have its command line yet."""
     wait_until(lambda: len(fork_servers()) == 1)
     return fork_servers()[0]
 
@@ -75,7 +75,7 @@ def kill(process: psutil.Process) -> None:
     wait_until(lambda: is_gone(process.pid))
 
 
-def test_a_fork_server_and_its_replacement_are_replaced_when_killed_as_they_start(
+def test_a_fork_server_killed_at_its_start_is_replaced_and_so_is_its_replacement(
     clean_env: dict[str, str],
 ) -> None:
     with opened_pool(clean_env) as pool:
@@ -89,7 +89,7 @@ def test_a_fork_server_and_its_replacement_are_replaced_when_killed_as_they_star
         assert exit_code_of_next(pool) == (child.pid, 0)
 
 
-def test_an_end_that_a_fork_server_reported_before_its_own_is_counted_once(clean_env: dict[str, str]) -> None:
+def test_an_end_that_a_fork_server_reported_before_it_died_is_counted_once(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env) as pool:
         ended, other = spawn(pool, "", clean_env), spawn(pool, SLEEP, clean_env)
         assert read_line(other) == "asleep"
@@ -103,7 +103,7 @@ def test_an_end_that_a_fork_server_reported_before_its_own_is_counted_once(clean
         close_all(ended)
 
 
-def test_a_pool_may_be_closed_twice_also_after_its_fork_servers_death(clean_env: dict[str, str]) -> None:
+def test_a_pool_can_be_closed_twice_even_after_its_fork_servers_death(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env) as pool:
         child = spawn(pool, SLEEP, clean_env)
         kill(fork_server())
@@ -122,7 +122,7 @@ def slow(tmp_path: Path, clean_env: dict[str, str]) -> dict[str, str]:
     return clean_env | {"PYTHONPATH": path, "PID_FILE": str(tmp_path / "pid")}
 
 
-def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_at_once(
+def test_a_fork_server_ends_at_once_if_its_supervisor_is_killed_during_a_long_import(
     slow: dict[str, str],
 ) -> None:
     pid_file = Path(slow["PID_FILE"])
@@ -133,7 +133,7 @@ def test_a_fork_server_whose_supervisor_is_killed_during_a_long_import_is_gone_a
     wait_until(lambda: is_gone(int(pid_file.read_text())), GONE_WITHIN_S)
 
 
-def test_a_pool_closes_though_another_thread_waits_for_its_fork_server(slow: dict[str, str]) -> None:
+def test_a_pool_can_be_closed_while_another_thread_waits_for_its_fork_server(slow: dict[str, str]) -> None:
     pool = ChildPool(environment=marked(slow), fresh=False, preload=("slow",), command=BARE)
     pool.open()
     waiting = in_thread(lambda: spawn(pool, SLEEP, slow))
@@ -143,7 +143,7 @@ def test_a_pool_closes_though_another_thread_waits_for_its_fork_server(slow: dic
         waiting.result(DEADLINE_S)
 
 
-def test_a_fork_server_that_dies_at_its_start_is_an_error_with_its_exit_code(
+def test_a_fork_server_that_dies_at_its_start_raises_an_error_with_its_exit_code(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     (tmp_path / "leaving_preload.py").write_text("import os; os._exit(7)")
@@ -155,7 +155,7 @@ def test_a_fork_server_that_dies_at_its_start_is_an_error_with_its_exit_code(
         pool.wait_until_ready()
 
 
-def test_a_fork_server_that_dies_before_it_takes_its_order_is_an_error_too(clean_env: dict[str, str]) -> None:
+def test_a_fork_server_that_dies_before_it_reads_its_order_raises_an_error(clean_env: dict[str, str]) -> None:
     """The order is longer than a socket holds, so its sender waits for somebody to read it."""
     with (
         opened_pool(clean_env, command=("true",), preload=("x" * 10**6,)) as pool,
@@ -164,7 +164,7 @@ def test_a_fork_server_that_dies_before_it_takes_its_order_is_an_error_too(clean
         pool.wait_until_ready()
 
 
-def test_a_fork_server_whose_supervisor_is_gone_before_its_order_leaves_without_a_word(
+def test_a_fork_server_whose_supervisor_is_gone_exits_with_0_and_no_output(
     clean_env: dict[str, str],
 ) -> None:
     ours, theirs = socket.socketpair()
@@ -202,7 +202,7 @@ def asleep(pool: ChildPool, environment: dict[str, str]) -> tuple[Child, int]:
     return child, psutil.Process(child.pid).ppid()
 
 
-def test_a_fork_that_fails_is_an_error_and_ends_no_process(clean_env: dict[str, str]) -> None:
+def test_a_failed_fork_raises_an_error_and_ends_no_process(clean_env: dict[str, str]) -> None:
     with opened_pool(clean_env, command=(sys.executable, "-c", SPARING)) as pool:
         first, server = asleep(pool, clean_env)
         for _ in range(2):
@@ -229,7 +229,9 @@ def without_descriptors(pid: int) -> Iterator[None]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be set on Linux alone")
 @pytest.mark.parametrize("where", ["the fork server", "the supervisor"])
-def test_a_lack_of_descriptors_is_an_error_and_ends_no_process(clean_env: dict[str, str], where: str) -> None:
+def test_a_lack_of_descriptors_raises_an_error_and_ends_no_process(
+    clean_env: dict[str, str], where: str
+) -> None:
     with opened_pool(clean_env) as pool:
         first, server = asleep(pool, clean_env)
         with (
@@ -243,7 +245,7 @@ def test_a_lack_of_descriptors_is_an_error_and_ends_no_process(clean_env: dict[s
             os.close(child.output)
 
 
-def test_without_pidfds_the_ends_of_a_dead_fork_servers_children_are_looked_for(
+def test_without_pidfds_children_of_a_dead_fork_server_are_polled(
     clean_env: dict[str, str],
 ) -> None:
     """As on macOS."""

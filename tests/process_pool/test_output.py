@@ -28,16 +28,16 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(STREAMS, st.lists(st.integers(0, 60)))
-def test_lines_do_not_depend_on_the_chunks_in_which_they_come(data: bytes, cuts: list[int]) -> None:
+def test_lines_do_not_depend_on_how_the_stream_is_chunked(data: bytes, cuts: list[int]) -> None:
     assert cut(*pieces(data, cuts)) == cut(data)
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))))
-def test_whole_lines_come_back_as_they_were(lines: list[str]) -> None:
+def test_complete_lines_are_returned_unchanged(lines: list[str]) -> None:
     assert cut("".join(line + "\n" for line in lines).encode()) == lines
 
 
-def test_a_line_is_shown_at_its_end_or_the_streams() -> None:
+def test_a_line_is_returned_at_its_end_or_the_end_of_the_stream() -> None:
     cutter = LineCutter()
     assert cutter.feed(b"half a li") == []
     assert cutter.feed(b"ne\nand") == ["half a line"]
@@ -57,13 +57,13 @@ def test_a_line_is_shown_at_its_end_or_the_streams() -> None:
         (b"a\xffb\n", ["a\N{REPLACEMENT CHARACTER}b"]),
     ],
 )
-def test_a_carriage_return_starts_its_line_anew_and_other_bytes_are_replaced(
+def test_a_carriage_return_restarts_the_line_and_invalid_bytes_are_replaced(
     data: bytes, seen: list[str]
 ) -> None:
     assert cut(data) == seen
 
 
-def test_a_long_line_comes_in_pieces_and_a_progress_bar_without_an_end_takes_no_memory() -> None:
+def test_a_long_line_is_split_and_an_endless_progress_bar_uses_no_memory() -> None:
     half = b"x" * (LINE_CAP_BYTES // 2 + 1)
     cutter = LineCutter()
     assert cutter.feed(half) == []
@@ -85,7 +85,7 @@ def write_log(path: Path, *data: bytes, cap_bytes: int = 1000) -> bytes:
     return path.read_bytes()
 
 
-def test_a_log_goes_on_after_a_restart_and_ends_at_its_cap_with_a_note(tmp_path: Path) -> None:
+def test_a_log_is_continued_after_a_restart_and_ends_at_its_cap_with_a_note(tmp_path: Path) -> None:
     path = tmp_path / "worker-0" / "output.log"
     assert write_log(path, b"0123456789", cap_bytes=15) == b"0123456789"
     full = write_log(path, b"abcdefghij", b"more", cap_bytes=15)
@@ -94,7 +94,7 @@ def test_a_log_goes_on_after_a_restart_and_ends_at_its_cap_with_a_note(tmp_path:
 
 
 class Pumped:
-    """A pump over real pipes, and what it told of them."""
+    """A pump over real pipes, and the lines that it reported."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -111,7 +111,7 @@ class Pumped:
         return lambda data: os.write(writer, data)
 
     def finish(self) -> None:
-        """Close all writers and wait for the pump to have told everything."""
+        """Close all writers and wait until the pump has reported everything."""
         for writer in self._writers:
             os.close(writer)
         self._writers.clear()
@@ -139,7 +139,7 @@ def pumped(tmp_path: Path) -> Iterator[Pumped]:
         pumped.finish()
 
 
-def test_each_slots_lines_are_told_whole_and_in_order_and_its_pipe_is_closed(pumped: Pumped) -> None:
+def test_each_slots_lines_are_reported_whole_and_in_order_and_its_pipe_is_closed(pumped: Pumped) -> None:
     before = open_descriptors()
     first, second = pumped.connect(0), pumped.connect(1)
     for write, data in ((first, b"a1\na"), (second, b"b1\n"), (first, b"2\n"), (second, b"b2\nb3\n")):
@@ -150,7 +150,7 @@ def test_each_slots_lines_are_told_whole_and_in_order_and_its_pipe_is_closed(pum
     assert open_descriptors() <= before
 
 
-def test_the_log_has_every_byte_as_it_came(pumped: Pumped) -> None:
+def test_the_log_contains_every_byte_unchanged(pumped: Pumped) -> None:
     data = b" 10%\r 50%\r100%\n\x1b[31mred\x1b[0m \xff\n\nno end"
     pumped.connect(3)(data)
     pumped.finish()
@@ -158,7 +158,7 @@ def test_the_log_has_every_byte_as_it_came(pumped: Pumped) -> None:
     assert pumped.of(3) == ["100%", "\x1b[31mred\x1b[0m \N{REPLACEMENT CHARACTER}", "", "no end"]
 
 
-def test_a_tail_has_what_its_run_printed_until_now(pumped: Pumped) -> None:
+def test_a_tail_contains_the_last_lines_of_its_run(pumped: Pumped) -> None:
     write = pumped.connect(0)
     pumped.connect(1)(b"another's\n")
     write(b"".join(b"line %d\n" % number for number in range(300)) + b"half")
@@ -170,8 +170,8 @@ def test_a_tail_has_what_its_run_printed_until_now(pumped: Pumped) -> None:
     assert pumped.tail(0) == ["second"]
 
 
-def test_a_log_that_can_not_be_opened_is_tried_again_and_harms_nobody(tmp_path: Path) -> None:
-    """As on a full disk, or without a descriptor: here a file stands where its folder is to be."""
+def test_a_log_that_cannot_be_opened_is_retried_without_an_error(tmp_path: Path) -> None:
+    """As on a full disk or without descriptors: here a file is in the place of the log's folder."""
     in_the_way = tmp_path / "worker-0"
     in_the_way.touch()
     log = Log(in_the_way / "output.log")

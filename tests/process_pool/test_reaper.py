@@ -29,14 +29,14 @@ input()
 
 @dataclass
 class Pair:
-    """A process that could be a supervisor, and one that bears its mark, or another."""
+    """A process in the role of a supervisor, and its mark."""
 
     supervisor: subprocess.Popen[str]
     mark: str
 
     @contextmanager
     def child(self, mark: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-        """A shell with a program below it, both with this mark."""
+        """Start a shell with a program below it, both with this mark."""
         process = subprocess.Popen(
             ["sh", "-c", "sleep 600 & echo $!; wait"],
             env={"PATH": os.environ["PATH"], MARK: mark} | variables,
@@ -74,12 +74,12 @@ def reap(process: subprocess.Popen[str]) -> int:
 
 
 def expect_killed(process: subprocess.Popen[str]) -> None:
-    """Look at it, and expect that it is ended: a sweep that another test starts now may have been quicker."""
+    """Reap it, and expect its end: a sweep of another test may have been quicker."""
     reap(process)
     process.wait(DEADLINE_S)
 
 
-def test_an_owner_id_is_new_each_time_and_counts_from_the_boot() -> None:
+def test_each_owner_id_is_new_and_has_the_start_time_since_boot() -> None:
     first, second = new_owner_id(), new_owner_id()
     assert first != second
     assert first.replace("_", "").isalnum()
@@ -123,7 +123,9 @@ def test_the_processes_of_a_living_supervisor_are_left_alone(pair: Pair) -> None
 
 
 @pytest.mark.parametrize("suffix", ["", "_server"])
-def test_the_processes_of_a_dead_supervisor_are_killed_with_all_below_them(pair: Pair, suffix: str) -> None:
+def test_the_processes_of_a_dead_supervisor_are_killed_with_their_descendants(
+    pair: Pair, suffix: str
+) -> None:
     with pair.child(pair.mark + suffix) as child:
         (below,) = psutil.Process(child.pid).children()
         pair.supervisor.kill()
@@ -133,14 +135,14 @@ def test_the_processes_of_a_dead_supervisor_are_killed_with_all_below_them(pair:
         wait_until(lambda: is_gone(below.pid))
 
 
-def test_a_supervisor_whose_pid_another_process_has_now_is_dead(pair: Pair) -> None:
+def test_a_supervisor_whose_pid_was_reused_counts_as_dead(pair: Pair) -> None:
     pid, started, rest = pair.mark.split("_", 2)
     with pair.child(f"{pid}_t{int(started[1:]) - 1}_{rest}") as child:
         expect_killed(child)
 
 
 def test_a_dead_supervisors_processes_leave_no_temporary_folder(pair: Pair, tmp_path: Path) -> None:
-    """Which need not be where ours are; killed, it can't remove them itself."""
+    """The folders need not be where ours are; a killed process can't remove them itself."""
     left, kept = tmp_path / f"parallel_hpo-{pair.mark}-x", tmp_path / f"parallel_hpo-{new_owner_id()}-y"
     with pair.child(pair.mark, TMPDIR=str(tmp_path)) as child:
         left.mkdir()
@@ -154,7 +156,7 @@ def test_a_dead_supervisors_processes_leave_no_temporary_folder(pair: Pair, tmp_
     assert set(tmp_path.iterdir()) == {kept, alive}
 
 
-def test_a_client_that_is_killed_leaves_no_socket(tmp_path: Path) -> None:
+def test_a_killed_client_leaves_no_socket_folder(tmp_path: Path) -> None:
     client = tmp_path / "wandb-core"
     client.symlink_to(str(shutil.which("sleep")))
     with subprocess.Popen([client, "60"]) as process:
@@ -164,14 +166,14 @@ def test_a_client_that_is_killed_leaves_no_socket(tmp_path: Path) -> None:
     assert not sockets.exists()
 
 
-def test_without_a_choice_all_processes_are_looked_at(pair: Pair) -> None:
+def test_all_processes_are_examined_by_default(pair: Pair) -> None:
     with pair.child(pair.mark) as child:
         pair.kill_supervisor()
         reap_leftovers()
         child.wait(DEADLINE_S)
 
 
-def test_each_worker_is_looked_at_in_turn_until_it_is_gone() -> None:
+def test_the_memory_of_each_worker_is_reported_until_it_is_removed() -> None:
     told: queue.Queue[tuple[Slot, float]] = queue.Queue()
     used = {10: 1.5, 11: 2.5, 12: 0.0}
     watch = MemoryWatch(lambda *seen: told.put(seen), used_mb=used.__getitem__, every_s=0.001)

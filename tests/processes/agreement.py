@@ -1,6 +1,6 @@
-"""Whether a sweep's ledger and its embedded server say the same: what holds at every sweep's end.
+"""Whether a sweep's ledger and its embedded server agree, as they must at every sweep's end.
 
-`disagreements` reads both in a sweeps directory and says in words what differs. Process tests
+`disagreements` reads both in a sweeps directory and describes what differs. Process tests
 ask it wherever a sweep's command has ended by itself, `scripts/chaos` after all that it did.
 
     outcome of a run    its state on the server
@@ -10,8 +10,8 @@ ask it wherever a sweep's command has ended by itself, `scripts/chaos` after all
     stopped             killed; preempting or preempted, where SIGUSR2 stopped it
     resumable, open     any, until a resumed sweep has run it again
 
-A `main` that ends its W&B run itself, and then ends otherwise, has told the server another
-word than the ledger's; which `main` does so only its test knows (`own_words`).
+A `main` that ends its W&B run itself, and then ends otherwise, has reported another state
+than the ledger's; which `main` does so only its test knows (`own_words`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STATES: Final[Mapping[Outcome, frozenset[str]]] = {
     Outcome.STOPPED: frozenset({"killed", "preempting", "preempted"}),
 }
 WHOLE: Final = frozenset({ExitCode.COMPLETE, ExitCode.NO_RUN_FINISHED})
-"""Exit codes of a sweep of which nothing is left to be done."""
+"""Exit codes of a sweep that has nothing left to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +97,12 @@ class Part:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is left to be done, by the word of its own summary."""
+        """Whether nothing is left to do, by its own summary."""
         return self.summary is not None and self.summary["exit_code"] in WHOLE
 
 
 def disagreements(directory: Path, *, retries: int = 1, own_words: bool = False) -> Iterator[str]:
-    """Yield what is not as it must be in the sweeps of a directory whose server is the embedded one.
+    """Yield the disagreements in the sweeps of a directory whose server is the embedded one.
 
     `retries` as the sweeps had it; `own_words`: their `main`s may have ended their W&B runs themselves.
     """

@@ -304,7 +304,7 @@ class PerformedRuns:
 
 @pytest.fixture(scope="module")
 def new_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RealSweep]]:
-    """Makes the sweeps that several tests of a file share."""
+    """Make sweeps that several tests of a file share."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(sweep_in(tmp_path_factory.mktemp("sweep")))
 
@@ -331,7 +331,7 @@ def with_own_python(sweep: RealSweep) -> RealSweep:
 
 @pytest.fixture
 def standalone(sweep: RealSweep) -> Iterator[dict[str, str]]:
-    """The variables that lead a client to a server that runs by itself."""
+    """The variables that direct a client to a standalone server."""
     folder = sweep.folder / "server"
     folder.mkdir()
     with serving(folder, make_clean_env(folder / "home")) as server:

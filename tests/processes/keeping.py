@@ -1,4 +1,4 @@
-"""Mains that leave something behind, as strangers' do: `keep` does what the run's parameter says.
+"""Mains that leave something behind, as users' do: `keep` does what the run's parameter says.
 
 Imported by workers, so nothing of the tests is imported here.
 """

@@ -1,4 +1,4 @@
-"""A script as a stranger writes one: arguments, a pool, joblib, dataclasses."""
+"""A script as a user writes it: arguments, a pool, joblib, dataclasses."""
 
 from __future__ import annotations
 

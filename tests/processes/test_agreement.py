@@ -1,4 +1,4 @@
-"""What process tests ask at their end, asked of ledgers and servers that were written by hand."""
+"""The check at the end of process tests, on ledgers and servers that were written by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def counted(outcome: Outcome | None, reason: str = "", *, resumable: bool = Fals
         (counted(None), "pending", None, True),
     ],
 )
-def test_an_outcome_has_its_states_on_the_server(
+def test_an_outcome_agrees_with_certain_states_on_the_server(
     run: Counted, state: str, exit_code: int | None, agreed: bool
 ) -> None:
     assert agree(run, Told(state, exit_code, {}, None)) is agreed
@@ -69,7 +69,7 @@ class Written:
             server.execute(insert(tables.sweeps).values(sweep | times))
 
     def count(self, name: str, x: int, *attempts: Outcome, value: float | None = None) -> None:
-        """Write a run into the ledger; it has finished unless something else is said."""
+        """Write a run into the ledger; it has finished unless `attempts` are given."""
         run = RunId(name)
         for number, outcome in enumerate(attempts or (Outcome.FINISHED,), start=1):
             record_start(self._ledger, run, parameters={"x": x}, attempt=number, slot=Slot(0), device=None)
@@ -88,7 +88,7 @@ class Written:
             server.execute(insert(tables.runs).values({**texts, **row, **columns}))
 
     def faults(self) -> list[str]:
-        """Let the sweep be complete; return what does not agree in it."""
+        """Complete the sweep; return its disagreements."""
         with self._ledger as ledger:
             known = [(run.run_id, run.outcome, run.attempts) for run in ledger.runs()]
         self._engine.dispose()
@@ -107,19 +107,19 @@ def written(tmp_path: Path) -> Written:
     return made
 
 
-def test_of_a_whole_sweep_nothing_is_said_also_where_only_one_of_them_has_a_value(written: Written) -> None:
+def test_a_complete_sweep_has_no_disagreements_even_if_only_one_side_has_a_value(written: Written) -> None:
     written.count("r1", 1)
     written.tell("r1", 1, value=0.5)
     assert written.faults() == []
 
 
-def test_a_value_that_differs_is_said(written: Written) -> None:
+def test_a_different_value_is_reported(written: Written) -> None:
     written.count("r1", 1, value=0.5)
     written.tell("r1", 1, value=0.25)
     assert written.faults() == ["run r1 has the value 0.5, and 0.25 on the server"]
 
 
-def test_more_attempts_than_its_retries_allow_and_one_after_the_end_are_said(written: Written) -> None:
+def test_too_many_attempts_and_an_attempt_after_the_end_are_reported(written: Written) -> None:
     written.count("r1", 1, Outcome.CRASHED, Outcome.CRASHED, Outcome.FINISHED, Outcome.FINISHED)
     written.tell("r1", 1)
     too_many, again = written.faults()
@@ -127,7 +127,7 @@ def test_more_attempts_than_its_retries_allow_and_one_after_the_end_are_said(wri
     assert again.startswith("run r1 was run again after it had finished")
 
 
-def test_a_point_that_was_run_twice_and_one_that_never_was_are_said(written: Written) -> None:
+def test_grid_points_that_ran_twice_or_never_are_reported(written: Written) -> None:
     written.count("other", 2)
     written.tell("other", 2)
     assert written.faults() == [
@@ -136,7 +136,7 @@ def test_a_point_that_was_run_twice_and_one_that_never_was_are_said(written: Wri
     ]
 
 
-def test_runs_that_only_one_of_the_two_knows_are_said(written: Written) -> None:
+def test_runs_known_to_only_one_side_are_reported(written: Written) -> None:
     written.count("counted", 1)
     written.tell("told", 1)
     written.tell("waiting", 1, state="pending", exitcode=None)

@@ -21,7 +21,7 @@ DEADLINE_S: Final = 380.0
 
 
 def run_chaos(folder: Path, env: dict[str, str], *arguments: str) -> str:
-    """Return what the script said; it must have found everything as it should be."""
+    """Return the script's output; it must have found no fault."""
     process = subprocess.Popen(
         [sys.executable, str(CHAOS), "--workers", "2", *arguments],
         env=env | {"TMPDIR": str(folder)},
@@ -50,7 +50,7 @@ def test_random_kills_of_workers_and_servers_leave_the_count_and_the_histories_e
     assert "worker killed" in run_chaos(tmp_path, clean_env, "--runs", "25", "--seed", "7")
 
 
-def test_sessions_killed_at_random_moments_leave_nothing_and_the_resumed_sweep_is_exact(
+def test_sessions_killed_at_random_moments_leave_no_process_and_resume_exactly(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     said = run_chaos(tmp_path, clean_env, "--kill-supervisor", "--moments", "3", "--runs", "6", "--seed", "7")
@@ -65,7 +65,7 @@ def test_power_cuts_at_random_moments_and_after_the_end_leave_ledger_and_server_
     assert " power cuts" in said
 
 
-def test_a_disk_that_is_full_now_and_then_costs_pauses_and_no_exactness(
+def test_a_disk_that_is_full_now_and_then_pauses_the_sweep_and_keeps_it_exact(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
     skip_for(why_no_disk())

@@ -1,4 +1,4 @@
-"""The death matrix: every row of docs/deaths.md, died by real runs in real workers.
+"""The death matrix: every row of docs/deaths.md with real runs in real workers.
 
 `python -m tests.processes.test_death_matrix` writes the table of that page.
 """
@@ -25,7 +25,7 @@ LENIENT: Final[dict[str, Any]] = {
     "failures": {"max_initial": None},
     "restart": {"max_restarts": 100, "backoff_s": 0.05},
 }
-"""So that no policy ends a sweep of deaths."""
+"""Settings by which no policy ends a sweep of deaths."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def begin(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> RealSweep:
 
 
 def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
-    """Compare what became of each run with its row."""
+    """Compare each run with its row."""
     server = sweep.runs_on_the_server()
     words = {row.death: row.words for row in rows}
     seen = {
@@ -200,7 +200,7 @@ def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
 
 
 def in_short(reason: str) -> str:
-    """Return a reason without what differs from time to time, or from client to client."""
+    """Return a reason without the parts that vary."""
     reason = re.sub(r"held \d+ MB", "held … MB", reason)
     reason = re.sub(r"^UsageError: .*", "UsageError: …", reason)
     return re.sub(r"(was called inside a run|can't create sweeps:) .*", r"\1 …", reason)
@@ -217,20 +217,20 @@ def in_short(reason: str) -> str:
         pytest.param(TIMEOUTS, {"run_timeout_s": 6, "grace_period_s": 1, "workers": 3}, id="timeouts"),
     ],
 )
-def test_each_way_to_die_counts_as_its_row_says(
+def test_each_way_to_die_has_the_outcome_of_its_row(
     sweep: RealSweep, rows: Sequence[Row], keys: dict[str, Any]
 ) -> None:
     expect(rows, begin(sweep, rows, **keys).finish(), sweep)
 
 
-def test_a_run_that_hangs_leaves_its_stack_in_the_log_before_it_is_killed(sweep: RealSweep) -> None:
+def test_the_stack_of_a_hanging_run_is_logged_before_it_is_killed(sweep: RealSweep) -> None:
     expect(STALLS, begin(sweep, STALLS, stall_timeout_s=3).finish(), sweep)
     assert sweep.printed(f'File "{DEATHS}", line')
     assert sweep.printed("in sleep\n") >= 2
     assert sweep.printed("in hang_in_c\n") >= 2
 
 
-def test_a_run_that_is_asked_to_stop_is_stopped_however_it_takes_it(sweep: RealSweep) -> None:
+def test_a_run_that_is_asked_to_stop_counts_as_stopped_whatever_it_does(sweep: RealSweep) -> None:
     begin(sweep, INTERRUPTS, grace_period_s=1)
     sweep.wait_until(
         lambda: sweep.printed("inside sleeps") and sweep.printed("deaf from now on"), "both runs"
@@ -248,7 +248,7 @@ def with_table(page: str) -> str:
     return "\n".join([*lines[:first], *table, *lines[after:]]) + "\n"
 
 
-def test_the_page_has_the_table_of_these_rows() -> None:
+def test_the_docs_page_contains_the_table_of_these_rows() -> None:
     assert DOCUMENT.read_text() == with_table(DOCUMENT.read_text()), f"run: {COMMAND}"
 
 

@@ -26,7 +26,7 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_when_the_fork_server_a_worker_and_the_sweep_server_are_killed_the_sweep_goes_on_and_stays_exact(
+def test_a_sweep_stays_exact_when_its_fork_server_a_worker_and_its_server_are_killed(
     sweep: RealSweep,
 ) -> None:
     sweep.start("brief", count=12).wait_for(3)
@@ -51,7 +51,7 @@ def test_a_run_that_its_agent_cannot_begin_is_run_by_another_worker(sweep: RealS
     assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
 
 
-def test_a_run_that_is_run_again_may_go_on_from_its_last_checkpoint(sweep: RealSweep) -> None:
+def test_a_run_can_continue_from_its_last_checkpoint_in_its_next_attempt(sweep: RealSweep) -> None:
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     ended = sweep.start("from_checkpoint", count=1, workers=1).finish()
     (run,) = ended.summary["runs"]
@@ -66,7 +66,7 @@ def history(sweep: RealSweep) -> list[dict[str, Any]]:
 
 
 @pytest.mark.leans_on_wandb
-def test_a_crashed_runs_unsent_lines_are_on_the_server_afterwards_each_once(sweep: RealSweep) -> None:
+def test_unsent_lines_of_a_crashed_run_are_sent_to_the_server_exactly_once(sweep: RealSweep) -> None:
     """The first part has arrived before the crash; wandb-core holds back at most 200 lines."""
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     ended = sweep.start("cut_short", count=1, workers=1, retries=0).finish()
@@ -76,7 +76,7 @@ def test_a_crashed_runs_unsent_lines_are_on_the_server_afterwards_each_once(swee
     assert 1800 < len(logged) <= 2000
 
 
-def test_a_run_that_is_run_again_is_judged_anew_and_counted_as_stopped_by_hyperband(sweep: RealSweep) -> None:
+def test_hyperband_judges_a_retried_run_by_its_new_attempt_and_stops_it(sweep: RealSweep) -> None:
     """1. It dies one row before the band. 2. Its second attempt is judged by its own third row."""
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     hyperband = {"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 3}}
@@ -100,7 +100,7 @@ def test_a_run_that_is_run_again_is_judged_anew_and_counted_as_stopped_by_hyperb
 
 
 def start_keeping(sweep: RealSweep, *cases: str, rounds: tuple[int, ...] = (1, 2)) -> RealSweep:
-    """Perform these cases some times, one after the other in one worker."""
+    """Perform these cases once per round, one after the other in one worker."""
     sweep.env |= QUIET | {"PYTHONPATH": str(ROOT)}
     points = grid(round=list(rounds), case=list(cases))
     return sweep.start("keep", mains=KEEPING, sweep=points, workers=1, arguments=("-v",))
@@ -115,10 +115,10 @@ def left(sweep: RealSweep, temporary: Path) -> list[str]:
     return [*shared, *(name for name in others if not name.endswith(("wandb-media", "wandb-artifacts")))]
 
 
-def test_what_a_run_keeps_does_not_reach_the_next_one_and_a_childs_run_is_the_childs(
+def test_leftovers_of_a_run_do_not_reach_the_next_one_and_a_child_can_perform_the_run(
     sweep: RealSweep, temporary: Path
 ) -> None:
-    """What a run leaves to the end of its process is done there: `atexit`, open files, folders."""
+    """Work left to the end of a run's process is done there: `atexit`, open files, folders."""
     cases = (
         "pool_fork",
         "pool_forkserver",
@@ -148,7 +148,7 @@ def test_what_a_run_keeps_does_not_reach_the_next_one_and_a_childs_run_is_the_ch
     assert left(sweep, temporary) == []
 
 
-def test_a_worker_that_holds_on_to_what_its_run_left_is_replaced(sweep: RealSweep, temporary: Path) -> None:
+def test_a_worker_that_holds_leftovers_of_its_run_is_replaced(sweep: RealSweep, temporary: Path) -> None:
     ended = start_keeping(sweep, "hold_pool", "hold_memory", "leave_server", rounds=(1,)).finish()
     assert outcomes(ended.summary) == ["finished"] * 3, ended.stderr
     assert len({entry.pid for entry in sweep.entries()}) == 3
@@ -170,7 +170,7 @@ def test_a_run_that_logs_while_the_ledger_cannot_be_written_has_not_stalled(swee
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be set on Linux alone")
-def test_replaced_workers_cost_no_restart_also_while_the_system_has_no_descriptors_for_them(
+def test_replacing_workers_costs_no_restart_even_without_free_descriptors(
     sweep: RealSweep,
 ) -> None:
     sweep.start("brief", count=4, recycle_after=1, restart={"max_restarts": 0}).wait_for(2)

@@ -1,4 +1,4 @@
-"""Sweeps on devices: masks of devices that are not there, and a fake driver that reports eight.
+"""Sweeps on devices: masks of missing devices, and a fake driver that reports eight.
 
 A machine without a driver takes a mask's tokens as they are.
 """
@@ -35,7 +35,7 @@ def masks(sweep: RealSweep) -> set[tuple[int, str]]:
 
 
 @without_driver
-def test_each_worker_sees_exactly_its_own_device_also_after_a_restart(sweep: RealSweep) -> None:
+def test_each_worker_sees_exactly_its_own_device_even_after_a_restart(sweep: RealSweep) -> None:
     sweep.env["CUDA_VISIBLE_DEVICES"] = f"3,{UUIDS[5]}"
     ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}).finish()
     assert outcomes(ended.summary) == ["finished"] * 4, ended.stderr
@@ -59,7 +59,7 @@ def driven(sweep: RealSweep, driver: dict[str, str]) -> RealSweep:
     return sweep
 
 
-def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attempts_used_it(
+def test_a_device_is_reused_once_a_dead_runs_memory_is_free_and_both_attempts_are_counted(
     driven: RealSweep,
 ) -> None:
     driven.start("computing", count=1, workers=1, devices=[3])
@@ -78,7 +78,7 @@ def test_a_device_is_handed_on_once_the_dead_runs_memory_is_free_and_both_attemp
     assert {name: told[name] for name in used} == used
 
 
-def test_workers_share_a_device_as_its_memory_allows_and_a_run_that_finds_too_little_is_run_again_alone(
+def test_workers_share_a_device_by_memory_and_a_run_out_of_memory_is_run_again_alone(
     driven: RealSweep,
 ) -> None:
     options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
@@ -116,7 +116,7 @@ def sit(session: Path, *, idle: bool) -> Path:
 
 
 @on_linux
-def test_a_polite_sweep_has_the_least_priority_and_starts_no_run_while_somebody_sits_at_the_machine(
+def test_a_polite_sweep_has_the_lowest_priority_and_waits_while_another_user_is_active(
     sweep: RealSweep, seat: Path
 ) -> None:
     sweep.start("polite", count=2, workers=1, devices="cpu", polite=True)

@@ -1,4 +1,4 @@
-"""Sweeps whose server or disk is bad, away, full or locked, and stops of sweeps in which something hangs."""
+"""Sweeps with a failing, unreachable, full or locked server or disk, and stops while something hangs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Weather:
         return Harm.NONE
 
 
-def test_lost_replies_repeated_requests_bursts_of_errors_and_a_network_that_is_away_cost_no_run(
+def test_lost_replies_repeated_requests_error_bursts_and_a_network_outage_lose_no_run(
     sweep: RealSweep, proxy: Proxy
 ) -> None:
     mischief = proxy.choose = Mischief(1, rate=0.07)
@@ -81,7 +81,7 @@ def limit_files(pid: int, size: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_a_server_without_room_and_then_a_ledger_without_any_pause_the_sweep_and_lose_nothing(
+def test_a_full_disk_of_the_server_and_of_the_ledger_pauses_the_sweep_and_loses_nothing(
     sweep: RealSweep,
 ) -> None:
     sweep.start("quick", sweep=GRID, count=POINTS).wait_for(4)
@@ -132,7 +132,7 @@ time.sleep(600)
 
 
 def stop(sweep: RealSweep, times: int = 1) -> Ended:
-    """Interrupt the sweep, and expect its end; more than once with a word in between."""
+    """Interrupt the sweep, again after each message about it, and expect its end."""
     sweep.signal(signal.SIGINT)
     for _ in range(times - 1):
         sweep.read_until("SIGINT")
@@ -215,7 +215,7 @@ print(result.exit_code, result.finished, signal.SIGALRM in heard)
 """
 
 
-def test_a_timer_of_the_host_program_changes_nothing(sweep: RealSweep) -> None:
+def test_a_timer_of_the_host_program_does_not_disturb_the_sweep(sweep: RealSweep) -> None:
     """It goes off a hundred times a second, from the first moment to the last."""
     (sweep.folder / "script.py").write_text(SCRIPT)
     sweep.configure(workers=2, count=2)

@@ -1,4 +1,4 @@
-"""What the end of a sweep and of a failed run set off: `on_end`, `on_failure`, `notify`, the run's folder."""
+"""Effects of the end of a sweep and of a failed run: `on_end`, `on_failure`, `notify`, the run's folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import sys
 print(sys.stdin.read().replace("\\n", ""), file=open(sys.argv[1], "a"))
 sys.exit("no such luck")
 """
-"""A command's program that appends what it is told to a file, a line each time, and fails."""
+"""A command's program that appends its input to a file, a line each time, and fails."""
 
 
 def keep(file: Path) -> list[str]:
@@ -35,14 +35,14 @@ def kept(file: Path) -> list[Any]:
 
 @dataclass(frozen=True)
 class Mixed(PerformedRuns):
-    """A sweep with a run that went well and three that did not."""
+    """A sweep with a finished run and three that failed."""
 
     notified: list[Any]
     """What Apprise sent."""
 
     @property
     def bad(self) -> dict[str, Any]:
-        """The runs that did not go well, by how they went instead."""
+        """The runs that did not finish, by their parameter `how`."""
         runs = self.ended.summary["runs"]
         return {run["parameters"]["how"]: run for run in runs if run["outcome"] != "finished"}
 
@@ -75,12 +75,12 @@ def mixed(new_sweep: Callable[[], RealSweep]) -> Mixed:
     return Mixed(sweep, ended, notified)
 
 
-def test_on_end_gets_the_summary_and_its_failure_is_said(mixed: Mixed) -> None:
+def test_on_end_gets_the_summary_and_its_failure_is_reported(mixed: Mixed) -> None:
     assert kept(mixed.sweep.folder / "end.jsonl") == [mixed.ended.summary]
     assert "warning: on_end: exit 1: no such luck" in mixed.ended.stderr
 
 
-def test_on_failure_gets_each_failed_run_once_and_its_failure_is_said(mixed: Mixed) -> None:
+def test_on_failure_gets_each_failed_run_once_and_its_failure_is_reported(mixed: Mixed) -> None:
     place = {"sweep_id": mixed.sweep.sweep_id}
     expected = [run | place | {"folder": str(mixed.folder_of(how))} for how, run in mixed.bad.items()]
     told = kept(mixed.sweep.folder / "failures.jsonl")
@@ -91,7 +91,7 @@ def test_on_failure_gets_each_failed_run_once_and_its_failure_is_said(mixed: Mix
         assert words in mixed.ended.stderr
 
 
-def test_a_failed_run_has_a_folder_that_says_why_and_holds_no_secret(mixed: Mixed) -> None:
+def test_a_failed_runs_folder_contains_the_reason_and_no_secrets(mixed: Mixed) -> None:
     folder = mixed.folder_of("fail")
     assert json.loads((folder / "parameters.json").read_text()) == {"how": "fail"}
     assert (folder / "reason.txt").read_text() == "failed: ValueError: this one fails\n"
@@ -104,7 +104,7 @@ def test_a_failed_run_has_a_folder_that_says_why_and_holds_no_secret(mixed: Mixe
     assert not any("s3cret" in path.read_text() for path in folder.iterdir())
 
 
-def test_what_a_run_printed_last_is_in_its_folder_and_its_workers_log_and_on_stderr(mixed: Mixed) -> None:
+def test_a_runs_last_output_is_in_its_folder_its_workers_log_and_on_stderr(mixed: Mixed) -> None:
     folder = mixed.folder_of("die")
     assert (folder / "reason.txt").read_text() == "crashed: SIGKILL\n"
     assert "line 249 of die" in (folder / "output.log").read_text().splitlines()
@@ -112,7 +112,7 @@ def test_what_a_run_printed_last_is_in_its_folder_and_its_workers_log_and_on_std
     assert mixed.sweep.printed("ValueError: this one fails") == 1
 
 
-def test_people_are_notified_of_the_end(mixed: Mixed) -> None:
+def test_notify_sends_a_message_at_the_end_of_a_sweep(mixed: Mixed) -> None:
     (message,) = mixed.notified
     assert message["title"] == f"sweep {mixed.sweep.sweep_id}: 1 of 4 runs finished, 3 failed"
     assert mixed.ended.summary["best"]["run_id"] in message["message"]

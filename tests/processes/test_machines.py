@@ -1,6 +1,6 @@
-"""One sweep on many machines: what becomes of it when one dies, leaves, is cut off, or the coordinator does.
+"""One sweep on many machines: machines or the coordinator die, leave or are cut off.
 
-Machines join by themselves (`machines`), or a coordinator starts a node on each of its engine's (`head`).
+Machines join by themselves (`machines`), or a coordinator starts nodes on its engine's (`coordinated`).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def machines(sweep: RealSweep, standalone: dict[str, str]) -> Iterator[Machines]
         machine.process.communicate()
 
 
-def test_the_runs_of_a_killed_machine_and_of_one_that_gets_sigterm_start_on_a_late_one(
+def test_runs_of_a_killed_and_of_a_terminated_machine_continue_on_a_late_machine(
     machines: Machines,
 ) -> None:
     machines.create("held", count=6)
@@ -151,7 +151,7 @@ def test_the_runs_of_a_killed_machine_and_of_one_that_gets_sigterm_start_on_a_la
     assert machines.run_again(late) == cut
 
 
-def test_a_machine_that_is_cut_off_kills_its_runs_which_start_elsewhere_and_comes_back(
+def test_a_machine_that_is_cut_off_kills_its_runs_and_joins_again_later(
     machines: Machines, standalone: dict[str, str]
 ) -> None:
     machines.create("held", count=5)
@@ -170,7 +170,7 @@ def test_a_machine_that_is_cut_off_kills_its_runs_which_start_elsewhere_and_come
     assert cut <= machines.run_again(cut_off, other)
 
 
-class Head:
+class CoordinatedSweep:
     """A sweep that a coordinator leads, whose machines are folders (`tests.processes.heading`)."""
 
     def __init__(self, sweep: RealSweep) -> None:
@@ -178,7 +178,7 @@ class Head:
         self.machines = sweep.folder / "machines"
 
     def lead(self, main: str, *machines: str, resume: str = "", **section: Any) -> RealSweep:
-        """Start the coordinator; these machines are there."""
+        """Start the coordinator with these machines."""
         for name in machines:
             (self.machines / name).mkdir(parents=True)
         lease = {"node_timeout_s": LEASE_S}
@@ -193,13 +193,13 @@ class Head:
 
 
 @pytest.fixture
-def head(sweep: RealSweep) -> Head:
+def coordinated(sweep: RealSweep) -> CoordinatedSweep:
     sweep.env["PYTHONPATH"] = str(Path(__file__).parents[2])
-    return Head(sweep)
+    return CoordinatedSweep(sweep)
 
 
 def test_with_wandbs_server_a_killed_node_is_started_again_and_an_interrupted_sweep_is_resumed(
-    head: Head, sweep: RealSweep, standalone: dict[str, str]
+    coordinated: CoordinatedSweep, sweep: RealSweep, standalone: dict[str, str]
 ) -> None:
     """A server of ours stands in for W&B's: our own routes are not there, and the coordinator counts."""
     sweep.unlike = "the sweep is on a server that stands in for W&B's"
@@ -208,8 +208,8 @@ def test_with_wandbs_server_a_killed_node_is_started_again_and_an_interrupted_sw
     with proxying(standalone["WANDB_BASE_URL"]) as wandbs:
         wandbs.choose = lambda message: Harm.GONE_404 if message.path.startswith("/hpo/") else Harm.NONE
         sweep.env |= standalone | {"WANDB_BASE_URL": wandbs.url}
-        head.lead("held", "gpu1", "gpu2", seed=7, **seeded).wait_for(2)
-        head.node("gpu1").kill()
+        coordinated.lead("held", "gpu1", "gpu2", seed=7, **seeded).wait_for(2)
+        coordinated.node("gpu1").kill()
         sweep.wait_for(3)
         processes = sweep.tree()
         sweep.signal(signal.SIGINT)
@@ -218,7 +218,7 @@ def test_with_wandbs_server_a_killed_node_is_started_again_and_an_interrupted_sw
         assert (cut.code, cut.summary["backend"]) == (130, "wandb"), cut.stderr
         assert outcomes(cut.summary) == ["stopped"] * 2
         sweep.go()
-        again = head.lead("held", resume=sweep.sweep_id, seed=8, **seeded).finish()
+        again = coordinated.lead("held", resume=sweep.sweep_id, seed=8, **seeded).finish()
     assert (again.code, outcomes(again.summary)) == (0, ["finished"] * 5), again.stderr
     assert Counter(run["attempts"] for run in again.summary["runs"]) == {1: 3, 2: 1, 3: 1}
     known = {machine["name"]: machine["runs"] for machine in again.summary["machines"]}
@@ -228,20 +228,20 @@ def test_with_wandbs_server_a_killed_node_is_started_again_and_an_interrupted_sw
     assert len({entry.facts["parameters"]["seed"] for entry in sweep.entries()}) == 5
 
 
-def test_when_the_coordinator_and_its_disk_are_lost_the_sweep_goes_on_from_what_the_server_knows(
-    head: Head, sweep: RealSweep, standalone: dict[str, str]
+def test_a_sweep_that_lost_its_coordinator_and_disk_resumes_from_the_server(
+    coordinated: CoordinatedSweep, sweep: RealSweep, standalone: dict[str, str]
 ) -> None:
     """1. The coordinator is killed: nothing of its nodes outlives the lease. 2. All folders are deleted."""
     sweep.env |= standalone
     del sweep.env["PARALLEL_HPO_BACKEND"]
     sweep.unlike = "there is no server.db in the coordinator's folder"
-    head.lead("held", "gpu1", count=3).wait_for(1)
+    coordinated.lead("held", "gpu1", count=3).wait_for(1)
     name = sweep.sweep_id
     sweep.kill()
     shutil.rmtree(sweep.directory)
-    shutil.rmtree(head.machines)
+    shutil.rmtree(coordinated.machines)
     sweep.go()
-    again = head.lead("held", "gpu2", resume=name, count=3).finish()
+    again = coordinated.lead("held", "gpu2", resume=name, count=3).finish()
     assert (again.code, outcomes(again.summary)) == (0, ["finished"] * 3), again.stderr
     runs = {machine["name"]: machine["runs"] for machine in again.summary["machines"]}
     assert runs == {"gpu1": 0, "gpu2": 3}

@@ -80,7 +80,7 @@ def printed(outputs: list[Any]) -> str:
     return "".join("".join(out["text"]) for out in outputs if out.get("name") == "stdout")
 
 
-def test_a_notebook_has_the_sweep_in_the_cell_that_started_it(executed: Any) -> None:
+def test_a_notebook_shows_the_sweep_in_the_cell_that_started_it(executed: Any) -> None:
     *outputs, evaluated = executed(
         "handle = hpo.start(main)\nprint(handle.done())",
         f"wait_until_inside(2)\n{GO}\nprint(handle.result().finished)",

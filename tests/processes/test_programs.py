@@ -60,7 +60,7 @@ def start(sweep: RealSweep, *, yaml: str = SWEEP, workers: int = 2) -> RealSweep
     return with_own_python(sweep).run("run", "sweep.yaml", *place, "--json")
 
 
-def test_a_users_sweep_file_and_program_run_without_a_change_also_when_a_worker_and_a_program_are_killed(
+def test_a_users_unchanged_sweep_and_program_survive_killed_workers_and_programs(
     sweep: RealSweep, temporary: Path
 ) -> None:
     """1. Three workers run a program each. 2. One worker is killed, and another one's program."""

@@ -51,14 +51,14 @@ def expect_cut_runs_first(cut: list[Entry], sweep: RealSweep) -> None:
     assert {entry.attempt for entry in again} == {2}
 
 
-def test_a_sessions_death_costs_no_retry_and_its_runs_come_first(sweep: RealSweep) -> None:
+def test_a_sessions_death_costs_no_retry_and_its_runs_are_run_again_first(sweep: RealSweep) -> None:
     cut = sweep.start("sleeper", count=6, retries=0).wait_for(2)
     sweep.kill()
     expect_exactly(6, resume(sweep, "quick", count=6).finish(), sweep)
     expect_cut_runs_first(cut, sweep)
 
 
-def test_a_finished_sweep_takes_a_higher_count_and_no_other_metric_unless_told_to_keep_its_own(
+def test_a_finished_sweep_takes_a_higher_count_but_refuses_another_metric_by_default(
     sweep: RealSweep,
 ) -> None:
     assert sweep.start("quick", count=2).finish().code == 0
@@ -93,8 +93,10 @@ def test_a_sweep_goes_on_by_the_commands_that_the_terminal_names_after_an_interr
     expect_cut_runs_first(cut, sweep)
 
 
-def test_a_sweep_that_ends_in_time_and_is_resumed_repeats_one_of_the_same_seed(sweep: RealSweep) -> None:
-    """One on two workers, some of which die; then one on a worker that has time for a part of it."""
+def test_a_resumed_sweep_repeats_the_runs_of_an_uninterrupted_one_with_the_same_seed(
+    sweep: RealSweep,
+) -> None:
+    """First on two workers, some of which die; then on one worker whose deadline cuts the sweep."""
     seeded: dict[str, Any] = {"count": 5, "seed": 7, "seed_parameter": "seed"}
     whole = sweep.start("seeded", **seeded).finish()
     assert (whole.code, whole.summary["retried"] > 0) == (0, True), whole.stderr
@@ -121,7 +123,7 @@ def drawn(sweep: RealSweep, since: int) -> dict[float, tuple[int, float]]:
 
 
 @pytest.mark.thorough
-def test_a_worker_that_outlived_two_kills_at_once_is_killed_by_the_resumed_sweep(sweep: RealSweep) -> None:
+def test_a_worker_left_by_a_killed_session_and_fork_server_is_killed_on_resume(sweep: RealSweep) -> None:
     """Session and fork server die so that neither sees the other die; `main` holds the interpreter."""
     sweep.start("holding_the_interpreter", count=1, workers=1)
     left = psutil.Process(sweep.wait_for(1)[0].pid)
@@ -149,7 +151,7 @@ def plug(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.thorough
-def test_after_a_power_cut_what_the_ledger_counts_is_on_the_server_and_each_point_is_run_once(
+def test_after_a_power_cut_server_and_ledger_agree_and_each_point_is_run_once(
     sweep: RealSweep, plug: Disk
 ) -> None:
     sweep.directory = plug.folder / "sweeps"
@@ -171,7 +173,7 @@ def test_after_a_power_cut_what_the_ledger_counts_is_on_the_server_and_each_poin
     assert Counter(run["parameters"]["x"] for run in ended.summary["runs"]) == Counter(range(6))
 
 
-def test_a_share_killed_within_a_run_runs_the_rest_of_its_own_part_later(sweep: RealSweep) -> None:
+def test_a_share_killed_during_a_run_completes_its_own_part_later(sweep: RealSweep) -> None:
     sweep_id = sweep.create(count=6, workers=1, sweep_configuration=grid(x=list(range(6))))
 
     def start(share: str) -> RealSweep:

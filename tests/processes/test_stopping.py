@@ -29,8 +29,8 @@ def entered(number: int) -> Callable[[RealSweep], bool]:
 
 
 STAGES = {
-    "the fork server is there": (has_process("parallel_hpo.worker.forkserver"), signal.SIGINT),
-    "the sweep's server is there": (has_process("parallel_hpo.server"), signal.SIGTERM),
+    "the fork server runs": (has_process("parallel_hpo.worker.forkserver"), signal.SIGINT),
+    "the sweep's server runs": (has_process("parallel_hpo.server"), signal.SIGTERM),
     "the sweep is open": (has_file("*/ledger.db"), signal.SIGHUP),
     "the first worker is starting": (has_file("*/worker-*"), signal.SIGINT),
     "some runs are over": (entered(3), signal.SIGTERM),
@@ -47,7 +47,9 @@ def expect_all_accounted_for(ended: Ended, sweep: RealSweep) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_signal_ends_a_sweep_with_its_code_and_accounts_for_every_run(sweep: RealSweep, stage: str) -> None:
+def test_a_signal_ends_a_sweep_with_its_exit_code_and_accounts_for_every_run(
+    sweep: RealSweep, stage: str
+) -> None:
     reached, number = STAGES[stage]
     sweep.start("brief", count=COUNT).wait_until(lambda: reached(sweep), stage)
     sweep.signal(number)
@@ -79,7 +81,7 @@ def test_an_interrupt_ends_the_wait_of_a_drain_and_a_second_one_kills_at_once(sw
     assert (ended.code, outcomes(ended.summary)) == (130, ["stopped"] * 2), ended.stderr
 
 
-def test_a_preemption_that_signals_every_process_is_the_sessions_alone_and_the_sweep_goes_on(
+def test_a_preemption_signal_to_every_process_is_handled_by_the_session_and_resumable(
     sweep: RealSweep,
 ) -> None:
     """As `srun` and `scancel` send it: to workers, fork server and sweep server too."""
@@ -95,7 +97,7 @@ def test_a_preemption_that_signals_every_process_is_the_sessions_alone_and_the_s
 
 
 def start_with_grandchildren(sweep: RealSweep) -> list[psutil.Process]:
-    """Start a sweep whose runs start processes; return all that are there."""
+    """Start a sweep whose runs start processes; return all its processes."""
     sweep.start("with_grandchild", count=10).wait_for(2, "grandchild")
     processes = sweep.tree()
     assert any(process.name() == "wandb-core" for process in processes)
@@ -112,7 +114,7 @@ def expect_nothing_left(processes: list[psutil.Process], temporary: Path) -> Non
     assert comes(is_empty)
 
 
-def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_leaves_nothing(
+def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_leaves_no_process(
     sweep: RealSweep, temporary: Path
 ) -> None:
     """Ctrl-C goes to a whole process group; wandb-core outlives it to report the end."""
@@ -126,7 +128,7 @@ def test_ctrl_c_in_a_terminal_interrupts_each_main_once_and_leaves_nothing(
     expect_nothing_left(processes, temporary)
 
 
-def test_a_sweep_that_is_killed_leaves_nothing(sweep: RealSweep, temporary: Path) -> None:
+def test_a_killed_sweep_leaves_no_process_or_folder(sweep: RealSweep, temporary: Path) -> None:
     processes = start_with_grandchildren(sweep)
     assert any(temporary.glob("parallel_hpo-*"))
     sweep.signal(signal.SIGKILL)

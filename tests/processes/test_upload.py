@@ -37,12 +37,12 @@ def uploads(
 
 @pytest.fixture(scope="module")
 def uploaded(uploads: Uploads) -> Any:
-    """What the first upload said, from a shell that is set up for runs of its own."""
+    """The output of the first upload, from a shell that is set up for runs of its own."""
     own = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_RUN_GROUP": "x", "WANDB_RUN_ID": "y"}
     return uploads.call_for_json(env=own)
 
 
-def test_the_sweep_is_there_with_its_configuration_and_each_run_with_all_that_it_was_here(
+def test_an_upload_copies_the_sweep_with_its_configuration_and_all_data_of_each_run(
     uploads: Uploads, uploaded: Any
 ) -> None:
     here, there = uploads.here(), uploads.there(uploaded)
@@ -57,7 +57,7 @@ def test_the_sweep_is_there_with_its_configuration_and_each_run_with_all_that_it
     assert (there.sweep["state"], uploaded["state"]) == (here.sweep["state"], "FINISHED")
 
 
-def test_artifacts_are_there_with_their_versions_and_aliases_by_the_runs_that_logged_and_used_them(
+def test_an_upload_copies_artifacts_with_versions_aliases_and_the_runs_that_use_them(
     uploads: Uploads, uploaded: Any
 ) -> None:
     here, there = uploads.here(), uploads.there(uploaded)
@@ -67,7 +67,7 @@ def test_artifacts_are_there_with_their_versions_and_aliases_by_the_runs_that_lo
     assert len(there.uses) == 1
 
 
-def test_a_second_upload_changes_nothing_here_or_there(uploads: Uploads, uploaded: Any) -> None:
+def test_a_second_upload_changes_neither_server(uploads: Uploads, uploaded: Any) -> None:
     before, own = all_rows(uploads.target.folder), all_rows(uploads.directory)
     again = uploads.call_for_json()
     assert (again["sent"], again["there"]) == ([], uploaded["sent"])
@@ -75,7 +75,7 @@ def test_a_second_upload_changes_nothing_here_or_there(uploads: Uploads, uploade
     assert all_rows(uploads.directory) == own
 
 
-def test_an_upload_that_is_killed_is_continued_by_the_next(uploads: Uploads, uploaded: Any) -> None:
+def test_a_killed_upload_is_continued_by_the_next_one(uploads: Uploads, uploaded: Any) -> None:
     project = ("--project", "killed")
     for table in ("sweeps", "runs"):
         command = uploads.start(*project)

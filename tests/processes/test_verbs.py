@@ -1,4 +1,4 @@
-"""What a terminal shows of a sweep, and its commands to it: live rows, `status` to `scale`, and `rerun`."""
+"""A sweep on a terminal and its commands: live rows, `status` to `scale`, and `rerun`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pseudo_terminal import PseudoTerminal
 from tests.storages import storage_in
 
 
-def test_a_running_sweep_is_seen_from_another_terminal_and_then_cancelled(sweep: RealSweep) -> None:
+def test_a_running_sweep_is_shown_and_cancelled_from_another_terminal(sweep: RealSweep) -> None:
     sweep.start("sleeper", count=4).wait_for(2)
     seen = sweep.ask_json("status", sweep.sweep_id)
     assert (seen["running"], seen["started"], seen["open"], seen["count"]) == (True, 2, 2, 4)
@@ -35,7 +35,7 @@ def test_a_running_sweep_is_seen_from_another_terminal_and_then_cancelled(sweep:
     )
 
 
-def test_an_ended_sweep_is_seen_listed_and_exported_and_takes_no_commands(sweep: RealSweep) -> None:
+def test_an_ended_sweep_can_be_shown_and_exported_but_not_controlled(sweep: RealSweep) -> None:
     named = RANDOM | {"name": "first try"}
     ended = sweep.start("quick", count=3, project="digits", sweep=named).finish()
     name, best = sweep.sweep_id, ended.summary["best"]
@@ -75,7 +75,7 @@ def test_a_paused_sweep_starts_no_run_until_it_is_resumed_and_a_stopped_one_ends
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit that is named is Linux's")
-def test_a_running_sweep_is_scaled_up_no_further_than_the_limits_allow_and_down(sweep: RealSweep) -> None:
+def test_a_running_sweep_is_scaled_up_within_the_limits_and_down(sweep: RealSweep) -> None:
     sweep.launcher = ("sh", "-c", 'ulimit -S -n 120; ulimit -H -n 1000; exec "$@"', "sh")
     sweep.start("held", count=10).wait_for(2)
     sweep.ask("scale", sweep.sweep_id, "1000")
@@ -128,7 +128,7 @@ def is_whole(lines: list[str]) -> bool:
     return len(rows_of(lines[-2:])) == 2 and "0/2 runs · 2 running" in lines[-3]
 
 
-def test_each_worker_has_a_row_in_its_place_also_after_a_resize_until_ctrl_c(
+def test_each_worker_has_a_row_in_its_place_even_after_a_resize_until_ctrl_c(
     terminal: PseudoTerminal,
 ) -> None:
     lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-1], "rows with memory")
@@ -206,7 +206,7 @@ def mixed(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
     return PerformedRuns(sweep, sweep.start("mixed", sweep=grid(how=["well", "fail"]), retries=0).finish())
 
 
-def test_a_run_is_run_again_with_its_parameters_and_leaves_with_its_own_exit_code(
+def test_rerun_repeats_a_run_with_its_parameters_and_exits_with_its_exit_code(
     mixed: PerformedRuns,
 ) -> None:
     sweep, before = mixed.sweep, record_of(mixed.sweep)
@@ -217,7 +217,7 @@ def test_a_run_is_run_again_with_its_parameters_and_leaves_with_its_own_exit_cod
     assert record_of(sweep) == before
 
 
-def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(mixed: PerformedRuns) -> None:
+def test_rerun_gives_the_run_the_terminal_and_its_ctrl_c(mixed: PerformedRuns) -> None:
     sweep = mixed.sweep
     command = [sys.executable, "-m", "parallel_hpo", "rerun", sweep.sweep_id, "best"]
     variables = {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
@@ -230,7 +230,7 @@ def test_a_run_again_has_the_terminal_and_ctrl_c_is_its_own(mixed: PerformedRuns
     assert outside_of_sweeps(sweep)[-1] == ("killed", 255)
 
 
-def test_a_sweeps_own_program_is_run_again(sweep: RealSweep) -> None:
+def test_rerun_repeats_a_sweeps_program(sweep: RealSweep) -> None:
     sweep.ends_its_runs = True
     (sweep.folder / "train.py").write_text(PROGRAM)
     keys = {"command": [sys.executable, "${program}", "${args}"], "program": "train.py"}
@@ -240,7 +240,7 @@ def test_a_sweeps_own_program_is_run_again(sweep: RealSweep) -> None:
     assert (again.code, "came with ['--how=a b']" in again.stdout) == (4, True), again.stderr
 
 
-def test_a_closure_is_kept_for_its_owner_alone_and_run_again(sweep: RealSweep) -> None:
+def test_a_closure_is_readable_by_its_owner_alone_and_can_be_rerun(sweep: RealSweep) -> None:
     sweep.configure(sweep_configuration=grid(x=[7]), workers=1)
     (sweep.folder / "script.py").write_text(SCRIPT)
     assert sweep.python("script.py").finish().summary["finished"] == 1

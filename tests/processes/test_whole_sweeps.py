@@ -1,4 +1,4 @@
-"""Sweeps without a fault, in whatever surroundings: functions, scripts, odd folders, and secrets."""
+"""Sweeps without a fault in various surroundings: functions, scripts, odd folders, and secrets."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(curious: Perfor
     assert curious.sweep.server_rows("SELECT state FROM sweeps") == [("FINISHED",)]
 
 
-def test_the_best_run_is_the_best_one_by_the_summary_that_main_defines(curious: PerformedRuns) -> None:
+def test_the_best_run_is_chosen_by_the_summary_that_main_defines(curious: PerformedRuns) -> None:
     summary = curious.ended.summary
     best = max(run["parameters"]["x"] for run in summary["runs"])
     assert summary["best"]["value"] == pytest.approx(best + 2)
     assert (summary["metric"], summary["goal"]) == ("loss", "maximize")
 
 
-def test_main_is_in_the_main_thread_with_its_own_signals_random_numbers_and_environment(
+def test_main_runs_in_the_main_thread_with_its_own_signals_random_numbers_and_environment(
     curious: PerformedRuns,
 ) -> None:
     entries = curious.sweep.entries()
@@ -90,7 +90,7 @@ def talk():
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_what_each_run_prints_is_on_the_server_and_in_its_folder(sweep: RealSweep, method: str) -> None:
+def test_the_output_of_each_run_is_on_the_server_and_in_its_folder(sweep: RealSweep, method: str) -> None:
     """1. A run prints, and closes its output. 2. The next one in its worker prints too."""
     (mains := sweep.folder / "talking.py").write_text(TALKING)
     ended = sweep.start("talk", mains=mains, count=2, workers=1, start_method=method).finish()
@@ -129,7 +129,7 @@ exec(compile(open("stranger.py").read(), "<cell 1>", "exec"), vars(module))
 
 
 @pytest.mark.parametrize("way", ["file", "module", "notebook"])
-def test_a_script_finds_in_its_workers_what_it_defines(sweep: RealSweep, way: str) -> None:
+def test_a_scripts_definitions_are_available_in_its_workers(sweep: RealSweep, way: str) -> None:
     sweep.configure(workers=1, count=1)
     shutil.copy(STRANGER, sweep.folder / "stranger.py")
     (sweep.folder / "package").mkdir()
@@ -140,7 +140,7 @@ def test_a_script_finds_in_its_workers_what_it_defines(sweep: RealSweep, way: st
     assert (ended.code, ended.summary["best"]["value"]) == (0, 0.25), ended.stderr
 
 
-def test_the_readmes_snippet_is_a_target_and_a_script_without_a_guard(sweep: RealSweep) -> None:
+def test_the_readmes_snippet_works_as_a_target_and_as_a_script_without_a_guard(sweep: RealSweep) -> None:
     config = sweep.configure(workers=1, count=1)
     (sweep.folder / "train.py").write_text(README)
     target = sweep.run("run", config, "train:main", "--", "--fast").finish()
@@ -165,7 +165,7 @@ sys.exit(3)
 """
 
 
-def test_a_script_that_leaves_stops_its_sweep_in_order(sweep: RealSweep) -> None:
+def test_a_script_that_exits_stops_its_sweep_gracefully(sweep: RealSweep) -> None:
     (sweep.folder / "script.py").write_text(LEAVING)
     ended = sweep.python("script.py").finish()
     assert (ended.code, outcomes(ended.summary)) == (3, ["stopped"] * 2), ended.stderr
@@ -178,7 +178,7 @@ MASTER_KEY: Final = re.compile(r"\b[0-9a-f]{40}\b")
 DELETED_FOLDER: Final = ("bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "bash")
 
 
-def test_odd_folders_a_closed_stderr_and_a_client_that_is_to_be_offline_are_no_trouble(
+def test_a_sweep_works_in_odd_folders_with_a_closed_stderr_and_an_offline_client(
     sweep: RealSweep,
 ) -> None:
     sweep.env["WANDB_MODE"] = "disabled"
@@ -191,7 +191,7 @@ def test_odd_folders_a_closed_stderr_and_a_client_that_is_to_be_offline_are_no_t
     assert ended.summary["best"]["value"] is not None
 
 
-def test_a_deleted_working_directory_is_one_line(sweep: RealSweep) -> None:
+def test_a_deleted_working_directory_fails_with_code_2_and_one_line(sweep: RealSweep) -> None:
     sweep.launcher = DELETED_FOLDER
     ended = sweep.start("quick", count=1).finish()
     assert (ended.code, ended.stderr.count("\n")) == (2, 1), ended.stderr
@@ -199,7 +199,7 @@ def test_a_deleted_working_directory_is_one_line(sweep: RealSweep) -> None:
     assert not sweep.directory.exists()
 
 
-def test_a_target_that_cannot_be_imported_names_file_and_line_before_there_is_a_sweep(
+def test_an_unimportable_target_fails_with_file_and_line_before_a_sweep_is_created(
     sweep: RealSweep,
 ) -> None:
     broken = sweep.folder / "broken.py"
@@ -233,7 +233,7 @@ def files_with(folder: Path, *secrets: str) -> list[Path]:
     return [path for path in files if any(secret in path.read_bytes() for secret in wanted)]
 
 
-def expect_unsaid(ended: Ended, arguments: set[str], *secrets: str) -> None:
+def expect_no_secret_in_output(ended: Ended, arguments: set[str], *secrets: str) -> None:
     said = [ended.stdout, ended.stderr, *arguments]
     assert not [secret for secret in secrets if any(secret in words for words in said)]
 
@@ -241,7 +241,7 @@ def expect_unsaid(ended: Ended, arguments: set[str], *secrets: str) -> None:
 def test_on_a_server_that_runs_by_itself_a_crashed_run_is_so_at_once_and_its_key_is_written_nowhere(
     sweep: RealSweep, standalone: dict[str, str]
 ) -> None:
-    """By W&B's protocol alone the server would call it so after minutes of silence."""
+    """By W&B's protocol alone the server would notice only after minutes of silence."""
     sweep.env |= standalone
     del sweep.env["PARALLEL_HPO_BACKEND"]
     key = standalone["WANDB_API_KEY"]
@@ -252,7 +252,7 @@ def test_on_a_server_that_runs_by_itself_a_crashed_run_is_so_at_once_and_its_key
     assert rows(database, "SELECT state FROM runs") == [("crashed",)]
     assert rows(database, "SELECT state FROM sweeps") == [("FINISHED",)]
     assert not (sweep.directory / "server.db").exists()
-    expect_unsaid(ended, arguments, key)
+    expect_no_secret_in_output(ended, arguments, key)
     own = sweep.folder / "server" / "server.key"
     assert (files_with(sweep.folder, key), own.stat().st_mode & 0o077) == ([own], 0)
 
@@ -262,7 +262,7 @@ def test_neither_the_embedded_servers_keys_nor_the_users_are_written_anywhere(sw
     ended, arguments = watched(sweep.start("with_a_login", count=3, arguments=("-v",)))
     assert outcomes(ended.summary) == ["finished"] * 3, ended.stderr
     keys = {entry.facts["key"] for entry in sweep.entries()}
-    expect_unsaid(ended, arguments, *keys, USERS_KEY)
+    expect_no_secret_in_output(ended, arguments, *keys, USERS_KEY)
     assert files_with(sweep.directory, *keys, USERS_KEY) == []
     logs = [*sweep.directory.glob("server.log"), *sweep.directory.glob("*/worker-*/output.log")]
     told = [ended.stdout, ended.stderr, *arguments, *(path.read_text() for path in logs)]

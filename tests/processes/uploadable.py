@@ -1,4 +1,4 @@
-"""Runs that leave behind all that a server keeps of runs, and end in every way, as their `kind` says."""
+"""Runs that produce all data that a server stores, and end in every way, as their `kind` says."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONG: Final = 60_000
 
 
 def main() -> None:
-    """Be a run of that kind."""
+    """Perform a run of the configured kind."""
     with wandb.init(tags=["a", "b"], notes="a note", group="g", job_type="train") as run:
         print("begun as", run.config["kind"])
         print("to stderr", file=sys.stderr)
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def rich(run: Any) -> None:
-    """Log what is no number, files and artifacts, with gaps between steps."""
+    """Log values that are no numbers, files and artifacts, with gaps between steps."""
     run.define_metric("epoch")
     run.define_metric("val/*", step_metric="epoch", summary="min")
     run.log({"epoch": 1, "val/loss": 2.0, "long": "x" * LONG, "infinite": float("inf")}, step=10)
@@ -82,7 +82,7 @@ def interrupted(run: Any) -> None:
 
 
 def using(run: Any) -> None:
-    """Use what another run logged, and log it on."""
+    """Use another run's artifact, and log a new version."""
     found = run.use_artifact("model:first")
     artifact = wandb.Artifact("model", type="model")
     with artifact.new_file("model.txt") as model:
@@ -91,4 +91,4 @@ def using(run: Any) -> None:
 
 
 def silent(_run: Any) -> None:
-    """Say no more."""
+    """Log nothing more."""

@@ -1,4 +1,4 @@
-"""Folders of sweeps: where they may be kept, which of them lie on the network, and their removal."""
+"""Folders of sweeps: valid directories, detection of network file systems, and removal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from parallel_hpo.records.ledger import Ledger
 from tests.ledgers import record_end, record_start
 
 
-def test_a_directory_is_made_and_left_empty(tmp_path: Path) -> None:
+def test_a_directory_is_created_and_left_empty(tmp_path: Path) -> None:
     prepare_directory(tmp_path / "new" / "one")
     assert list((tmp_path / "new" / "one").iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["file/below", "/proc/nothing"])
-def test_a_directory_that_cannot_be_is_named_with_the_reason(tmp_path: Path, place: str) -> None:
+def test_an_unwritable_directory_is_refused_with_the_reason(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as refused:
         prepare_directory(tmp_path / place)
@@ -50,7 +50,7 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, number: int) -> 
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Path:
-    """A machine whose homes are on a network, with a local disk in one, and one over another."""
+    """Mounts with homes on the network, a local disk in one of them, and a mount over another."""
     path = tmp_path / "mounts"
     path.write_text(
         "/dev/sda1 / ext4 rw 0 0\n"
@@ -76,16 +76,16 @@ def mounts(tmp_path: Path) -> Path:
         ("/var/sweeps", ""),
     ],
 )
-def test_the_innermost_and_latest_mount_says_the_kind(mounts: Path, folder: str, kind: str) -> None:
+def test_the_innermost_and_latest_mount_determines_the_kind(mounts: Path, folder: str, kind: str) -> None:
     assert network_file_system(Path(folder), mounts) == kind
 
 
-def test_a_link_is_followed_to_where_the_folder_is(mounts: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_followed_to_its_file_system(mounts: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/homes/me")
     assert network_file_system(tmp_path / "link" / "sweeps", mounts) == "nfs4"
 
 
-def test_only_a_folder_on_the_network_is_spoken_of(mounts: Path, tmp_path: Path) -> None:
+def test_only_a_folder_on_the_network_is_reported(mounts: Path, tmp_path: Path) -> None:
     assert file_system_problem(Path("/homes/x"), mounts) == (
         "/homes/x is on the network (nfs4), where a ledger's locks may not hold"
     )
@@ -99,7 +99,7 @@ NOW = 2e9
 def made(
     directory: Path, *, code: int | None = 0, outcome: Outcome | None = Outcome.FINISHED, part: str = ""
 ) -> Path:
-    """Make the folder of a sweep with one run in it, and return it."""
+    """Create the folder of a sweep with one run, and return it."""
     folder = directory / "sweep1" / part
     with Ledger(folder / "ledger.db") as ledger:
         record_start(ledger, RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
@@ -111,7 +111,7 @@ def made(
 
 
 def client_folder(folder: Path, kind: str, *, synced: bool) -> None:
-    """Leave what a client leaves of the run."""
+    """Create the files that a client leaves of the run."""
     own = folder / "worker-0" / "wandb" / f"{kind}-20260101_000000-run1"
     own.mkdir(parents=True)
     (own / "run-run1.wandb").touch()
@@ -130,21 +130,21 @@ def seen(directory: Path) -> CleanCandidate:
         *((code, ("it can be resumed",)) for code in (ExitCode.RESUMABLE, 130, ExitCode.SWEEP_TIMEOUT, None)),
     ],
 )
-def test_only_a_sweep_that_can_be_resumed_is_a_loss(
+def test_only_a_sweep_that_can_be_resumed_counts_as_a_loss(
     tmp_path: Path, code: int | None, losses: tuple[str, ...]
 ) -> None:
     made(tmp_path, code=code)
     assert seen(tmp_path).losses == losses
 
 
-def test_a_share_that_is_not_over_keeps_the_sweep_resumable(tmp_path: Path) -> None:
+def test_an_unfinished_share_keeps_the_sweep_resumable(tmp_path: Path) -> None:
     made(tmp_path, part="share-1-of-2")
     made(tmp_path, part="share-2-of-2", code=75)
     assert seen(tmp_path).losses == ("it can be resumed",)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.CRASHED, None])
-def test_an_interrupted_run_is_named_unless_its_rest_was_sent(
+def test_an_interrupted_run_is_reported_unless_its_data_is_synced(
     tmp_path: Path, outcome: Outcome | None
 ) -> None:
     folder = made(tmp_path, outcome=outcome)
@@ -155,7 +155,7 @@ def test_an_interrupted_run_is_named_unless_its_rest_was_sent(
     assert seen(tmp_path).losses == ()
 
 
-def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_last(tmp_path: Path) -> None:
+def test_synced_data_of_an_earlier_attempt_does_not_count_for_the_last_one(tmp_path: Path) -> None:
     folder = made(tmp_path, outcome=Outcome.CRASHED)
     client_folder(folder, "run", synced=True)
     last = folder / "worker-0" / "wandb" / "run-20260101_000000-run1-1"
@@ -165,12 +165,12 @@ def test_the_rest_of_an_earlier_attempt_of_the_same_second_is_not_that_of_the_la
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_offline_runs_are_named_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
+def test_offline_runs_are_reported_until_they_are_synced(tmp_path: Path, synced: bool) -> None:
     client_folder(made(tmp_path), "offline-run", synced=synced)
     assert seen(tmp_path).losses == (() if synced else ("1 offline runs are not synced",))
 
 
-def test_looking_at_a_sweep_makes_it_no_younger(tmp_path: Path) -> None:
+def test_reading_a_sweep_does_not_change_its_age(tmp_path: Path) -> None:
     for path in made(tmp_path).iterdir():
         os.utime(path, (NOW - 100, NOW - 100))
     assert [seen(tmp_path).age_s for _ in range(2)] == [100.0, 100.0]
@@ -188,7 +188,7 @@ def test_a_folder_is_removed_as_a_whole_and_what_a_link_leads_to_is_neither_coun
     assert list(tmp_path.iterdir()) == [elsewhere]
 
 
-def test_a_folder_that_a_supervisor_owns_is_not_removed(tmp_path: Path) -> None:
+def test_a_folder_with_an_active_supervisor_is_not_removed(tmp_path: Path) -> None:
     made(tmp_path, part="share-1-of-2")
     folder = made(tmp_path, part="share-2-of-2")
     with Ledger(folder / "ledger.db"), pytest.raises(LedgerError):

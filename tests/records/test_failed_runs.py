@@ -37,7 +37,7 @@ STACKS = ["Fatal Python error: Segmentation fault", "", "Current thread 0x1 (mos
         (["epoch 1", *STACKS], STACKS),
         (["epoch 1"], []),
     ],
-    ids=["with what it was raised from", "without one that was handled", "a dying interpreter", "none"],
+    ids=["with its cause", "without a handled one", "a fatal interpreter error", "none"],
 )
 def test_a_failed_runs_traceback_is_found(printed: list[str], found: list[str]) -> None:
     assert find_traceback(printed).splitlines() == found
@@ -71,7 +71,7 @@ def test_a_value_that_looks_like_a_secret_is_masked_whatever_its_name(value: str
     assert without_secrets({"OTHER": value}) == {"OTHER": shown}
 
 
-def test_the_owner_alone_reads_a_failed_runs_folder_and_printed_secrets_are_masked(tmp_path: Path) -> None:
+def test_a_failed_runs_folder_is_private_and_printed_secrets_are_masked(tmp_path: Path) -> None:
     folder = tmp_path / "failed" / "r1"
     folder.mkdir(parents=True)  # as another umask has left it
     (folder / "output.log").touch(0o666)

@@ -79,7 +79,7 @@ def finish(ledger: Ledger, run_id: str = RUN, attempt: int | None = 1) -> None:
     )
 
 
-def test_a_run_is_known_from_its_start_and_ends_with_all_that_was_recorded_of_its_end(ledger: Ledger) -> None:
+def test_a_run_is_recorded_at_its_start_and_completed_at_its_end(ledger: Ledger) -> None:
     before = time.time()
     nested = {"model": {"layers": [1, 2], "name": "π", "bias": None}, "lr": 1e-05, "on": True}
     record_start(ledger, RUN, parameters=nested, attempt=1, slot=Slot(2), device="GPU-7")
@@ -97,7 +97,7 @@ def test_a_run_is_known_from_its_start_and_ends_with_all_that_was_recorded_of_it
     assert ended == replace(begun, **how | times)
 
 
-def test_the_time_of_attempts_outlives_the_death_of_their_session(tmp_path: Path) -> None:
+def test_the_time_spent_by_attempts_survives_the_death_of_their_session(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_facts({"path": "local/p/s"})
         for attempt in (1, 2, 3):
@@ -110,14 +110,14 @@ def test_the_time_of_attempts_outlives_the_death_of_their_session(tmp_path: Path
     assert ledger_counts(tmp_path)[0].runs == {RUN: LedgerRun(3, is_over=False, spent_s=8.0, since=None)}
 
 
-def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_have(tmp_path: Path) -> None:
+def test_consumption_is_summed_over_a_runs_attempts_and_a_sweeps_runs(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with Ledger(path) as ledger:
         start(ledger)
         record_attempt_end(
             ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, consumption=Consumption(1.0, 0.5))
         )
-    with Ledger(path) as ledger:  # by another launch, which goes on with it
+    with Ledger(path) as ledger:  # by another launch, which continues the sweep
         start(ledger, attempt=2)
         record_end(
             ledger, RUN, 2, AttemptEnd(outcome=Outcome.FINISHED, consumption=Consumption(2.0, None, 0.25))
@@ -134,7 +134,7 @@ def test_a_run_has_used_what_all_its_attempts_have_and_the_sweep_what_its_runs_h
     assert [run.consumption for run in result.runs] == [both, UNKNOWN]
 
 
-def test_a_run_that_is_run_again_keeps_its_place_and_its_beginning_and_has_no_outcome(ledger: Ledger) -> None:
+def test_a_run_that_is_run_again_keeps_its_position_and_start_and_has_no_outcome(ledger: Ledger) -> None:
     for run_id in "zam":
         start(ledger, run_id)
     began = [row.started_at for row in ledger.runs()]
@@ -147,7 +147,7 @@ def test_a_run_that_is_run_again_keeps_its_place_and_its_beginning_and_has_no_ou
     assert [(row.run_id, row.started_at) for row in ledger.runs()] == list(zip("zam", began, strict=True))
 
 
-def test_the_end_of_an_attempt_does_not_end_its_run_which_can_end_without_one(ledger: Ledger) -> None:
+def test_an_attempts_end_does_not_end_its_run_and_a_run_can_end_without_an_attempt(ledger: Ledger) -> None:
     start(ledger)
     record_attempt_end(ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0))
     assert [(row.outcome, row.deaths) for row in ledger.runs()] == [(None, 1)]
@@ -165,7 +165,7 @@ def test_restarts_and_runs_are_counted_by_slot(ledger: Ledger) -> None:
     ]
 
 
-def test_all_survives_reopening_and_a_newer_fact_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def test_a_reopened_ledger_has_all_records_and_the_latest_facts(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "ledger.db"
     with Ledger(path) as ledger:
         ledger.record_facts({"count": 3, "url": "http://here"})
@@ -180,12 +180,12 @@ def test_all_survives_reopening_and_a_newer_fact_takes_the_place_of_an_older_one
         assert [worker.restarts for worker in ledger.workers()] == [1]
 
 
-def test_another_schema_has_another_format() -> None:
-    """An older program goes by the number: raise it, let `Ledger` bring older ones up to it, note it here."""
+def test_a_changed_schema_needs_a_new_format_number() -> None:
+    """Older programs check the number. Raise it, let `Ledger` migrate older ledgers, and note it here."""
     assert (LEDGER_FORMAT, sha256(SCHEMA.encode()).hexdigest()[:8]) == (4, "7ce4d9ea")
 
 
-def test_other_users_may_not_read_it(ledger: Ledger, tmp_path: Path) -> None:
+def test_other_users_cannot_read_a_ledger(ledger: Ledger, tmp_path: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o077 for path in tmp_path.iterdir()}
     assert set(modes.values()) == {0}, modes
 
@@ -226,7 +226,7 @@ NO_LEDGER: Final = r"ledger\.db: .*is it a ledger"
     ],
     ids=["text", "noise", "torn", "newer"],
 )
-def test_what_is_no_ledger_of_this_version_is_refused_by_its_name_and_stays_without_an_owner(
+def test_an_invalid_or_newer_ledger_is_refused_and_left_unchanged(
     tmp_path: Path, spoil: Callable[[Path], object], words: str
 ) -> None:
     path = tmp_path / "ledger.db"
@@ -238,7 +238,7 @@ def test_what_is_no_ledger_of_this_version_is_refused_by_its_name_and_stays_with
     assert path.read_bytes() == content
 
 
-def test_a_writer_that_is_killed_leaves_every_record_that_it_had_announced(tmp_path: Path) -> None:
+def test_a_killed_writer_loses_no_announced_record(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     writer = run_python(WRITE_FOREVER, path)
     assert writer.stdout is not None
@@ -261,7 +261,7 @@ def run_python(source: str, path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_runs_seed_stays_what_it_was_at_its_first_start(ledger: Ledger) -> None:
+def test_a_run_keeps_the_seed_of_its_first_start(ledger: Ledger) -> None:
     place: dict[str, Any] = {"parameters": {"x": 1}, "slot": Slot(0), "device": None}
     record_start(ledger, RUN, attempt=1, seed=5, **place)
     record_start(ledger, RUN, attempt=2, seed=9, **place)

@@ -21,7 +21,7 @@ ENDED: dict[str, Any] = {"stop_reason": "count reached", "exit_code": 0}
 
 
 def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: Any) -> None:
-    """Write a ledger of finished runs, whose values are 0.0, 1.0, …, and of some that are not over."""
+    """Write a ledger with finished runs, whose values are 0.0, 1.0, …, and active runs."""
     with Ledger(ledger) as kept:
         kept.record_facts(FACTS | facts)
         record_spawn(kept, Slot(0), None, again=False)
@@ -32,7 +32,7 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
                 record_end(kept, RunId(run_id), 1, end)
 
 
-def test_a_sweep_that_is_over_is_what_optimize_returned(tmp_path: Path) -> None:
+def test_an_ended_sweep_is_loaded_as_optimize_returned_it(tmp_path: Path) -> None:
     ledger = tmp_path / "s1" / "ledger.db"
     keep(ledger, "a", "b", "c", **ENDED)
     closing = SweepConclusion(
@@ -55,13 +55,13 @@ def test_a_sweep_that_is_over_is_what_optimize_returned(tmp_path: Path) -> None:
     assert load("local/project/s1", directory=str(tmp_path)) == returned
 
 
-def test_the_directory_is_that_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_directory_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(tmp_path / "s1" / "ledger.db", "a")
     monkeypatch.setenv("PARALLEL_HPO_DIRECTORY", str(tmp_path))
     assert load("s1").sweep_id == "s1"
 
 
-def test_a_sweep_that_runs_has_its_runs_so_far(tmp_path: Path) -> None:
+def test_a_running_sweep_has_its_runs_so_far(tmp_path: Path) -> None:
     keep(tmp_path / "s1" / "ledger.db", "a", "b", under_way=("c",), **ENDED)
     with CommandPipe(tmp_path / "s1"):
         result = load("s1", directory=tmp_path)
@@ -79,7 +79,7 @@ def test_a_sweep_whose_supervisor_died_can_be_resumed(tmp_path: Path) -> None:
     assert result.duration_s == pytest.approx(2.0, abs=1.0)
 
 
-def test_a_sweep_performed_in_shares_is_one(tmp_path: Path) -> None:
+def test_the_shares_of_a_sweep_are_loaded_as_one_sweep(tmp_path: Path) -> None:
     keep(tmp_path / "s1" / "share-1-of-2" / "ledger.db", "a", "b", **ENDED)
     keep(tmp_path / "s1" / "share-2-of-2" / "ledger.db", "c", **ENDED)
     result = load("s1", directory=tmp_path)
@@ -98,7 +98,7 @@ def test_runs_of_shares_are_in_the_order_of_their_starts(tmp_path: Path) -> None
     assert [run.run_id for run in runs] == ["at-10", "at-20", "at-30", "at-40"]
 
 
-def test_a_sweep_ended_as_the_share_of_it_did_that_has_something_left_to_do(tmp_path: Path) -> None:
+def test_a_sweep_in_shares_ends_like_its_unfinished_share(tmp_path: Path) -> None:
     first, second = (tmp_path / "s1" / f"share-{number}-of-2" / "ledger.db" for number in (1, 2))
     keep(first, "a", "b", **ENDED)
     keep(second, "c")
@@ -110,7 +110,7 @@ def test_a_sweep_ended_as_the_share_of_it_did_that_has_something_left_to_do(tmp_
     assert load("s1", directory=tmp_path).exit_code == 0
 
 
-def test_the_newest_sweep_is_the_one_that_was_performed_last_and_no_upload_changes_that(
+def test_an_upload_does_not_change_which_sweep_is_the_newest(
     tmp_path: Path,
 ) -> None:
     for name, at in (("s2", 1000.0), ("s1", 2000.0)):
@@ -123,7 +123,7 @@ def test_the_newest_sweep_is_the_one_that_was_performed_last_and_no_upload_chang
     assert [folder.name for folder in folders_of_sweeps(tmp_path)] == ["s2", "s1"]
 
 
-def test_a_sweep_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_unknown_sweep_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     keep(tmp_path / "s1" / "ledger.db", "a")
     with pytest.raises(UsageError, match=r"there is no sweep s2 in .*; there: s1"):
         load("s2", directory=tmp_path)

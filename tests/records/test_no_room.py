@@ -1,4 +1,4 @@
-"""A ledger that can't be written for now, is damaged, or was removed."""
+"""A ledger that is temporarily unwritable, damaged or removed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def begin(ledger: Ledger, run_id: str, text: str = "") -> None:
     record_start(ledger, RunId(run_id), parameters={"x": text}, attempt=1, slot=Slot(0), device=None)
 
 
-def test_a_ledger_without_room_says_so_and_takes_the_same_record_later(ledger: Ledger) -> None:
+def test_a_full_ledger_raises_no_room_error_and_accepts_the_record_later(ledger: Ledger) -> None:
     begin(ledger, "first")
     pages = limit_pages(ledger)
     with pytest.raises(NoRoomError, match="can't be written: database or disk is full; is there room"):
@@ -39,48 +39,48 @@ def test_a_ledger_without_room_says_so_and_takes_the_same_record_later(ledger: L
 
 
 def limit_pages(ledger: Ledger, pages: int = 1) -> int:
-    """Let the ledger's file grow to so many pages (1: no further); return how many it has."""
+    """Limit the ledger's file to this many pages (1: the present size); return the limit."""
     (answer,) = ledger._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
     return int(answer)
 
 
 @contextmanager
-def held(ledger: Ledger, folder: Path) -> Iterator[None]:
-    """A ledger that another program holds, so that it can't be written."""
+def lock(ledger: Ledger, folder: Path) -> Iterator[None]:
+    """Lock the ledger from another connection, so that it can't be written."""
     ledger._db.execute("PRAGMA busy_timeout = 1")
     with closing(sqlite3.connect(folder / "ledger.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
 
-def test_a_ledger_that_another_program_holds_is_without_room_too(ledger: Ledger, tmp_path: Path) -> None:
-    with held(ledger, tmp_path), pytest.raises(NoRoomError, match="locked"):
+def test_a_locked_ledger_raises_no_room_error(ledger: Ledger, tmp_path: Path) -> None:
+    with lock(ledger, tmp_path), pytest.raises(NoRoomError, match="locked"):
         begin(ledger, "first")
     begin(ledger, "first")
 
 
-def test_a_ledger_without_its_tables_is_no_matter_of_room(ledger: Ledger) -> None:
+def test_a_missing_table_is_a_ledger_error_but_no_no_room_error(ledger: Ledger) -> None:
     ledger._db.execute("DROP TABLE attempts")
     with pytest.raises(LedgerError) as refused:
         record_attempt_end(ledger, RunId("r"), 1, AttemptEnd(outcome=Outcome.CRASHED))
     assert not isinstance(refused.value, NoRoomError)
 
 
-def test_a_ledger_of_no_length_beside_workers_is_no_new_one(tmp_path: Path) -> None:
+def test_an_empty_ledger_beside_a_workers_folder_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "worker-0").mkdir()
     (tmp_path / "ledger.db").touch()
     with pytest.raises(LedgerError, match=r"ledger\.db is damaged: it is empty"):
         Ledger(tmp_path / "ledger.db")
 
 
-def test_a_ledger_that_was_just_being_made_is_a_new_one(tmp_path: Path) -> None:
+def test_an_empty_ledger_file_without_workers_is_a_new_ledger(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").touch()
     with Ledger(tmp_path / "ledger.db") as ledger:
         assert list(ledger.runs()) == []
 
 
 @pytest.mark.parametrize("put_another", [False, True])
-def test_a_ledger_that_is_removed_while_it_is_written_is_missed(tmp_path: Path, put_another: bool) -> None:
+def test_a_ledger_removed_or_replaced_while_open_is_an_error(tmp_path: Path, put_another: bool) -> None:
     path = tmp_path / "sweep" / "ledger.db"
     with Ledger(path) as ledger:
         begin(ledger, "first")
@@ -93,7 +93,7 @@ def test_a_ledger_that_is_removed_while_it_is_written_is_missed(tmp_path: Path, 
         assert not isinstance(said.value, NoRoomError), "it would be waited for"
 
 
-def test_a_ledger_that_is_damaged_while_it_is_written_and_read_says_so(tmp_path: Path) -> None:
+def test_damage_of_an_open_ledger_is_reported_on_write_and_read(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with Ledger(path) as ledger:
         for number in range(100):

@@ -1,4 +1,4 @@
-"""What a sweep's folder tells: of workers, machines and devices, beside its owner, and in earlier formats."""
+"""Reading of a sweep's folder: workers, machines and devices, beside its owner, in any format."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_attempts_are_read_with_their_ends_while_the_ledger_is_written(tmp_path:
     assert (second.attempt, second.outcome, second.ended_at) == (2, None, None)
 
 
-def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> None:
+def test_the_duration_of_a_last_attempt_excludes_earlier_attempts(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
         record_attempt_end(ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, duration_s=2.0))
@@ -67,14 +67,14 @@ def test_the_last_attempt_of_a_run_took_what_it_took_itself(tmp_path: Path) -> N
     assert ([attempt.duration_s for attempt in share.attempts], row.duration_s) == ([2.0, 3.0], 5.0)
 
 
-def test_shares_are_read_one_by_one(tmp_path: Path) -> None:
+def test_shares_are_read_in_order(tmp_path: Path) -> None:
     for name in ("share-2-of-2", "share-1-of-2"):
         with Ledger(tmp_path / name / "ledger.db") as ledger:
             start(ledger)
     assert [share.share for share in performed(tmp_path)] == ["share-1-of-2", "share-2-of-2"]
 
 
-def test_a_ledger_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
+def test_a_ledger_without_the_table_of_marks_has_no_incidents(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
@@ -83,7 +83,7 @@ def test_a_ledger_of_an_earlier_version_has_no_marks(tmp_path: Path) -> None:
     assert (share.incidents, len(share.attempts)) == ((), 1)
 
 
-def test_a_newer_ledger_is_refused_a_damaged_one_is_an_error_and_a_folder_without_one_tells_nothing(
+def test_a_newer_or_damaged_ledger_is_an_error_and_a_missing_one_yields_nothing(
     tmp_path: Path,
 ) -> None:
     assert performed(tmp_path / "nothing") == []
@@ -105,7 +105,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield ledger
 
 
-def test_a_machines_workers_keep_their_slots_when_it_comes_back(ledger: Ledger) -> None:
+def test_a_machines_workers_keep_their_slots_when_it_rejoins(ledger: Ledger) -> None:
     ledger.append([joined(1, 1, "gpu1"), joined(2, 2, "gpu2")], durable=False)
     assert [ledger.slot_at(1, 0), ledger.slot_at(2, 0)] == [0, 1]
     ledger.append([left(3, 1, "gpu1", "SIGTERM"), joined(4, 3, "gpu1")], durable=False)
@@ -126,18 +126,18 @@ def test_runs_and_workers_know_their_machine_and_machines_their_attempts(ledger:
     assert (ledger.machine(2), ledger.machine(3)) == ("gpu2", "")
 
 
-def test_a_run_that_comes_from_another_machine_has_the_number_of_its_last_attempt(ledger: Ledger) -> None:
+def test_a_run_from_another_machine_has_the_number_of_its_last_attempt(ledger: Ledger) -> None:
     ledger.append([joined(1, 1, "gpu1"), started(2, 1, "a", attempt=3)], durable=False)
     assert [run.attempts for run in ledger.runs()] == [3]
 
 
-def test_a_machine_that_came_back_takes_part_whatever_it_left_by_before(ledger: Ledger) -> None:
+def test_a_rejoined_machine_has_its_new_folder_and_no_departure(ledger: Ledger) -> None:
     before = [joined(1, 1, "gpu1", directory="/old"), left(2, 1, "gpu1", "SIGTERM")]
     ledger.append([*before, joined(3, 2, "gpu1", directory="/new")], durable=False)
     assert ledger.machines() == [MachineSummary("gpu1", 0, 0, "", "/new/s/machine-gpu1-2")]
 
 
-def test_events_appended_together_are_there_together_or_not_at_all(ledger: Ledger) -> None:
+def test_events_are_appended_atomically(ledger: Ledger) -> None:
     ledger.append([joined(1, 1, "gpu1")], durable=False)
     with pytest.raises(sqlite3.IntegrityError):
         ledger.append([started(2, 1, "a"), started(3, 1, "a")], durable=False)
@@ -161,7 +161,7 @@ def test_workers_are_named_by_their_machine_and_times_are_the_pools(ledger: Ledg
 WRITTEN: Final = (Path(__file__).parent / "ledger-3.sql").read_text()
 NEEDS: Final = PoolNeeds(wants=2, wants_again=2)
 ADDED: Final = {1: ("machines", "places"), 2: ("seeds",), 3: ("consumption",)}
-"""Tables that each format has added."""
+"""Tables that the next format after each one added."""
 FINISHED, FAILED, RETRIED, THIRD, FOURTH = map(
     RunId, ("s9df1bvr", "vb84bbcw", "qergxjm4", "z2zo28l8", "du5cvf0y")
 )
@@ -183,7 +183,7 @@ def outcomes(ledger: LedgerReader) -> dict[RunId, Outcome | None]:
     return {row.run_id: row.outcome for row in ledger.runs()}
 
 
-def test_the_runs_of_an_earlier_format_are_shown(path: Path) -> None:
+def test_the_runs_of_a_ledger_in_an_earlier_format_are_read(path: Path) -> None:
     with open_reader(path) as reader:
         assert outcomes(reader) == {
             FINISHED: Outcome.FINISHED,
@@ -203,7 +203,7 @@ def test_the_runs_of_an_earlier_format_are_shown(path: Path) -> None:
     assert [done.name_of(slot) for slot in done.slots] == ["worker 0", "worker 1"]
 
 
-def test_a_ledger_of_an_earlier_format_goes_on_in_the_newest(path: Path) -> None:
+def test_a_sweep_with_a_ledger_in_an_earlier_format_continues_in_the_newest(path: Path) -> None:
     with Ledger(path) as ledger, closing(Control()) as control:
         earlier = read_earlier(ledger.runs())
         assert (earlier.started, list(earlier.ended)) == (5, [FINISHED, FAILED, RETRIED])

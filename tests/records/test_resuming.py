@@ -42,14 +42,14 @@ ROWS = st.lists(
 
 
 @given(ROWS)
-def test_every_run_has_started_and_is_over_or_run_again(rows: list[RunRow]) -> None:
+def test_every_earlier_run_has_ended_or_is_run_again(rows: list[RunRow]) -> None:
     earlier = read_earlier(rows)
     assert earlier.started == len(rows)
     over = [row for row in rows if row.outcome is not None and not row.resumable]
     assert len(earlier.reruns) + len(over) == earlier.started
 
 
-def test_runs_that_were_cut_are_run_again_in_the_order_of_their_first_start() -> None:
+def test_interrupted_runs_are_run_again_in_the_order_of_their_first_start() -> None:
     rows = [
         *(row(2, None, attempts=3, deaths=2, duration_s=1.5), row(5), row(1, None)),
         *(row(9, Outcome.STOPPED, resumable=True, attempts=2), row(4, Outcome.STOPPED)),
@@ -60,7 +60,7 @@ def test_runs_that_were_cut_are_run_again_in_the_order_of_their_first_start() ->
     assert (second.attempt, third.attempt) == (2, 3)
 
 
-def test_earlier_failures_do_not_count_for_the_breaker_and_earlier_success_does() -> None:
+def test_earlier_failures_do_not_count_for_the_failure_limits_but_a_success_does() -> None:
     failed = [row(1, Outcome.FAILED), row(2, Outcome.FAILED), row(3, None)]
     assert read_earlier(failed).failures == FailureCount()
     assert read_earlier([row(0, Outcome.FINISHED), *failed]).failures == FailureCount(none_finished=False)
@@ -73,25 +73,25 @@ def counted(count: int | None, facts: Mapping[str, Any], *, given: bool = False)
     return found.count, found.given
 
 
-def test_a_count_that_a_flag_gave_is_the_sweeps_until_another_flag_changes_it() -> None:
+def test_a_count_from_a_flag_is_kept_until_another_flag_changes_it() -> None:
     facts = {"count": 9, "before": 3, "count_given": True}
     assert counted(48, facts) == counted(None, facts) == (6, True)
     assert counted(8, facts, given=True) == (8, True)
 
 
-def test_a_count_of_the_file_may_be_changed_there() -> None:
+def test_a_count_from_the_file_can_be_changed_in_the_file() -> None:
     facts = {"count": 6, "before": 0}
     assert (counted(20, facts), counted(None, facts)) == ((20, False), (None, False))
 
 
-def test_a_sweep_that_is_joined_once_more_has_a_count_of_its_own() -> None:
+def test_a_launch_that_joins_a_sweep_again_adds_its_own_count() -> None:
     facts = {"count": 6, "before": 0, "count_given": True}
     earlier = read_earlier([row(1, Outcome.FINISHED), row(2, Outcome.FAILED), row(3, None)])
     count = launch_count(4, given=False, facts=facts, earlier=earlier, goes_on=False)
     assert (count.count, count.before, count.total) == (4, 2, 6)
 
 
-def test_the_run_cap_is_the_count_of_all_where_none_is_given() -> None:
+def test_the_run_cap_is_the_total_count_by_default() -> None:
     earlier = read_earlier([row(1, Outcome.FINISHED), row(2, Outcome.FINISHED)])
     totals = [
         launch_count(count, run_cap=9, given=False, facts={}, earlier=earlier, goes_on=False).total
@@ -100,7 +100,7 @@ def test_the_run_cap_is_the_count_of_all_where_none_is_given() -> None:
     assert totals == [9, 7]
 
 
-def test_a_sweep_is_found_by_its_id_or_its_path_and_an_unknown_one_names_the_known_ones(
+def test_a_sweep_is_found_by_id_or_path_and_an_unknown_one_is_refused(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ConfigError, match="there: none"):
@@ -132,7 +132,7 @@ def test_unsent_offline_data_of_ended_runs_is_found(tmp_path: Path) -> None:
     assert list(unsent_folders(tmp_path, ended, lambda: starts)) == [("unsent", unsent)]
 
 
-def test_what_was_written_in_the_second_of_an_earlier_attempt_is_found_too(tmp_path: Path) -> None:
+def test_unsent_data_of_a_second_attempt_within_the_same_second_is_found(tmp_path: Path) -> None:
     make_offline_run(tmp_path, "unsent", synced=True)
     made = tmp_path / "worker-0" / "wandb" / "offline-run-20260101_000000-unsent-1"
     made.mkdir()
@@ -152,7 +152,7 @@ def test_a_sweep_of_many_machines_is_not_resumed_on_one(tmp_path: Path) -> None:
     assert facts_of(None, None) == {}
 
 
-def test_the_runs_so_far_say_how_long_one_takes_to_a_sweep_that_goes_on_too() -> None:
+def test_a_resumed_sweep_knows_how_long_its_earlier_runs_took() -> None:
     rows = [
         row(0, duration_s=5.0),
         row(1, Outcome.FAILED, duration_s=0.1),

@@ -49,7 +49,7 @@ def result_of(
 
 
 @given(ROWS)
-def test_the_outcomes_add_up_to_the_runs_attempted_and_retries_to_their_further_attempts(
+def test_outcomes_add_up_to_the_attempted_runs_and_retries_to_their_further_attempts(
     rows: list[RunRow],
 ) -> None:
     result = result_of(rows)
@@ -90,13 +90,13 @@ def test_the_json_has_every_field_of_the_result() -> None:
     assert (document["sweep_id"], document["count"], document["exit_code"]) == ("abc", 10, 0)
 
 
-def test_parameters_that_json_has_no_numbers_for_are_words_in_it() -> None:
+def test_nan_and_infinite_parameters_are_text_in_the_json() -> None:
     odd = replace(row(0, Outcome.FINISHED, 1.0), parameters={"a": [float("nan")], "b": {"c": float("-inf")}})
     (run,) = json.loads(result_of([odd]).to_json(), parse_constant=pytest.fail)["runs"]
     assert run["parameters"] == {"a": ["NaN"], "b": {"c": "-Infinity"}}
 
 
-def test_what_is_written_is_the_json_and_an_old_summary_stays_where_the_new_one_cannot_be_written(
+def test_a_summary_is_written_as_json_and_survives_a_failed_write_of_the_next(
     tmp_path: Path,
 ) -> None:
     path, result = tmp_path / "summary.json", result_of([row(1, Outcome.FINISHED, 0.5)])

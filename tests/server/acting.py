@@ -1,4 +1,4 @@
-"""A server's logic without HTTP, on a real database, with a clock that stands still; and who talks to it."""
+"""A server's logic without HTTP, on a real database with a manual clock, and verbs for its clients."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ MASTER_KEY = "0123456789" * 4
 METRIC = {"name": "loss", "goal": "minimize"}
 START = 1_000_000.0
 SILENCE_S = 301
-"""A second more than a run may be silent."""
+"""One second longer than a run may be silent."""
 
 Command = dict[str, Any]
 
 
 def grid(points: int, **more: Any) -> dict[str, Any]:
-    """A grid of so many points."""
+    """Return the configuration of a grid of so many points."""
     parameters = {"x": {"values": list(range(points))}}
     return {"method": "grid", "metric": METRIC, "parameters": parameters} | more
 
 
 @dataclass
 class Clock:
-    """Seconds since the epoch, as the test says."""
+    """Seconds since the epoch, set by the test."""
 
     now: float = START
 
@@ -94,7 +94,7 @@ class Services:
             self.world.database.close()
 
     def forget_engines(self) -> None:
-        """Be as another process on the same database would be."""
+        """Act as another process on the same database."""
         self.world = replace(self.world, engines=Engines())
 
     def sweep(self, config: dict[str, Any], prior_runs: str | None = None) -> str:
@@ -164,7 +164,7 @@ class Services:
         return found
 
     def upsert(self, name: str, opener: str = "", **wishes: Any) -> Run:
-        """Begin or change a run of no sweep, unless one is named."""
+        """Begin or change a run, which has no sweep unless one is given."""
         wanted = RunUpsert(name=name, **{"project": "p"} | wishes)
         return run_service.upsert(self.world, wanted, opener=opener).bucket
 
@@ -181,9 +181,9 @@ class Services:
     def log(
         self, name: str, *rows: Any, summary: dict[str, Any] | None = None, exitcode: int | None = None
     ) -> bool:
-        """Log rows after those that are there, and return whether the run is asked to stop.
+        """Append rows, and return whether the run is asked to stop.
 
-        What is no dictionary is a loss, at the step that comes next.
+        A row that is not a dictionary is a loss at the next step.
         """
         begin = self.run(name).history_lines
         whole = [
@@ -226,6 +226,6 @@ class Services:
         return apply_timeouts(self.world, up_since=START)
 
     def fall_silent(self) -> list[str]:
-        """Let a time pass in which nobody is heard, and return the runs that timed out."""
+        """Let time pass without any message, and return the runs that timed out."""
         self.clock.now += SILENCE_S
         return self.apply_timeouts()

@@ -15,7 +15,7 @@ from tests.commands import Started, start_python
 
 KEY: Final = "k" * 40
 END_WITHIN_S: Final = 60.0
-"""Far beyond what one takes to end, so that only a hang reaches it."""
+"""A timeout that only a hanging server reaches."""
 
 
 def start_server(
@@ -26,7 +26,7 @@ def start_server(
 
 
 class Embedded:
-    """The server, and its owner, who has told it a key."""
+    """The server and its owner, which has sent it a key."""
 
     def __init__(self, environment: Mapping[str, str], database: Path, *, key: str | None = KEY) -> None:
         words = ("-m", "parallel_hpo.server", "--embedded", "--database", str(database))
@@ -38,12 +38,12 @@ class Embedded:
             os.write(self._owner, json.dumps({"api_key": key}).encode() + b"\n")
 
     def said(self) -> dict[str, str]:
-        """Return what it says once it is there."""
+        """Return what it prints once it is ready."""
         words: dict[str, str] = json.loads(self.process.stdout.readline())
         return words
 
     def end(self) -> tuple[int, str]:
-        """End as its owner; return its exit code, and what it says of that."""
+        """Close the owner's end; return the server's exit code and its errors."""
         if self.process.returncode is None:
             os.close(self._owner)
         _, errors = self.process.communicate(timeout=END_WITHIN_S)

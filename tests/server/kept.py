@@ -1,7 +1,7 @@
-"""A database that serves all tests of a process, empty at the beginning of each test.
+"""A database that all tests of a process share, empty at the beginning of each test.
 
-What costs most of a short test stays from the one before: tables, connections, and what SQLAlchemy
-made of our statements, as in a server that runs for days.
+The costly parts of a short test stay from the previous one: tables, connections, and the statements
+that SQLAlchemy has compiled, as in a server that runs for days.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class KeptDatabase:
         self.database = Database.open(where)
 
     def empty(self) -> None:
-        """Take away what the test before left."""
+        """Remove what the previous test left."""
         if self._path is not None:
-            self.database.close()  # with its last connection its log goes
+            self.database.close()  # its log is removed with the last connection
             assert not Path(f"{self._path}-wal").exists(), "the test before left a connection open"
             self._path.write_bytes(empty_sqlite())
         else:
@@ -51,7 +51,7 @@ class KeptDatabase:
 _EMPTY_POSTGRESQL: Final = ";".join(
     [
         "SET LOCAL session_replication_role = replica",  # no foreign key is checked where all rows go
-        # To truncate a table would make its files anew.
+        # TRUNCATE would create a table's files again.
         *(f"DELETE FROM {table.name}" for table in metadata.sorted_tables if table is not alembic_version),
         "SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence",
     ]

@@ -1,4 +1,4 @@
-"""Messages of machines and coordinators to a pool, and a pool that dictionaries hold, to try its rules."""
+"""Messages of machines and coordinators to a pool, and an in-memory pool to test its rules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMEOUT_S: Final = 30.0
 
 
 def new_pool(sweep: str = "s", **more: Any) -> NewPool:
-    """A pool of 4 runs, of a sweep that is elsewhere."""
+    """Return a pool of 4 runs, whose sweep is on another server."""
     known: dict[str, Any] = {
         "path": f"local/p/{sweep}",
         "backend": "wandb",
@@ -58,7 +58,7 @@ def end(run: str, attempt: int | None = 1, outcome: Outcome = Outcome.FINISHED, 
 
 
 def stopped(run: str, attempt: int | None = 1) -> PooledEnd:
-    """A run that its machine can't go on with."""
+    """Return the end of a run that its machine can't continue."""
     return end(run, attempt, Outcome.STOPPED, resumable=True)
 
 
@@ -68,7 +68,7 @@ def told(epoch: int, number: int, wants: int = 0, **more: Any) -> Exchange:
 
 @dataclass
 class PoolInMemory:
-    """A pool that dictionaries hold."""
+    """A pool kept in dictionaries."""
 
     clock: Clock = field(default_factory=Clock)
     up_since: float = START
@@ -183,15 +183,15 @@ class Talk:
         return self.tell(epoch, ends=(end(run, outcome=outcome, duration_s=60 * minutes),))
 
     def stop(self, epoch: int, *runs: str) -> None:
-        """Let a machine leave first attempts to others."""
+        """Let a machine return first attempts to the pool."""
         self.tell(epoch, ends=tuple(map(stopped, runs)))
 
     def again(self, epoch: int, wants: int = 1) -> list[tuple[str, int]]:
-        """Return the runs that a machine is handed, and their attempts."""
+        """Return the requeued runs that a machine is assigned, and their attempts."""
         return [(run.run_id, run.attempt) for run in self.tell(epoch, wants).again]
 
     def wait(self, seconds: float, heard: int) -> None:
-        """Let time pass in which one machine goes on to be heard."""
+        """Let time pass while one machine keeps sending."""
         for _ in range(10):
             self.pool.clock.now += seconds / 10
             self.tell(heard)

@@ -42,7 +42,7 @@ def finite(points: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 
 @pytest.mark.parametrize("name", ["loss", "a.b", "a", "other", "absent", "l.ss"])
 @pytest.mark.parametrize("separators", [(", ", ": "), (",", ":")])
-def test_lines_are_read_as_a_parser_reads_them(name: str, separators: tuple[str, str]) -> None:
+def test_picked_values_match_those_of_a_json_parser(name: str, separators: tuple[str, str]) -> None:
     for begin in range(len(LINES)):
         for lines in (LINES[begin:], LINES[begin : begin + 2], LINES[begin : begin + 1]):
             text = "\n".join(json.dumps(line, separators=separators) for line in lines)
@@ -57,7 +57,7 @@ def test_a_line_may_hold_newlines() -> None:
 
 @pytest.mark.parametrize("most", [4, 5, 10, 99])
 @pytest.mark.parametrize("number", [1, 4, 5, 11, 100, 101])
-def test_a_reduced_curve_has_its_ends_and_its_extremes(number: int, most: int) -> None:
+def test_a_reduced_curve_keeps_its_ends_and_extremes(number: int, most: int) -> None:
     heights = [math.sin(place * 7) for place in range(number)]
     curve = Curve()
     curve.x.extend(range(number))
@@ -70,7 +70,7 @@ def test_a_reduced_curve_has_its_ends_and_its_extremes(number: int, most: int) -
     assert list(found.x) == sorted(found.x)
 
 
-def test_who_asks_soon_after_another_is_told_the_same() -> None:
+def test_a_recent_answer_is_reused_for_the_same_key() -> None:
     now = 100.0
     made = iter([b"first", b"second", b"third"])
     recent = RecentAnswers(2.0, clock=lambda: now)
@@ -82,7 +82,7 @@ def test_who_asks_soon_after_another_is_told_the_same() -> None:
     assert recent.answer("a", lambda: next(made)) == b"third"
 
 
-def test_who_asks_while_an_answer_is_made_waits_for_that() -> None:
+def test_concurrent_requests_share_one_answer() -> None:
     recent, made = RecentAnswers(60.0), []
     all_ask = threading.Barrier(3)
 
@@ -99,7 +99,7 @@ def test_who_asks_while_an_answer_is_made_waits_for_that() -> None:
     assert made == [1]
 
 
-def test_what_could_not_be_answered_is_asked_again() -> None:
+def test_a_failed_answer_is_not_cached() -> None:
     recent = RecentAnswers(2.0)
 
     def fail() -> bytes:

@@ -1,4 +1,4 @@
-"""Who gets to see pages, and to act on them: tickets, cookies, other hosts, other users; over plain HTTP."""
+"""Access to pages and their actions over plain HTTP: login links, cookies, other hosts, other users."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Browser:
         return f"/local/p/sweeps/{self.sweep}"
 
     def address(self, page: str = "/") -> str:
-        """A page's address with a new ticket."""
+        """Return a page's address with a new one-time token."""
         return f"{page}?ticket={ticket(self.services)}"
 
     def status(self, address: str, **headers: str) -> int:
@@ -53,7 +53,7 @@ class Browser:
         assert self.status(self.address()) == 303
 
     def token(self, origin: str = URL) -> str | None:
-        """Be let in by a ticket, as a page does that then asks for its token; return the token."""
+        """Log in by a link, as a page does before it asks for its token, and return the token."""
         self.let_in()
         answer = self.web.post("/pages/token", headers={"Origin": origin})
         return answer.json()["token"] if answer.status_code == 200 else None
@@ -65,7 +65,7 @@ class Browser:
         return self.web.post(f"/pages/act/local/p/{path}", json=asked, headers=own).status_code
 
     def acting(self) -> dict[str, str]:
-        """Be let in, and return the header with which the page may act."""
+        """Log in, and return the header that lets a page act."""
         return {"X-Parallel-Hpo-Token": self.token() or ""}
 
 
@@ -77,7 +77,7 @@ def browser(services: Services) -> Iterator[Browser]:
         yield Browser(services, web, sweep)
 
 
-def test_a_ticket_becomes_a_cookie_and_the_address_without_it(browser: Browser) -> None:
+def test_a_login_link_sets_a_cookie_and_redirects_to_the_page_without_the_token(browser: Browser) -> None:
     answer = browser.web.get(f"{browser.address(browser.page)}&b=%26", headers=HTML)
     assert (answer.status_code, answer.headers["location"]) == (303, f"{browser.page}?b=%26")
     cookie = answer.headers["set-cookie"]
@@ -89,7 +89,7 @@ def test_a_ticket_becomes_a_cookie_and_the_address_without_it(browser: Browser) 
 
 
 @pytest.mark.parametrize("path", ["//evil.example", "//evil.example/runs/x", "/\\evil.example/p"])
-def test_a_ticket_leads_to_no_other_host(services: Services, path: str) -> None:
+def test_a_login_link_never_redirects_to_another_host(services: Services, path: str) -> None:
     query = f"ticket={ticket(services)}".encode()
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": path, "headers": []}
     scope |= {"query_string": query, "server": ("127.0.0.1", 6), "scheme": "http"}
@@ -97,7 +97,7 @@ def test_a_ticket_leads_to_no_other_host(services: Services, path: str) -> None:
     assert way_on is None or way_on.headers["location"].startswith("/%5C")
 
 
-def test_a_ticket_is_good_once_and_left_away_for_who_was_let_in(browser: Browser) -> None:
+def test_a_used_login_link_redirects_its_own_browser_and_is_refused_to_another(browser: Browser) -> None:
     address = browser.address(browser.page)
     assert browser.status(address) == 303
     again = browser.web.get(address)
@@ -106,7 +106,7 @@ def test_a_ticket_is_good_once_and_left_away_for_who_was_let_in(browser: Browser
     assert browser.status(address) == 401
 
 
-def test_a_ticket_is_good_for_minutes_and_a_browser_that_was_let_in_for_a_month(browser: Browser) -> None:
+def test_a_login_link_expires_after_minutes_and_a_browsers_cookie_after_a_month(browser: Browser) -> None:
     clock, late = browser.services.clock, browser.address()
     clock.now += keys.TICKET_VALID_S + 1
     assert browser.status(late) == 401
@@ -117,17 +117,17 @@ def test_a_ticket_is_good_for_minutes_and_a_browser_that_was_let_in_for_a_month(
     assert browser.status("/") == 401
 
 
-def test_a_ticket_from_before_a_servers_start_may_have_been_used(browser: Browser) -> None:
+def test_a_login_link_from_before_the_servers_start_is_refused(browser: Browser) -> None:
     assert browser.status(f"/?ticket={ticket(browser.services, age_s=5)}") == 401
 
 
 @pytest.mark.parametrize("bad", ["", "x", "1-2-3", "0" * 500])
-def test_what_is_no_ticket_lets_nobody_in(browser: Browser, bad: str) -> None:
+def test_a_malformed_login_link_is_refused(browser: Browser, bad: str) -> None:
     answer = browser.web.get(f"{browser.page}?ticket={bad}", headers=HTML)
     assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
 
 
-def test_only_a_get_at_our_own_host_uses_a_ticket_up(browser: Browser) -> None:
+def test_only_a_get_request_to_our_own_host_uses_up_a_login_link(browser: Browser) -> None:
     address = browser.address(browser.page)
     assert browser.web.send("HEAD", address).status_code == 401
     assert browser.web.post(address).status_code == 401
@@ -135,7 +135,7 @@ def test_only_a_get_at_our_own_host_uses_a_ticket_up(browser: Browser) -> None:
     assert browser.status(address) == 303
 
 
-def test_who_was_not_let_in_reads_how_to_come_in_and_a_program_an_error(browser: Browser) -> None:
+def test_without_access_a_browser_gets_instructions_and_a_program_a_json_error(browser: Browser) -> None:
     for page in (browser.page, "/local/p", "/local/p/runs/x", "/"):
         answer = browser.web.get(page, headers=HTML)
         assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
@@ -145,7 +145,7 @@ def test_who_was_not_let_in_reads_how_to_come_in_and_a_program_an_error(browser:
     assert (answer.status_code, "error" in answer.json()) == (401, True)
 
 
-def test_a_browser_that_was_let_in_looks_and_does_nothing_else(browser: Browser) -> None:
+def test_a_browsers_cookie_allows_viewing_pages_only(browser: Browser) -> None:
     browser.let_in()
     assert browser.status("/") == 200
     api = f"/hpo/sweeps/local/p/{browser.sweep}"
@@ -163,7 +163,7 @@ def test_a_browser_that_was_let_in_looks_and_does_nothing_else(browser: Browser)
         ("localhost:9999", "parallel_hpo_9999"),
     ],
 )
-def test_each_ports_cookie_has_a_name_of_its_own(browser: Browser, host: str, name: str) -> None:
+def test_each_port_has_its_own_cookie_name(browser: Browser, host: str, name: str) -> None:
     answer = browser.web.get(browser.address(), headers={"Host": host})
     cookie = answer.headers["set-cookie"].partition(";")[0]
     assert cookie.startswith(f"{name}=")
@@ -172,7 +172,7 @@ def test_each_ports_cookie_has_a_name_of_its_own(browser: Browser, host: str, na
     assert browser.status("/", Host="localhost:1", Cookie=cookie) == 401
 
 
-def test_no_ticket_comes_into_the_log(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_token_of_a_login_link_is_not_logged(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     given = ticket(browser.services)
     for path in (browser.page, "/graphql", "/local/none/runs/x"):
@@ -184,7 +184,7 @@ def test_no_ticket_comes_into_the_log(browser: Browser, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("path", ["/", "/local/p", "/favicon.ico", "/pages/data/local/p", "/closed/to/all"])
-def test_every_answer_to_a_browser_has_the_same_guards(browser: Browser, path: str) -> None:
+def test_every_response_to_a_browser_has_the_security_headers(browser: Browser, path: str) -> None:
     browser.let_in()
     headers = browser.web.get(path, headers=HTML).headers
     policy = headers["content-security-policy"]
@@ -195,7 +195,7 @@ def test_every_answer_to_a_browser_has_the_same_guards(browser: Browser, path: s
     assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_a_key_opens_the_pages_data_too_a_workers_that_of_its_sweep(browser: Browser) -> None:
+def test_a_master_key_reads_all_page_data_and_a_worker_key_that_of_its_sweep(browser: Browser) -> None:
     services, sweep = browser.services, browser.sweep
     other = services.sweep(grid(2))
     with Web(services) as master:
@@ -231,18 +231,22 @@ def scope(client: tuple[str, int] | None = ("127.0.0.1", 5000)) -> dict[str, obj
         ([(5000, 80, 1000), (5000, 80, 1001)], True),
     ],
 )
-def test_the_owner_decides(tmp_path: Path, sockets: list[tuple[int, int, int]], is_others: bool) -> None:
+def test_the_user_of_the_clients_socket_decides_whether_it_is_another_users(
+    tmp_path: Path, sockets: list[tuple[int, int, int]], is_others: bool
+) -> None:
     peers = LocalConnections(lists=(listed(tmp_path, *sockets),), own=lambda: 1000)
     assert peers.is_other_users(scope()) is is_others
 
 
 @pytest.mark.parametrize("client", [None, ("10.0.0.7", 5000), ("testclient", 1), ("127.0.0.1", 5001)])
-def test_who_is_not_known_from_here_is_no_stranger(tmp_path: Path, client: tuple[str, int] | None) -> None:
+def test_a_client_without_a_listed_socket_is_not_treated_as_another_user(
+    tmp_path: Path, client: tuple[str, int] | None
+) -> None:
     peers = LocalConnections(lists=(listed(tmp_path, (5000, 80, 1001)), tmp_path / "none"), own=lambda: 1000)
     assert not peers.is_other_users(scope(client))
 
 
-def test_whose_a_connection_is_is_asked_again_after_a_while(tmp_path: Path) -> None:
+def test_the_user_of_a_connection_is_looked_up_again_after_a_while(tmp_path: Path) -> None:
     now = 0.0
     path = listed(tmp_path, (5000, 80, 1001))
     peers = LocalConnections(lists=(path,), own=lambda: 1000, clock=lambda: now)
@@ -254,7 +258,7 @@ def test_whose_a_connection_is_is_asked_again_after_a_while(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux lists sockets")
-def test_a_real_connection_is_found_with_its_owner() -> None:
+def test_the_user_of_a_real_connection_is_found() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,
@@ -270,7 +274,7 @@ class _Strangers(LocalConnections):
         return True
 
 
-def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(services: Services) -> None:
+def test_another_user_of_the_machine_gets_no_access_with_a_login_link_or_cookie(services: Services) -> None:
     stranger: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
     stranger |= {"client": ("127.0.0.1", 5), "server": ("127.0.0.1", 6)}
     stranger["query_string"] = f"ticket={ticket(services)}".encode()
@@ -281,7 +285,7 @@ def test_another_user_of_the_machine_gets_nothing_for_a_ticket_or_a_cookie(servi
     assert BrowserAuth(MASTER_KEY, services.clock).may_view(stranger)
 
 
-def test_the_page_that_a_ticket_led_to_may_act(browser: Browser) -> None:
+def test_the_page_of_a_login_link_may_change_a_sweeps_state(browser: Browser) -> None:
     headers, page = browser.acting(), f"sweeps/{browser.sweep}"
     states = {"pause": "PAUSED", "resume": "RUNNING", "stop": "FINISHED", "cancel": "CANCELED"}
     for do, state in states.items():
@@ -291,7 +295,7 @@ def test_the_page_that_a_ticket_led_to_may_act(browser: Browser) -> None:
     assert browser.act("sweeps/none", "stop", headers) == 404
 
 
-def test_a_page_may_stop_a_run_and_edit_and_delete_an_ended_one_and_name_a_sweep(browser: Browser) -> None:
+def test_a_page_may_stop_runs_edit_and_delete_ended_ones_and_rename_a_sweep(browser: Browser) -> None:
     services, headers = browser.services, browser.acting()
     name = services.begun(browser.sweep)
     run, sweep = f"runs/{name}", f"sweeps/{browser.sweep}"
@@ -352,13 +356,13 @@ def test_a_page_may_drain_and_scale_the_workers_of_its_own_sweep(
         {"Cookie": "parallel_hpo_1234=1-2"},
     ],
 )
-def test_nobody_else_acts(browser: Browser, headers: dict[str, str]) -> None:
+def test_an_action_with_a_wrong_token_or_origin_is_refused(browser: Browser, headers: dict[str, str]) -> None:
     before = browser.services.state(browser.sweep)
     assert browser.act(f"sweeps/{browser.sweep}", "cancel", browser.acting() | headers) == 401
     assert browser.services.state(browser.sweep) == before
 
 
-def test_a_stolen_cookie_gets_no_token(browser: Browser) -> None:
+def test_a_token_is_issued_once_per_login_to_its_own_origin_within_a_minute(browser: Browser) -> None:
     web, own = browser.web, {"Origin": URL}
     cookies = web.get(browser.address()).headers.get_list("set-cookie")
     stolen = own | {"Cookie": "; ".join(cookie.partition(";")[0] for cookie in cookies)}
@@ -370,7 +374,7 @@ def test_a_stolen_cookie_gets_no_token(browser: Browser) -> None:
     assert web.post("/pages/token", headers=own).status_code == 204
 
 
-def test_a_key_does_not_act_as_a_page(browser: Browser) -> None:
+def test_a_page_action_with_an_api_key_is_refused(browser: Browser) -> None:
     with Web(browser.services) as master:
         asking = Browser(browser.services, master, browser.sweep)
         assert asking.act(f"sweeps/{browser.sweep}", "cancel", {}) == 403

@@ -1,4 +1,4 @@
-"""What pages are told: runs as columns, what has changed, curves with spikes, files that are no page."""
+"""The data of pages: runs as columns, changes since a revision, curves that keep spikes, stored files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DATA = "/pages/data/local/p"
 
 @pytest.fixture
 def web(services: Services) -> Iterator[Web]:
-    """A client with the master key; what was written just now is to be seen."""
+    """A client with the master key that sees new data at once."""
     with Web(services, pages_fresh_s=0.0) as web:
         yield web
 
@@ -52,7 +52,7 @@ def curve(web: Web, name: str, key: str = "loss", **query: Any) -> tuple[list[fl
     return told["x"], told["y"]
 
 
-def test_a_sweep_is_told_as_columns_and_in_its_projects_list(services: Services, web: Web) -> None:
+def test_a_sweep_is_sent_as_columns_and_listed_in_its_project(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep, "mark_1_7")
     first = services.issued(agent)
@@ -73,7 +73,7 @@ def test_a_sweep_is_told_as_columns_and_in_its_projects_list(services: Services,
     assert (project["runs"]["id"], project["runs"]["sweep"]) == ([first, second], [sweep, sweep])
 
 
-def test_only_what_has_changed_is_told_again(services: Services, web: Web) -> None:
+def test_only_changed_runs_are_sent_after_a_revision(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(5))
     agent = services.agent(sweep)
     services.perform(sweep, agent)
@@ -94,7 +94,7 @@ def test_only_what_has_changed_is_told_again(services: Services, web: Web) -> No
     assert news["best"] == name
 
 
-def test_runs_are_compared_by_any_number_of_their_summaries(services: Services, web: Web) -> None:
+def test_runs_can_be_compared_by_any_number_in_their_summaries(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(4))
     summaries = ('{"acc": 0.5, "loss": 1}', '{"acc": 0.75, "loss": NaN}', '{"acc": "?"}')
     names = [services.begun(sweep) for _ in summaries]
@@ -113,7 +113,7 @@ def test_runs_are_compared_by_any_number_of_their_summaries(services: Services, 
 
 
 @pytest.mark.parametrize("since", ["deadbeef-1", "x", "-", "1", "before a deletion"])
-def test_after_a_deletion_or_a_new_server_all_is_told_anew(services: Services, web: Web, since: str) -> None:
+def test_an_unknown_or_outdated_revision_gets_all_runs(services: Services, web: Web, since: str) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     first, second = services.perform(sweep, agent), services.perform(sweep, agent)
@@ -123,7 +123,7 @@ def test_after_a_deletion_or_a_new_server_all_is_told_anew(services: Services, w
     assert (told["complete"], told["runs"]["id"]) == (True, [second])
 
 
-def test_many_pages_ask_the_database_once_and_see_no_less_than_what_each_has_seen(services: Services) -> None:
+def test_pages_share_answers_that_are_no_older_than_what_each_has_seen(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     with Web(services, pages_fresh_s=3600.0) as web:
@@ -134,7 +134,7 @@ def test_many_pages_ask_the_database_once_and_see_no_less_than_what_each_has_see
         assert len(seen(web, f"sweeps/{sweep}/timeline", seen="a-2")["bars"]) == 2
 
 
-def test_big_answers_are_packed_where_the_browser_takes_it(services: Services, web: Web) -> None:
+def test_large_responses_are_compressed_if_the_browser_accepts_gzip(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(20))
     services.points(services.agent(sweep), sweep)
     plain = web.get(f"{DATA}/sweeps/{sweep}", headers={"Accept-Encoding": "identity"})
@@ -144,7 +144,7 @@ def test_big_answers_are_packed_where_the_browser_takes_it(services: Services, w
     assert packed.headers["content-encoding"] == "gzip"
 
 
-def test_a_table_for_spreadsheets_has_no_formulas(services: Services, web: Web) -> None:
+def test_the_csv_export_escapes_formulas(services: Services, web: Web) -> None:
     evil = {"method": "grid", "parameters": {"x": {"values": ["=1+1", "a,b"]}, "flag": {"values": [True]}}}
     sweep = services.sweep(evil)
     agent = services.agent(sweep)
@@ -157,7 +157,7 @@ def test_a_table_for_spreadsheets_has_no_formulas(services: Services, web: Web) 
     assert {row["parameters.flag"] for row in rows} == {"true"}
 
 
-def test_a_sweeps_card_has_the_improvements_of_its_best_value(services: Services, web: Web) -> None:
+def test_a_sweeps_card_shows_the_improvements_of_its_best_value(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(6))
     agent = services.agent(sweep)
     for loss, exitcode in ((0.5, 0), (0.75, 0), (0.1, 1), (0.25, 0)):
@@ -168,7 +168,7 @@ def test_a_sweeps_card_has_the_improvements_of_its_best_value(services: Services
     assert seen(web, "")["sweeps"][0]["curve"][-1] == [4, 0.125]
 
 
-def test_the_first_page_lists_all_sweeps_and_a_sweeps_key_its_own(services: Services, web: Web) -> None:
+def test_the_start_page_lists_all_sweeps_or_that_of_a_sweeps_key(services: Services, web: Web) -> None:
     def listed(web: Web) -> set[str]:
         return {card["id"] for card in web.get("/pages/data/sweeps").json()["sweeps"]}
 
@@ -182,7 +182,7 @@ def test_the_first_page_lists_all_sweeps_and_a_sweeps_key_its_own(services: Serv
 
 @pytest.mark.parametrize("is_of_sweep", [True, False])
 @pytest.mark.parametrize("is_of_api", [True, False])
-def test_an_ended_run_that_is_renamed_has_its_new_name_in_the_projects_table(
+def test_renaming_an_ended_run_updates_the_projects_table(
     services: Services, web: Web, *, is_of_sweep: bool, is_of_api: bool
 ) -> None:
     name = services.begun(services.sweep(grid(2))) if is_of_sweep else services.upsert("alone").name
@@ -196,7 +196,7 @@ def test_an_ended_run_that_is_renamed_has_its_new_name_in_the_projects_table(
     assert seen(web, "")["runs"]["name"] == ["better", "other"]
 
 
-def test_a_run_of_no_sweep_is_followed_to_its_end(services: Services, web: Web) -> None:
+def test_the_project_page_is_sent_the_end_of_a_run_without_a_sweep(services: Services, web: Web) -> None:
     services.upsert("alone")
     told = seen(web, "")
     assert (told["runs"]["id"], told["runs"]["state"]) == (["alone"], ["running"])
@@ -205,7 +205,7 @@ def test_a_run_of_no_sweep_is_followed_to_its_end(services: Services, web: Web) 
     assert (news["runs"]["id"], news["runs"]["state"]) == (["alone"], ["finished"])
 
 
-def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web, name: str) -> None:
+def test_a_reduced_curve_keeps_its_spikes(services: Services, web: Web, name: str) -> None:
     heights = [float(step % 7) for step in range(5000)]
     heights[1234], heights[4321] = 1000.0, -1000.0
     services.log(name, *heights)
@@ -216,7 +216,7 @@ def test_a_spike_stays_in_a_curve_of_fewer_points(services: Services, web: Web, 
     assert (x[0], x[-1]) == (0, 4999)
 
 
-def test_a_curve_leaves_out_what_is_no_number(services: Services, web: Web, name: str) -> None:
+def test_a_curve_omits_values_that_are_not_finite_numbers(services: Services, web: Web, name: str) -> None:
     texts = (
         '{"_step": 0, "_runtime": 0.5, "a.b": 1}',
         '{"_step": 1, "a.b": NaN, "other": 1}',
@@ -230,13 +230,13 @@ def test_a_curve_leaves_out_what_is_no_number(services: Services, web: Web, name
     assert curve(web, name, '"; drop') == ([], [])
 
 
-def test_a_curve_over_a_logged_value_has_it_in_rising_order(services: Services, web: Web, name: str) -> None:
+def test_a_curve_over_a_logged_value_is_sorted_by_that_value(services: Services, web: Web, name: str) -> None:
     logged = [(2, 5), (1, 4), (3, 6)]
     services.log(name, *({"_step": step, "lr": lr, "loss": loss} for step, (lr, loss) in enumerate(logged)))
     assert curve(web, name, x="key.lr") == ([1, 2, 3], [4, 5, 6])
 
 
-def test_a_curve_that_was_seen_grows_and_is_cut_with_its_run(services: Services, web: Web, name: str) -> None:
+def test_a_cached_curve_follows_new_and_truncated_history(services: Services, web: Web, name: str) -> None:
     for steps in (range(3), range(3, 6)):
         services.log(name, *steps)
         for _ in range(2):
@@ -248,14 +248,14 @@ def test_a_curve_that_was_seen_grows_and_is_cut_with_its_run(services: Services,
     assert curve(web, name)[1] == [0, 1, *[9] * 7]
 
 
-def test_a_curve_of_many_lines_is_in_their_order(services: Services, web: Web, name: str) -> None:
+def test_a_long_curve_is_in_the_order_of_its_lines(services: Services, web: Web, name: str) -> None:
     for begin in (6000, 0, 12_000):
         rows = tuple(json.dumps({"_step": step, "loss": -step}) for step in range(begin, begin + 6000))
         services.stream(name, Chunk((Batch(Stream.HISTORY, begin, rows),)))
     assert curve(web, name, points=20_000) == ([*range(18_000)], [-step for step in range(18_000)])
 
 
-def test_the_runs_that_are_named_are_compared(services: Services, web: Web) -> None:
+def test_only_the_named_runs_are_compared(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(3))
     names = [services.begun(sweep) for _ in range(3)]
     for name in names:
@@ -265,7 +265,7 @@ def test_the_runs_that_are_named_are_compared(services: Services, web: Web) -> N
     assert len(seen(web, f"sweeps/{sweep}/histories", key="loss")["runs"]) == 3
 
 
-def test_very_many_lines_are_strided(services: Services) -> None:
+def test_a_very_long_history_is_sampled_at_a_regular_stride(services: Services) -> None:
     sweep = services.sweep(grid(1))
     services.log(services.begun(sweep), *[1.0] * 1000)
     query = CurveQuery("loss", "step", 10)
@@ -276,7 +276,7 @@ def test_very_many_lines_are_strided(services: Services) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"key": "a", "x": "y"}, {"key": "a", "points": "-1"}])
-def test_a_wrong_question_on_a_curve_is_refused(services: Services, web: Web, query: dict[str, str]) -> None:
+def test_an_invalid_curve_query_is_refused(services: Services, web: Web, query: dict[str, str]) -> None:
     sweep = services.sweep(grid(1))
     assert web.get(f"{DATA}/sweeps/{sweep}/histories", params=query).status_code == 400
 
@@ -284,7 +284,7 @@ def test_a_wrong_question_on_a_curve_is_refused(services: Services, web: Web, qu
 IMAGE = {"_type": "image-file", "path": "media/images/a_0_b.png"}
 
 
-def test_a_run_is_told_with_its_media_but_no_private_keys(services: Services, web: Web, name: str) -> None:
+def test_a_runs_page_has_its_media_but_no_private_keys(services: Services, web: Web, name: str) -> None:
     histogram = {"_type": "histogram", "values": [1, 2], "packedBins": {"min": 0, "size": 0.5, "count": 2}}
     summary = {"loss": 1.0, "_wandb": {"runtime": 1}, "nested": {"x": float("inf")}}
     services.log(name, 1.0, summary=summary | {"img": IMAGE | {"caption": "<b>"}, "h": histogram})
@@ -295,7 +295,7 @@ def test_a_run_is_told_with_its_media_but_no_private_keys(services: Services, we
     assert told["media"]["histograms"][0]["bins"] == [0, 0.5, 1.0]
 
 
-def test_media_are_told_by_step(services: Services, web: Web, name: str) -> None:
+def test_media_are_listed_by_step(services: Services, web: Web, name: str) -> None:
     note = 'a text with "_type" in it'
     logged = [{"_step": 0, "img": IMAGE}, {"_step": 5, "note": note}, {"_step": 9, "in": {"img": IMAGE}}]
     services.log(name, *logged)
@@ -305,7 +305,7 @@ def test_media_are_told_by_step(services: Services, web: Web, name: str) -> None
     assert [each["step"] for each in seen(web, f"runs/{name}/media", after=1)] == [9]
 
 
-def test_a_log_goes_on_where_it_was(services: Services, web: Web, name: str) -> None:
+def test_a_log_continues_after_the_lines_already_read(services: Services, web: Web, name: str) -> None:
     first = ("2026-01-01T00:00:00.0 \x1b[31mred\x1b[0m", "ERROR 2026-01-01T00:00:00.0 bad")
     services.stream(name, Chunk((Batch(Stream.CONSOLE, 0, first),)))
     told = seen(web, f"runs/{name}/log")
@@ -326,7 +326,7 @@ def put(services: Services, run: str, name: str, content: bytes) -> None:
         files.put(transaction, File(services.run(run).id, name, len(content), "0" * 32, START))
 
 
-def test_what_a_run_stored_is_never_a_page_of_ours(services: Services, web: Web, name: str) -> None:
+def test_a_stored_file_is_never_served_as_a_page(services: Services, web: Web, name: str) -> None:
     for file in ("evil.html", "evil.svg", "a.png", "b.table.json"):
         put(services, name, file, b"<script>alert(1)</script>")
     evil = web.get(f"{DATA}/runs/{name}/files/evil.html")
@@ -343,7 +343,7 @@ def test_what_a_run_stored_is_never_a_page_of_ours(services: Services, web: Web,
     assert web.get(f"{DATA}/runs/{name}/files/..%2f..%2fserver.db").status_code in (400, 404)
 
 
-def test_code_and_changes_come_first_among_a_runs_files(services: Services, web: Web, name: str) -> None:
+def test_code_and_the_diff_come_first_among_a_runs_files(services: Services, web: Web, name: str) -> None:
     for file in ("a.bin", "code/train.py", "diff.patch"):
         put(services, name, file, b"x")
     told = [file["name"] for file in seen(web, f"runs/{name}")["files"]]
@@ -355,14 +355,14 @@ def test_code_and_changes_come_first_among_a_runs_files(services: Services, web:
     [(b"x" * 2**20, 200), (b"x" * (2**20 + 1), 413), (b"\xff", 415)],
     ids=["1 MiB", "longer", "no text"],
 )
-def test_only_a_text_of_at_most_1_mib_is_read_in_the_page(
+def test_only_text_files_of_at_most_1_mib_are_shown_in_the_page(
     services: Services, web: Web, name: str, content: bytes, status: int
 ) -> None:
     put(services, name, "a.txt", content)
     assert web.get(f"{DATA}/runs/{name}/text/a.txt").status_code == status
 
 
-def test_a_table_is_told_row_by_row(services: Services, web: Web, name: str) -> None:
+def test_a_table_is_sent_as_columns_and_rows(services: Services, web: Web, name: str) -> None:
     put(services, name, "t.table.json", b'{"columns": ["a"], "data": [[1], [NaN]]}')
     told = {"columns": ["a"], "rows": [[1], ["NaN"]], "number": 2}
     assert seen(web, f"runs/{name}/table/t.table.json") == told
@@ -371,21 +371,21 @@ def test_a_table_is_told_row_by_row(services: Services, web: Web, name: str) -> 
 @pytest.mark.parametrize(
     "path", ["runs/none", "sweeps/none", "sweeps/none.csv", "sweeps/none/timeline", "runs/n/log"]
 )
-def test_what_is_not_there_is_not_found(services: Services, web: Web, path: str) -> None:
+def test_an_unknown_run_or_sweep_is_not_found(services: Services, web: Web, path: str) -> None:
     services.sweep(grid(1))
     assert web.get(f"{DATA}/{path}").status_code == 404
     page = web.get(f"/local/p/{path}", headers={"Accept": "text/html"}, follow_redirects=True)
     assert page.status_code in (200, 404)
 
 
-def test_wandbs_own_tabs_lead_to_pages_that_are_there(web: Web, name: str) -> None:
+def test_addresses_of_wandbs_tabs_redirect_to_existing_pages(web: Web, name: str) -> None:
     for path, target in ((f"runs/{name}/overview", f"/local/p/runs/{name}"), ("workspace", "/local/p")):
         answer = web.get(f"/local/p/{path}")
         assert (answer.status_code, answer.headers["location"]) == (303, target)
         assert web.get(target).status_code == 200
 
 
-def test_the_browsers_files_may_be_kept_for_ever(services: Services) -> None:
+def test_static_files_are_immutable_and_files_outside_are_not_served(services: Services) -> None:
     with Web(services, None) as browser:
         page = browser.get("/", headers={"Accept": "text/html"}).text
         address = page.partition('href="')[2].partition('rel="stylesheet" href="')[2].partition('"')[0]

@@ -1,6 +1,6 @@
-"""Who performed what, as a server tells it: of what it saw itself, and by the ledgers beside its database.
+"""The timeline of a sweep: from what the server saw itself, and from the ledgers beside its database.
 
-What ledgers say becomes lanes, bars and marks.
+The records of ledgers become lanes, bars and marks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ONE, TWO = RunId("one"), RunId("two")
 
 
 def ledger_of(services: Services, folder: Path, sweep: str, **facts: Any) -> Ledger:
-    """Begin a ledger of the sweep in this folder, which the server knows from now on."""
+    """Begin a ledger of the sweep in this folder, and let the server read it from now on."""
     services.world = replace(services.world, sweeps_in=folder)
     ledger = Ledger(folder / sweep / "ledger.db")
     ledger.record_facts({"path": f"local/p/{sweep}"} | facts)
@@ -47,7 +47,7 @@ def columns(world: AppContext, services: Services, sweep: str) -> Any:
     return json.loads(Sweeps(0.0).sweep_json(world, services.at(sweep), ""))
 
 
-def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(services: Services) -> None:
+def test_a_worker_is_one_lane_and_only_a_new_process_in_its_slot_is_a_restart(services: Services) -> None:
     sweep = services.sweep(grid(9))
     names = []
     for label in ("mark_0_1", "mark_0_1", "mark_1_2", "mark_0_3"):
@@ -64,9 +64,7 @@ def test_a_worker_is_one_lane_and_only_another_process_in_its_slot_is_a_restart(
 
 
 @pytest.mark.parametrize("path", ["local/p/{sweep}", "local/elsewhere/{sweep}"])
-def test_the_ledger_of_the_sweep_is_heeded_and_no_others(
-    services: Services, tmp_path: Path, path: str
-) -> None:
+def test_only_the_ledger_of_the_sweep_itself_is_read(services: Services, tmp_path: Path, path: str) -> None:
     sweep = services.sweep(grid(3))
     run = services.issued(services.agent(sweep, "mark_0_1"))
     with ledger_of(services, tmp_path, sweep, path=path.format(sweep=sweep)) as ledger:
@@ -77,7 +75,7 @@ def test_the_ledger_of_the_sweep_is_heeded_and_no_others(
     assert [(bar["run"], bar["end"]) for bar in told["bars"]] == ([(run, None)] if is_its_own else [])
 
 
-def test_a_damaged_ledger_is_passed_over(services: Services, tmp_path: Path) -> None:
+def test_a_damaged_ledger_is_ignored(services: Services, tmp_path: Path) -> None:
     sweep = services.sweep(grid(3))
     services.agent(sweep, "mark_0_1")
     (tmp_path / sweep).mkdir()
@@ -86,7 +84,7 @@ def test_a_damaged_ledger_is_passed_over(services: Services, tmp_path: Path) -> 
     assert [lane["name"] for lane in told["lanes"]] == ["worker 0"]
 
 
-def test_the_count_and_further_attempts_are_those_of_the_ledger(services: Services, tmp_path: Path) -> None:
+def test_the_run_count_attempts_and_usage_come_from_the_ledger(services: Services, tmp_path: Path) -> None:
     sweep = services.sweep(grid(9))
     run = services.perform(sweep, services.agent(sweep))
     without = columns(services.world, services, sweep)
@@ -103,7 +101,7 @@ def test_the_count_and_further_attempts_are_those_of_the_ledger(services: Servic
     assert [each["used"] for each in attempts_of(services.world, services.at(sweep), run)] == [used, ""]
 
 
-def test_curves_say_where_the_last_attempt_begins(services: Services, tmp_path: Path) -> None:
+def test_curves_mark_where_the_last_attempt_begins(services: Services, tmp_path: Path) -> None:
     sweep = services.sweep(grid(2))
     run, other = (services.issued(services.agent(sweep, f"mark_{slot}_1")) for slot in (0, 1))
     with ledger_of(services, tmp_path, sweep) as ledger:
@@ -127,7 +125,7 @@ def test_curves_say_where_the_last_attempt_begins(services: Services, tmp_path: 
     assert points == {"x": [0, 0.5, 1, 1.5, 2, 2.5], "y": [0, 1, 2, 3, 4, 5], "since": 1.5}
 
 
-def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(services: Services, tmp_path: Path) -> None:
+def test_the_ledger_gives_a_runs_duration_without_pauses(services: Services, tmp_path: Path) -> None:
     sweep = services.sweep(grid(9))
     run = services.begun(sweep)
 
@@ -144,13 +142,13 @@ def test_how_long_a_run_took_is_said_by_the_ledger_without_pauses(services: Serv
         begin(ledger, run, 2, at=2000.0)
         assert times(services.world) == (10.0, 2000.0)
         services.finish(sweep, run)
-        assert times(services.world) == (None, None), "the ledger says less than the server"
+        assert times(services.world) == (None, None), "the ledger knows less than the server"
         record_end(ledger, RunId(run), 2, AttemptEnd(outcome=Outcome.FINISHED, duration_s=15.0))
     assert times(services.world) == (15.0, None)
     assert times(unaware) == (None, None)
 
 
-def test_a_row_changes_with_the_ledger_alone(services: Services) -> None:
+def test_a_row_is_sent_again_when_only_the_ledger_changes(services: Services) -> None:
     sweep = services.sweep(grid(9))
     run = services.perform(sweep, services.agent(sweep))
     with services.world.database.read() as transaction:
@@ -189,12 +187,12 @@ def test_a_worker_is_a_lane_with_its_devices_and_an_attempt_a_bar() -> None:
     assert lanes["marks"] == []
 
 
-def test_an_attempt_without_an_end_that_nobody_performs_was_cut_short() -> None:
+def test_an_open_attempt_that_is_no_longer_running_is_shown_as_cut_short() -> None:
     (bar,) = told(share(attempt(TWO, 1, 1, 11.0, None)), goes_on=False)["bars"]
     assert (bar["end"], bar["outcome"]) == (11.0, "cut short")
 
 
-def test_a_later_attempt_is_a_retry_marked_with_what_became_of_the_one_before() -> None:
+def test_a_retry_is_marked_with_the_reason_why_the_previous_attempt_ended() -> None:
     crashed = attempt(ONE, 1, 0, 10.0, Outcome.CRASHED, "SIGKILL")
     (mark,) = told(share(crashed, attempt(ONE, 2, 1, 20.0, None)))["marks"]
     assert mark == {"lane": 1, "at": 20.0, "kind": "retry", "text": "SIGKILL"}
@@ -208,7 +206,7 @@ def test_a_restart_marks_its_slot_and_a_quarantine_each_slot_of_its_device() -> 
     ]
 
 
-def test_shares_have_lanes_of_their_own() -> None:
+def test_each_share_has_its_own_lanes() -> None:
     both = told(share(name="share-1-of-2"), share(attempt(ONE, 1, 0, 1.0, None), name="share-2-of-2"))
     names = [f"share-{number}-of-2 worker {slot}" for number in (1, 2) for slot in (0, 1)]
     assert [lane["name"] for lane in both["lanes"]] == names

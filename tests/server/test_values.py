@@ -17,22 +17,22 @@ from parallel_hpo.server.values import RefusedError, merge_history_keys, read_ob
         st.floats() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_strict_values_are_json_for_everyone(value: Any) -> None:
+def test_strict_values_are_valid_json(value: Any) -> None:
     json.dumps(strict(value), allow_nan=False)
 
 
-def test_values_that_json_lacks_become_the_words_that_wandb_reads() -> None:
+def test_non_finite_numbers_become_the_strings_that_wandb_reads() -> None:
     assert strict([math.nan, math.inf, -math.inf, 1.5]) == ["NaN", "Infinity", "-Infinity", 1.5]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "1", "[" * 100_000])
-def test_text_that_is_no_object_is_refused(text: str) -> None:
+def test_text_that_is_not_a_json_object_is_refused(text: str) -> None:
     with pytest.raises(RefusedError, match="summary"):
         read_object(text, "summary")
 
 
 @pytest.mark.parametrize("step", [None, True, "1", 1.5, 10**30])
-def test_a_step_that_no_database_can_hold_is_none(step: Any) -> None:
+def test_an_invalid_step_is_read_as_none(step: Any) -> None:
     assert step_of({"_step": step}) is None
 
 
@@ -44,7 +44,7 @@ def test_history_keys_grow_with_the_rows() -> None:
     assert twice["keys"]["img"] == {"typeCounts": [{"type": "image-file", "count": 1}]}
 
 
-def test_history_keys_of_nested_values_are_their_paths() -> None:
+def test_nested_values_have_dotted_history_keys() -> None:
     keys = merge_history_keys({}, [{"_step": 0, "val": {"loss": 0.5, "best": math.nan}}])["keys"]
     assert keys.keys() == {"_step", "val.loss", "val.best"}
     assert (keys["val.loss"]["previousValue"], keys["val.best"]["previousValue"]) == (0.5, "NaN")

@@ -1,4 +1,4 @@
-"""The server's application in this process, asked over HTTP without a port."""
+"""The server's application in this process, called over HTTP without a port."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ class Web:
         return self.send("PUT", path, **options)
 
     def forget_cookies(self) -> None:
-        """Be another browser."""
+        """Act as another browser."""
         self._client.cookies.clear()
 
     def begin(self, query: str, **variables: Any) -> asyncio.Task[httpx.Response]:
-        """Send a GraphQL request that goes on while others are sent, or waited for."""
+        """Send a GraphQL request without waiting for its answer."""
         body = {"query": query, "variables": variables}
         return self._runner.get_loop().create_task(self._client.post("/graphql", json=body))
 
     def wait_for(self, awaitable: Awaitable[Any]) -> Any:
-        """Let the application work until that is there."""
+        """Run the application until the awaitable is done."""
         return self._runner.run(_awaited(awaitable))
 
     def ask(self, query: str, **variables: Any) -> Any:
@@ -85,13 +85,13 @@ class Web:
         return str(error["message"])
 
     def done(self, query: str, **variables: Any) -> Any:
-        """Send a GraphQL request that must be done, and return the answer's data."""
+        """Send a GraphQL request that must succeed, and return the answer's data."""
         answer = self.ask(query, **variables)
         assert "errors" not in answer, answer
         return answer["data"]
 
     def answers(self, *requests: tuple[str, str, bytes]) -> list[tuple[int, str]]:
-        """Send methods, addresses and bodies one after another, as they are; return states and bodies."""
+        """Send methods, addresses and bodies unchanged in order; return statuses and bodies."""
 
         async def answer_all() -> list[tuple[int, str]]:
             return [await self._answer(*request) for request in requests]
@@ -99,7 +99,7 @@ class Web:
         return self._runner.run(answer_all())
 
     async def _answer(self, method: str, address: str, body: bytes) -> tuple[int, str]:
-        """Be what a server is to an application: a client would make four times as much of a request."""
+        """Call the application as a server does, which costs a quarter of a client's request."""
         path, _, query = address.partition("?")
         token = b64encode(f"api:{self._key}".encode())
         headers = [(b"host", b"127.0.0.1:1234"), (b"content-length", str(len(body)).encode())]
@@ -123,7 +123,7 @@ class Web:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        with suppress(Exception):  # it has sent an answer that says so
+        with suppress(Exception):  # its answer reports the error
             await self._app(scope, receive, send)
         start, *rest = sent
         return start["status"], b"".join(part.get("body", b"") for part in rest).decode(errors="replace")

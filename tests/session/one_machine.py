@@ -99,7 +99,7 @@ class FragileLedger(Ledger):
             raise KilledError
 
     def limit(self, pages: int) -> None:
-        """Let the file grow to so many pages; 1: no further."""
+        """Let the file grow to `pages` pages; 1: no further."""
         self._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
 
 
@@ -273,7 +273,7 @@ class Session:
         return slot in self.workers and self.workers[slot].inside is not None
 
     def finish(self) -> None:
-        """Let all workers do what they have to, until the session is over."""
+        """Let all workers proceed until the session is over."""
         for _ in range(ENOUGH):
             if self.is_over:
                 return
@@ -360,7 +360,7 @@ class Session:
     # --- workers ----------------------------------------------------------------------------
 
     def turn(self, slot: Slot, outcome: Outcome = Outcome.FINISHED, *, preempted: bool = False) -> None:
-        """Let a worker do its next thing; a run inside `main` ends."""
+        """Let a worker take its next step; a run inside `main` ends."""
         worker = self.workers.get(slot)
         if worker is None:
             return

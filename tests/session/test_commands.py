@@ -22,14 +22,14 @@ def commands(folder: Path, limit_s: float = 30.0) -> Commands:
     return Commands(os.environ, str(folder), limit_s=limit_s)
 
 
-def test_a_command_reads_its_input_in_the_launchs_folder(tmp_path: Path) -> None:
+def test_a_command_runs_in_the_launch_folder_and_reads_its_input(tmp_path: Path) -> None:
     told = json.dumps({"a": "x" * 1_000_000})
     assert commands(tmp_path).run(("sh", "-c", "cat > told"), told) == ""
     assert (tmp_path / "told").read_text() == told
     assert commands(tmp_path).run(("true",), told) == "", "it need not read"
 
 
-def test_a_failure_says_its_last_words(tmp_path: Path) -> None:
+def test_a_failure_is_reported_by_its_exit_and_last_line_of_output(tmp_path: Path) -> None:
     assert (
         commands(tmp_path).run((sys.executable, "-c", "raise OSError('away')"), "") == "exit 1: OSError: away"
     )
@@ -44,7 +44,7 @@ def test_a_command_is_killed_with_its_children_after_its_timeout(tmp_path: Path)
     assert not psutil.pid_exists(int((tmp_path / "child").read_text()))
 
 
-def test_what_runs_can_be_given_up_and_then_nothing_starts(tmp_path: Path) -> None:
+def test_giving_up_kills_the_running_command_and_starts_no_other(tmp_path: Path) -> None:
     running = commands(tmp_path)
     why: list[str] = []
     thread = threading.Thread(
@@ -60,7 +60,7 @@ def test_what_runs_can_be_given_up_and_then_nothing_starts(tmp_path: Path) -> No
     assert not (tmp_path / "again").exists()
 
 
-def test_a_stop_before_the_end_of_a_sweep_leaves_on_end_its_time(tmp_path: Path) -> None:
+def test_on_end_runs_even_after_a_stop_of_the_sweep(tmp_path: Path) -> None:
     section = parse_section(
         {"sweep_id": "s", "on_end": ["sh", "-c", "cat > told"]}, origin=lambda key: "config.json"
     )

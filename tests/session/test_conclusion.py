@@ -15,17 +15,17 @@ def row(value: float | None, outcome: Outcome = Outcome.FINISHED) -> RunRow:
     return RunRow(RunId("r"), {}, Slot(0), None, 1, 0, outcome, "", value, None, resumable=False)
 
 
-def test_a_complete_sweep_without_any_value_of_its_metric_has_found_nothing() -> None:
+def test_a_complete_sweep_without_any_metric_value_exits_with_no_run_finished() -> None:
     assert exit_code_of(COMPLETE, [row(None), row(None)], metric="loss") == ExitCode.NO_RUN_FINISHED
     assert exit_code_of(COMPLETE, [row(None), row(0.5)], metric="loss") == ExitCode.COMPLETE
 
 
-def test_the_value_of_a_run_that_did_not_finish_is_none_to_compare() -> None:
+def test_the_value_of_an_unfinished_run_does_not_count() -> None:
     stopped = [row(0.5, Outcome.STOPPED), row(None)]
     assert exit_code_of(COMPLETE, stopped, metric="loss") == ExitCode.NO_RUN_FINISHED
 
 
-def test_a_sweep_without_a_metric_or_without_runs_is_complete_and_another_ending_keeps_its_code() -> None:
+def test_a_sweep_without_metric_or_runs_is_complete_and_other_endings_keep_their_code() -> None:
     assert exit_code_of(COMPLETE, [row(None)], metric=None) == ExitCode.COMPLETE
     assert exit_code_of(COMPLETE, [], metric="loss") == ExitCode.COMPLETE
     assert exit_code_of(SweepEnd("SIGTERM", 143), [row(None)], metric="loss") == 143

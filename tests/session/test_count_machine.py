@@ -40,7 +40,7 @@ LIKELY: Final = (
     *(["disk_fills_up"] * 4 + ["disk_has_room"] * 4 + ["will_be_killed"] * 2 + ["server_repeats_a_run"] * 2),
     *("is_killed", "power_is_cut", "stop", "workers_are_asked", "device_is_bad"),
 )
-"""What may happen, as often as it is to."""
+"""Names of events, repeated by their frequency."""
 OUTCOMES: Final = (*[Outcome.FINISHED] * 3, *[Outcome.FAILED] * 3, Outcome.STOPPED)
 FAILURES: Final = (
     *[FailureLimits(max_initial=None)] * 3,
@@ -51,7 +51,7 @@ FAILURES: Final = (
 
 
 WITHOUT_SESSION: Final = ("launch", "power_is_cut")
-"""What may happen while no session is there."""
+"""Events that may happen while no session runs."""
 
 
 class OneMachine(RuleBasedStateMachine):
@@ -83,7 +83,7 @@ class OneMachine(RuleBasedStateMachine):
             self.survive(what, i, n)
 
     def survive(self, what: str, i: int, n: int) -> None:
-        """Let it happen, also if the session dies by it, and let a session conclude that is over."""
+        """Let an event happen, even if it kills the session, and conclude a session that is over."""
         try:
             getattr(self, what)(i, n)
             if self.running is not None:
@@ -289,5 +289,5 @@ TestOneMachine.settings = settings(max_examples=50, stateful_step_count=40)
 
 @pytest.mark.thorough
 @pytest.mark.timeout(900)
-def test_one_machine_for_long() -> None:
+def test_one_machine_with_many_examples() -> None:
     run_state_machine_as_test(OneMachine, settings=settings(max_examples=400, stateful_step_count=60))

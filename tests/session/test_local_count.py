@@ -29,11 +29,11 @@ from tests.session.decide.plays import count_of
 
 STOP = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
 IDLE = PoolNeeds(wants=2, wants_again=2, workers=2)
-"""What two idle workers want."""
+"""The demand of two idle workers."""
 
 
 class WatchedLedger(Ledger):
-    """A ledger that notes its events, whose disk may be full."""
+    """A ledger that records the kinds of its events, and whose disk may be full."""
 
     is_full = False
 
@@ -59,7 +59,7 @@ class Clock:
 
 
 class Launch:
-    """One launch of a sweep, which goes on with what the ledger has."""
+    """One launch of a sweep, which continues the ledger."""
 
     def __init__(self, path: Path, clock: Clock, count: int | None = 9, **known: Any) -> None:
         self.clock = clock
@@ -139,9 +139,7 @@ def launch(path: Path) -> Iterator[Launch]:
 # --- starts and ends ---------------------------------------------------------------------
 
 
-def test_a_start_is_on_the_disk_when_it_is_granted_and_an_end_does_not_wait_for_the_disk(
-    launch: Launch, path: Path
-) -> None:
+def test_a_granted_start_is_synced_to_disk_and_an_end_is_not(launch: Launch, path: Path) -> None:
     assert launch.begin("a")
     with open_reader(path) as reader:
         assert [row.run_id for row in reader.runs()] == ["a"]
@@ -156,7 +154,7 @@ def test_a_run_that_has_ended_does_not_start_again(launch: Launch) -> None:
     assert launch.why_not("a") == "over: failed"
 
 
-def test_what_is_known_of_a_run_is_as_new_as_the_log(launch: Launch) -> None:
+def test_the_state_of_a_run_follows_the_log(launch: Launch) -> None:
     assert (launch.count.known(RunId("a")), launch.count.begun_with({"x": 1})) == (None, 0)
     launch.begin("a")
     known = launch.count.known(RunId("a"))
@@ -167,7 +165,7 @@ def test_what_is_known_of_a_run_is_as_new_as_the_log(launch: Launch) -> None:
     assert launch.count.begun_with({"x": 1}) == 1
 
 
-def test_a_start_that_is_withdrawn_after_it_was_granted_waits_for_its_next_attempt(launch: Launch) -> None:
+def test_a_start_withdrawn_after_its_grant_waits_for_its_next_attempt(launch: Launch) -> None:
     launch.begin("a")
     launch.count.withdraw(stopped("a"))
     launch.answers()
@@ -178,7 +176,7 @@ def test_a_start_that_is_withdrawn_after_it_was_granted_waits_for_its_next_attem
 # --- a full disk -------------------------------------------------------------------------
 
 
-def test_on_a_full_disk_no_run_starts_and_what_was_asked_and_reported_meanwhile_counts_once(
+def test_on_a_full_disk_no_run_starts_and_pending_requests_are_recorded_once_later(
     launch: Launch,
 ) -> None:
     for run in "ab":
@@ -219,7 +217,7 @@ def test_a_run_whose_start_waits_for_room_does_not_begin_after_a_stop(launch: La
 
 
 @pytest.mark.parametrize("is_full_still", [False, True])
-def test_ends_after_a_stop_are_written_once_there_is_room_and_else_said_to_be_missing(
+def test_ends_after_a_stop_are_written_once_there_is_room_and_otherwise_reported_missing(
     launch: Launch, is_full_still: bool
 ) -> None:
     launch.begin("a")
@@ -249,7 +247,7 @@ def test_a_broken_ledger_ends_the_sweep_at_once_unless_it_is_stopped(launch: Lau
     ("limit", "reason"),
     [({"sweep_timeout_s": 30.0}, "sweep timeout 30 s"), ({"deadline": "30s"}, "deadline 30s")],
 )
-def test_the_sweep_ends_when_its_time_is_up_whatever_is_on(
+def test_the_sweep_ends_when_its_time_is_up_even_with_active_runs(
     path: Path, limit: dict[str, Any], reason: str
 ) -> None:
     launch = Launch(path, Clock(), **limit)
@@ -278,7 +276,7 @@ def test_an_end_that_the_count_has_decided_is_logged_once(path: Path) -> None:
     launch.dies()
 
 
-def test_starts_and_ends_of_one_turn_wait_for_the_disk_together(launch: Launch) -> None:
+def test_starts_and_ends_of_one_turn_are_written_in_one_append(launch: Launch) -> None:
     assert launch.begin("a")
     appends = launch.ledger.appends
     launch.count.end(end("a"))
@@ -289,7 +287,7 @@ def test_starts_and_ends_of_one_turn_wait_for_the_disk_together(launch: Launch) 
     assert launch.ledger.kinds[-3:] == ["ended", "started", "started"]
 
 
-def test_what_is_known_of_a_run_includes_what_this_turn_has_brought(launch: Launch) -> None:
+def test_the_state_of_a_run_includes_events_of_the_current_turn(launch: Launch) -> None:
     assert launch.begin("a")
     launch.count.end(end("a"))
     assert (known := launch.count.known(RunId("a"))) is not None and known.outcome is Outcome.FINISHED
@@ -317,7 +315,7 @@ def test_workers_and_quarantines_are_logged_with_the_next_exchange(launch: Launc
     assert marks == [(5.0, RESTART, 0, "GPU-1", ""), (5.0, QUARANTINE, None, "GPU-0", "ECC error")]
 
 
-def test_a_pool_gets_the_consumption_of_an_attempt_and_of_a_requeued_one() -> None:
+def test_the_end_sent_to_a_pool_has_the_attempts_own_duration_and_consumption() -> None:
     run, used = OpenRun(RunId("a"), {}, 2, since=5.0, spent_s=3.0), Consumption(1.5, None, 0.25)
     end = AttemptEnd(outcome=Outcome.STOPPED, duration_s=4.0, resumable=True, consumption=used)
     told = end_of(RecordEnd(Slot(0), run, end, final=True, died=False))

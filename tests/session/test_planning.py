@@ -25,7 +25,7 @@ print(count_cores(), place_workers(section, {}, NoDriver("none")).workers)
 """
 
 
-def test_a_plan_says_which_devices_the_workers_get_and_what_one_finds(tmp_path: Path) -> None:
+def test_a_plan_contains_the_workers_devices_shares_and_environment(tmp_path: Path) -> None:
     section = HpoSection.model_validate(
         {"sweep_id": "x", "backend": "local", "count": 3, "directory": str(tmp_path)}
     )
@@ -34,7 +34,7 @@ def test_a_plan_says_which_devices_the_workers_get_and_what_one_finds(tmp_path: 
     assert plan.environment["CUDA_VISIBLE_DEVICES"] == "3"
 
 
-def test_a_plan_tells_of_a_deadline_that_is_past_as_the_launch_does(tmp_path: Path) -> None:
+def test_planning_fails_if_the_deadline_has_passed(tmp_path: Path) -> None:
     keys = {"sweep_id": "x", "backend": "local", "devices": "cpu", "directory": str(tmp_path)}
     section = HpoSection.model_validate({**keys, "deadline": "2026-01-01 18:00"})
     with pytest.raises(ConfigError, match=r"hpo\.deadline is 2026-01-01T18:00:00.*, which has passed"):
@@ -42,7 +42,7 @@ def test_a_plan_tells_of_a_deadline_that_is_past_as_the_launch_does(tmp_path: Pa
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
-def test_only_the_cores_that_may_be_used_count() -> None:
+def test_only_cores_in_the_affinity_mask_are_counted() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ON_ONE_CORE],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -54,7 +54,7 @@ def test_only_the_cores_that_may_be_used_count() -> None:
 
 
 @pytest.mark.parametrize("has_coordinator", [True, False])
-def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(has_coordinator: bool) -> None:
+def test_one_of_several_machines_leaves_sweep_wide_limits_to_the_pool(has_coordinator: bool) -> None:
     keys = {"count": 3, "sweep_timeout_s": 5, "deadline": "1h", "failures": {"max_total": 1}}
     section = HpoSection.model_validate({"sweep_id": "x", "seed": 7, **keys})
     node = section_of_node(section, has_coordinator=has_coordinator)
@@ -65,7 +65,7 @@ def test_a_machine_of_many_leaves_to_the_pool_what_is_counted_over_all(has_coord
     assert node.seed == 7, "each run's own follows from it, wherever it is"
 
 
-def test_a_plan_warns_of_bounds_that_are_plainly_no_exponents_unless_the_sweep_is_there_already(
+def test_a_plan_of_a_new_sweep_warns_of_implausible_log_uniform_bounds(
     tmp_path: Path,
 ) -> None:
     rate = {"distribution": "log_uniform", "min": 0.0001, "max": 0.1}

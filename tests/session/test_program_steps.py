@@ -11,7 +11,7 @@ from parallel_hpo.core.types import RunId, Slot
 from parallel_hpo.session.program_steps import ProgramSteps
 
 
-def test_only_changes_are_told_and_a_silent_server_is_asked_again() -> None:
+def test_only_changed_steps_are_reported_and_an_unreachable_server_is_asked_again() -> None:
     first, second = (Progress(RunId("one"), step, None, None, "loss", 0.5) for step in (3, 4))
     away = BackendError("away")
     answers: list[Sequence[tuple[Slot, Progress]] | BackendError]

@@ -1,4 +1,4 @@
-"""Requests to a sweep's server: their order, and what is said of those that it does not take."""
+"""Requests to a sweep's server: their order, and the messages about those that fail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AWAY: Final = BackendError("no network")
 
 @dataclass
 class Line:
-    """The calls to a server, with all that comes out of them."""
+    """The calls to a server, with their notices and answers."""
 
     folder: Path
     backend: Any = field(default_factory=lambda: create_autospec(Backend, instance=True))
@@ -41,12 +41,12 @@ class Line:
         )
 
     def answers_by(self, act: Exception | Callable[..., object]) -> None:
-        """Have the backend do this whatever it is asked."""
+        """Let the backend do this at any request."""
         for name in ("end_reason", "end_run", "send_rest", "finish_sweep"):
             getattr(self.backend, name).side_effect = act
 
     def asked(self) -> list[Any]:
-        """Return what the backend was asked, once all of it has been."""
+        """Return the requests to the backend, once all have been made."""
         self.calls.close()
         return list(self.backend.method_calls)
 
@@ -63,7 +63,7 @@ def make_run_folder(sweep_folder: Path, slot: int = 0, stamp: str = "20260101_00
 
 
 @pytest.mark.parametrize("send_rest", [True, False], ids=["for good", "to be run again"])
-def test_the_rest_of_a_dead_run_is_sent_before_its_end(line: Line, send_rest: bool) -> None:
+def test_unsent_data_of_a_dead_run_is_sent_before_its_end(line: Line, send_rest: bool) -> None:
     folder = make_run_folder(line.folder)
     line.calls.end_run(RUN, "crashed", send_rest=send_rest)
     sent = [call.send_rest(folder)] if send_rest else []
@@ -79,7 +79,7 @@ def test_the_last_attempt_is_the_newest_folder_of_any_slot(tmp_path: Path) -> No
     assert last_run_folder(tmp_path, RunId("another")) is None
 
 
-def test_what_could_not_be_sent_is_named_with_its_folder_and_the_command(line: Line) -> None:
+def test_unsent_data_is_reported_with_its_folder_and_the_command_to_send_it(line: Line) -> None:
     folder = make_run_folder(line.folder)
     line.answers_by(AWAY)
     line.calls.end_run(RUN, "crashed", send_rest=True)
@@ -94,7 +94,7 @@ def test_what_could_not_be_sent_is_named_with_its_folder_and_the_command(line: L
     ]
 
 
-def test_only_ends_that_an_earlier_launch_could_not_report_are_reported(line: Line) -> None:
+def test_only_ends_left_unreported_by_an_earlier_launch_are_reported(line: Line) -> None:
     states = {"lost": "running", "known": "crashed", "again": "running", "strange": "crashed"}
     line.backend.unconfirmed_runs.return_value = states
     ended = {"lost": Outcome.CRASHED, "known": Outcome.CRASHED, "strange": Outcome.FINISHED}
@@ -106,7 +106,7 @@ def test_only_ends_that_an_earlier_launch_could_not_report_are_reported(line: Li
     ]
 
 
-def test_offline_data_is_sent_and_then_an_end_that_the_run_could_not_report(line: Line) -> None:
+def test_offline_data_is_sent_before_an_end_that_the_run_could_not_report(line: Line) -> None:
     line.calls.report_end(RUN, None, [line.folder / "offline-run-1"])
     line.calls.report_end(RUN, Outcome.FINISHED, [])
     sent = call.send_rest(line.folder / "offline-run-1")
@@ -116,7 +116,9 @@ def test_offline_data_is_sent_and_then_an_end_that_the_run_could_not_report(line
 @pytest.mark.parametrize(
     ("answer", "seen"), [(lambda path: "the sweep is finished", "the sweep is finished"), (AWAY, "")]
 )
-def test_a_sweep_is_seen_to_be_over_unless_its_server_is_away(line: Line, answer: Any, seen: str) -> None:
+def test_a_sweep_is_known_to_be_over_unless_its_server_is_unreachable(
+    line: Line, answer: Any, seen: str
+) -> None:
     line.answers_by(answer)
     line.calls.ask_sweep()
     line.asked()
@@ -125,7 +127,7 @@ def test_a_sweep_is_seen_to_be_over_unless_its_server_is_away(line: Line, answer
 
 @dataclass
 class Silence:
-    """A server that does not answer before it is over."""
+    """A server that does not answer before `over` is set."""
 
     begun: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
@@ -145,7 +147,7 @@ def silence(line: Line) -> Iterator[Silence]:
 
 
 @pytest.mark.usefixtures("silence")
-def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(line: Line) -> None:
+def test_requests_cut_off_by_a_stop_are_reported_in_one_message(line: Line) -> None:
     for number in range(7):
         line.calls.end_run(RunId(f"run{number}"), "killed", send_rest=False)
     line.calls.finish_sweep()
@@ -160,7 +162,7 @@ def test_what_a_stop_leaves_no_time_to_tell_is_said_in_one_line(line: Line) -> N
 
 
 @pytest.mark.parametrize("request_of", [ServerCalls.ask_sweep, ServerCalls.finish_sweep])
-def test_after_it_was_given_up_nothing_is_said_or_posted_any_more(
+def test_no_message_or_event_follows_a_close_that_timed_out(
     line: Line, silence: Silence, request_of: Callable[[ServerCalls], None]
 ) -> None:
     request_of(line.calls)

@@ -1,4 +1,4 @@
-"""A sweep in which nothing happens, and nothing will, says so."""
+"""Reports of a sweep in which nothing happens or is going to happen."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Scene:
         self.detector = StallDetector(self.clock, self.told.append, self.folder)
 
 
-def test_it_is_said_once_in_a_while_with_the_stacks_of_the_supervisor(tmp_path: Path) -> None:
+def test_a_stall_is_reported_now_and_then_with_the_supervisors_stacks(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     assert scene.detector.due_in_s(WAITING) == STILL_S
     assert not scene.detector.look(WAITING)
@@ -50,10 +50,10 @@ def test_it_is_said_once_in_a_while_with_the_stacks_of_the_supervisor(tmp_path: 
     assert not scene.detector.look(WAITING)
     (message,) = scene.told
     assert isinstance(message, Message) and message.warning
-    assert "test_it_is_said_once" in (tmp_path / STACKS).read_text()
+    assert "test_a_stall_is_reported" in (tmp_path / STACKS).read_text()
 
 
-def test_whatever_happens_begins_the_wait_anew(tmp_path: Path) -> None:
+def test_any_event_restarts_the_wait(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.clock.now = STILL_S - 1
     scene.detector.moved()
@@ -66,19 +66,19 @@ ASKED = PendingStart(RUN, new=True, leased=True)
 AWAY = replace(WAITING, presence=DevicePresence({"": "the session of ada is active"}))
 FINE = {
     "a run may take any time": with_slot(run=RUN),
-    "a start at a time of its own will come": with_slot(spawn_at=1000.0),
+    "a delayed start is due later": with_slot(spawn_at=1000.0),
     "a start may wait for the pool until the fence": with_slot(busy=True, pending=ASKED),
     "a sweep may wait for its deadline": replace(WAITING, grant=PoolGrant(held="deadline 1h: no run starts")),
-    "owners may have their devices for any time": AWAY,
+    "others may use the devices for any time": AWAY,
 }
 
 
 @pytest.mark.parametrize("view", FINE.values(), ids=FINE)
-def test_nothing_is_wrong_although_nothing_happens(tmp_path: Path, view: SweepView) -> None:
+def test_an_expected_wait_is_no_stall(tmp_path: Path, view: SweepView) -> None:
     assert Scene(tmp_path).detector.due_in_s(view) is None
 
 
-def test_a_worker_that_is_busy_without_a_run_is_waited_for_while_owners_have_the_devices(
+def test_a_worker_busy_without_a_run_can_stall_even_while_others_use_the_devices(
     tmp_path: Path,
 ) -> None:
     busy = replace(AWAY, slots=(replace(SLOT, busy=True),))

@@ -71,7 +71,7 @@ def test_the_action_follows_from_the_state_at_the_destination(
     assert action_for(RUN, [], there, "there") is due
 
 
-def test_an_active_run_waits_for_another_upload() -> None:
+def test_an_active_run_is_left_for_another_upload() -> None:
     for state in (RunState.PENDING, RunState.RUNNING, RunState.PREEMPTING, RunState.PREEMPTED):
         assert action_for(replace(RUN, state=state), [], None, None) is UploadAction.OPEN
 
@@ -105,11 +105,11 @@ def test_an_uploaded_crashed_run_counts_as_complete() -> None:
         (RunState.CRASHED, 1, None),
     ],
 )
-def test_an_exit_code_says_how_a_run_ended(state: RunState, here: int | None, there: int | None) -> None:
+def test_an_exit_code_matches_the_runs_state(state: RunState, here: int | None, there: int | None) -> None:
     assert exit_code_of(replace(RUN, state=state, exit_code=here)) == there
 
 
-def test_the_mark_is_a_line_of_the_description() -> None:
+def test_the_uploads_mark_is_a_line_of_the_description() -> None:
     sweep = LocalSweep(PATH, SweepState.FINISHED, None, {"method": "grid"}, (), (), ())
     assert configuration_of(sweep) == {"method": "grid", "description": mark_of(PATH)}
     own = replace(sweep, display_name="shown", configuration={"name": "told", "description": "mine"})
@@ -186,7 +186,7 @@ ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": THERE, "r2": T
 
 
 class Told(Client):
-    """Returns one state after the other, and can't send some runs."""
+    """A client that returns the given states in turn, and can't send some runs."""
 
     def __init__(self, looks: list[UploadedState], why_not: dict[str, str]) -> None:
         self.credentials = Credentials("http://target", "the test")
@@ -226,7 +226,7 @@ def performed(client: Client, waited: list[float]) -> Uploaded:
     return upload.perform(Path("folder"))
 
 
-def test_a_late_server_is_asked_again() -> None:
+def test_a_delayed_server_is_polled_again() -> None:
     waited: list[float] = []
     late = replace(ALL, runs={"r1": THERE, "r2": replace(THERE, lines=1)})
     client = Told([NOTHING, late, ALL], {})
@@ -245,7 +245,7 @@ def test_a_run_that_cannot_be_sent_keeps_the_sweep_open() -> None:
     assert (client.verbs, waited) == ([], [])
 
 
-def test_a_run_that_stays_incomplete_is_reported_after_a_time() -> None:
+def test_a_run_that_stays_incomplete_is_reported_after_a_while() -> None:
     waited: list[float] = []
     part = replace(ALL, runs={"r1": THERE, "r2": replace(THERE, lines=1)})
     done = performed(Told([NOTHING, part, part, part, part], {}), waited)
@@ -253,7 +253,7 @@ def test_a_run_that_stays_incomplete_is_reported_after_a_time() -> None:
     assert list(done.failed) == ["r2"]
 
 
-def test_the_destination_is_read_once() -> None:
+def test_the_destination_is_read_only_once_if_all_runs_are_there() -> None:
     ended = replace(ALL, state="FINISHED")
     client = Told([ended], {})
     assert performed(client, []).there == ("r1", "r2")
@@ -283,7 +283,7 @@ def _interrupted_in(directory: Path) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
+def test_the_folder_of_the_sweep_is_kept(tmp_path: Path) -> None:
     (tmp_path / "s1").mkdir()
     (tmp_path / "s1" / "ledger.db").touch()
     with upload_folder(tmp_path, "s1"):
@@ -291,13 +291,13 @@ def test_a_sweeps_own_folder_stays(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "s1").iterdir()] == ["ledger.db"]
 
 
-def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_directory_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="name another --directory"), upload_folder(tmp_path / "file", "s1"):
         pass
 
 
-def test_a_client_that_is_too_old_for_an_upload_is_named(
+def test_a_client_too_old_for_uploads_is_refused_with_its_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metadata = tmp_path / "wandb-0.29.1.dist-info" / "METADATA"

@@ -35,13 +35,13 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @dataclass
-class Elsewhere:
+class InterruptedSweep:
     """An interrupted sweep on a running server."""
 
     services: Services
     uploads: Uploads
     names: Mapping[str, str]
-    """The runs, by how they ended."""
+    """Run names by outcome."""
 
     def state_there(self) -> dict[str, str]:
         return {name: run["state"] for name, run in self.there.runs.items()}
@@ -57,7 +57,7 @@ class Elsewhere:
 
 
 @pytest.fixture
-def elsewhere(target: Server, tmp_path: Path) -> Iterator[Elsewhere]:
+def elsewhere(target: Server, tmp_path: Path) -> Iterator[InterruptedSweep]:
     """A sweep with Hyperband and an active run."""
     services = Services(tmp_path, clock=Clock(time.time()))
     judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
@@ -70,7 +70,7 @@ def elsewhere(target: Server, tmp_path: Path) -> Iterator[Elsewhere]:
         services.stream(names[how], told(services.clock.now, loss=float(place)))
         if how != "running":
             supervision.end_run(services.world, services.at(sweep), names[how], how)
-    yield Elsewhere(services, Uploads(tmp_path, sweep, target), names)
+    yield InterruptedSweep(services, Uploads(tmp_path, sweep, target), names)
     services.close()
 
 
@@ -85,10 +85,10 @@ def told(now: float, *, loss: float) -> Chunk:
     return Chunk(batches, summary=json.dumps(lines[-1]))
 
 
-def test_a_running_sweep_is_uploaded_in_parts(elsewhere: Elsewhere) -> None:
+def test_a_running_sweep_is_uploaded_in_parts(elsewhere: InterruptedSweep) -> None:
     services, names = elsewhere.services, elsewhere.names
     uploads = elsewhere.uploads
-    with serving(services.folder, uploads.target.env):  # its own server, meanwhile
+    with serving(services.folder, uploads.target.env):  # its own server, at the same time
         answer = elsewhere.upload(code=75)
         ended = {names[how]: how for how in ("finished", "killed", "crashed")}
         assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
@@ -121,7 +121,7 @@ def ended(services: Services, sweep: str, name: str, *, began: float = 0.0) -> N
     services.stream(name, Chunk(exitcode=0))
 
 
-def test_an_abandoned_run_is_named_with_advice(target: Server, services: Services) -> None:
+def test_an_abandoned_run_is_reported_with_advice(target: Server, services: Services) -> None:
     sweep = services.sweep(grid(4))
     done, left, _given_out = (services.issued(services.agent(sweep)) for _ in range(3))
     ended(services, sweep, done)
@@ -136,7 +136,7 @@ def test_an_abandoned_run_is_named_with_advice(target: Server, services: Service
 
 
 @pytest.mark.thorough
-def test_runs_that_cannot_be_uploaded_are_named(target: Server, services: Services) -> None:
+def test_runs_that_conflict_with_the_destination_are_reported(target: Server, services: Services) -> None:
     one, other = services.sweep(grid(2)), services.sweep(grid(2))
     ended(services, one, "again")
     Uploads(services.folder, one, target).call("--project", "shared")
@@ -162,7 +162,7 @@ def log(web: Web, run: str, content: bytes) -> None:
     assert commit(web, artifact).get("errors") is None
 
 
-def test_a_run_with_missing_files_is_named(target: Server, services: Services) -> None:
+def test_a_run_with_missing_files_is_reported(target: Server, services: Services) -> None:
     sweep = services.sweep(grid(2))
     for name in ("bare", "whole"):
         ended(services, sweep, name)

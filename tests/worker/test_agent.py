@@ -1,4 +1,4 @@
-"""What wandb's agent is given and leaves: a run's parameters and random numbers, and its heartbeats."""
+"""A run's parameters and random numbers, and the heartbeats of wandb's agent."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_wandb_and_we_read_the_parameters_of_another_attempt(parameters: dict[st
     assert {name: entry["value"] for name, entry in read.items()} == parameters
 
 
-def test_there_are_no_parameters_without_the_agents_file(tmp_path: Path) -> None:
+def test_reading_parameters_without_the_agents_file_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_parameters({"WANDB_SWEEP_PARAM_PATH": str(tmp_path / "nothing.yaml")})
 
@@ -202,7 +202,7 @@ def test_heartbeats_of_an_idle_agent_slow_down(beating: Beating) -> None:
 
 
 @pytest.mark.parametrize("told_first", [True, False])
-def test_a_heartbeat_waits_until_the_run_is_over_and_the_agent_has_noted_it(
+def test_a_heartbeat_waits_until_the_run_is_over_and_the_agent_has_recorded_it(
     beating: Beating, told_first: bool
 ) -> None:
     agent = FakeAgent(_run_status={"run": "RUNNING"})

@@ -1,4 +1,4 @@
-"""What a worker's process imports before any user code, and what is put back after each run."""
+"""Imports of a worker's process before any user code, and the state restored after each run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ libc.pthread_create(ctypes.byref(ctypes.c_void_p()), None, libc.pause, None)
         (["/dev/kfd", "/dev/dri/renderD128"], "/dev/kfd"),
     ],
 )
-def test_an_initialised_runtime_is_known_by_its_open_files(files: list[str], found: str | None) -> None:
+def test_an_initialised_runtime_is_detected_by_its_open_files(files: list[str], found: str | None) -> None:
     assert find_runtime(files) == found
 
 
@@ -91,7 +91,7 @@ def test_a_module_is_preloaded_unless_it_leaves_threads(
 
 
 @pytest.mark.parametrize("source", ["import nonsuch_module\n", "raise ValueError('no good')\n"])
-def test_a_module_that_can_not_be_imported_is_an_error_with_its_traceback(
+def test_a_module_that_cannot_be_imported_raises_an_error_with_its_traceback(
     tmp_path: Path, source: str
 ) -> None:
     (tmp_path / "broken.py").write_text(source)
@@ -187,7 +187,7 @@ def test_a_closed_stream_is_reopened_as_the_same_object(tmp_path: Path) -> None:
         assert (tmp_path / "new").read_text() == "at once\n"
 
 
-def test_a_deleted_working_directory_is_left_for_the_old_one_or_another(tmp_path: Path) -> None:
+def test_a_deleted_working_directory_is_replaced_by_the_old_one_or_another(tmp_path: Path) -> None:
     before, doomed = Path.cwd(), tmp_path / "doomed"
     for leaves_first in (True, False):
         doomed.mkdir()

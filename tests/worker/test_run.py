@@ -1,4 +1,4 @@
-"""How a run, and a program that is one, has ended, and how it is told."""
+"""How a run or a program has ended, and how that is reported."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def unasked(error: BaseException | None) -> RunVerdict:
         (ValueError("x" * 10_000), failed(f"ValueError: {'x' * 488}")),
     ],
 )
-def test_a_main_that_returns_or_exits_with_0_has_finished_and_else_failed_with_its_message(
+def test_a_main_finishes_if_it_returns_or_exits_with_0_and_fails_otherwise(
     error: BaseException | None, verdict: RunVerdict
 ) -> None:
     assert unasked(error) == verdict
 
 
-def test_a_main_that_never_opened_its_run_has_failed_unless_it_raised_first() -> None:
+def test_a_main_that_never_opened_its_run_fails_with_that_reason_or_its_own_error() -> None:
     for error in (None, SystemExit(0)):
         assert classify(error, ask=NOT_ASKED, unopened=NEVER_INITIALISED) == failed(NEVER_INITIALISED)
     verdict = classify(ImportError("no torch"), ask=NOT_ASKED, unopened=NEVER_INITIALISED)
@@ -87,7 +87,7 @@ def test_a_main_that_never_opened_its_run_has_failed_unless_it_raised_first() ->
         (StopRequest(StopSource.LIMIT, "run timeout 60 s"), (Outcome.FAILED, 1)),
     ],
 )
-def test_a_main_asked_to_stop_is_stopped_or_beyond_a_limit_has_failed_whatever_it_does(
+def test_a_main_asked_to_stop_is_stopped_or_failed_by_the_kind_of_request(
     error: BaseException | None, ask: StopRequest, verdict: tuple[Outcome, int]
 ) -> None:
     outcome, exit_code = verdict
@@ -113,7 +113,7 @@ def test_a_main_asked_to_stop_is_stopped_or_beyond_a_limit_has_failed_whatever_i
         pytest.param(10**400, "a number that is too large", id="10**400"),
     ],
 )
-def test_a_metric_that_is_no_number_is_named_with_what_was_logged_instead(value: object, found: str) -> None:
+def test_a_metric_that_is_not_a_number_is_explained_by_the_logged_value(value: object, found: str) -> None:
     explained = explain_missing({"loss": value}, "loss", "minimize")
     assert explained is not None
     assert explained.found == found
@@ -206,7 +206,7 @@ def ended(program: Path, *, killed: bool) -> Iterator[None]:
         yield
 
 
-def test_a_core_killed_in_a_run_or_before_it_counts_as_killed_but_not_one_that_ended(program: Path) -> None:
+def test_a_killed_core_counts_as_killed_and_one_that_ended_does_not(program: Path) -> None:
     core = WandbCores()
     core.begin()
     assert not core.was_killed()

@@ -84,7 +84,7 @@ def main():
     assert travel(source).call() == [2, 2]
 
 
-def test_what_main_uses_is_the_same_after_pickling(travel: Travel) -> None:
+def test_objects_that_main_uses_keep_their_identity_after_pickling(travel: Travel) -> None:
     source = """
 import pickle
 class Outer:

@@ -113,7 +113,7 @@ CANT: Final = "train.py:main can't be loaded in a worker: "
         ("x = 1\ndef main(:\n", TRAIN, f"{CANT}SyntaxError", "train.py, line 2)"),
     ],
 )
-def test_what_can_not_be_loaded_or_called_is_named_with_its_line(
+def test_a_target_that_cannot_be_loaded_or_called_is_reported_with_its_line(
     ask: Ask, source: str, target: tuple[str, ...], begins: str, ends: str
 ) -> None:
     problem = ask(source, *target, fit=False)
@@ -148,7 +148,7 @@ after = "not yet"
 """
 
 
-def test_loading_a_file_calls_neither_main_nor_what_follows_optimize(ask: Ask, tmp_path: Path) -> None:
+def test_loading_a_file_runs_neither_main_nor_the_code_after_optimize(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     snippet = "if hpo is None: main(1)\nelse:\n    hpo.optimize(main)\n    raise SystemExit(hpo)\n"
     assert ask(CONFIGURED + snippet) == ["None", "None", "None", "not yet"]

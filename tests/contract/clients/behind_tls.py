@@ -1,4 +1,4 @@
-"""Sends a file and fetches it again, and tells by which addresses."""
+"""Sends a file, fetches it again, and prints the URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To which server a client would talk, with what key, and in which mode: in each of these homes."""
+"""Prints the client's server, API key and mode in each of these homes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ if __name__ == "__main__":
     homes = json.loads(os.environ["HOMES"])
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["wandb"])
-    with processes.Pool(1, maxtasksperchild=1) as pool:  # each in a client of its own
+    with processes.Pool(1, maxtasksperchild=1) as pool:  # each in its own client
         found = pool.map(look, homes.values(), chunksize=1)
     print(json.dumps(dict(zip(homes, found, strict=True))))

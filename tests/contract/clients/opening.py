@@ -1,4 +1,4 @@
-"""Creates sweeps by `wandb.sweep`, or joins them, and tells where each is and of what it is."""
+"""Creates or joins sweeps by `wandb.sweep`, and prints each path, URL and configuration."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ if __name__ == "__main__":
     orders = json.loads(os.environ["ORDERS"])
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["wandb", "wandb.cli.cli"])
-    with processes.Pool(1, maxtasksperchild=1) as pool:  # each in a client of its own
+    with processes.Pool(1, maxtasksperchild=1) as pool:  # each in its own client
         opened = pool.map(open_one, orders.values(), chunksize=1)
     print(json.dumps(dict(zip(orders, opened, strict=True))))

@@ -1,4 +1,4 @@
-"""A run that logs on while its server is away; it waits for a line on stdin in between."""
+"""A run that logs during an outage of its server; it waits for a line on stdin in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts and runs' files over HTTP without a port: what ordinary usage does not bring about."""
+"""Artifacts and run files over HTTP without a port: cases that ordinary usage does not reach."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NEW = {
     "artifactCollectionName": "data",
     "digest": "d",
 }
-"""What a client tells of a new artifact."""
+"""The fields that a client sends for a new artifact."""
 
 
 def created(web: Web, name: str = "data", digest: str = "d", **more: Any) -> str:
@@ -61,7 +61,7 @@ def address_of_file(web: Web, artifact: str, content: bytes) -> str | None:
     return url
 
 
-def test_an_artifacts_file_is_stored_under_the_path_that_wandb_has(web: Web) -> None:
+def test_an_artifact_file_is_stored_under_wandbs_storage_path(web: Web) -> None:
     wishes = {"artifactFiles": [{"artifactID": created(web), "name": "a.txt", "md5": md5(CONTENT)}]}
     query = FILES.replace("uploadUrl", "storagePath uploadUrl")
     (edge,) = web.ask(query, i=wishes)["data"]["createArtifactFiles"]["files"]["edges"]
@@ -94,7 +94,7 @@ def send_file_of_artifact(web: Web, artifact: str, content: bytes) -> None:
         web.put(url, content=content)
 
 
-def incremented(web: Web, digest: str, **files: bytes) -> str:
+def send_increment(web: Web, digest: str, **files: bytes) -> str:
     """Create an incremental version with these files by name, and send it."""
     artifact = created(web, digest=digest)
     for content in files.values():
@@ -117,7 +117,7 @@ def blobs(services: Services) -> list[str]:
     return [path.name for path in (services.world.files / "blobs").iterdir()]
 
 
-def test_a_storage_region_that_is_not_here_is_refused_by_name(web: Web) -> None:
+def test_an_unknown_storage_region_is_refused(web: Web) -> None:
     artifact, elsewhere = created(web), {"storageRegion": "mars"}
     files = {"artifactFiles": [{"artifactID": artifact, "name": "a.txt", "md5": md5(CONTENT)}]}
     send_manifest(web, artifact, {}, storagePolicyConfig=elsewhere)
@@ -129,27 +129,27 @@ def test_a_storage_region_that_is_not_here_is_refused_by_name(web: Web) -> None:
         assert "no storage region 'mars'" in web.refused(query, i=wishes)
 
 
-def test_a_file_that_is_here_already_is_not_asked_for_again(web: Web) -> None:
+def test_a_file_that_is_already_stored_gets_no_upload_url(web: Web) -> None:
     logged(web)
     assert address_of_file(web, created(web, "other"), CONTENT) is None
 
 
-def test_content_that_is_not_what_the_manifest_says_is_refused(services: Services, web: Web) -> None:
+def test_uploaded_content_with_a_different_digest_is_refused_with_400(services: Services, web: Web) -> None:
     url = address_of_file(web, created(web), CONTENT)
     assert url is not None
     assert web.put(url, content=b"other").status_code == 400
     assert blobs(services) == []
 
 
-def uncommitted(web: Web, artifact: str) -> str:
+def commit_error(web: Web, artifact: str) -> str:
     return web.refused(COMMIT, i={"artifactID": artifact})
 
 
-def test_an_artifact_whose_file_never_came_is_not_committed(web: Web) -> None:
+def test_an_artifact_with_a_missing_manifest_or_file_is_not_committed(web: Web) -> None:
     artifact = created(web)
-    assert "manifest was not sent" in uncommitted(web, artifact)
+    assert "manifest was not sent" in commit_error(web, artifact)
     send_manifest(web, artifact, {"a.txt": {"digest": md5(CONTENT)}})
-    assert "'a.txt' was not sent" in uncommitted(web, artifact)
+    assert "'a.txt' was not sent" in commit_error(web, artifact)
 
 
 OUTSIDE = ("../x", "/etc/passwd", "a/../../b")
@@ -163,13 +163,13 @@ MALFORMED: tuple[Any, ...] = (None, [], {"a": 1}, {"a": {}}, {"a": {"digest": "d
         *((contents, "manifest") for contents in MALFORMED),
     ],
 )
-def test_a_wrong_manifest_and_a_path_that_leads_outside_are_named(web: Web, contents: Any, why: str) -> None:
+def test_a_malformed_manifest_or_an_outside_path_is_refused(web: Web, contents: Any, why: str) -> None:
     artifact = created(web)
     send_manifest(web, artifact, contents)
-    assert why in uncommitted(web, artifact)
+    assert why in commit_error(web, artifact)
 
 
-def test_a_repeated_commit_is_harmless_and_a_deleted_versions_number_not_given_again(web: Web) -> None:
+def test_a_repeated_commit_changes_nothing_and_a_deleted_version_number_is_not_reused(web: Web) -> None:
     artifact = logged(web)
     assert commit(web, artifact)["data"]["commitArtifact"]["artifact"]["versionIndex"] == 0
     web.ask(DELETE, i={"artifactID": artifact, "deleteAliases": True})
@@ -177,7 +177,7 @@ def test_a_repeated_commit_is_harmless_and_a_deleted_versions_number_not_given_a
     assert answer["data"]["commitArtifact"]["artifact"]["versionIndex"] == 1
 
 
-def test_a_file_is_kept_as_long_as_an_artifact_has_it(services: Services, web: Web) -> None:
+def test_a_file_is_kept_while_an_artifact_contains_it(services: Services, web: Web) -> None:
     first, second = logged(web), logged(web, "other")
     web.ask(DELETE, i={"artifactID": first, "deleteAliases": True})
     assert len(blobs(services)) == 1
@@ -189,9 +189,9 @@ def hexdigest(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def test_an_increment_adds_to_the_newest_version_as_it_is_when_it_is_committed(web: Web) -> None:
+def test_an_incremental_version_extends_the_newest_version_at_its_commit(web: Web) -> None:
     logged(web)
-    increments = [incremented(web, "i", b=b"b", c=b"old"), incremented(web, "j", c=b"new")]
+    increments = [send_increment(web, "i", b=b"b", c=b"old"), send_increment(web, "j", c=b"new")]
     for artifact in increments:
         commit(web, artifact)
     newest = found(web)
@@ -208,12 +208,12 @@ def test_an_increment_adds_to_the_newest_version_as_it_is_when_it_is_committed(w
     assert newest["digest"] == hexdigest(f"wandb-artifact-manifest-v1\n{lines}".encode())
 
 
-def test_the_first_increment_is_a_version_by_itself(web: Web) -> None:
-    commit(web, incremented(web, "i", b=b"b"))
+def test_the_first_incremental_version_contains_only_its_own_files(web: Web) -> None:
+    commit(web, send_increment(web, "i", b=b"b"))
     assert [edge["node"]["name"] for edge in found(web)["files"]["edges"]] == ["b"]
 
 
-def test_tags_are_kept_added_and_removed(web: Web) -> None:
+def test_tags_are_stored_added_and_removed(web: Web) -> None:
     artifact = logged(web, tags=[{"tagName": "new"}, {"tagName": "old"}])
     assert found(web)["tags"] == [{"name": "new"}, {"name": "old"}]
     changes = {"tagsToAdd": [{"tagName": "a tag"}], "tagsToDelete": [{"tagName": "old"}]}
@@ -221,7 +221,7 @@ def test_tags_are_kept_added_and_removed(web: Web) -> None:
     assert found(web)["tags"] == [{"name": "a tag"}, {"name": "new"}]
 
 
-def test_a_tag_that_the_client_would_not_take_is_refused(web: Web) -> None:
+def test_an_invalid_tag_is_refused(web: Web) -> None:
     artifact, bad = logged(web), [{"tagName": "a/b"}]
     for query, wishes in (
         (UPDATE, {"artifactID": artifact, "tagsToAdd": bad}),
@@ -231,8 +231,8 @@ def test_a_tag_that_the_client_would_not_take_is_refused(web: Web) -> None:
     assert found(web)["tags"] == []
 
 
-def test_who_sends_no_files_logs_the_version_that_has_the_digest_again(services: Services, web: Web) -> None:
-    """As the Public API does; the run that logged it first stays the one that made it."""
+def test_logging_a_known_digest_without_files_reuses_its_version(services: Services, web: Web) -> None:
+    """The Public API logs it this way. The first run remains its creator."""
     services.upsert("again")
     first = logged(web, digest="d", runName="r", tags=[{"tagName": "a"}])
     logged(web, digest="e", runName="r")
@@ -253,13 +253,13 @@ def outputs(web: Web, run: str) -> list[str]:
     return [edge["version"] for edge in edges]
 
 
-def test_who_sends_files_logs_only_the_newest_version_again(web: Web) -> None:
+def test_logging_a_known_digest_with_files_reuses_only_the_newest_version(web: Web) -> None:
     first, second = logged(web, digest="d"), logged(web, digest="e")
     assert created(web, digest="e") == second
     assert created(web, digest="d") != first
 
 
-def test_versions_have_an_order(services: Services, web: Web) -> None:
+def test_versions_are_listed_in_the_requested_order(services: Services, web: Web) -> None:
     artifacts = []
     for digest in "abc":
         services.clock.now += 1
@@ -273,7 +273,7 @@ def test_versions_have_an_order(services: Services, web: Web) -> None:
     assert "version_index, created_at" in web.refused(VERSIONS, order="-name")
 
 
-def test_a_version_has_a_commit_hash_of_its_own(web: Web) -> None:
+def test_each_version_has_its_own_commit_hash(web: Web) -> None:
     logged(web, digest="d")
     first = found(web)["commitHash"]
     assert first == found(web, "data:v0")["commitHash"]
@@ -282,7 +282,7 @@ def test_a_version_has_a_commit_hash_of_its_own(web: Web) -> None:
 
 
 @pytest.mark.parametrize("what", ["artifactCollectionName", "artifactTypeName"])
-def test_a_name_that_the_client_could_not_name_again_is_refused(web: Web, what: str) -> None:
+def test_an_invalid_collection_or_type_name_is_refused(web: Web, what: str) -> None:
     assert "'a:b': 1 to 128 characters" in web.refused(CREATE, i=NEW | {what: "a:b"})
 
 
@@ -290,7 +290,7 @@ def path_of_file(digest: str = hexdigest(CONTENT), birth: str = "QQ==") -> str:
     return f"/artifactsV2/default/local/p/data/{birth}/{digest}/a.txt"
 
 
-def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(services: Services, web: Web) -> None:
+def test_an_artifact_file_is_downloaded_by_digest_with_an_api_key(services: Services, web: Web) -> None:
     logged(web)
     for birth in ("QQ==", ""):
         answer = web.get(path_of_file(birth=birth))
@@ -304,7 +304,7 @@ def test_a_file_of_an_artifact_is_fetched_by_its_digest_with_a_key(services: Ser
 
 
 def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:
-    """Send a file of the run, and return what is known of it."""
+    """Upload a file of the run, and return its listing entry."""
     query = """mutation C($f: [String!]!) {
       createRunFiles(input: {projectName: "p", runName: "r", files: $f}) { files { uploadUrl } } }"""
     (file,) = web.done(query, f=[name])["createRunFiles"]["files"]
@@ -314,7 +314,7 @@ def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:
     return node
 
 
-def test_a_runs_file_is_listed_and_fetched_here_as_nothing_that_a_browser_would_run(web: Web) -> None:
+def test_a_run_file_is_listed_and_served_as_an_opaque_download(web: Web) -> None:
     file = send_file(web, "page.html")
     known = (file["name"], file["sizeBytes"], file["md5"])
     assert known == ("page.html", len(CONTENT), hexdigest(CONTENT))
@@ -325,7 +325,7 @@ def test_a_runs_file_is_listed_and_fetched_here_as_nothing_that_a_browser_would_
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_an_address_to_fetch_does_not_allow_to_send_and_expires(services: Services, web: Web) -> None:
+def test_a_download_url_does_not_permit_an_upload_and_expires(services: Services, web: Web) -> None:
     url = send_file(web)["directUrl"]
     assert web.put(url.replace("/downloads/", "/uploads/"), content=b"x").status_code == 403
     assert web.get(url.replace("signature=", "signature=0")).status_code == 403
@@ -333,7 +333,7 @@ def test_an_address_to_fetch_does_not_allow_to_send_and_expires(services: Servic
     assert web.get(url).status_code == 403
 
 
-def test_a_deleted_file_is_gone_and_a_deleted_run_takes_its_files_along(services: Services, web: Web) -> None:
+def test_deleting_a_file_or_its_run_removes_the_stored_content(services: Services, web: Web) -> None:
     file = send_file(web)
     query = "mutation D($f: [ID!]!) { deleteFiles(input: {files: $f}) { success } }"
     assert web.done(query, f=[file["id"]])["deleteFiles"]["success"]
@@ -346,7 +346,7 @@ def test_a_deleted_file_is_gone_and_a_deleted_run_takes_its_files_along(services
     assert not folder.exists()
 
 
-def test_a_run_that_an_agent_owes_is_not_deleted(services: Services) -> None:
+def test_a_run_assigned_to_an_agent_is_not_deleted(services: Services) -> None:
     name = services.issued(services.agent(services.sweep(grid(1))))
     with pytest.raises(RefusedError, match="stop it first"):
         services.delete(name)

@@ -1,4 +1,4 @@
-"""Portfolios, and collections that are changed, over HTTP without a port: where rules meet."""
+"""Portfolios and changes to collections over HTTP without a port: how the rules interact."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MOVE = """mutation M($i: MoveArtifactSequenceInput!) { moveArtifactSequence(inpu
   artifactCollection { defaultArtifactType { name } } } }"""
 
 
-def test_collections_and_versions_of_an_older_database_are_sequences_and_whole(tmp_path: Path) -> None:
+def test_an_older_database_migrates_its_collections_to_sequences(tmp_path: Path) -> None:
     engine = create_engine(database_url(str(tmp_path / "server.db")))
     with engine.begin() as connection:
         upgrade(connection, target="0004")
@@ -67,7 +67,7 @@ OLD = (
 
 
 def wishes(artifact: str, *aliases: str, project: str = "p", **more: Any) -> dict[str, Any]:
-    """What is asked for a link to the portfolio `best`."""
+    """Return the input of a link to the portfolio `best`."""
     own = {"artifactID": artifact, "artifactPortfolioName": "best", "projectName": project}
     given = [{"artifactCollectionName": "best", "alias": alias} for alias in aliases]
     return own | {"aliases": given} | more
@@ -77,7 +77,7 @@ def linked(web: Web, artifact: str, *aliases: str, project: str = "p") -> Any:
     return web.done(LINK, i=wishes(artifact, *aliases, project=project))["linkArtifact"]
 
 
-def not_linked(web: Web, artifact: str, **more: Any) -> str:
+def link_error(web: Web, artifact: str, **more: Any) -> str:
     """Return why the server refuses to link it."""
     return web.refused(LINK, i=wishes(artifact, **more))
 
@@ -91,12 +91,12 @@ def versions(web: Web) -> list[str]:
 
 
 def meant(web: Web, name: str) -> tuple[int, int] | None:
-    """Return which number a name means in its collection, and which one that version has in its own."""
+    """Return the version number in the named collection, and the number in the version's own sequence."""
     member = web.ask(NAMED, name=name)["data"]["project"]["artifactCollectionMembership"]
     return None if member is None else (member["versionIndex"], member["artifact"]["versionIndex"])
 
 
-def test_a_version_stands_in_a_portfolio_under_a_number_and_aliases_of_its_own(web: Web) -> None:
+def test_a_linked_version_has_its_own_number_and_aliases_in_the_portfolio(web: Web) -> None:
     logged(web, digest="d")
     own = [{"artifactCollectionName": "data", "alias": "mine"}]
     answer = linked(web, logged(web, digest="e", aliases=own), "prod")
@@ -113,7 +113,7 @@ def test_a_version_stands_in_a_portfolio_under_a_number_and_aliases_of_its_own(w
     assert meant(web, "data:prod") is None
 
 
-def test_what_is_linked_again_keeps_its_number_and_is_not_the_latest_by_it(web: Web) -> None:
+def test_a_version_linked_again_keeps_its_number_and_does_not_become_latest(web: Web) -> None:
     first, second = logged(web, digest="d"), logged(web, digest="e")
     for artifact in (first, second):
         linked(web, artifact)
@@ -122,7 +122,7 @@ def test_what_is_linked_again_keeps_its_number_and_is_not_the_latest_by_it(web: 
 
 
 @pytest.mark.parametrize("gone", ["unlinked", "deleted"])
-def test_a_version_that_goes_leaves_the_latest_to_the_one_before_it(web: Web, gone: str) -> None:
+def test_removing_the_latest_version_makes_the_previous_one_latest(web: Web, gone: str) -> None:
     first, second = logged(web, digest="d"), logged(web, digest="e")
     for artifact in (first, second):
         linked(web, artifact)
@@ -134,16 +134,16 @@ def test_a_version_that_goes_leaves_the_latest_to_the_one_before_it(web: Web, go
     assert meant(web, "best:latest") == (0, 0)
     assert (meant(web, "data:v1") is None) is (gone == "deleted")
     linked(web, logged(web, digest="f"))
-    assert versions(web) == ["v2", "v0"]  # no number is given twice
+    assert versions(web) == ["v2", "v0"]  # no number is reused
 
 
-def test_a_version_with_a_portfolios_alias_is_not_deleted_by_the_way(web: Web) -> None:
+def test_a_version_with_an_alias_in_a_portfolio_is_not_deleted_implicitly(web: Web) -> None:
     artifact = logged(web)
     linked(web, artifact, "prod")
     assert "has the aliases prod" in web.refused(DELETE, i={"artifactID": artifact})
 
 
-def test_an_alias_belongs_to_the_collection_that_it_is_given_in(web: Web) -> None:
+def test_an_alias_applies_only_to_its_own_collection(web: Web) -> None:
     artifact = logged(web)
     linked(web, artifact)
     there = {"entityName": "local", "projectName": "p", "alias": "mine"}
@@ -155,19 +155,19 @@ def test_an_alias_belongs_to_the_collection_that_it_is_given_in(web: Web) -> Non
     assert "not in the collection local/p/other" in web.refused(ALIASES, i=elsewhere)
 
 
-def test_an_alias_of_another_version_is_left_alone(web: Web) -> None:
+def test_deleting_an_alias_of_another_version_changes_nothing(web: Web) -> None:
     first, _ = logged(web, digest="d"), logged(web, digest="e")
     aliases = [{"artifactCollectionName": "data", "alias": "latest"}]
     web.ask(NO_ALIASES, i={"artifactID": first, "aliases": aliases})
     assert meant(web, "data:latest") == (1, 1)
 
 
-def test_a_portfolio_may_be_in_a_project_that_is_new(web: Web) -> None:
+def test_linking_to_a_portfolio_creates_its_project(web: Web) -> None:
     linked(web, logged(web), project="model-registry")
     assert portfolio(web, "model-registry")["__typename"] == "ArtifactPortfolio"
 
 
-def test_an_artifact_is_linked_by_the_clients_own_id_and_to_a_portfolios_id(web: Web) -> None:
+def test_an_artifact_is_linked_by_client_id_and_portfolio_id(web: Web) -> None:
     linked(web, logged(web, digest="d"))
     logged(web, digest="e")
     by_ids = {"clientID": "client-data-e", "artifactPortfolioID": portfolio(web)["id"]}
@@ -177,20 +177,20 @@ def test_an_artifact_is_linked_by_the_clients_own_id_and_to_a_portfolios_id(web:
     assert "log it first" in web.refused(LINK, i=unknown)
 
 
-def test_what_can_not_be_linked_is_refused_in_words(web: Web) -> None:
+def test_an_invalid_link_is_refused_with_the_reason(web: Web) -> None:
     artifact = logged(web)
     linked(web, artifact)
-    assert "not committed yet" in not_linked(web, created(web, digest="e"))
-    assert "is a registry" in not_linked(web, artifact, project="wandb-registry-model")
-    assert "versions are logged to" in not_linked(web, artifact, artifactPortfolioName="data")
-    assert "without '/' and ':'" in not_linked(web, artifact, artifactPortfolioName="a:b")
+    assert "not committed yet" in link_error(web, created(web, digest="e"))
+    assert "is a registry" in link_error(web, artifact, project="wandb-registry-model")
+    assert "versions are logged to" in link_error(web, artifact, artifactPortfolioName="data")
+    assert "without '/' and ':'" in link_error(web, artifact, artifactPortfolioName="a:b")
     model = logged(web, "model", "m", artifactTypeName="model")
-    assert "has the type 'dataset'" in not_linked(web, model)
+    assert "has the type 'dataset'" in link_error(web, model)
     other = {"artifactID": model, "artifactPortfolioID": portfolio(web)["id"]}
     assert "not linked to this portfolio" in web.refused(UNLINK, i=other)
 
 
-def test_nothing_is_logged_to_a_portfolio_or_a_registry(web: Web) -> None:
+def test_logging_to_a_portfolio_or_a_registry_is_refused(web: Web) -> None:
     linked(web, logged(web))
     new = {"entityName": "local", "artifactTypeName": "dataset", "digest": "e"}
     for project, name, why in (("p", "best", "is a portfolio"), ("wandb-registry-a", "b", "is a registry")):
@@ -198,29 +198,29 @@ def test_nothing_is_logged_to_a_portfolio_or_a_registry(web: Web) -> None:
         assert why in web.refused(CREATE, i=new | place)
 
 
-def test_a_deleted_portfolio_takes_no_version_along(web: Web) -> None:
+def test_deleting_a_portfolio_keeps_its_versions(web: Web) -> None:
     linked(web, logged(web), "prod")
     web.ask(CHANGES["delete"], id=portfolio(web)["id"])
     assert portfolio(web) is None
     assert meant(web, "data:v0") == (0, 0)
     linked(web, logged(web, digest="e"))
-    assert versions(web) == ["v0"]  # it is another portfolio
+    assert versions(web) == ["v0"]  # it is a new portfolio
     assert meant(web, "best:prod") is None
 
 
-def test_a_portfolio_is_renamed_with_its_versions(web: Web) -> None:
+def test_a_renamed_portfolio_keeps_its_versions(web: Web) -> None:
     linked(web, logged(web))
     web.ask(CHANGES["rename"], id=portfolio(web)["id"])
     assert (meant(web, "best:v0"), meant(web, "better:v0")) == (None, (0, 0))
 
 
-def test_a_link_needs_the_right_to_change_the_version(services: Services, web: Web) -> None:
+def test_a_worker_cannot_link_or_change_versions_of_another_sweep(services: Services, web: Web) -> None:
     own, other = services.sweep(grid(1)), services.sweep(grid(1))
     name = services.issued(services.agent(other, "w1"))
     services.start(other, name)
     artifact = logged(web, runName=name)
     with Web(services, worker_key(MASTER_KEY, "w0", own)) as worker:
-        assert "another sweep" in not_linked(worker, artifact)
+        assert "another sweep" in link_error(worker, artifact)
         linked(web, artifact)
         there = portfolio(web)["id"]
         for change in CHANGES.values():
@@ -235,18 +235,18 @@ def sequence(web: Web) -> str:
     return found
 
 
-def test_a_collection_gets_no_name_that_is_wrong_or_that_another_one_has(web: Web) -> None:
+def test_an_invalid_or_taken_collection_name_is_refused(web: Web) -> None:
     linked(web, logged(web))
     logged(web, "other", "o")
     own = {"artifactSequenceID": sequence(web)}
     assert "'a/b:c': 1 to 128 characters" in web.refused(RENAME, i=own | {"name": "a/b:c"})
     for name in ("best", "other"):
         assert f"has a collection {name!r} already" in web.refused(RENAME, i=own | {"name": name})
-    for name in ("data", "free"):  # its own name is no other one's
+    for name in ("data", "free"):  # its own name is not a conflict
         web.done(RENAME, i=own | {"name": name})
 
 
-def test_a_collection_gets_another_type(web: Web) -> None:
+def test_a_collection_can_be_moved_to_another_type(web: Web) -> None:
     logged(web)
     own = {"artifactSequenceID": sequence(web), "destinationArtifactTypeName": "table"}
     moved = web.done(MOVE, i=own)["moveArtifactSequence"]["artifactCollection"]
@@ -254,7 +254,7 @@ def test_a_collection_gets_another_type(web: Web) -> None:
     assert "1 to 128 characters" in web.refused(MOVE, i=own | {"destinationArtifactTypeName": "a/b"})
 
 
-def test_a_collection_that_is_gone_is_said_to_be(web: Web) -> None:
+def test_changing_a_deleted_collection_is_refused(web: Web) -> None:
     linked(web, logged(web))
     gone = portfolio(web)["id"]
     web.done(CHANGES["delete"], id=gone)
@@ -269,7 +269,7 @@ def test_a_collection_that_is_gone_is_said_to_be(web: Web) -> None:
         *((name, True) for name in ("data", "run-1-table", "a b", "Größe", "...", "a" * 128)),
     ],
 )
-def test_a_name_that_the_client_could_not_name_again_is_refused(name: str, is_good: bool) -> None:
+def test_an_invalid_artifact_name_is_refused(name: str, is_good: bool) -> None:
     with nullcontext() if is_good else pytest.raises(RefusedError, match="1 to 128 characters, without '/'"):
         assert check_name(name) == name
 
@@ -281,12 +281,12 @@ def test_a_name_that_the_client_could_not_name_again_is_refused(name: str, is_go
         *((tag, True) for tag in ("a", "a b", "a-b_c", "a" * 128)),
     ],
 )
-def test_a_tag_that_the_client_would_not_take_is_refused(tag: str, is_good: bool) -> None:
+def test_an_invalid_tag_is_refused(tag: str, is_good: bool) -> None:
     with nullcontext() if is_good else pytest.raises(RefusedError, match=r"tag .*: 1 to 128 letters"):
         assert check_tag(tag) == tag
 
 
-def test_a_registry_is_refused_and_no_project_that_only_sounds_like_one() -> None:
+def test_only_names_with_the_registry_prefix_are_refused_as_registries() -> None:
     check_no_registry("my-wandb-registry-model")
     with pytest.raises(RefusedError, match="'wandb-registry-model' is a registry"):
         check_no_registry("wandb-registry-model")

@@ -1,4 +1,4 @@
-"""The search engines of stored sweeps: the same points in every server process."""
+"""The search engines of stored sweeps suggest the same points in every server process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.server.acting import METRIC, Services, grid
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 
 
-def made_by_an_earlier_release(services: Services, sweep: str, engine: str) -> None:
+def set_stored_engine(services: Services, sweep: str, engine: str) -> None:
     with services.world.database.write() as transaction:
         sweeps_store.change(transaction, sweep, {"engine": engine})
 
 
-def test_a_stored_sweep_with_wandbs_engine_is_refused_and_gets_no_run_of_ours(services: Services) -> None:
+def test_a_stored_sweep_with_wandbs_engine_is_refused_and_gets_no_run(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
-    made_by_an_earlier_release(services, sweep, "wandb")
+    set_stored_engine(services, sweep, "wandb")
     with pytest.raises(RefusedError, match="run `wandb sweep-scheduler` of your own") as refused:
         services.agent(sweep)
     assert refused.value.status == 400
@@ -37,15 +37,15 @@ def test_a_stored_sweep_with_wandbs_engine_is_refused_and_gets_no_run_of_ours(se
     ("engine", "configuration"),
     [("auto", BAYES), ("wandb", grid(2)), ("wandb", BAYES | {"method": "random"})],
 )
-def test_other_stored_sweeps_with_an_engine_go_on(
+def test_stored_sweeps_with_other_engine_settings_still_get_runs(
     services: Services, engine: str, configuration: dict[str, Any]
 ) -> None:
     sweep = services.sweep(configuration)
-    made_by_an_earlier_release(services, sweep, engine)
+    set_stored_engine(services, sweep, engine)
     assert services.perform(sweep, services.agent(sweep))
 
 
-def test_a_random_sweep_with_prior_runs_repeats_nothing(services: Services) -> None:
+def test_a_random_sweep_with_prior_runs_repeats_no_point(services: Services) -> None:
     sweep = services.sweep(BAYES | {"method": "random"}, prior_runs='{"name": "none"}')
     agent = services.agent(sweep)
     names = [services.perform(sweep, agent) for _ in range(3)]
@@ -53,7 +53,7 @@ def test_a_random_sweep_with_prior_runs_repeats_nothing(services: Services) -> N
 
 
 def suggested_after(services: Services, results: Callable[[float], float], **config: Any) -> float:
-    """Perform as many runs of a bayes sweep as its model needs, and return what it suggests then."""
+    """Finish as many runs of a bayes sweep as its model needs, and return its next suggestion."""
     sweep = services.sweep(BAYES | config)
     agent = services.agent(sweep)
     for _ in range(RESULTS_NEEDED):
@@ -67,15 +67,15 @@ def assigned(services: Services, name: str) -> float:
     return x
 
 
-def test_a_model_is_told_what_came_of_the_runs(services: Services) -> None:
-    """Where the first ones were the same, only their results can make the next one another."""
+def test_a_bayes_sweep_learns_from_the_results_of_its_runs(services: Services) -> None:
+    """The first points are the same, so that only the results can change the next one."""
     near_0 = suggested_after(services, lambda x: x)
     near_1 = suggested_after(services, lambda x: 1 - x)
     maximized = suggested_after(services, lambda x: x, metric=METRIC | {"goal": "maximize"})
     assert near_0 < 0.5 < min(near_1, maximized)
 
 
-def test_a_model_is_told_of_what_came_of_the_runs_by_a_metric_that_was_changed(services: Services) -> None:
+def test_a_bayes_sweep_learns_from_a_metric_that_was_changed(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
     for _ in range(RESULTS_NEEDED):
@@ -87,7 +87,7 @@ def test_a_model_is_told_of_what_came_of_the_runs_by_a_metric_that_was_changed(s
     assert assigned(services, services.issued(agent)) > 0.5
 
 
-def test_a_model_is_told_of_prior_runs(services: Services) -> None:
+def test_a_bayes_sweep_learns_from_prior_runs(services: Services) -> None:
     def first_after(prior: str, slope: float) -> float:
         for number in range(RESULTS_NEEDED):
             x = number / RESULTS_NEEDED
@@ -99,9 +99,9 @@ def test_a_model_is_told_of_prior_runs(services: Services) -> None:
     assert first_after("down", -1) > 0.5 > first_after("up", 1)
 
 
-def test_an_engine_forgets_what_was_rolled_back(services: Services) -> None:
-    """Else it would take what is written in its place for what it knows already."""
-    sweep = services.sweep(grid(3), prior_runs='{"name": "none"}')  # so that it passes over what was tried
+def test_an_engine_forgets_a_rolled_back_transaction(services: Services) -> None:
+    """Otherwise it would skip the rows that are written in place of the rolled-back ones."""
+    sweep = services.sweep(grid(3), prior_runs='{"name": "none"}')  # so that it skips points that were tried
     agent, other = services.agent(sweep), services.agent(sweep)
     services.start(sweep, services.issued(agent))
     services.clock.now += 3600  # the run was silent for so long that the next beat ends it

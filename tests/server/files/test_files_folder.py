@@ -1,4 +1,4 @@
-"""A database's files are in one folder, and a server that would keep them in another one doesn't start."""
+"""A database's files are in one folder, and a server with another folder doesn't start."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NAME = "postgresql://hpo@db/sweeps"
 
 
 def wish(machine: Path, **more: Any) -> FolderRequest:
-    """What a server on a machine knows, whose own folder this is."""
+    """Return the folder request of a server on a machine with this folder."""
     return FolderRequest(NAME, machine / "server-files", **{"is_on_this_machine": False, **more})
 
 
-def test_a_server_that_looks_elsewhere_hears_where_the_files_are(services: Services, tmp_path: Path) -> None:
+def test_a_server_that_names_another_files_folder_is_refused(services: Services, tmp_path: Path) -> None:
     database = services.world.database
     first = open_folder(database, wish(tmp_path / "a"), host="gpu1")
     assert open_folder(database, wish(tmp_path / "a"), host="gpu1") == first  # as at each later start
@@ -37,17 +37,17 @@ def test_a_server_that_looks_elsewhere_hears_where_the_files_are(services: Servi
     assert not (tmp_path / "b").exists()
 
 
-def test_servers_of_a_shared_folder_find_it_under_whatever_path(services: Services, tmp_path: Path) -> None:
+def test_servers_find_a_shared_folder_under_different_paths(services: Services, tmp_path: Path) -> None:
     shared, mounted = tmp_path / "shared", tmp_path / "mounted"
     open_folder(services.world.database, wish(tmp_path / "a", named=shared), host="gpu1")
     mounted.symlink_to(shared)
     assert open_folder(services.world.database, wish(tmp_path / "b", named=mounted), host="gpu2") == mounted
-    # Who doesn't name it again finds it where it was.
+    # A server that doesn't name the folder again finds it where it was.
     assert open_folder(services.world.database, wish(tmp_path / "a"), host="gpu1") == shared
     assert find_folder(services.world.database, wish(tmp_path / "a")) == shared
 
 
-def test_a_folder_is_adopted_by_word_only_and_stays_adopted(services: Services, tmp_path: Path) -> None:
+def test_a_folder_is_adopted_only_on_request_and_stays_adopted(services: Services, tmp_path: Path) -> None:
     open_folder(services.world.database, wish(tmp_path / "a"), host="gpu1")
     named = wish(tmp_path / "b", named=tmp_path / "new", adopt=True)
     assert open_folder(services.world.database, named, host="gpu2") == tmp_path / "new"
@@ -55,7 +55,7 @@ def test_a_folder_is_adopted_by_word_only_and_stays_adopted(services: Services, 
         open_folder(services.world.database, wish(tmp_path, named=tmp_path / "a/server-files"), host="gpu1")
 
 
-def test_two_databases_do_not_keep_their_files_in_one_folder(services: Services, tmp_path: Path) -> None:
+def test_two_databases_cannot_share_one_files_folder(services: Services, tmp_path: Path) -> None:
     other = Database.open(str(tmp_path / "other.db"))
     open_folder(other, FolderRequest("other", tmp_path / "o", True, named=tmp_path / "shared"), host="gpu1")
     with pytest.raises(BackendError, match="has the files of another database, other: name another folder"):
@@ -64,7 +64,7 @@ def test_two_databases_do_not_keep_their_files_in_one_folder(services: Services,
 
 
 def beside(folder: Path, **more: Any) -> FolderRequest:
-    """What a server on a SQLite database in a folder knows."""
+    """Return the folder request of a server with a SQLite database in this folder."""
     return FolderRequest(str(folder / "server.db"), folder / "server-files", True, **more)
 
 
@@ -78,7 +78,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def test_a_sqlite_database_may_be_moved_copied_and_emptied(database: Database, tmp_path: Path) -> None:
+def test_a_sqlite_database_may_be_moved_copied_or_lose_its_files(database: Database, tmp_path: Path) -> None:
     old, new, copy = (tmp_path / name for name in ("old", "new", "copy"))
     (old / "server-files" / "1").mkdir()
     shutil.copytree(old, new)
@@ -89,7 +89,7 @@ def test_a_sqlite_database_may_be_moved_copied_and_emptied(database: Database, t
     assert open_folder(database, beside(copy), host="here") == copy / "server-files"
 
 
-def test_a_database_from_before_adopts_the_folder_that_it_has(tmp_path: Path) -> None:
+def test_a_migrated_database_adopts_its_existing_folder(tmp_path: Path) -> None:
     engine = create_engine(database_url(str(tmp_path / "server.db")))
     with engine.begin() as connection:
         upgrade(connection, target="0004")
@@ -101,7 +101,7 @@ def test_a_database_from_before_adopts_the_folder_that_it_has(tmp_path: Path) ->
     migrated.close()
 
 
-def test_a_new_sqlite_database_takes_the_folder_beside_it(database: Database, tmp_path: Path) -> None:
+def test_a_new_sqlite_database_takes_over_the_folder_beside_it(database: Database, tmp_path: Path) -> None:
     anew = Database.open(str(tmp_path / "anew.db"))
     folder = tmp_path / "old"
     id_file = (folder / "server-files" / ID_FILE).read_text()
@@ -110,7 +110,7 @@ def test_a_new_sqlite_database_takes_the_folder_beside_it(database: Database, tm
     anew.close()
 
 
-def test_files_in_a_named_folder_are_not_forgotten(database: Database, tmp_path: Path) -> None:
+def test_an_unmounted_files_folder_is_not_silently_replaced(database: Database, tmp_path: Path) -> None:
     old = tmp_path / "old"
     disk = tmp_path / "disk"
     open_folder(database, beside(old, named=disk, adopt=True), host="here")
@@ -122,13 +122,13 @@ def test_files_in_a_named_folder_are_not_forgotten(database: Database, tmp_path:
     assert open_folder(database, beside(old), host="here") == disk
 
 
-def test_a_folder_that_can_not_be_had_is_named(services: Services, tmp_path: Path) -> None:
+def test_an_unusable_folder_is_refused_by_name(services: Services, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(BackendError, match=r"can't store files in .*file/x: .*; name another --files"):
         open_folder(services.world.database, wish(tmp_path, named=tmp_path / "file" / "x"), host="here")
 
 
-def test_the_key_is_where_the_files_are_and_stays_what_it_was(tmp_path: Path) -> None:
+def test_the_server_key_is_copied_to_the_files_folder_unchanged(tmp_path: Path) -> None:
     own, shared = tmp_path / "own", tmp_path / "shared"
     for folder in (own, shared):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Files that runs upload: under their run, at an address of their own, whole or not at all."""
+"""Files that runs upload are stored under their run, at their own URL, completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def web(services: Services) -> Iterator[Web]:
 
 
 def send(services: Services, place: FileRef, content: bytes) -> None:
-    """Have a run's file sent."""
+    """Upload a run's file."""
 
     async def body() -> AsyncIterator[bytes]:
         yield content
@@ -46,7 +46,7 @@ def address(services: Services, name: str) -> str:
 @pytest.mark.parametrize(
     "name", ["config.yaml", "media/images/a b_1.png", "ü?#%.txt", "media/images/train\\image_0.png", "a\tb"]
 )
-def test_a_file_is_stored_under_its_run_by_its_last_upload(services: Services, web: Web, name: str) -> None:
+def test_the_last_upload_of_a_file_is_stored_under_its_run(services: Services, web: Web, name: str) -> None:
     url = address(services, name)
     for content in (b"one, longer", b"two"):
         assert web.put(url, content=content).status_code == 200
@@ -56,7 +56,7 @@ def test_a_file_is_stored_under_its_run_by_its_last_upload(services: Services, w
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/x", "", ".", "..", "a\0b", "a\nb", "n" * 1001])
-def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs_not(
+def test_an_invalid_file_name_gets_no_upload_url_but_other_files_do(
     services: Services, web: Web, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     before, refused, after = run_files.create(services.world, URL, RUN, ["a", name, "b"]).files
@@ -67,12 +67,12 @@ def test_a_name_that_leads_elsewhere_gets_no_address_and_costs_the_others_theirs
         assert web.put(file.upload_url, content=b"bytes").status_code == 200
 
 
-def test_files_that_are_too_many_cost_the_others_nothing(services: Services, web: Web) -> None:
+def test_files_beyond_the_limit_get_no_upload_url_but_the_others_do(services: Services, web: Web) -> None:
     files = run_files.create(services.world, URL, RUN, ["a"] * 50_001).files
     assert (len(files), [file.upload_url is None for file in files[-2:]]) == (50_001, [False, True])
 
 
-def test_what_a_killed_server_had_begun_goes_and_what_another_one_writes_stays(services: Services) -> None:
+def test_unfinished_uploads_are_cleared_except_those_in_progress(services: Services) -> None:
     place = FileRef("1", "config.yaml")
 
     async def upload() -> None:
@@ -92,7 +92,7 @@ def test_what_a_killed_server_had_begun_goes_and_what_another_one_writes_stays(s
     assert list(services.world.files.glob(".incoming/*")) == []
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(services: Services) -> None:
+def test_an_interrupted_upload_leaves_no_file(services: Services) -> None:
     async def half() -> AsyncIterator[bytes]:
         yield b"half"
         raise ConnectionResetError
@@ -102,7 +102,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(services: Services) -> None:
     assert [path for path in services.world.files.rglob("*") if path.is_file()] == []
 
 
-def test_an_address_is_good_for_its_own_file_only_and_expires(services: Services, web: Web) -> None:
+def test_an_upload_url_is_valid_only_for_its_own_file_and_expires(services: Services, web: Web) -> None:
     url = address(services, "config.yaml")
     query = urlsplit(url).query
     services.clock.now += 3600
@@ -119,11 +119,11 @@ def test_an_address_is_good_for_its_own_file_only_and_expires(services: Services
     assert web.put(url, content=b"x").status_code == 403
 
 
-def test_a_file_in_the_place_of_a_folder_is_refused(services: Services, web: Web) -> None:
+def test_an_upload_that_conflicts_with_a_folder_is_refused_with_409(services: Services, web: Web) -> None:
     for name, status in (("a", 200), ("a/b", 409), ("c/d", 200), ("c", 409)):
         assert web.put(address(services, name), content=b"x").status_code == status
 
 
-def test_an_unknown_run_gets_an_error_and_never_null(services: Services) -> None:
+def test_creating_files_of_an_unknown_run_is_refused(services: Services) -> None:
     with pytest.raises(RefusedError, match="doesn't exist"):
         run_files.create(services.world, URL, RunPath("local", "p", "nobody"), ["a"])

@@ -1,4 +1,4 @@
-"""Lists are read page by page, whole and each entry once, whatever is written meanwhile."""
+"""Lists are read page by page, each entry exactly once, during concurrent writes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNS = """query R($after: String, $first: Int, $order: String, $filters: JSONStr
         edges { cursor node { name } } pageInfo { endCursor hasNextPage } } } }"""
 BEST = "+summary_metrics.loss"
 LOSSES = [3.0, float("nan"), 1.0, 4.0, 1.0]
-"""Of the runs r0 to r4."""
+"""The losses of the runs r0 to r4."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def names(found: Any) -> list[str]:
 
 
 def walk(web: Web, between: Callable[[], object] = lambda: None, **variables: Any) -> list[list[str]]:
-    """Go through all pages of two, and do something between each and the next."""
+    """Read all pages of two runs, and call a function after each."""
     pages, after, more = [], None, True
     while more:
         found = page(web, first=2, after=after, **variables)
@@ -65,22 +65,22 @@ def walk(web: Web, between: Callable[[], object] = lambda: None, **variables: An
         (BEST, [["r2", "r4"], ["r0", "r3"], ["r1"]]),
     ],
 )
-def test_the_pages_of_an_order_are_all_runs(web: Web, order: str | None, pages: list[list[str]]) -> None:
+def test_pages_list_all_runs_in_the_given_order(web: Web, order: str | None, pages: list[list[str]]) -> None:
     assert walk(web, order=order) == pages
 
 
-def test_pages_by_a_metric_have_each_run_once_while_more_is_logged(services: Services, web: Web) -> None:
+def test_pages_sorted_by_a_metric_list_each_run_once_while_runs_log(services: Services, web: Web) -> None:
     losses = itertools.count(-1, -1)
     pages = walk(web, between=lambda: log(services, "r0", next(losses)), order=BEST)
     assert sorted(itertools.chain(*pages)) == ["r0", "r1", "r2", "r3", "r4"]
 
 
-def test_a_cursor_of_another_order_is_a_place_in_the_one_that_is_asked_for(web: Web) -> None:
+def test_a_cursor_is_applied_to_the_requested_order(web: Web) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
     assert names(page(web, first=2, order="-summary_metrics.loss", after=first)) == ["r2", "r4"]
 
 
-def test_a_run_that_was_deleted_meanwhile_is_left_out_of_the_next_page(services: Services, web: Web) -> None:
+def test_a_deleted_run_is_left_out_of_the_next_page(services: Services, web: Web) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
     services.delete("r0")
     found = page(web, first=2, order=BEST, after=first)
@@ -88,7 +88,7 @@ def test_a_run_that_was_deleted_meanwhile_is_left_out_of_the_next_page(services:
     assert found["list"]["pageInfo"]["hasNextPage"]
 
 
-def test_another_server_process_goes_on_from_the_same_place(services: Services, web: Web) -> None:
+def test_another_server_process_continues_from_the_same_cursor(services: Services, web: Web) -> None:
     first = page(web, first=2, order=BEST)["list"]["pageInfo"]["endCursor"]
     services.forget_engines()
     with Web(services) as other:
@@ -97,14 +97,14 @@ def test_another_server_process_goes_on_from_the_same_place(services: Services, 
 
 @pytest.mark.parametrize("filters", [{}, {"name": {"$ne": "r0"}}, {"summary_metrics.loss": {"$lt": 4}}])
 @pytest.mark.parametrize("order", [None, BEST])
-def test_runs_are_counted_beside_each_page(web: Web, filters: dict[str, Any], order: str | None) -> None:
+def test_each_page_has_the_total_run_count(web: Web, filters: dict[str, Any], order: str | None) -> None:
     wanted = {"filters": json.dumps(filters), "order": order}
     first = page(web, first=1, **wanted)
     second = page(web, first=9, after=first["list"]["pageInfo"]["endCursor"], **wanted)
     assert first["runCount"] == second["runCount"] == len(names(first) + names(second))
 
 
-def test_a_further_page_counts_the_list_that_it_is_of(services: Services, web: Web) -> None:
+def test_a_later_page_has_the_run_count_of_its_own_listing(services: Services, web: Web) -> None:
     wanted = {"filters": '{"summary_metrics.loss": {"$lt": 4}}', "order": BEST}
     first = page(web, first=1, **wanted)
     log(services, "new", 0.0)
@@ -113,7 +113,7 @@ def test_a_further_page_counts_the_list_that_it_is_of(services: Services, web: W
     assert page(web, **wanted)["runCount"] == 4
 
 
-def test_a_workers_key_opens_no_more_in_a_list_of_another_key(services: Services, web: Web) -> None:
+def test_a_worker_key_shows_no_other_sweeps_runs_in_a_cached_listing(services: Services, web: Web) -> None:
     own, other = services.sweep(grid(2)), services.sweep(grid(2))
     for sweep in (own, other):
         services.perform(sweep, services.agent(sweep))
@@ -124,7 +124,7 @@ def test_a_workers_key_opens_no_more_in_a_list_of_another_key(services: Services
     assert (first["runCount"], found["runCount"]) == (6, 5)
 
 
-def test_a_page_has_a_thousand_runs_at_most(services: Services) -> None:
+def test_a_page_has_at_most_1000_runs(services: Services) -> None:
     with services.world.database.write() as transaction:
         project = projects.ensure(transaction, "local", "p", 0.0)
         common = {"project_id": project.id, "state": "running", "created_at": 0.0, "heard_at": 0.0}
@@ -146,7 +146,7 @@ SWEEP_LISTS = """query S($after: String, $sweep: String, $agent: String) {
     fragment r on RunConnection { edges { node { name } } pageInfo { endCursor hasNextPage } }"""
 
 
-def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(services: Services) -> None:
+def test_projects_sweeps_and_the_runs_of_a_sweep_or_agent_are_paginated(services: Services) -> None:
     services.upsert("r", project="q")
     sweeps = [services.sweep(grid(2))]
     services.clock.now += 1
@@ -166,7 +166,7 @@ def test_projects_sweeps_and_the_runs_of_a_sweep_and_of_an_agent_come_in_pages(s
     assert met == [["p", "q"], sweeps[::-1], done, done]
 
 
-def test_only_the_last_used_listings_are_cached() -> None:
+def test_only_the_most_recently_used_listings_are_cached() -> None:
     listings, scope = ListingCache(), ListingScope(1, None, None)
     kept = [listings.add(scope, None, [number]) for number in range(100)]
     assert listings.find(kept[0].name, scope) is None

@@ -14,7 +14,7 @@ from tests.server.acting import Services, grid
 CALLER = Caller(UNLABELLED, is_master=True, base_url="http://127.0.0.1:1234")
 LINES = 30
 DOUBLING = " ".join(f"fragment f{line} on User {{ ...f{line + 1} ...f{line + 1} }}" for line in range(LINES))
-"""Each line doubles what the one after it asks for: 2**30 fields in 1,200 characters."""
+"""Each fragment doubles the fields of the next one: 2**30 fields in 1,200 characters."""
 
 
 def asking(query: str) -> GraphQLRequest:
@@ -30,19 +30,19 @@ def asking(query: str) -> GraphQLRequest:
         ("{ a { ...f } } fragment f on A { " + "a { " * 30 + "a" + " }" * 31, "nested too deeply"),
     ],
 )
-def test_a_document_that_asks_for_too_much_is_refused_before_it_is_validated(query: str, why: str) -> None:
+def test_an_oversized_query_is_refused_before_validation(query: str, why: str) -> None:
     with pytest.raises(RefusedError, match=why):
         check_size(parse(query))
 
 
-def test_a_fragment_is_counted_wherever_it_stands() -> None:
+def test_a_fragment_is_counted_at_every_use() -> None:
     fragments = "fragment f on A { ...g id } fragment g on A { id }"
     check_size(parse(f"{{ a {{ {'...f ' * 498} }} b {{ ...f }} }} {fragments}"))
     with pytest.raises(RefusedError, match="more than 1000 fields"):
         check_size(parse(f"{{ a {{ {'...f ' * 499} }} b {{ ...f }} }} {fragments}"))
 
 
-def test_a_query_that_takes_too_long_is_refused_and_a_mutation_is_not(services: Services) -> None:
+def test_a_slow_query_is_refused_but_a_slow_mutation_is_not(services: Services) -> None:
     ticks = itertools.count(step=4)
     executor = Executor(clock=lambda: float(next(ticks)))
     sweep = services.sweep(grid(1))
@@ -70,15 +70,15 @@ MIXED = "query Read { viewer { id } } mutation Stop($id: ID!) { stopRun(input: {
         (MIXED, "Other", False),
     ],
 )
-def test_what_may_change_something_is_no_query(query: str, operation: str | None, only_reads: bool) -> None:
-    query += f" # {uuid4()}"  # all of a process's executors know the same
+def test_a_possible_mutation_is_not_read_only(query: str, operation: str | None, only_reads: bool) -> None:
+    query += f" # {uuid4()}"  # the executors of a process share one cache
     executor, request = Executor(), GraphQLRequest(query, None, operation)
     assert not executor.knows(request)
     assert executor.only_reads(request) is only_reads
     assert executor.knows(request)
 
 
-def test_a_query_stops_between_the_runs_that_it_looks_through(services: Services) -> None:
+def test_a_slow_query_stops_while_it_filters_runs(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""The HTTP shell in process: who gets in, what malformed requests get, and the supervisor's addresses."""
+"""The HTTP layer in process: access, malformed requests, and the supervisor's endpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.server.acting import MASTER_KEY, START, Services, grid
 from tests.server.web import BEAT, REGISTER, Web
 
 DEADLINE_S = 20.0
-"""Far beyond what anything here takes, so that only a hang reaches it."""
+"""A timeout that only a hang reaches."""
 VIEWER = "query Viewer { viewer { entity } }"
 ADDRESSES = '{ project(name: "p") { run(name: "r") { files { edges { node { url } } } } } }'
 SWEEP = """query S($s: String!) { project(name: "p") { sweep(sweepName: $s) {
@@ -50,7 +50,7 @@ def test_a_server_answers_before_it_can_execute_graphql(services: Services) -> N
         assert web.wait_for(viewer).json() == {"data": {"viewer": {"entity": "local"}}}
 
 
-def test_a_server_starts_without_what_only_some_requests_need() -> None:
+def test_a_server_starts_without_importing_modules_that_few_requests_need() -> None:
     code = "import sys, parallel_hpo.server.http.process; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     needless = {"graphql", "numpy", "scipy", "optuna", "jinja2", "alembic", "wandb", "pydantic"}
@@ -72,7 +72,7 @@ def test_a_malformed_authorization_is_refused(services: Services, header: str) -
         assert web.get("/nothing", headers={"Authorization": header}).status_code == 401
 
 
-def test_health_needs_no_key_and_tells_nothing(services: Services) -> None:
+def test_the_health_endpoint_needs_no_key(services: Services) -> None:
     with Web(services, None) as web:
         response = web.get("/hpo/health")
     assert (response.status_code, response.json()) == (200, {"status": "ok", "server": OUR_NAME})
@@ -87,14 +87,14 @@ MALFORMED = ["localhost:80:80", "localhost:x"]
     ("host", "status"),
     [*((host, 200) for host in LOOPBACK), *((host, 400) for host in (*OTHERS, *MALFORMED))],
 )
-def test_a_page_that_rebinds_its_name_is_not_served_and_loopback_is_by_each_of_its_names(
+def test_a_loopback_server_refuses_other_host_names_against_dns_rebinding(
     web: Web, host: str, status: int
 ) -> None:
     for path in ("/hpo/health", "/"):
         assert web.get(path, headers={"Host": host}).status_code == status
 
 
-def test_a_server_on_all_addresses_is_served_by_any_name(services: Services) -> None:
+def test_a_server_on_all_interfaces_accepts_any_host_name(services: Services) -> None:
     with Web(services, host="0.0.0.0") as web:
         assert web.get("/hpo/health", headers={"Host": "gpu17:80"}).status_code == 200
 
@@ -108,7 +108,7 @@ def test_a_server_on_all_addresses_is_served_by_any_name(services: Services) -> 
         ("javascript", "a@b/c", "http://127.0.0.1:1234/uploads/"),
     ],
 )
-def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
+def test_upload_urls_use_the_scheme_and_host_that_a_proxy_forwards(
     web: Web, proto: str, host: str, begins: str
 ) -> None:
     query = """mutation C { createRunFiles(input: {
@@ -140,14 +140,14 @@ def test_behind_a_proxy_addresses_of_files_begin_as_the_callers_own(
         ),
     ],
 )
-def test_what_is_not_there_is_answered_with_errors_and_no_data(web: Web, query: str, message: str) -> None:
+def test_an_invalid_graphql_query_returns_errors_and_no_data(web: Web, query: str, message: str) -> None:
     response = web.post("/graphql", json={"query": query, "variables": {}})
     assert response.status_code == 200
     assert response.json()["data"] is None
     assert message in response.json()["errors"][0]["message"]
 
 
-def test_an_unknown_agents_heartbeat_is_not_found(web: Web) -> None:
+def test_a_heartbeat_of_an_unknown_agent_is_not_found(web: Web) -> None:
     assert web.post("/graphql", json={"query": BEAT, "variables": {"a": "x"}}).status_code == 404
 
 
@@ -166,7 +166,7 @@ def test_an_unknown_agents_heartbeat_is_not_found(web: Web) -> None:
         b"1" * 5000,
     ],
 )
-def test_a_body_that_is_no_request_is_refused(web: Web, body: bytes) -> None:
+def test_a_malformed_graphql_body_is_refused(web: Web, body: bytes) -> None:
     assert web.post("/graphql", content=body).status_code == 400
 
 
@@ -177,14 +177,14 @@ def packed(body: bytes) -> dict[str, Any]:
     return {"content": gzip.compress(body), "headers": {"Content-Encoding": "gzip"}}
 
 
-def test_a_stream_packed_by_gzip_is_a_stream(services: Services, web: Web) -> None:
+def test_a_gzipped_file_stream_is_accepted(services: Services, web: Web) -> None:
     row = {"files": {"wandb-history.jsonl": {"offset": 0, "content": ['{"_step": 0}']}}}
     response = web.post("/files/local/p/r/file_stream", **packed(json.dumps(row).encode()))
     assert response.status_code == 200
     assert services.run("r").history_lines == 1
 
 
-def test_what_is_packed_is_unpacked_no_further_than_a_body_may_be_big(web: Web) -> None:
+def test_decompression_stops_at_the_size_limit_of_a_body(web: Web) -> None:
     assert web.post("/graphql", **packed(b" " * (64 * 2**20 + 1))).status_code == 413
     assert len(decoder("gzip").decode(gzip.compress(bytes(2**20)), 100)) == 100
 
@@ -192,14 +192,14 @@ def test_what_is_packed_is_unpacked_no_further_than_a_body_may_be_big(web: Web) 
 @pytest.mark.parametrize(
     "bad", [b"{}", b"", PACKED[:-1], PACKED + b"x"], ids=["plain", "nothing", "cut short", "and more"]
 )
-def test_what_only_says_that_it_is_packed_is_refused(web: Web, bad: bytes) -> None:
+def test_an_invalid_gzip_body_or_another_content_encoding_is_refused(web: Web, bad: bytes) -> None:
     response = web.post("/graphql", content=bad, headers={"Content-Encoding": "gzip"})
     assert response.status_code == 400
     assert response.json()["error"] == "the body is not valid gzip, as its Content-Encoding says"
     assert web.post("/graphql", content=b"{}", headers={"Content-Encoding": "br"}).status_code == 415
 
 
-def test_a_database_that_is_busy_asks_the_client_to_come_again(services: Services) -> None:
+def test_a_busy_database_is_answered_with_503(services: Services) -> None:
     other = Services(services.folder, where=services.where, busy_timeout_s=0.01)
     query = {"query": 'mutation U { upsertBucket(input: {name: "r"}) { bucket { name } } }'}
     with Web(other) as web:
@@ -209,7 +209,7 @@ def test_a_database_that_is_busy_asks_the_client_to_come_again(services: Service
     other.close()
 
 
-def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_database_error_is_answered_with_500(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     services = Services(tmp_path)
     with services.world.database.write() as transaction:
         transaction.execute(text("DROP TABLE agents"))
@@ -219,7 +219,7 @@ def test_a_fault_of_our_own_is_no_busy_database(tmp_path: Path, caplog: pytest.L
     assert "no such table: agents" in caplog.text
 
 
-def test_a_heartbeat_waits_for_no_query(services: Services) -> None:
+def test_a_heartbeat_does_not_wait_for_a_query(services: Services) -> None:
     services.upsert("r")
     agent = services.agent(services.sweep(grid(1)))
     with services.world.database.write() as transaction:
@@ -243,7 +243,7 @@ def test_a_heartbeat_waits_for_no_query(services: Services) -> None:
         assert web.wait_for(query).status_code == 200
 
 
-def test_supervisors_addresses_are_closed_to_workers_whose_agents_have_their_label(
+def test_a_worker_key_labels_its_agents_but_is_refused_by_supervisor_endpoints(
     services: Services,
 ) -> None:
     sweep = services.sweep(grid(2))
@@ -256,7 +256,7 @@ def test_supervisors_addresses_are_closed_to_workers_whose_agents_have_their_lab
     assert services.release(sweep, "w0_") == [name]
 
 
-def test_a_supervisor_sees_releases_and_ends_runs_and_sets_a_state(services: Services, web: Web) -> None:
+def test_a_supervisor_releases_and_ends_runs_and_sets_a_sweeps_state(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(4))
     unstarted = services.issued(services.agent(sweep, "w0"))
     started = services.begun(sweep, "w1")
@@ -283,7 +283,7 @@ def test_a_supervisor_sees_releases_and_ends_runs_and_sets_a_state(services: Ser
         ("none/state", {"state": "FINISHED"}, 404),
     ],
 )
-def test_a_supervisors_mistake_is_told(
+def test_an_invalid_supervisor_request_is_refused_with_an_error(
     services: Services, web: Web, path: str, body: Any, status: int
 ) -> None:
     response = web.post(f"/hpo/sweeps/local/p/{services.sweep(grid(4))}{path}", json=body)
@@ -291,7 +291,7 @@ def test_a_supervisors_mistake_is_told(
 
 
 @pytest.mark.parametrize(("goal", "best"), [("minimize", 1.0), ("maximize", 3.0)])
-def test_a_sweep_of_this_project_shows_its_best_value_and_its_agents(
+def test_a_sweep_shows_its_best_value_and_agents_in_its_own_project_only(
     services: Services, web: Web, goal: str, best: float
 ) -> None:
     sweep = services.sweep(grid(5, metric={"name": "loss", "goal": goal}))
@@ -309,7 +309,7 @@ def test_a_sweep_of_this_project_shows_its_best_value_and_its_agents(
     assert web.ask(SWEEP.replace('"p"', '"q"'), s=sweep)["data"]["project"]["sweep"] is None
 
 
-def test_a_sweep_shows_its_prior_runs_but_a_worker_no_other_sweeps(services: Services, web: Web) -> None:
+def test_a_worker_sees_prior_runs_but_none_of_another_sweep(services: Services, web: Web) -> None:
     other = services.sweep(grid(1))
     name = services.issued(services.agent(other))
     services.upsert("unasked")
@@ -324,7 +324,7 @@ def test_a_sweep_shows_its_prior_runs_but_a_worker_no_other_sweeps(services: Ser
         assert shown(worker, prior) == ["r"]
 
 
-def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
+def test_any_entity_is_a_team_whose_only_member_is_the_local_user(web: Web) -> None:
     query = 'query T { entity(name: "vision") { name isTeam storageBytes members { username accountType } } }'
     member = {"username": "local", "accountType": "USER"}
     team = {"name": "vision", "isTeam": True, "storageBytes": 0, "members": [member]}
@@ -334,7 +334,7 @@ def test_any_entity_is_a_team_of_the_one_user(web: Web) -> None:
     assert found == [[{"node": {"username": "local"}}], []]
 
 
-def test_a_run_that_was_only_issued_has_not_begun_for_its_client(services: Services, web: Web) -> None:
+def test_an_issued_run_has_no_config_until_its_client_starts_it(services: Services, web: Web) -> None:
     sweep = services.sweep(grid(5))
     name = services.issued(services.agent(sweep))
     query = """query R($n: String!) { model(name: "p", entityName: "local") {

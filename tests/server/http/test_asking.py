@@ -1,4 +1,4 @@
-"""Models of the search are asked with no transaction open, and beside all other requests."""
+"""Search models are asked with no transaction open, and concurrently with other requests."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.server.web import BEAT, Web
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0, "max": 100}}}
 DEADLINE_S = 20.0
-"""Far beyond what anything here takes, so that only a hang reaches it."""
+"""A timeout that only a hang reaches."""
 
 
 @dataclass
 class Model:
-    """An engine that suggests each run's own index, once `meanwhile` has been done."""
+    """An engine that calls `meanwhile`, and then suggests each run's own index."""
 
     meanwhile: Callable[[int], object]
     asked: list[int] = field(default_factory=list)
@@ -46,8 +46,8 @@ class Model:
         return {"x": index}
 
 
-def put_in(services: Services, meanwhile: Callable[[int], object] = lambda _index: None) -> Model:
-    """Let such a model choose the runs of this process's sweeps that have one."""
+def install_model(services: Services, meanwhile: Callable[[int], object] = lambda _index: None) -> Model:
+    """Use such a model for all Bayesian sweeps of this process."""
     model = Model(meanwhile)
 
     def make(configuration: SweepConfiguration, **options: Any) -> Engine:
@@ -57,7 +57,7 @@ def put_in(services: Services, meanwhile: Callable[[int], object] = lambda _inde
     return model
 
 
-def test_other_processes_write_while_a_model_is_asked(services: Services) -> None:
+def test_other_processes_can_write_while_a_model_is_asked(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
     with closing(Database.open(services.where, busy_timeout_s=0.2)) as other:
@@ -66,11 +66,11 @@ def test_other_processes_write_while_a_model_is_asked(services: Services) -> Non
             with other.write() as transaction:
                 sweeps.touch_agent(transaction, agent, services.clock())
 
-        put_in(services, write)
+        install_model(services, write)
         assert services.issued(agent)
 
 
-def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(services: Services) -> None:
+def test_concurrent_agents_of_two_processes_get_different_points(services: Services) -> None:
     sweep = services.sweep(BAYES)
     mine, others = services.agent(sweep), services.agent(sweep)
     beside = copy(services)
@@ -80,14 +80,14 @@ def test_agents_of_two_processes_that_ask_at_once_are_given_different_points(ser
         if index == 0:
             taken.append(beside.issued(others))
 
-    model = put_in(services, be_faster)
-    put_in(beside)
+    model = install_model(services, be_faster)
+    install_model(beside)
     own = services.issued(mine)
     assert model.asked == [0, 1]
     assert [json.loads(services.run(name).assigned or "")["x"] for name in (*taken, own)] == [0, 1]
 
 
-def test_what_a_model_said_of_another_space_is_not_issued(services: Services) -> None:
+def test_a_suggestion_is_discarded_if_the_sweep_changed_meanwhile(services: Services) -> None:
     sweep = services.sweep(BAYES)
     agent = services.agent(sweep)
     changed = BAYES | {"name": "changed"}
@@ -96,19 +96,19 @@ def test_what_a_model_said_of_another_space_is_not_issued(services: Services) ->
         if len(model.asked) == 1:
             sweep_service.upsert(services.world, SweepUpsert(id=sweep, config=json.dumps(changed)))
 
-    model = put_in(services, change)
+    model = install_model(services, change)
     assert services.issued(agent)
     assert model.asked == [0, 0]
 
 
-def test_what_comes_in_while_a_model_is_asked_is_no_reason_to_ask_again(services: Services) -> None:
+def test_a_result_that_arrives_while_a_model_is_asked_does_not_repeat_the_ask(services: Services) -> None:
     sweep = services.sweep(BAYES)
 
     def finish_the_first(index: int) -> None:
         if index == 1:
             services.finish(sweep, first)
 
-    model = put_in(services, finish_the_first)
+    model = install_model(services, finish_the_first)
     first = services.issued(services.agent(sweep))
     services.issued(services.agent(sweep))
     assert model.asked == [0, 1]
@@ -123,7 +123,7 @@ def test_heartbeats_are_answered_while_a_model_is_asked(services: Services) -> N
 
     slow, quick = services.sweep(BAYES), services.sweep(grid(3))
     waiting, idle = services.agent(slow), services.agent(quick)
-    put_in(services, take_long)
+    install_model(services, take_long)
     with Web(services) as web:
         asking = web.begin(BEAT, a=waiting)
         web.wait_for(asyncio.to_thread(begun.wait, DEADLINE_S))
@@ -133,10 +133,10 @@ def test_heartbeats_are_answered_while_a_model_is_asked(services: Services) -> N
         assert '"run"' in web.wait_for(asking).json()["data"]["agentHeartbeat"]["commands"]
 
 
-def test_agents_that_ask_at_once_are_each_told_a_run_of_their_own(services: Services) -> None:
+def test_concurrent_agents_each_get_a_run_of_their_own(services: Services) -> None:
     sweep = services.sweep(BAYES)
     waiting = [services.agent(sweep) for _ in range(4)]
-    model = put_in(services)
+    model = install_model(services)
     with Web(services) as web:
         for task in [web.begin(BEAT, a=agent) for agent in waiting]:
             assert web.wait_for(task).status_code == 200

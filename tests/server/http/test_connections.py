@@ -1,4 +1,4 @@
-"""Connections that are slow, silent or too many, and answers that are sent whole."""
+"""Slow, silent or too many connections, and answers that are sent in one write."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def _app(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 @dataclass(frozen=True)
 class Connected:
-    """A client's connection, and all that the server has."""
+    """A client's connection, and the server's state."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -46,7 +46,7 @@ class Connected:
 
     @property
     def is_there(self) -> bool:
-        """Whether the server has it still."""
+        """Whether the server still has the connection."""
         return bool(self.state.connections)
 
     async def ask(self) -> None:
@@ -63,7 +63,7 @@ class Connected:
 
 @asynccontextmanager
 async def connected(limits: ConnectionLimits) -> AsyncIterator[Connected]:
-    """Connect to a server of such limits, whose answers are long."""
+    """Connect to a server with these limits, whose answers are long."""
     config, state = uvicorn.Config(_app, log_config=None), ServerState()
     limiter: ConnectionLimiter[TimeoutProtocol] = ConnectionLimiter(1)
     accept = partial(
@@ -87,7 +87,7 @@ async def _closed(reader: asyncio.StreamReader) -> bool:
 
 
 @pytest.mark.parametrize("sent", [b"", GET[:10]])
-def test_who_sends_no_request_or_half_of_one_is_not_waited_for_for_ever(sent: bytes) -> None:
+def test_a_connection_without_a_complete_request_is_closed(sent: bytes) -> None:
     async def wait() -> bool:
         async with connected(ConnectionLimits(head_s=0.1)) as client:
             client.writer.write(sent)
@@ -96,7 +96,7 @@ def test_who_sends_no_request_or_half_of_one_is_not_waited_for_for_ever(sent: by
     assert asyncio.run(wait())
 
 
-def test_who_reads_on_gets_all_of_an_answer() -> None:
+def test_a_client_that_keeps_reading_gets_the_whole_answer() -> None:
     async def read() -> int:
         async with connected(ConnectionLimits(head_s=0.1, reader_s=SOON_S)) as client:
             await client.ask()
@@ -108,7 +108,7 @@ def test_who_reads_on_gets_all_of_an_answer() -> None:
     assert asyncio.run(read()) >= LONG
 
 
-def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
+def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
     async def wait() -> None:
         async with connected(ConnectionLimits(reader_s=0.1)) as client:
             await client.ask()
@@ -117,7 +117,7 @@ def test_who_does_not_read_an_answer_is_not_waited_for_for_ever() -> None:
     asyncio.run(wait())
 
 
-def test_who_reads_again_after_a_pause_is_not_cut_off() -> None:
+def test_a_client_that_resumes_reading_keeps_its_connection() -> None:
     async def read() -> bool:
         async with connected(ConnectionLimits(reader_s=0.05)) as client:
             client.writer.write(GET[:1])
@@ -132,7 +132,7 @@ def test_who_reads_again_after_a_pause_is_not_cut_off() -> None:
     assert asyncio.run(read())
 
 
-def test_a_client_that_leaves_amid_an_answer_leaves_its_place_to_the_next() -> None:
+def test_a_client_that_disconnects_during_an_answer_frees_its_place() -> None:
     async def leave() -> TimeoutProtocol | None:
         async with connected(ConnectionLimits()) as client:
             await client.ask()
@@ -148,7 +148,7 @@ Limiter = ConnectionLimiter[str]
 
 
 def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> Limiter:
-    """A limiter at its maximum."""
+    """Return a limiter at its maximum."""
     limiter = Limiter(len(anonymous + authenticated + busy))
     for connection in anonymous + authenticated + busy:
         assert limiter.add(connection) is None
@@ -159,32 +159,32 @@ def full(*, anonymous: str = "", authenticated: str = "", busy: str = "") -> Lim
     return limiter
 
 
-def asked_again(limiter: Limiter, connection: str, *, had_key: bool) -> Limiter:
+def after_request(limiter: Limiter, connection: str, *, had_key: bool) -> Limiter:
     limiter.begin(connection)
     limiter.end(connection, had_key=had_key)
     return limiter
 
 
-WHO_GOES = {
-    "the stranger that came first": (full(anonymous="ab", authenticated="k", busy="r"), "abx"),
-    "without strangers the known one that has been silent longest": (
-        asked_again(full(authenticated="kl", busy="r"), "k", had_key=True),
+CLOSED_AT_LIMIT = {
+    "the oldest anonymous one": (full(anonymous="ab", authenticated="k", busy="r"), "abx"),
+    "without anonymous ones the authenticated one that is idle longest": (
+        after_request(full(authenticated="kl", busy="r"), "k", had_key=True),
         "lxy",
     ),
-    "where all are busy the newest one": (full(busy="rs"), "xyz"),
-    "a stranger whose request had no key": (
-        asked_again(full(anonymous="a", authenticated="k"), "a", had_key=False),
+    "the newest one if all are busy": (full(busy="rs"), "xyz"),
+    "one whose request had no key": (
+        after_request(full(anonymous="a", authenticated="k"), "a", had_key=False),
         "axy",
     ),
 }
 
 
-@pytest.mark.parametrize(("limiter", "gone"), WHO_GOES.values(), ids=WHO_GOES)
-def test_who_has_to_go_for_one_more(limiter: Limiter, gone: str) -> None:
+@pytest.mark.parametrize(("limiter", "gone"), CLOSED_AT_LIMIT.values(), ids=CLOSED_AT_LIMIT)
+def test_the_connection_to_close_at_the_limit_is_chosen_by_priority(limiter: Limiter, gone: str) -> None:
     assert [limiter.add(connection) for connection in "xyz"] == list(gone)
 
 
-def test_as_long_as_there_is_room_nobody_has_to_go() -> None:
+def test_no_connection_is_closed_below_the_limit() -> None:
     limiter = Limiter(2)
     assert [limiter.add(connection) for connection in "ab"] == [None, None]
     limiter.remove("a")
@@ -205,7 +205,7 @@ class Written(asyncio.Transport):
         self.parts.append(b"closed")
 
 
-def test_a_short_answer_is_sent_in_one_piece_and_much_data_is_not_held_back() -> None:
+def test_a_short_answer_is_sent_in_one_write_and_a_large_one_is_not_held_back() -> None:
     async def answer() -> list[bytes]:
         written = Written()
         transport = WholeAnswers(written, asyncio.get_running_loop())

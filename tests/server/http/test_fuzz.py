@@ -1,4 +1,4 @@
-"""Over 10,000 malformed requests: none fails inside the server, and none touches what is stored."""
+"""Over 10,000 malformed requests: none causes a server error, and none changes stored data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool's addresses: what is answered, and to which keys."""
+"""A pool's endpoints: their answers, and the keys that they accept."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def site(services: Services) -> Iterator[Site]:
         yield Site(services, clients)
 
 
-def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> None:
+def test_reading_the_events_does_not_count_as_a_message_of_the_coordinator(site: Site) -> None:
     site.open(has_coordinator=True)
     site.join()
     site.services.clock.now += TIMEOUT_S - 1
@@ -66,14 +66,14 @@ def test_reading_the_events_does_not_show_that_a_head_is_there(site: Site) -> No
     assert site.exchange(site.master, 1)["ends"] is not None
 
 
-def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(site: Site) -> None:
+def test_the_key_of_a_lost_node_is_accepted_only_by_the_pool(site: Site) -> None:
     epoch, key = site.join()
     node, worker = site.caller(key), site.caller(node_worker_key(key, "m_0_1"))
     state = f"/hpo/sweeps/local/p/{site.sweep}"
     assert node.get(state).status_code == 200
     assert "errors" not in worker.ask(REGISTER, s=site.sweep)
     site.services.clock.now += TIMEOUT_S
-    site.join("b")  # whoever comes next finds that the first is gone
+    site.join("b")  # the next join detects that the first node is lost
     answers = [
         node.get(state),
         worker.post("/graphql", json={"query": REGISTER, "variables": {"s": site.sweep}}),
@@ -85,7 +85,7 @@ def test_the_key_of_a_node_that_is_gone_is_refused_everywhere_but_at_the_pool(si
 
 
 @pytest.mark.parametrize("verb", ["", "/join", "/exchange", "/leave", "/stop", "/divide", "/lost"])
-def test_other_keys_are_refused_and_a_node_speaks_for_its_own_epoch_only(site: Site, verb: str) -> None:
+def test_other_keys_and_the_epoch_of_another_node_are_refused(site: Site, verb: str) -> None:
     (_, key), (other_epoch, _) = site.join("a"), site.join("b")
     other = site.services.sweep(grid(2))
     strangers = (
@@ -104,7 +104,7 @@ def test_other_keys_are_refused_and_a_node_speaks_for_its_own_epoch_only(site: S
         assert "epoch 1" in answer.json()["error"]
 
 
-def test_an_unknown_pool_and_a_body_that_is_none_are_refused_in_words(site: Site) -> None:
+def test_an_unknown_pool_or_an_invalid_body_is_refused_with_a_reason(site: Site) -> None:
     def refused(answer: Any) -> tuple[int, str]:
         return answer.status_code, answer.json()["error"]
 

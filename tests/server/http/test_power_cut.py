@@ -1,4 +1,4 @@
-"""What a client was told is on the disk: the power goes at the moment of the answer."""
+"""Answered requests survive a power cut at the moment of the answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FILES = """mutation F($run: String!) { createRunFiles(input: {
 
 
 class Machine:
-    """A server on a disk of its own, until the power goes."""
+    """A server on its own disk, until a power cut."""
 
     def __init__(self, disk: Disk, env: dict[str, str]) -> None:
         self._disk = disk
@@ -58,7 +58,7 @@ class Machine:
         return name
 
     def issue(self, sweep: str) -> str:
-        """Let a new agent be given a run, and return the run's name."""
+        """Let a new agent draw a run, and return the run's name."""
         agent = self.ask(REGISTER, s=sweep)["agent"]["id"]
         (command,) = json.loads(self.ask(BEAT, a=agent)["commands"])
         name: str = command["run_id"]
@@ -93,19 +93,19 @@ def machine(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[Machine]:
         machine.end()
 
 
-def test_a_sweep_that_was_created_outlives_a_power_cut(machine: Machine) -> None:
+def test_a_created_sweep_survives_a_power_cut(machine: Machine) -> None:
     sweep = machine.create_sweep()
     with machine.after_a_power_cut() as transaction:
         assert sweeps.find(transaction, sweep) is not None
 
 
-def test_a_run_that_was_issued_outlives_a_power_cut(machine: Machine) -> None:
+def test_an_issued_run_survives_a_power_cut(machine: Machine) -> None:
     run = machine.issue(machine.create_sweep())
     with machine.after_a_power_cut() as transaction:
         assert runs.at(transaction, RunPath("local", "p", run)) is not None
 
 
-def test_a_machine_and_a_start_that_a_pool_answered_outlive_a_power_cut(machine: Machine) -> None:
+def test_a_pools_machine_and_its_started_run_survive_a_power_cut(machine: Machine) -> None:
     machine.post("/hpo/pools/s", as_json(new_pool()))
     epoch = machine.post("/hpo/pools/s/join", as_json(joining()))["epoch"]
     for exchange in (told(epoch, 1, wants=1), told(epoch, 2, starts=(start("r"),))):
@@ -115,7 +115,7 @@ def test_a_machine_and_a_start_that_a_pool_answered_outlive_a_power_cut(machine:
         assert pool.started_among(transaction, "s", ["r"]) == {"r"}
 
 
-def test_an_ended_run_outlives_a_power_cut_with_its_lines_and_files(machine: Machine, tmp_path: Path) -> None:
+def test_an_ended_run_survives_a_power_cut_with_its_lines_and_files(machine: Machine, tmp_path: Path) -> None:
     sweep = machine.create_sweep()
     run = machine.issue(sweep)
     machine.ask(START, name=run, sweep=sweep)

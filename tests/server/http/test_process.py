@@ -1,4 +1,4 @@
-"""The server as a process: what it says and keeps, how it ends, and that a crowd does it no harm."""
+"""The server as a process: its output and files, its end, and its behaviour under many connections."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def embed(clean_env: dict[str, str], tmp_path: Path) -> Iterator[Embed]:
         server.end()
 
 
-def test_an_embedded_server_tells_no_key_and_ends_with_its_owner(embed: Embed, tmp_path: Path) -> None:
-    """It waits for no request, and not even closes its database, which would take the log of writes away."""
+def test_an_embedded_server_prints_no_key_and_ends_with_its_owner(embed: Embed, tmp_path: Path) -> None:
+    """It waits for no request, and does not close its database, which would remove the write-ahead log."""
     server = embed()
     said = server.said()
     assert said == {"url": said["url"], "database": str(tmp_path / "server.db")}
@@ -64,7 +64,7 @@ def test_an_embedded_server_tells_no_key_and_ends_with_its_owner(embed: Embed, t
     assert not (tmp_path / "server.key").exists()
 
 
-def test_an_embedded_server_leaves_signals_to_its_owner(embed: Embed) -> None:
+def test_an_embedded_server_ignores_signals(embed: Embed) -> None:
     """A batch system sends them to every process of a job."""
     server = embed()
     url = server.said()["url"]
@@ -74,20 +74,20 @@ def test_an_embedded_server_leaves_signals_to_its_owner(embed: Embed) -> None:
     assert server.end() == (0, "")
 
 
-def test_an_embedded_server_without_a_key_says_what_it_needs(embed: Embed) -> None:
+def test_an_embedded_server_without_a_key_exits_with_a_usage_error(embed: Embed) -> None:
     code, errors = embed(key=None).end()
     assert code == ExitCode.USAGE
     assert "on stdin" in errors
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"{}\n", b'{"api_key": "short"}\n', b"[]\n"])
-def test_a_line_without_a_key_is_none(line: bytes) -> None:
+def test_a_line_without_a_valid_key_is_refused(line: bytes) -> None:
     with pytest.raises(UsageError, match="on stdin"):
         key_from(BytesIO(line))
 
 
 class Served:
-    """A server of its own that may open few files."""
+    """A server that may open few files."""
 
     def __init__(self, env: dict[str, str], database: Path, *options: str) -> None:
         self.database = database
@@ -104,7 +104,7 @@ class Served:
         return socket.create_connection((where.hostname, where.port), timeout=10)
 
     def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = END_WITHIN_S) -> tuple[str, str]:
-        """Ask it to end, and return the rest of what it has said and logged."""
+        """Send a signal, and return the rest of the server's output and log."""
         self.process.send_signal(number)
         return self.process.communicate(timeout=within_s)
 
@@ -119,7 +119,7 @@ def served(clean_env: dict[str, str], tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_leaves_at_a_signal_and_keeps_its_key_for_the_next_time_and_for_its_owners_eyes(
+def test_a_server_exits_at_a_signal_and_keeps_its_key_private_for_the_next_start(
     clean_env: dict[str, str], served: Served, number: signal.Signals
 ) -> None:
     folder = served.database.parent
@@ -132,7 +132,7 @@ def test_a_server_leaves_at_a_signal_and_keeps_its_key_for_the_next_time_and_for
     assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}
 
 
-def test_a_server_leaves_at_a_signal_amid_a_request(served: Served) -> None:
+def test_a_server_exits_at_a_signal_during_a_request(served: Served) -> None:
     login = b64encode(f"api:{served.key}".encode()).decode()
     host = urlsplit(served.url).netloc
     head = ("POST /graphql HTTP/1.1", f"Host: {host}", f"Authorization: Basic {login}")
@@ -143,7 +143,7 @@ def test_a_server_leaves_at_a_signal_amid_a_request(served: Served) -> None:
     assert served.process.wait() == 0
 
 
-def test_a_taken_port_is_named(clean_env: dict[str, str], tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(clean_env: dict[str, str], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = start_server(clean_env, "--database", str(tmp_path / "server.db"), "--port", str(port))
@@ -152,7 +152,7 @@ def test_a_taken_port_is_named(clean_env: dict[str, str], tmp_path: Path) -> Non
     assert f"can't listen on 127.0.0.1:{port}" in errors
 
 
-def test_silent_connections_keep_nobody_out_who_has_a_key_and_fill_no_log(served: Served) -> None:
+def test_idle_connections_do_not_block_authenticated_clients_or_flood_the_log(served: Served) -> None:
     with ExitStack() as open_ones, served.client() as client:
         for _ in range(4 * FEW_FILES):
             open_ones.enter_context(served.connect())
@@ -162,7 +162,7 @@ def test_silent_connections_keep_nobody_out_who_has_a_key_and_fill_no_log(served
     assert len(served.end()[1].splitlines()) < 100
 
 
-def test_requests_that_are_refused_fill_no_log(served: Served) -> None:
+def test_refused_requests_do_not_flood_the_log(served: Served) -> None:
     with served.client() as stranger:
         for _ in range(100):
             assert stranger.post("/graphql", json=VIEWER, auth=("api", "x")).status_code == 401
@@ -171,7 +171,7 @@ def test_requests_that_are_refused_fill_no_log(served: Served) -> None:
     assert "more like this are left out" in logged[-1]
 
 
-def test_a_signal_ends_a_server_whatever_its_database_waits_for(served: Served) -> None:
+def test_a_signal_ends_a_server_that_waits_for_a_locked_database(served: Served) -> None:
     register = {"query": REGISTER, "variables": {"s": "none"}}
 
     def wait_for_the_lock() -> None:
@@ -184,8 +184,8 @@ def test_a_signal_ends_a_server_whatever_its_database_waits_for(served: Served) 
         asking.start()
         with pytest.raises(httpx.ReadTimeout):  # the one thread that writes waits for the lock
             client.post("/graphql", json=register)
-        client.post("/graphql", json=VIEWER, timeout=10)  # and what is only read waits for nothing
+        client.post("/graphql", json=VIEWER, timeout=10)  # and a read does not wait
         said = served.end(within_s=SOON_S)[1]
         asking.join(10)
-    assert "store/database.py" in said  # the stacks say what it was doing
+    assert "store/database.py" in said  # the stacks show what it was doing
     assert served.process.returncode != -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""A step of the wall clock in the server, and how much of one kind its log takes."""
+"""Steps of the server's wall clock, and its log's quota for similar lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clocks:
         return self.watched()
 
 
-def test_a_clock_that_goes_on_has_not_been_set() -> None:
+def test_a_slewed_clock_does_not_count_as_set() -> None:
     clocks = Clocks()
     assert clocks.pass_(1000) == START + 1000
     clocks.wall_s += 0.3  # NTP slews it
@@ -39,7 +39,7 @@ def test_a_clock_that_goes_on_has_not_been_set() -> None:
 
 
 @pytest.mark.parametrize("step_s", [400, -400])
-def test_a_step_is_seen_once(step_s: int) -> None:
+def test_a_step_of_the_wall_clock_is_detected_once(step_s: int) -> None:
     clocks = Clocks()
     clocks.wall_s += step_s
     assert clocks.pass_(0) == START + step_s
@@ -49,13 +49,13 @@ def test_a_step_is_seen_once(step_s: int) -> None:
 
 @pytest.fixture
 def clocks(services: Services) -> Clocks:
-    """The clocks by which the server's logic lives."""
+    """The clocks that the server's logic uses."""
     clocks = Clocks()
     services.world = replace(services.world, clock=clocks.watched, clock_set_at=clocks.watched.set_at)
     return clocks
 
 
-def test_runs_that_were_heard_before_a_step_are_not_silent_by_it(services: Services, clocks: Clocks) -> None:
+def test_a_clock_step_does_not_time_out_runs_heard_before_it(services: Services, clocks: Clocks) -> None:
     name = services.begun(services.sweep(grid(1)))
     clocks.pass_(SILENCE_S)
     services.stream(name, Chunk())
@@ -66,7 +66,7 @@ def test_runs_that_were_heard_before_a_step_are_not_silent_by_it(services: Servi
     assert services.run(name).state is RunState.CRASHED
 
 
-def test_a_beat_after_a_step_ends_no_run_that_it_does_not_list(services: Services, clocks: Clocks) -> None:
+def test_a_heartbeat_after_a_clock_step_ends_no_unlisted_run(services: Services, clocks: Clocks) -> None:
     sweep = services.sweep(grid(1))
     agent = services.agent(sweep)
     name = services.issued(agent)
@@ -99,7 +99,7 @@ class Log:
         return self.written.getvalue().splitlines()
 
 
-def test_what_is_left_out_of_a_log_is_said_at_once_and_counted_in_the_next_while() -> None:
+def test_omitted_log_lines_are_announced_at_once_and_counted_in_the_next_period() -> None:
     log = Log()
     first = ["refused 0", "refused 1", "refused 2 (more like this are left out for 10 s)"]
     assert log.refuse(*range(100)) == first
@@ -108,7 +108,7 @@ def test_what_is_left_out_of_a_log_is_said_at_once_and_counted_in_the_next_while
     assert log.refuse(100, 101) == [*first, *next_]
 
 
-def test_one_kind_of_line_leaves_the_others_room() -> None:
+def test_the_log_quota_of_one_message_does_not_affect_others() -> None:
     log = Log()
     log.refuse(*range(100))
     log.logger.error("something else")

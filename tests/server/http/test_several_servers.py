@@ -31,7 +31,7 @@ AGENTS = 32
 SWEEPS = [
     pytest.param(grid(96), 96, id="grid"),
     pytest.param(grid(2_000), 2_000, id="long grid", marks=pytest.mark.thorough),
-    # Without results nothing is modelled: what is tried is that the ask lies before the transaction.
+    # Without results there is no model: this tests that the ask precedes the transaction.
     pytest.param(grid(48, method="bayes", run_cap=48), 48, id="bayes"),
 ]
 CREATE = 'mutation C($c: String!) { upsertSweep(input: {config: $c, projectName: "p"}) { sweep { name } } }'
@@ -42,7 +42,7 @@ FETCH = """query F { project(name: "p") { run(name: "r") { files { edges { node 
 
 
 class Client:
-    """A connection to one of the servers that is kept, asking as wandb's clients ask."""
+    """A persistent connection to one of the servers, with requests like those of wandb's clients."""
 
     def __init__(self, said: dict[str, str]) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(said["url"]).netloc, timeout=60)
@@ -65,9 +65,9 @@ class Client:
         return next(iter(data.values()))
 
     def points_of(self, sweep: str, all_joined: Barrier) -> Iterator[int]:
-        """Join a sweep, finish each run at once, and yield the points that it was given.
+        """Join a sweep, finish each run at once, and yield the points of these runs.
 
-        Nobody begins before all have joined: a sweep that is used up takes no agent any more.
+        No agent begins before all have joined: an exhausted sweep refuses agents.
         """
         agent = self.ask(REGISTER, s=sweep)["agent"]["id"]
         all_joined.wait(60)
@@ -76,7 +76,7 @@ class Client:
                 if command["type"] == "exit":
                     return
                 yield command["args"]["x"]["value"]
-                # The run's first word and its last one: W&B's client needs more requests.
+                # Start and end the run in one request, where W&B's client needs several.
                 end = {"complete": True, "exitcode": 0}
                 self.post(f"/files/local/p/{command['run_id']}/file_stream", end)
 
@@ -92,19 +92,19 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="module")
 def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, str]]]:
-    """Processes that share a database, started at once, so that each may be the one to make its tables."""
+    """Processes that share a database, started at once, so that any of them may create its tables."""
     with clean_env_in(tmp_path_factory.mktemp("home")) as environment, ExitStack() as stack:
         processes = [start_server(environment, "--database", database) for _ in range(SERVERS)]
         for process in processes:
             stack.callback(process.communicate, timeout=END_WITHIN_S)
-        for process in processes:  # all are told to end before any end is waited for
+        for process in processes:  # signal all before waiting for any
             stack.callback(process.send_signal, signal.SIGTERM)
         yield [json.loads(process.stdout.readline()) for process in processes]
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("configuration", "points"), SWEEPS)
-def test_several_processes_hand_out_each_point_once(
+def test_several_processes_issue_each_point_once(
     servers: list[dict[str, str]], configuration: dict[str, Any], points: int
 ) -> None:
     with closing(Client(servers[0])) as client:
@@ -121,8 +121,8 @@ def test_several_processes_hand_out_each_point_once(
 
 
 @contextmanager
-def on_machine(home: Path, *options: str) -> Iterator[dict[str, str]]:
-    """Run a server whose user's folders are there, and return what it says."""
+def server_on_machine(home: Path, *options: str) -> Iterator[dict[str, str]]:
+    """Run a server with this home folder, and yield what it prints."""
     server = start_server(make_clean_env(home), *options)
     try:
         yield json.loads(server.stdout.readline())
@@ -135,11 +135,11 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(postgresql: PostgreSQ
     database = postgresql.fresh()
     mounted = tmp_path / "mounted"
     with ExitStack() as machines:
-        one = machines.enter_context(on_machine(tmp_path / "a", "--database", database))
+        one = machines.enter_context(server_on_machine(tmp_path / "a", "--database", database))
         (id_file,) = (tmp_path / "a").rglob(ID_FILE)
         mounted.symlink_to(id_file.parent)
         options = ("--database", database, "--files", str(mounted))
-        other = machines.enter_context(on_machine(tmp_path / "b", *options))
+        other = machines.enter_context(server_on_machine(tmp_path / "b", *options))
         assert one["api_key"] == other["api_key"]
         client = machines.enter_context(closing(Client(one)))
         client.ask(RUN)

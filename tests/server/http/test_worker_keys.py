@@ -1,4 +1,4 @@
-"""A worker's key is good for its own sweep, and for what belongs to none."""
+"""A worker's key is valid for its own sweep, and for runs without a sweep."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RENAME = """mutation R($id: ID!) { updateArtifactSequence(input: {artifactSequen
 
 
 class Neighbours:
-    """Two sweeps of one project, each with a run that is on; a client with the key of a worker of `own`."""
+    """Two sweeps of one project, each with an active run, and a client with a worker key of `own`."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -71,7 +71,7 @@ def sweeps(services: Services) -> Iterator[Neighbours]:
         yield neighbours
 
 
-def test_other_sweeps_and_their_runs_are_not_read(sweeps: Neighbours) -> None:
+def test_a_worker_key_can_not_read_other_sweeps_or_their_runs(sweeps: Neighbours) -> None:
     assert sweeps.web.done(READ_RUN, name=sweeps.own_run)["project"]["run"] is not None
     assert sweeps.web.done(READ_RUN, name=sweeps.others_run)["project"]["run"] is None
     for filters, shown in (("{}", [sweeps.own_run]), (f'{{"sweep": "{sweeps.other}"}}', [])):
@@ -83,7 +83,7 @@ def test_other_sweeps_and_their_runs_are_not_read(sweeps: Neighbours) -> None:
     assert (found["sweep"], found["totalSweeps"]) == (None, 1)
 
 
-def test_other_sweeps_are_not_worked_on_changed_or_cancelled(sweeps: Neighbours) -> None:
+def test_a_worker_key_can_not_join_or_cancel_other_sweeps_or_create_one(sweeps: Neighbours) -> None:
     why = f"or is not in sweep {sweeps.own}, whose key this is"
     assert why in sweeps.web.refused(REGISTER, s=sweeps.other)
     assert why in sweeps.web.refused(BEAT, a=sweeps.other_agent)
@@ -94,7 +94,7 @@ def test_other_sweeps_are_not_worked_on_changed_or_cancelled(sweeps: Neighbours)
     assert sweeps.web.done(CANCEL, id=sweeps.own)["upsertSweep"]["sweep"]["state"] == "CANCELED"
 
 
-def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps: Neighbours) -> None:
+def test_a_worker_key_can_not_stop_change_or_delete_runs_of_other_sweeps(sweeps: Neighbours) -> None:
     name, run = sweeps.others_run, sweeps.id_of(sweeps.others_run)
     assert "belongs to another sweep" in sweeps.web.refused(TAKE, name=name)
     point = {"_wandb": {"value": {"branch_point": {"run_id": name, "step": 3}}}}
@@ -113,7 +113,7 @@ def test_runs_of_other_sweeps_are_not_stopped_changed_written_or_deleted(sweeps:
     assert sweeps.services.run(name).state is RunState.FINISHED
 
 
-def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbours) -> None:
+def test_a_worker_key_can_change_runs_of_its_own_sweep_and_runs_without_a_sweep(sweeps: Neighbours) -> None:
     sweeps.services.upsert("alone")
     for query in (EDIT, STOP):
         assert sweeps.web.done(query, id=sweeps.id_of(sweeps.own_run))
@@ -122,11 +122,11 @@ def test_its_own_runs_are_its_own_and_so_are_those_of_no_sweep(sweeps: Neighbour
     assert sweeps.end(sweeps.own_run) == 200
 
 
-def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours) -> None:
+def test_a_worker_key_can_read_but_not_change_an_artifact_of_another_sweep(sweeps: Neighbours) -> None:
     world = sweeps.services.world
     wishes = ArtifactFields("local", "p", "data", "dataset", "d", run=sweeps.others_run)
     created = versions.create(world, wishes)
-    with world.database.write() as transaction:  # as a commit does it, whose files have come
+    with world.database.write() as transaction:  # as a commit does once its files are uploaded
         artifacts.change(transaction, created.id, {"state": COMMITTED, "version": 0})
         artifact_collections.put_aliases(transaction, created.collection.id, created.id, ["latest"])
     found = sweeps.web.done(NAMED, name="data:latest")["project"]["artifact"]
@@ -135,7 +135,7 @@ def test_an_artifact_of_another_sweep_is_read_and_not_changed(sweeps: Neighbours
     assert "another sweep" in sweeps.web.refused(RENAME, id=collection)
 
 
-def test_a_sweeps_engine_learns_from_prior_runs_whoever_asks_for_a_run(sweeps: Neighbours) -> None:
+def test_a_sweeps_engine_learns_from_prior_runs_that_the_worker_key_can_not_read(sweeps: Neighbours) -> None:
     services, tried = sweeps.services, sweeps.others_run
     services.finish(sweeps.other, tried)
     later = services.sweep(grid(4), prior_runs='{"state": "finished"}')

@@ -1,4 +1,4 @@
-"""`parallel-hpo clean --database`: what a server has whose sweeps have no folder here."""
+"""`parallel-hpo clean --database`: sweeps of a server without a folder on this machine."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def is_file(services: Services) -> bool:
     return "://" not in services.where
 
 
-def kept_for_nothing(services: Services) -> int:
+def unreclaimed_space(services: Services) -> int:
     """Free pages of SQLite's file; of PostgreSQL's, in which there are no lines any more, the bytes."""
     with services.world.database.read() as transaction:
         ask = "PRAGMA freelist_count" if is_file(services) else "SELECT pg_relation_size('lines')"
         return int(transaction.exec_driver_sql(ask).scalar_one())
 
 
-def test_sweeps_of_another_server_go_once_they_are_over(
+def test_finished_sweeps_of_another_servers_database_are_removed(
     tmp_path: Path, services: Services, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over, _ = performed(services)
@@ -35,7 +35,7 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     where = services.where
     files = str(services.world.files)
     open_folder(services.world.database, folder_request(where, files, adopt=True), host="gpu1")
-    if not is_file(services):  # on a machine where its files are not
+    if not is_file(services):  # on a machine without its files
         with pytest.raises(BackendError, match=r"should be in .* on gpu1"):
             cleaned(
                 capsys,
@@ -50,4 +50,4 @@ def test_sweeps_of_another_server_go_once_they_are_over(
     (said_of_it,) = cleaned(capsys, tmp_path, CleanSelection([open_one], database=where))
     assert said_of_it["removed"]
     assert not has_project(services)
-    assert kept_for_nothing(services) == 0
+    assert unreclaimed_space(services) == 0

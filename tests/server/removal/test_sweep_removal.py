@@ -1,4 +1,4 @@
-"""A sweep that goes takes its runs, lines and files with it, and nothing of others."""
+"""Removing a sweep removes its runs, lines and files, and nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZE = 1_000
 
 
 def performed(services: Services, lines: int = 3) -> tuple[str, str]:
-    """Create a sweep and perform a run of it that logs so many lines; return both names."""
+    """Create a sweep and finish a run of it with this many history lines; return both names."""
     sweep = services.sweep(grid(3))
     name = services.begun(sweep)
     services.log(name, *[1] * lines, exitcode=0)
@@ -40,7 +40,7 @@ def performed(services: Services, lines: int = 3) -> tuple[str, str]:
 
 
 def logged(services: Services, run: str, collection: str, *aliases: str) -> Artifact:
-    """Have a run log an artifact, as it is after its commit."""
+    """Create a committed artifact of a run."""
     wishes = ArtifactFields("local", "p", collection, "model", digest=run + collection, run=run)
     made = versions.create(services.world, wishes)
     with services.world.database.write() as transaction:
@@ -55,7 +55,7 @@ def is_there(services: Services, artifact: Artifact) -> bool:
     return found is not None and found.state == COMMITTED
 
 
-def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(services: Services) -> None:
+def test_removing_a_sweep_removes_all_its_data_and_no_other_sweep(services: Services) -> None:
     sweep, _ = performed(services)
     other, kept = performed(services)
     before = removal.measure_sweep(services.world, other)
@@ -65,10 +65,10 @@ def test_a_sweep_goes_with_all_that_its_runs_told_and_another_one_stays(services
     with services.world.database.read() as transaction:
         assert sweeps.find(transaction, sweep) is None
     assert services.run(kept).history_lines == 3
-    removal.remove_sweep(services.world, sweep)  # as after one that was cut short
+    removal.remove_sweep(services.world, sweep)  # as after an interrupted removal
 
 
-def test_a_sweep_takes_up_its_lines_files_and_artifacts_which_go_with_it(services: Services) -> None:
+def test_a_sweeps_usage_counts_its_lines_files_and_artifacts(services: Services) -> None:
     (few, _), (many, name) = performed(services, 3), performed(services, 100)
     less, more = (removal.measure_sweep(services.world, sweep) for sweep in (few, many))
     assert (less.rows, more.rows) == (4, 101)
@@ -82,7 +82,7 @@ def test_a_sweep_takes_up_its_lines_files_and_artifacts_which_go_with_it(service
     assert not place.path_in(services.world.files).exists()
 
 
-def test_an_artifact_goes_unless_another_run_wants_it_or_it_has_a_name_of_its_own(services: Services) -> None:
+def test_an_artifact_is_removed_unless_another_run_uses_it_or_it_is_named(services: Services) -> None:
     sweep, name = performed(services)
     _, user = performed(services)
     names = ("unused", "used", "again", "named", "linked")
@@ -105,7 +105,7 @@ def has_project(services: Services, name: str = "p") -> bool:
         return projects.find(transaction, "local", name) is not None
 
 
-def test_a_project_goes_with_the_last_that_was_in_it(services: Services) -> None:
+def test_a_project_is_removed_with_its_last_sweep(services: Services) -> None:
     sweep, name = performed(services)
     other, _ = performed(services)
     logged(services, name, "model")
@@ -117,7 +117,7 @@ def test_a_project_goes_with_the_last_that_was_in_it(services: Services) -> None
     assert not has_project(services)
 
 
-def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(services: Services) -> None:
+def test_removing_a_project_removes_its_other_runs_and_named_artifacts(services: Services) -> None:
     _, name = performed(services)
     for project in ("p", "other"):
         services.upsert("alone", project=project)
@@ -135,7 +135,7 @@ def test_a_project_is_removed_with_runs_of_no_sweep_and_what_has_a_name(services
 
 
 class Dying:
-    """A database whose process dies at one of its writes."""
+    """A database whose process dies at a given write."""
 
     def __init__(self, database: Database, writes: int) -> None:
         self._database = database
@@ -154,7 +154,7 @@ class Dying:
             yield transaction
 
 
-def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(services: Services) -> None:
+def test_a_removal_interrupted_at_any_write_is_finished_by_the_next_one(services: Services) -> None:
     for writes in range(100):
         sweep, name = performed(services)
         model, used = logged(services, name, "model"), logged(services, name, "used")
@@ -174,7 +174,7 @@ def test_a_removal_that_was_cut_short_anywhere_is_done_by_the_next_one(services:
 DELETE = "mutation D($id: ID!) { deleteRun(input: {id: $id}) { clientMutationId } }"
 
 
-def test_deleting_a_run_once_more_deletes_no_other_run(services: Services) -> None:
+def test_deleting_a_run_twice_deletes_no_other_run(services: Services) -> None:
     id_of_old = services.upsert("old").id
     with Web(services) as web:
         web.ask(DELETE, id=f"run:{id_of_old}")
@@ -183,7 +183,7 @@ def test_deleting_a_run_once_more_deletes_no_other_run(services: Services) -> No
     assert services.run("new").id > id_of_old
 
 
-def test_an_address_of_a_deleted_runs_file_leads_to_no_other_run(services: Services) -> None:
+def test_an_upload_url_of_a_deleted_run_writes_to_no_other_run(services: Services) -> None:
     services.upsert("old")
     (file,) = run_files.create(services.world, URL, RunPath("local", "p", "old"), ["config.yaml"]).files
     services.delete("old")
@@ -199,14 +199,14 @@ COUNTED = [
 
 
 def row(table: Any, number: int) -> dict[str, Any]:
-    """A row with something in each column that must have something."""
+    """Return a row with a value in each required column."""
     needed = [column for column in table.c if not column.nullable and not column.primary_key]
     filled = {column.name: column.type.python_type(number) for column in needed if not column.foreign_keys}
     return filled | {column.name: 1 for column in needed if column.foreign_keys}
 
 
 @pytest.mark.parametrize("table", COUNTED, ids=lambda table: table.name)
-def test_the_last_id_of_a_table_is_not_given_again(services: Services, table: Any) -> None:
+def test_a_deleted_last_id_of_a_table_is_not_reused(services: Services, table: Any) -> None:
     with services.world.database.write() as transaction:
         for parent in metadata.sorted_tables[: metadata.sorted_tables.index(table)]:
             if parent in (projects_table, collections_table):

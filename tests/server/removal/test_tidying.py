@@ -1,4 +1,4 @@
-"""What was begun and never finished is taken back, and nothing that somebody is at work on."""
+"""Unfinished artifacts and uploads are removed, except those in progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sent_manifest(web: Web, artifact: str, content: bytes) -> str:
 
 
 def begun(web: Web, name: str) -> str:
-    """Begin an artifact with all that it needs, and don't commit it."""
+    """Create an artifact with its file and manifest, and don't commit it."""
     artifact = created(web, name)
     send_file_of_artifact(web, artifact, OTHER)
     return sent_manifest(web, artifact, OTHER)
@@ -45,7 +45,7 @@ def manifests(services: Services) -> int:
     return len(list((services.world.files / "manifests").iterdir()))
 
 
-def test_files_of_an_artifact_that_nobody_will_finish_go(services: Services, web: Web) -> None:
+def test_the_files_of_an_abandoned_artifact_are_removed(services: Services, web: Web) -> None:
     logged(web)
     artifact = begun(web, "never")
     services.clock.now += ABANDONED_S - 1
@@ -57,7 +57,7 @@ def test_files_of_an_artifact_that_nobody_will_finish_go(services: Services, web
     assert "doesn't exist" in web.refused(COMMIT, i={"artifactID": artifact})
 
 
-def test_an_artifact_whose_run_is_over_is_given_up_sooner(services: Services) -> None:
+def test_an_unfinished_artifact_of_an_ended_run_is_removed_sooner(services: Services) -> None:
     for name in ("over", "on"):
         services.upsert(name)
         wishes = ArtifactFields("local", "p", name, "model", digest=name, run=name)
@@ -71,7 +71,7 @@ def test_an_artifact_whose_run_is_over_is_given_up_sooner(services: Services) ->
             assert sum(len(holdings.unfinished_of_run(transaction, run)) for run in ids) == left
 
 
-def test_an_artifact_whose_client_is_at_work_is_not_given_up(services: Services, web: Web) -> None:
+def test_an_artifact_with_recent_activity_is_not_removed(services: Services, web: Web) -> None:
     artifact = begun(web, "slow")
     services.clock.now += ABANDONED_S - 1
     assert address_of_file(web, artifact, OTHER) is None
@@ -80,7 +80,7 @@ def test_an_artifact_whose_client_is_at_work_is_not_given_up(services: Services,
     assert commit(web, artifact).get("errors") is None
 
 
-def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(services: Services, web: Web) -> None:
+def test_a_file_that_a_client_need_not_send_is_kept_for_its_artifact(services: Services, web: Web) -> None:
     old = logged(web, "old")
     services.clock.now += 86400
     artifact = created(web, "new")
@@ -90,7 +90,7 @@ def test_a_file_that_a_client_was_told_it_need_not_send_stays_for_it(services: S
     assert commit(web, sent_manifest(web, artifact, CONTENT)).get("errors") is None
 
 
-def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(services: Services, web: Web) -> None:
+def test_an_unfinished_artifact_keeps_no_files_that_it_does_not_use(services: Services, web: Web) -> None:
     old = logged(web, "old")
     services.clock.now += 86400
     created(web, "new")
@@ -98,7 +98,7 @@ def test_an_artifact_that_is_begun_keeps_no_older_files_of_others(services: Serv
     assert blobs(services) == []
 
 
-def test_a_server_takes_back_what_others_left_while_it_runs(services: Services) -> None:
+def test_a_running_server_removes_files_left_by_dead_servers(services: Services) -> None:
     files = services.world.files
     left = [files / ".incoming" / "begun", files / "77" / "a.txt", files / "blobs" / ("0" * 32)]
     for path in left:

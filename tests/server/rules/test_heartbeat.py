@@ -1,4 +1,4 @@
-"""What an agent is told at a heartbeat, and what becomes of its runs."""
+"""The answer to an agent's heartbeat, and the moves of its runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ listings = st.frozensets(st.sampled_from(["r1", "r2", "r3"]))
 
 
 @given(views, listings)
-def test_no_agent_gets_a_second_run_or_one_too_many(view: HeartbeatState, listed: frozenset[str]) -> None:
+def test_no_agent_gets_two_runs_or_one_beyond_the_cap(view: HeartbeatState, listed: frozenset[str]) -> None:
     command = answer(view, listed, NOW, TIMEOUTS).command
     if any(run.name in listed for run in view.own):
         assert not isinstance(command, Issue | Deliver)
@@ -77,7 +77,7 @@ def test_no_agent_gets_a_second_run_or_one_too_many(view: HeartbeatState, listed
 
 
 @given(views, listings)
-def test_an_exit_never_kills_what_the_agent_lists_unless_the_sweep_is_canceled_or_the_agent_gone(
+def test_an_agent_with_listed_runs_exits_only_if_the_sweep_is_canceled_or_the_agent_is_gone(
     view: HeartbeatState, listed: frozenset[str]
 ) -> None:
     if isinstance(answer(view, listed, NOW, TIMEOUTS).command, Exit):
@@ -85,7 +85,7 @@ def test_an_exit_never_kills_what_the_agent_lists_unless_the_sweep_is_canceled_o
 
 
 def agent(*own: OwnRun, **more: Any) -> HeartbeatState:
-    """An agent with these runs."""
+    """Return the state of an agent with these runs."""
     return replace(IDLE, own=own, **more)
 
 
@@ -99,67 +99,67 @@ LEAVE = Answer(Exit())
 
 
 def next_after(event: RunEvent) -> Answer:
-    """The next run is issued, after this has become of the agent's own."""
+    """Return an answer that issues the next run after this event of the agent's own run."""
     return Answer(Issue(), (RunMove(1, event),))
 
 
 KILLED = next_after(RunEvent.WENT_SILENT_BY_REQUEST)
 LISTED = {
-    "a busy agent gets nothing": (agent(RUN), NOTHING),
+    "a busy agent gets no command": (agent(RUN), NOTHING),
     "a stop is repeated for as long as the run is listed": (agent(STOPPED), Answer(Stop("r1"))),
-    "a run that was given to another agent is stopped here": (agent(lost_runs=("r1",)), Answer(Stop("r1"))),
+    "a run that was reassigned to another agent is stopped": (agent(lost_runs=("r1",)), Answer(Stop("r1"))),
     "a cancelled sweep ends its agents": (agent(RUN, **CANCELED), LEAVE),
     "a finished sweep lets its runs finish": (agent(RUN, **FINISHED), NOTHING),
-    "a program that has told its run's end may leave before its agent does": (agent(**FINISHED), NOTHING),
-    "also at the cap": (agent(**CAPPED), NOTHING),
-    "a supervised main that goes on after its run's end is left alone": (agent(supervised=True), NOTHING),
-    "also after the sweep's end": (agent(supervised=True, **FINISHED), NOTHING),
+    "a program may exit after its run's end in a finished sweep": (agent(**FINISHED), NOTHING),
+    "a program may exit after its run's end at the run cap": (agent(**CAPPED), NOTHING),
+    "a supervised main may continue after its run's end": (agent(supervised=True), NOTHING),
+    "a supervised main may continue after the sweep's end": (agent(supervised=True, **FINISHED), NOTHING),
 }
 WAITING, PREEMPTED = (WaitingRun(5, state) for state in (RunState.PENDING, RunState.PREEMPTED))
 UNLISTED = {
     "an idle agent gets a new run": (0, IDLE, NEXT),
     "a waiting run goes before a new one": (0, agent(waiting=WAITING), Answer(Deliver(5))),
     "a preempted run is resumed": (0, agent(waiting=PREEMPTED), Answer(Deliver(5, resume=True))),
-    "a run that never started is delivered once more": (0, agent(NEW), Answer(Deliver(1))),
-    "after that it is given up": (0, agent(TWICE), next_after(RunEvent.GIVEN_UP)),
-    "a supervised agent's is delivered until it arrives": (
+    "a run that never started is delivered again once": (0, agent(NEW), Answer(Deliver(1))),
+    "a run that was delivered twice is given up": (0, agent(TWICE), next_after(RunEvent.GIVEN_UP)),
+    "a supervised agent's run is delivered until it starts": (
         0,
         agent(TWICE, supervised=True),
         Answer(Deliver(1)),
     ),
-    "a run that left its agent without a word may come back": (TIMEOUTS.left_s - 1, agent(RUN), NOTHING),
-    "after a while it crashed": (TIMEOUTS.left_s, agent(RUN), next_after(RunEvent.WENT_SILENT)),
-    "a run that was asked to stop has longer to unwind": (TIMEOUTS.left_s, agent(STOPPED), NOTHING),
-    "though its agent forgot it": (59, agent(STOPPED), NOTHING),
-    "after that it is over": (60, agent(STOPPED), KILLED),
-    "a stopped program is over sooner": (10, agent(STOPPED, programs=True), KILLED),
+    "a run that its agent no longer lists may come back": (TIMEOUTS.left_s - 1, agent(RUN), NOTHING),
+    "an unlisted run crashes in the end": (TIMEOUTS.left_s, agent(RUN), next_after(RunEvent.WENT_SILENT)),
+    "a stopped run gets more time to finish": (TIMEOUTS.left_s, agent(STOPPED), NOTHING),
+    "a stopped run gets 60 s": (59, agent(STOPPED), NOTHING),
+    "a stopped run is killed after 60 s": (60, agent(STOPPED), KILLED),
+    "a stopped program is killed after 10 s": (10, agent(STOPPED, programs=True), KILLED),
     "a pending run that a user stopped is not delivered again": (
         59,
         agent(UNWANTED, supervised=True),
         NOTHING,
     ),
-    "and ends after a while": (60, agent(UNWANTED, supervised=True), KILLED),
+    "a stopped pending run is killed after 60 s": (60, agent(UNWANTED, supervised=True), KILLED),
     "a released agent is told to exit": (0, agent(agent_gone=True), LEAVE),
-    "a finished sweep sends agents away": (0, agent(**FINISHED), LEAVE),
-    "also those of a supervisor": (0, agent(supervised=True, **FINISHED), LEAVE),
-    "a paused sweep gives nothing and sends nobody away": (0, agent(**PAUSED), NOTHING),
-    "not even what never started": (0, agent(NEW, **PAUSED), NOTHING),
+    "an idle agent exits a finished sweep": (0, agent(**FINISHED), LEAVE),
+    "an idle supervised agent exits a finished sweep": (0, agent(supervised=True, **FINISHED), LEAVE),
+    "a paused sweep issues no run and keeps its agents": (0, agent(**PAUSED), NOTHING),
+    "a paused sweep delivers no run again": (0, agent(NEW, **PAUSED), NOTHING),
     "at the cap agents wait for runs that may come back": (0, agent(may_requeue=True, **CAPPED), NOTHING),
-    "without those the sweep is used up": (0, agent(**CAPPED), Answer(Exit(exhausted=True))),
+    "at the cap the sweep is exhausted without such runs": (0, agent(**CAPPED), Answer(Exit(exhausted=True))),
 }
 
 
 @pytest.mark.parametrize(("state", "expected"), LISTED.values(), ids=LISTED)
-def test_an_agent_that_lists_a_run(state: HeartbeatState, expected: Answer) -> None:
+def test_the_answer_to_an_agent_with_a_run(state: HeartbeatState, expected: Answer) -> None:
     assert answer(state, frozenset({"r1"}), NOW + 10, TIMEOUTS) == expected
 
 
 @pytest.mark.parametrize(("later_s", "state", "expected"), UNLISTED.values(), ids=UNLISTED)
-def test_an_agent_that_lists_none(later_s: float, state: HeartbeatState, expected: Answer) -> None:
+def test_the_answer_to_an_agent_with_no_run(later_s: float, state: HeartbeatState, expected: Answer) -> None:
     assert answer(state, frozenset(), NOW + later_s, TIMEOUTS) == expected
 
 
-def test_where_the_method_has_no_more_runs_agents_leave_unless_one_is_on_or_may_come_back() -> None:
+def test_agents_exit_an_exhausted_sweep_unless_a_run_is_active_or_may_be_requeued() -> None:
     assert exhausted(IDLE, frozenset()) == Exit(exhausted=True)
     assert exhausted(IDLE, frozenset({"r1"})) == NoCommand()
     assert exhausted(agent(may_requeue=True), frozenset()) == NoCommand()

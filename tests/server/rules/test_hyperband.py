@@ -31,17 +31,17 @@ def test_bands_grow_by_eta(rule: dict[str, Any], bands: tuple[int, ...]) -> None
 @pytest.mark.parametrize(
     "rule", [{"min_iter": 1, "eta": 1.0000001}, {"max_iter": 10**9, "s": 10**9, "eta": 1.0001}]
 )
-def test_there_are_never_more_than_a_hundred_bands(rule: dict[str, Any]) -> None:
+def test_there_are_at_most_100_bands(rule: dict[str, Any]) -> None:
     assert len(Hyperband.of(HyperbandSettings(**rule)).bands) <= 100
 
 
-def test_strictness_is_off_unless_asked_for() -> None:
+def test_a_rule_is_not_strict_by_default() -> None:
     assert not Hyperband.of(HyperbandSettings(min_iter=1)).strict
     assert Hyperband.of(HyperbandSettings(min_iter=1, strict=True)).strict
 
 
 @given(losses, st.integers(0, 30))
-def test_a_course_is_the_same_however_its_losses_are_cut_into_chunks(values: list[float], cut: int) -> None:
+def test_the_result_does_not_depend_on_how_losses_are_chunked(values: list[float], cut: int) -> None:
     whole = advance(LossHistory(), values, RULE)
     first = advance(LossHistory(), values[:cut], RULE)
     second = advance(first.history, values[cut:], RULE)
@@ -49,7 +49,7 @@ def test_a_course_is_the_same_however_its_losses_are_cut_into_chunks(values: lis
     assert first.reached + second.reached == whole.reached
 
 
-def test_only_bands_are_remembered_on_the_way() -> None:
+def test_advance_returns_only_the_results_at_bands() -> None:
     reached = advance(LossHistory(), [5, 4, 6, 3, 2, 7, 1], RULE).reached
     assert reached == (BandResult(2, loss=4, best=4), BandResult(6, loss=7, best=2))
 
@@ -61,14 +61,14 @@ def test_the_best_run_at_a_band_is_never_stopped(values: list[float]) -> None:
 
 
 @given(losses, st.booleans())
-def test_no_more_than_the_best_1_of_eta_and_their_equals_go_on(values: list[float], strict: bool) -> None:
+def test_only_runs_within_the_best_1_of_eta_continue(values: list[float], strict: bool) -> None:
     rule = Hyperband(bands=(2,), eta=3, strict=strict)
     threshold = sorted(values)[len(values) // 3]
     go_on = [value for value in values if not rule.must_stop(BandResult(2, value, value), values)]
     assert all(value <= threshold for value in go_on)
 
 
-def test_a_strict_rule_forgets_what_was_better_before_the_band() -> None:
+def test_a_strict_rule_ignores_better_losses_before_the_band() -> None:
     at = BandResult(band=2, loss=5, best=1)
     assert not Hyperband((2,), 3, strict=False).must_stop(at, [2, 3, 5])
     assert Hyperband((2,), 3, strict=True).must_stop(at, [2, 3, 5])

@@ -1,4 +1,4 @@
-"""What a pool makes of what machines tell it, when they are gone, and when all of them are to leave."""
+"""A pool's answers to machines' exchanges, lost machines, and the end of the sweep."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from parallel_hpo.count.state import Moment
 from tests.server.pooling import TIMEOUT_S, PoolInMemory, Talk, end, machine, new_pool, start, stopped, told
 
 CRASHED = end("r", 1, Outcome.CRASHED, final=False)
-"""An attempt after which the machine runs the run again."""
+"""The end of an attempt that the machine will repeat."""
 DRAIN = SweepEnd("Ctrl-C", 130, StopKind.DRAIN)
 
 
-def test_no_more_runs_are_granted_than_the_count_has_left() -> None:
+def test_grants_do_not_exceed_the_remaining_count() -> None:
     talk = Talk(count=3)
     asked = ((talk.a, 2), (talk.b, 2), (talk.a, 0), (talk.b, 3))
     assert [talk.tell(epoch, wants).granted for epoch, wants in asked] == [2, 1, 0, 3]
 
 
-def test_a_worker_is_given_its_part_of_what_is_left() -> None:
+def test_an_idle_worker_is_leased_its_share_of_the_remaining_runs() -> None:
     talk = Talk(count=16)
     assert talk.tell(talk.a).each == 2
     talk.tell(talk.a, wants=8)
     assert talk.tell(talk.b).each == 1
 
 
-def test_a_start_without_a_grant_is_refused_and_one_that_is_told_again_is_not_counted_again() -> None:
+def test_a_start_without_a_grant_is_refused_and_a_repeated_start_counts_once() -> None:
     talk = Talk(count=1)
     assert "no run is granted" in talk.why_not(talk.a, start("r"))
     talk.begin(talk.a, "r")
@@ -42,7 +42,7 @@ def test_a_start_without_a_grant_is_refused_and_one_that_is_told_again_is_not_co
     assert "all 1 runs have started" in talk.why_not(talk.b, start("s"))
 
 
-def test_what_a_repeated_or_an_older_exchange_wants_to_begin_is_not_heeded() -> None:
+def test_starts_in_a_repeated_or_older_exchange_are_ignored() -> None:
     talk = Talk()
     first = told(talk.a, 1, wants=1, starts=(start("r"),))
     assert list(talk.pool.exchange(first).refused) == ["r"]
@@ -54,7 +54,7 @@ def test_what_a_repeated_or_an_older_exchange_wants_to_begin_is_not_heeded() -> 
     assert "started" not in talk.pool.kinds()
 
 
-def test_an_end_counts_once_from_the_owner_also_in_an_older_exchange() -> None:
+def test_an_end_from_the_runs_machine_counts_once_even_in_an_older_exchange() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
     late = told(talk.a, talk.number, ends=(end("r"),))
@@ -66,7 +66,7 @@ def test_an_end_counts_once_from_the_owner_also_in_an_older_exchange() -> None:
     assert talk.pool.kinds().count("ended") == 1
 
 
-def test_an_end_that_is_of_no_attempt_or_of_another_one_than_is_on_changes_nothing() -> None:
+def test_an_end_of_another_attempt_than_the_active_one_is_ignored() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
     talk.tell(talk.a, ends=(CRASHED,))
@@ -76,7 +76,7 @@ def test_an_end_that_is_of_no_attempt_or_of_another_one_than_is_on_changes_nothi
     assert talk.pool.kinds()[-3:] == ["started", "attempt_ended", "started"]
 
 
-def test_a_run_is_run_again_by_its_own_machine_as_its_next_attempt_only() -> None:
+def test_only_the_same_machine_may_start_the_next_attempt_of_its_run() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
     talk.tell(talk.a, ends=(CRASHED,))
@@ -88,7 +88,7 @@ def test_a_run_is_run_again_by_its_own_machine_as_its_next_attempt_only() -> Non
     assert talk.why_not(talk.a, start("r", 3)) == "over: finished"
 
 
-def test_a_run_that_its_machine_stops_is_handed_on_with_what_was_before() -> None:
+def test_a_run_stopped_by_its_machine_is_requeued_with_its_history() -> None:
     talk = Talk()
     talk.tell(talk.a, wants=1)
     talk.tell(talk.a, starts=(start("r", seed=77),))
@@ -101,8 +101,8 @@ def test_a_run_that_its_machine_stops_is_handed_on_with_what_was_before() -> Non
     assert talk.tell(talk.b, wants=1, starts=(start("r", 3),)).started == ("r",)
 
 
-def test_runs_that_wait_are_handed_to_idle_workers_before_new_ones_are_granted() -> None:
-    """Waiting runs and leases: the second one is for the next machine that is idle."""
+def test_requeued_runs_are_assigned_to_idle_workers_before_new_grants() -> None:
+    """The second requeued run is kept for the next idle machine."""
     talk = Talk(count=9)
     for run in "rs":
         talk.begin(talk.a, run)
@@ -115,7 +115,7 @@ def test_runs_that_wait_are_handed_to_idle_workers_before_new_ones_are_granted()
     assert talk.again(talk.a, wants=2) == [("r", 2), ("s", 2)]
 
 
-def test_where_the_sweep_gives_no_more_what_waits_is_handed_out_and_grants_that_are_held_stay() -> None:
+def test_requeued_runs_and_held_grants_remain_when_the_sweep_is_exhausted() -> None:
     talk = Talk(count=9)
     talk.begin(talk.a, "r")
     talk.tell(talk.b, wants=1)
@@ -125,7 +125,7 @@ def test_where_the_sweep_gives_no_more_what_waits_is_handed_out_and_grants_that_
         assert ([run.run_id for run in answer.again], answer.granted) == (["r"], wants)
 
 
-def test_a_run_that_a_machine_was_handed_and_never_started_goes_to_others_as_the_same_attempt() -> None:
+def test_an_assigned_run_that_never_started_is_requeued_as_the_same_attempt() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
     talk.stop(talk.a, "r")
@@ -138,7 +138,7 @@ def test_a_run_that_a_machine_was_handed_and_never_started_goes_to_others_as_the
     assert talk.again(talk.a) == [("r", 2)]
 
 
-def test_a_run_that_was_handed_and_not_started_may_end_where_it_is() -> None:
+def test_an_assigned_run_may_end_without_a_start() -> None:
     talk = Talk()
     talk.begin(talk.a, "r")
     talk.stop(talk.a, "r")
@@ -150,7 +150,7 @@ def test_a_run_that_was_handed_and_not_started_may_end_where_it_is() -> None:
     assert talk.pool.kinds()[-1] == "ended"
 
 
-def test_a_count_that_is_less_than_has_started_grants_nothing() -> None:
+def test_a_count_below_the_started_runs_grants_nothing() -> None:
     talk = Talk(count=4)
     for run in "rst":
         talk.begin(talk.a, run)
@@ -160,7 +160,7 @@ def test_a_count_that_is_less_than_has_started_grants_nothing() -> None:
 
 
 @pytest.mark.parametrize("speaks", [True, False])
-def test_the_agents_of_a_supervisor_are_gone_with_its_last_epoch_that_has_spoken(speaks: bool) -> None:
+def test_a_supervisors_mark_is_dead_once_its_last_active_epoch_is_lost(speaks: bool) -> None:
     pool = PoolInMemory()
     pool.open(new_pool())
     first, second = (pool.join(machine("a", mark="m")) or 0 for _ in range(2))
@@ -174,7 +174,7 @@ def test_the_agents_of_a_supervisor_are_gone_with_its_last_epoch_that_has_spoken
     assert draft.dead_marks == ["m"]
 
 
-def test_a_machine_that_is_silent_for_its_lease_is_gone_and_its_runs_go_on_elsewhere() -> None:
+def test_a_machine_silent_for_its_lease_is_lost_and_its_runs_are_requeued() -> None:
     talk = Talk(count=4)
     talk.begin(talk.a, "r")
     talk.tell(talk.a, wants=3)
@@ -191,14 +191,14 @@ def test_a_machine_that_is_silent_for_its_lease_is_gone_and_its_runs_go_on_elsew
     ("fair_from", "heard_at", "silent_s"),
     [(None, 30.0, 70.0), (90.0, 30.0, 10.0), (90.0, 5000.0, 10.0), (5000.0, 30.0, 0.0)],
 )
-def test_silence_is_counted_from_the_servers_start_and_its_clocks_last_setting_at_the_earliest(
+def test_silence_is_measured_from_the_servers_start_or_clock_change_at_the_earliest(
     fair_from: float | None, heard_at: float, silent_s: float
 ) -> None:
     moment = Moment(100.0) if fair_from is None else Moment(100.0, fair_from)
     assert moment.silent_s(heard_at) == silent_s
 
 
-def test_only_an_engines_proof_takes_a_machine_for_gone() -> None:
+def test_a_machine_counts_as_lost_only_with_proof_from_the_engine() -> None:
     talk = Talk()
     talk.pool.lose(NodeLost("a", returned=False))
     talk.pool.lose(NodeLost("a", returned=True, epoch=talk.b))
@@ -208,7 +208,7 @@ def test_only_an_engines_proof_takes_a_machine_for_gone() -> None:
     assert (talk.tell(talk.a).gone, talk.tell(talk.b).gone) == (True, False)
 
 
-def test_a_machine_that_leaves_gives_back_what_it_has() -> None:
+def test_a_leaving_machine_returns_its_runs_and_grants() -> None:
     talk = Talk(count=2)
     talk.begin(talk.a, "r")
     talk.tell(talk.a, wants=1)
@@ -219,7 +219,7 @@ def test_a_machine_that_leaves_gives_back_what_it_has() -> None:
     assert talk.pool.kinds().count("left") == 1
 
 
-def test_machines_of_one_name_are_told_apart() -> None:
+def test_machines_with_the_same_name_get_distinct_names() -> None:
     talk = Talk()
     for _ in range(2):
         talk.pool.join(machine("a"))
@@ -229,7 +229,7 @@ def test_machines_of_one_name_are_told_apart() -> None:
     assert talk.pool.nodes[5].name == "a"
 
 
-def test_a_supervisor_that_joins_anew_names_the_epoch_that_is_over() -> None:
+def test_a_rejoining_supervisor_ends_its_previous_epoch() -> None:
     talk = Talk(count=1)
     talk.begin(talk.a, "r")
     epoch = talk.pool.join(replace(machine("a"), previous=talk.a)) or 0
@@ -237,27 +237,27 @@ def test_a_supervisor_that_joins_anew_names_the_epoch_that_is_over() -> None:
     assert talk.pool.nodes[epoch].name == "a"
 
 
-def test_a_sweep_is_complete_once_all_have_ended_and_at_once_if_it_is_opened_with_nothing_to_do() -> None:
+def test_a_sweep_is_complete_once_all_runs_ended_and_at_once_if_reopened() -> None:
     talk = Talk(count=2)
     talk.begin(talk.b, "s")
     assert talk.perform(talk.a, "r").ends is None
     complete = SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
     assert talk.tell(talk.b, ends=(end("s"),)).ends == complete
     talk.pool.stop(SweepEnd("Ctrl-C", 130, StopKind.KILL))
-    assert talk.tell(talk.a, wants=2).ends == complete, "a stop comes too late"
+    assert talk.tell(talk.a, wants=2).ends == complete, "a stop after completion changes nothing"
     assert talk.pool.kinds()[-1] == "complete"
     talk.pool.open(new_pool(count=2))
     assert talk.pool.look() == complete
     assert talk.pool.kinds()[-2:] == ["opened", "complete"]
 
 
-def test_a_sweep_of_which_no_run_finished_says_so_by_its_code() -> None:
+def test_a_sweep_without_a_finished_run_ends_with_its_own_exit_code() -> None:
     talk = Talk(count=1)
     ends = talk.perform(talk.a, "r", Outcome.STOPPED).ends
     assert ends == SweepEnd("all 1 runs performed", ExitCode.NO_RUN_FINISHED)
 
 
-def test_an_exhausted_sweep_grants_nothing_new_and_is_complete_once_no_grant_is_held() -> None:
+def test_an_exhausted_sweep_grants_no_new_run_and_completes_once_grants_are_returned() -> None:
     talk = Talk(count=None)
     assert talk.tell(talk.a, wants=3).each == WITHOUT_END
     talk.tell(talk.b, wants=2)
@@ -268,7 +268,7 @@ def test_an_exhausted_sweep_grants_nothing_new_and_is_complete_once_no_grant_is_
     assert talk.tell(talk.b, wants=0).ends == SweepEnd("the grid is used up", ExitCode.COMPLETE)
 
 
-def test_failures_are_counted_over_all_machines_and_end_the_sweep() -> None:
+def test_failures_on_all_machines_count_and_end_the_sweep() -> None:
     talk = Talk(count=9, section={"failures": {"max_initial": None, "max_total": 2}})
     assert talk.perform(talk.a, "r", Outcome.FAILED).ends is None
     talk.tell(talk.a, wants=3)
@@ -279,7 +279,7 @@ def test_failures_are_counted_over_all_machines_and_end_the_sweep() -> None:
     assert (answer.granted, "the sweep ends" in answer.refused[RunId("t")]) == (1, True)
 
 
-def test_what_would_end_a_sweep_that_ends_already_changes_nothing() -> None:
+def test_a_sweep_that_is_already_ending_ignores_further_reasons_to_end() -> None:
     talk = Talk(section={"failures": {"max_initial": 1}, "sweep_timeout_s": 5.0})
     talk.begin(talk.a, "r")
     talk.pool.stop(DRAIN)
@@ -289,7 +289,7 @@ def test_what_would_end_a_sweep_that_ends_already_changes_nothing() -> None:
     assert talk.pool.kinds().count("stopped") == 1
 
 
-def test_a_sweep_that_has_had_its_time_since_its_first_machine_is_interrupted() -> None:
+def test_a_sweep_is_interrupted_at_its_timeout_since_the_first_machine_joined() -> None:
     pool = PoolInMemory()
     pool.open(new_pool(section={"sweep_timeout_s": 10.0}))
     pool.clock.now += 60.0
@@ -302,7 +302,7 @@ def test_a_sweep_that_has_had_its_time_since_its_first_machine_is_interrupted() 
     assert pool.exchange(told(epoch, 2)).ends == ends
 
 
-def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:
+def test_a_sweep_is_interrupted_when_its_coordinator_is_silent() -> None:
     talk = Talk(has_coordinator=True)
     talk.wait(TIMEOUT_S - 1, heard=talk.a)
     talk.pool.hear_head()
@@ -313,7 +313,7 @@ def test_a_sweep_whose_head_is_not_heard_is_interrupted() -> None:
     assert talk.tell(talk.a).ends == ends
 
 
-def test_a_stop_gives_way_to_a_stronger_one_only() -> None:
+def test_a_stop_is_replaced_only_by_a_stronger_one() -> None:
     talk = Talk()
     asked = (StopKind.INTERRUPT, StopKind.DRAIN, StopKind.PREEMPT, StopKind.KILL, StopKind.INTERRUPT)
     for stop in asked:
@@ -322,7 +322,7 @@ def test_a_stop_gives_way_to_a_stronger_one_only() -> None:
     assert talk.pool.kinds().count("stopped") == 2
 
 
-def test_while_a_sweep_stops_nothing_starts_and_runs_that_are_stopped_wait_for_its_next_opening() -> None:
+def test_no_run_starts_while_a_sweep_stops_and_stopped_runs_wait_for_the_next_opening() -> None:
     talk = Talk(count=2)
     talk.begin(talk.a, "r")
     talk.begin(talk.b, "s")

@@ -1,4 +1,4 @@
-"""What a pool with a deadline grants, refuses, and when it ends: one hour, and runs of some minutes."""
+"""Grants, refusals and the end of a pool with a deadline: one hour, and runs of some minutes."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ def talk_of(**wanted: Any) -> Talk:
     return Talk(count=100, node_timeout_s=1e6, **wanted)
 
 
-def an_hour() -> Talk:
+def talk_with_deadline() -> Talk:
     return talk_of(section={"deadline": "1h"})
 
 
-def test_a_machine_is_leased_no_more_runs_than_would_end_in_time() -> None:
-    talk = an_hour()
-    assert talk.tell(talk.a).each == 1, "nobody knows yet how long one takes"
+def test_a_lease_is_limited_to_the_runs_that_would_end_before_the_deadline() -> None:
+    talk = talk_with_deadline()
+    assert talk.tell(talk.a).each == 1, "no duration is known yet"
     talk.perform(talk.a, "r", minutes=15)
     assert talk.tell(talk.a).each == 3
 
 
-def test_what_would_not_end_in_time_is_neither_granted_nor_started_though_it_was_granted_before() -> None:
-    talk = an_hour()
+def test_a_run_that_would_miss_the_deadline_is_not_granted_nor_started() -> None:
+    talk = talk_with_deadline()
     talk.begin(talk.a, "long")
     assert talk.tell(talk.b, wants=1).granted == 1
     talk.perform(talk.a, "r", minutes=40)
-    assert talk.tell(talk.a, wants=5).granted == 2, "those that it has had"
+    assert talk.tell(talk.a, wants=5).granted == 2, "the runs that it already started"
     assert talk.tell(talk.b, wants=1, starts=(start("s"),)).refused == {"s": TOO_LATE}
-    assert talk.pool.look() is None, "a run is on"
+    assert talk.pool.look() is None, "a run is active"
 
 
-def test_a_sweep_ends_resumable_once_nothing_is_on_or_waits_that_would_end_in_time() -> None:
-    talk = an_hour()
+def test_a_sweep_ends_resumable_once_no_run_is_active_or_fits_before_the_deadline() -> None:
+    talk = talk_with_deadline()
     talk.begin(talk.a, "cut")
     talk.perform(talk.b, "r", minutes=40)
     talk.stop(talk.a, "cut")
@@ -52,8 +52,8 @@ def test_a_sweep_ends_resumable_once_nothing_is_on_or_waits_that_would_end_in_ti
     assert answer.ends.reason.startswith(why)
 
 
-def test_a_run_that_was_handed_on_in_time_is_refused_once_it_is_too_late() -> None:
-    talk = an_hour()
+def test_a_requeued_run_is_refused_once_it_would_miss_the_deadline() -> None:
+    talk = talk_with_deadline()
     talk.perform(talk.a, "r", minutes=10)
     talk.begin(talk.a, "cut")
     talk.stop(talk.a, "cut")
@@ -62,19 +62,19 @@ def test_a_run_that_was_handed_on_in_time_is_refused_once_it_is_too_late() -> No
     assert talk.tell(talk.b, wants=1, starts=(start("cut", 2),)).refused == {"cut": TOO_LATE}
 
 
-def test_a_pool_that_is_opened_again_has_another_hour_and_knows_how_long_runs_take() -> None:
-    talk = an_hour()
+def test_a_reopened_pool_has_a_new_deadline_and_keeps_known_durations() -> None:
+    talk = talk_with_deadline()
     talk.perform(talk.a, "r", minutes=40)
     talk.pool.open(new_pool(count=100, node_timeout_s=1e6, section={"deadline": "90m"}))
     assert talk.tell(talk.a).each == 2
 
 
 def hurried(talk: Talk) -> int:
-    """Let a machine join that has an hour of its own."""
+    """Let a machine with its own deadline of an hour join."""
     return talk.pool.join(replace(machine("c"), deadline_s=60 * MINUTE)) or 0
 
 
-def test_a_machine_leaves_once_no_run_would_end_before_its_own_deadline_and_others_go_on() -> None:
+def test_a_machine_leaves_when_no_run_fits_before_its_own_deadline_and_others_continue() -> None:
     talk = talk_of()
     epoch = hurried(talk)
     talk.perform(epoch, "r", minutes=15)
@@ -89,7 +89,7 @@ def test_a_machine_leaves_once_no_run_would_end_before_its_own_deadline_and_othe
     assert (other.granted, other.ends, talk.pool.look()) == (1, None, None)
 
 
-def test_what_is_on_at_a_machines_own_deadline_is_interrupted_there_and_goes_on_elsewhere() -> None:
+def test_active_runs_at_a_machines_own_deadline_are_interrupted_and_requeued() -> None:
     talk = talk_of()
     epoch = hurried(talk)
     talk.begin(epoch, "r")

@@ -1,7 +1,7 @@
-"""No order of deaths, cuts, freezes, lost and late messages loses a run, has it on twice, or one too many.
+"""No sequence of crashes, partitions, freezes and lost or late messages loses or duplicates a run.
 
-Machines work for a pool as nodes do, over a network that loses, repeats and delays. What they really do is
-known here, and compared with what the pool makes of it: by its rules alone, and on a database.
+Machines work for a pool as nodes do, over a network that loses, repeats and delays. Their real state is
+known here and compared with the pool's: with its rules alone, and on a database.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.server.acting import START, Services
 from tests.server.pooling import TIMEOUT_S, PoolInMemory, end, machine, new_pool, start, stopped, told
 
 STEP_S = TIMEOUT_S / 20
-"""Time goes on in such steps: a machine's fence has less than a tenth of its lease."""
+"""A step of time; a machine's fence is less than a tenth of its lease."""
 MACHINES = 3
 ENOUGH = 200
 """Far more exchanges than one machine needs for all runs."""
@@ -49,16 +49,16 @@ LIKELY: Final = (
     *(["an_old_message_comes_again"] * 4 + ["a_little_time_passes"] * 3 + ["much_time_passes"]),
     *(["freeze_or_thaw"] * 3 + ["cut_or_heal"] * 3 + ["kill"] * 2 + ["reborn"] * 3 + ["join"]),
     *("is_told_to_go", "leave", "leave", "hint_of_an_engine", "server_is_restarted"),
-    *(["head_stops"] + ["open_again"] * 6),
+    *(["coordinator_stops"] + ["open_again"] * 6),
 )
-"""What may happen, as often as it is to: most of the time things go well, or there is nothing to lose."""
+"""Possible events, repeated by their weight: most steps succeed, or there would be nothing to lose."""
 FATES: Final = ("fine", "fine", "fine", "lost", "mute")
-"""Of an exchange: mute is one whose answer is lost."""
+"""Fates of an exchange: `mute` loses the answer."""
 
 
 @dataclass
 class Machine:
-    """A node as it really is; `epoch` 0: it takes no part."""
+    """The real state of a node; `epoch` 0: not in the pool."""
 
     name: str
     mark: str
@@ -85,7 +85,7 @@ class Machine:
         return self.alive and not self.frozen and self.epoch > 0
 
     def drop_all(self) -> None:
-        """Kill all that runs, and forget it."""
+        """Kill and forget all runs."""
         for held in (self.again, self.retries, self.inside):
             held.clear()
         self.pending, self.untold, self.ends_known = None, [], None
@@ -93,7 +93,7 @@ class Machine:
         self.previous, self.epoch, self.leaving = self.epoch or self.previous, 0, False
 
     def interrupt(self) -> None:
-        """Stop all that runs, so that others go on with it."""
+        """Stop all runs, so that other machines continue them."""
         self.untold += [stopped(run, attempt) for run, attempt in self.inside.items()]
         self.untold += [stopped(run, None) for run in self.retries]
         if self.pending is not None:
@@ -107,7 +107,7 @@ class Machine:
 
 
 class PoolOnDatabase:
-    """A pool as the server's services keep it, with verbs as those of one in memory."""
+    """A pool in the server's services, with the same methods as a pool in memory."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -181,7 +181,7 @@ class PoolPlay(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(LIKELY), i=st.integers(0, MACHINES - 1), n=st.integers(0, 999))
     def something_happens(self, what: str, i: int, n: int) -> None:
-        """`n` chooses among the ways in which it may happen."""
+        """Call the event's method; `n` chooses a variant."""
         getattr(self, what)(i, n)
 
     def recover(self, i: int, n: int) -> None:
@@ -200,7 +200,7 @@ class PoolPlay(RuleBasedStateMachine):
             node.epoch, node.heard_at = epoch, self.now
 
     def goes_well(self, i: int, n: int) -> None:
-        """A machine takes part, and goes on with what it may, so that there is something to go wrong."""
+        """Let a machine join and begin granted runs, so that there is something to go wrong."""
         self.recover(i, n)
         self.join(i, 1)
         node = self.machines[i]
@@ -288,7 +288,7 @@ class PoolPlay(RuleBasedStateMachine):
         return None
 
     def busy(self, i: int) -> Machine | None:
-        """Return a machine in which a run is on."""
+        """Return a machine with an active run."""
         found = [node for node in self.machines if node.works and node.inside]
         return found[i % len(found)] if found else None
 
@@ -358,11 +358,11 @@ class PoolPlay(RuleBasedStateMachine):
         self.time_passes(n % 30)
         self.side.up_since = self.now
 
-    def head_stops(self, _i: int, n: int) -> None:
+    def coordinator_stops(self, _i: int, n: int) -> None:
         self.side.stop(SweepEnd("Ctrl-C", 130, list(StopKind)[n % len(StopKind)]))
 
     def open_again(self, _i: int, n: int) -> None:
-        """Go on after a stop; nodes leave first, as a head waits for them."""
+        """Open the pool again after a stop; nodes leave first, as a coordinator waits for them."""
         if self.side.look() is None:
             return
         for i, node in enumerate(self.machines):
@@ -376,24 +376,24 @@ class PoolPlay(RuleBasedStateMachine):
         self.open()
 
     @invariant()
-    def no_run_is_on_twice(self) -> None:
+    def no_run_is_active_on_two_machines(self) -> None:
         on = Counter(run for node in self.machines if node.works for run in node.inside)
         assert [run for run, times in on.items() if times > 1] == []
 
     @invariant()
-    def no_attempt_is_made_twice(self) -> None:
+    def no_attempt_starts_twice(self) -> None:
         assert [attempt for attempt, times in self.entered.items() if times > 1] == []
 
     @invariant()
-    def no_more_start_than_are_counted(self) -> None:
+    def started_runs_do_not_exceed_the_count(self) -> None:
         assert len({run for run, _ in self.entered}) <= self.count
 
     @invariant()
-    def no_more_may_start_than_are_left(self) -> None:
+    def grants_do_not_exceed_the_remaining_count(self) -> None:
         assert self.side.may_start() <= self.count
 
     def teardown(self) -> None:
-        """Let one machine, the others being dead, do what is left, and see that all is counted once."""
+        """Let one machine finish the sweep while all others are dead, and check that each run counts once."""
         if not hasattr(self, "side"):
             return
         survivor = next((node for node in self.machines if node.works and not node.leaving), None)
@@ -411,7 +411,7 @@ class PoolPlay(RuleBasedStateMachine):
         assert [event.number for event in events] == list(range(1, len(events) + 1))
 
     def work_alone(self, node: Machine) -> SweepEnd:
-        """Go on with what the machine has, until the sweep is complete; what others had comes with time."""
+        """Work until the sweep is complete; runs of other machines are requeued with time."""
         node.cut, self.machines = False, [node]
         for _ in range(ENOUGH):
             ends = self.side.look()
@@ -433,7 +433,7 @@ class PoolPlay(RuleBasedStateMachine):
 
 
 class PlayOnDatabase(PoolPlay):
-    """The same, with what each change reads and writes of a database."""
+    """The same play on a database."""
 
     def make_side(self) -> PoolOnDatabase:
         self.folder = tempfile.TemporaryDirectory()

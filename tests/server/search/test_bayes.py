@@ -1,4 +1,4 @@
-"""Method bayes: it learns, avoids repetitions, and depends only on the trials told."""
+"""Method bayes learns, avoids repetitions, and depends only on the trials."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def finished(index: int, parameters: dict[str, Any], value: float | None) -> Tri
 def search(
     engine: BayesEngine, objective: Callable[[dict[str, Any]], float], *, runs: int, first: int = 0
 ) -> list[dict[str, Any]]:
-    """Perform runs one after another, and return their parameters."""
+    """Run trials one after another, and return their parameters."""
     asked = []
     for index in range(first, first + runs):
         asked.append(engine.ask(index))
@@ -67,14 +67,14 @@ def long_searches() -> list[list[dict[str, Any]]]:
     return [search(bayes(MIXED, seed=seed), mixed_loss, runs=50) for seed in range(3)]
 
 
-def test_the_search_ends_in_better_places_than_it_began(long_searches: list[list[dict[str, Any]]]) -> None:
+def test_late_suggestions_are_better_than_early_ones(long_searches: list[list[dict[str, Any]]]) -> None:
     early, late = (
         [mixed_loss(asked) for run in long_searches for asked in run[part]] for part in (FIRST, LAST)
     )
     assert statistics.median(late) < statistics.median(early) / 2
 
 
-def test_a_smooth_valleys_bottom_is_found_in_sixty_runs() -> None:
+def test_the_minimum_of_branin_is_found_in_60_runs() -> None:
     def branin(asked: dict[str, Any]) -> float:
         x, y = asked["x"], asked["y"]
         valley = y - 5.1 / (4 * math.pi**2) * x**2 + 5 / math.pi * x - 6
@@ -82,7 +82,7 @@ def test_a_smooth_valleys_bottom_is_found_in_sixty_runs() -> None:
 
     space = {"x": {"min": -5.0, "max": 10.0}, "y": {"min": 0.0, "max": 15.0}}
     bests = [min(map(branin, search(bayes(space, seed=seed), branin, runs=60))) for seed in range(3)]
-    assert statistics.median(bests) < 0.402  # the lowest is 0.398; Optuna comes to 0.5
+    assert statistics.median(bests) < 0.402  # the minimum is 0.398; Optuna reaches 0.5
 
 
 def test_a_metric_can_be_maximized() -> None:
@@ -91,13 +91,13 @@ def test_a_metric_can_be_maximized() -> None:
     assert up == down
 
 
-def test_booleans_and_categories_carry_signal(long_searches: list[list[dict[str, Any]]]) -> None:
+def test_the_search_learns_from_booleans_and_categories(long_searches: list[list[dict[str, Any]]]) -> None:
     late = [asked["net"] for run in long_searches for asked in run[LAST]]
     assert sum(net["bias"] for net in late) > 0.7 * len(late)  # by chance 0.5
     assert sum(net["kind"] is None for net in late) > 0.4 * len(late)  # by chance 0.25
 
 
-def test_every_distribution_is_searched_within_its_bounds_in_plain_values() -> None:
+def test_suggestions_of_every_distribution_are_plain_values_within_bounds() -> None:
     for asked in search(bayes(EVERY), lambda asked: float(asked["normal"] ** 2 + asked["beta"]), runs=30):
         assert json.loads(json.dumps(asked)) == asked
         assert 1 <= asked["int_uniform"] <= 9
@@ -110,7 +110,7 @@ def test_every_distribution_is_searched_within_its_bounds_in_plain_values() -> N
         assert isinstance(asked["q_log_uniform"], float)
 
 
-def test_eight_that_ask_at_once_get_eight_different_points() -> None:
+def test_eight_pending_suggestions_are_distinct() -> None:
     engine = bayes(MIXED)
     search(engine, mixed_loss, runs=20)
     at_once = []
@@ -120,7 +120,7 @@ def test_eight_that_ask_at_once_get_eight_different_points() -> None:
     assert len({json.dumps(asked) for asked in at_once}) == 8
 
 
-def test_a_pending_run_is_kept_away_from() -> None:
+def test_suggestions_avoid_the_point_of_a_pending_run() -> None:
     def distance_of_next(*, pending: bool) -> float:
         distances = []
         for seed in range(8):
@@ -136,7 +136,7 @@ def test_a_pending_run_is_kept_away_from() -> None:
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
-def test_a_run_without_a_finite_value_is_a_place_to_avoid_and_no_result(value: float | None) -> None:
+def test_a_finished_run_without_a_finite_value_counts_as_failed(value: float | None) -> None:
     def told(how: Callable[[int, dict[str, Any]], Trial]) -> dict[str, Any]:
         engine = bayes(MIXED)
         for index, asked in enumerate(search(engine, mixed_loss, runs=12)[:5]):
@@ -147,21 +147,21 @@ def test_a_run_without_a_finite_value_is_a_place_to_avoid_and_no_result(value: f
     assert told(lambda index, asked: finished(index, asked, value)) == failed
 
 
-def test_runs_that_all_fail_do_not_end_the_search() -> None:
+def test_the_search_continues_if_all_runs_fail() -> None:
     engine = bayes(MIXED)
     for index in range(30):
         engine.tell(Trial(index, engine.ask(index), TrialState.FAILED))
     assert engine.ask(30).keys() == MIXED.keys()
 
 
-def test_a_finite_space_is_not_repeated_until_it_is_used_up() -> None:
+def test_a_finite_space_repeats_no_point_until_it_is_exhausted() -> None:
     engine = bayes({"a": {"values": [1, 2, 3]}, "b": {"values": [True, False]}, "c": {"min": 1, "max": 3}})
     asked = search(engine, lambda asked: float(asked["a"] + asked["c"]), runs=24)
     assert len({json.dumps(point) for point in asked[:18]}) == 18
     assert all(point in asked[:18] for point in asked[18:])
 
 
-def test_points_that_differ_by_a_rounding_error_are_one_point() -> None:
+def test_points_that_differ_by_a_rounding_error_count_as_one() -> None:
     engine = bayes({"x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.1}})
     for index in range(11):
         engine.tell(finished(index, {"x": index / 10}, 1.0))
@@ -171,7 +171,7 @@ def test_points_that_differ_by_a_rounding_error_are_one_point() -> None:
     assert engine.ask(22) == {"x": 3 * 0.1}
 
 
-def test_the_widest_range_of_integers_is_searched_within_its_bounds() -> None:
+def test_the_widest_integer_range_is_searched_within_its_bounds() -> None:
     engine = bayes({"x": {"min": -(2**53), "max": 2**53}})
     asked = search(engine, lambda asked: float(-asked["x"]), runs=40)
     assert all(isinstance(point["x"], int) and abs(point["x"]) <= 2**53 for point in asked)
@@ -185,19 +185,19 @@ def test_the_widest_range_of_integers_is_searched_within_its_bounds() -> None:
         {"distribution": "q_beta", "a": 2, "b": 2, "q": 0.1},
     ],
 )
-def test_a_quantised_range_is_a_finite_space(spec: dict[str, Any]) -> None:
+def test_a_quantized_range_is_a_finite_space(spec: dict[str, Any]) -> None:
     asked = search(bayes({"x": spec}), lambda asked: float(asked["x"]), runs=11)
     assert len({point["x"] for point in asked}) == 11
 
 
-def test_a_space_of_constants_is_answered() -> None:
+def test_a_space_of_constants_always_returns_the_same_point() -> None:
     asked = search(bayes({"x": {"value": 1}, "y": {"values": ["only"]}}), lambda asked: 1.0, runs=15)
     assert asked == [{"x": 1, "y": "only"}] * 15
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(20)), st.integers(0, 100))
-def test_the_order_of_what_was_told_does_not_matter(order: list[int], seed: int) -> None:
+def test_suggestions_do_not_depend_on_the_order_of_results(order: list[int], seed: int) -> None:
     first, second, chance = (bayes(MIXED, seed=seed) for _ in range(3))
     asked = [chance.ask(index) for index in range(20)]  # told nothing, it only draws
     for index in range(20):
@@ -221,7 +221,7 @@ def test_the_order_of_what_was_told_does_not_matter(order: list[int], seed: int)
         {"lr": 0.1, "layers": 2, "net": {"bias": 1, "kind": "a"}},
     ],
 )
-def test_parameters_that_are_none_of_the_spaces_are_left_out(parameters: dict[str, Any]) -> None:
+def test_results_with_parameters_outside_the_space_are_ignored(parameters: dict[str, Any]) -> None:
     engine, untouched = bayes(MIXED), bayes(MIXED)
     for each in (engine, untouched):
         search(each, mixed_loss, runs=12)
@@ -229,7 +229,7 @@ def test_parameters_that_are_none_of_the_spaces_are_left_out(parameters: dict[st
     assert engine.ask(13) == untouched.ask(13)
 
 
-def test_an_ask_after_thousands_of_results_is_no_more_work_than_after_hundreds() -> None:
+def test_the_cost_of_a_suggestion_does_not_grow_with_thousands_of_results() -> None:
     chance = bayes(MIXED)
 
     def calls_of_an_ask(results: int) -> int:
@@ -239,7 +239,7 @@ def test_an_ask_after_thousands_of_results_is_no_more_work_than_after_hundreds()
             engine.tell(finished(index, asked, mixed_loss(asked)))
         return calls_of(lambda: engine.ask(results))
 
-    calls_of_an_ask(250)  # the first one imports
+    calls_of_an_ask(250)  # the first call imports modules
     assert calls_of_an_ask(2500) < 2 * calls_of_an_ask(250)
 
 

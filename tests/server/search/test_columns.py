@@ -1,4 +1,4 @@
-"""Tables of points: drawn and moved coordinates are the axis's own, and columns go from 0 to 1."""
+"""Tables of points: drawn and moved coordinates lie on their axes, and columns range from 0 to 1."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settled(coordinates: tuple[float, ...]) -> tuple[float, ...]:
 
 
 @given(seeds, st.sampled_from([0.01, 0.1, 3.0]))
-def test_points_drawn_and_moved_are_points_of_the_space(seed: int, reach: float) -> None:
+def test_drawn_and_moved_points_are_points_of_the_space(seed: int, reach: float) -> None:
     source = np.random.default_rng(seed)
     drawn = draw_points(axes(), 20, source)
     for table in (drawn, move_points(axes(), drawn, reach, source)):
@@ -56,7 +56,7 @@ def test_points_drawn_and_moved_are_points_of_the_space(seed: int, reach: float)
 
 
 @given(seeds)
-def test_a_narrowed_space_lies_around_its_best_point_and_has_all_kinds(seed: int) -> None:
+def test_a_narrowed_space_surrounds_its_best_point_and_keeps_all_categories(seed: int) -> None:
     source = np.random.default_rng(seed)
     best = draw_points(axes(), 1, source)
     near = move_points(axes(), np.repeat(best, 50, axis=0), 0.01, source)
@@ -68,7 +68,7 @@ def test_a_narrowed_space_lies_around_its_best_point_and_has_all_kinds(seed: int
     assert set(drawn[:, kind]) == {0, 1, 2}
 
 
-def test_every_value_can_be_drawn_and_moved_to() -> None:
+def test_every_value_can_be_drawn_and_reached_by_a_move() -> None:
     source = np.random.default_rng(0)
     points = draw_points(axes(), 500, source)
     for table in (points, move_points(axes(), points, 0.1, source)):
@@ -76,14 +76,14 @@ def test_every_value_can_be_drawn_and_moved_to() -> None:
         assert [len(set(column)) for column in counted] == [2, 3, 7, 11]
 
 
-def test_a_move_on_an_ordered_axis_goes_at_least_one_level_and_not_far() -> None:
+def test_a_short_move_on_an_ordered_axis_changes_exactly_one_level() -> None:
     only = {"layers": {"min": 0, "max": 1000}}
     start = np.full((200, 1), 500.0)
     steps = np.abs(move_points(axes(only), start, 0.0001, np.random.default_rng(0)) - start)
     assert set(steps.ravel()) == {1.0}
 
 
-def test_columns_go_from_0_to_1_and_levels_without_order_are_all_at_distance_1() -> None:
+def test_columns_range_from_0_to_1_and_categories_have_distance_1() -> None:
     table = columns_of(axes(), draw_points(axes(), 500, np.random.default_rng(0)))
     assert table.shape == (500, sum(axis.columns for axis in axes()))
     assert table.min() == 0
@@ -93,7 +93,7 @@ def test_columns_go_from_0_to_1_and_levels_without_order_are_all_at_distance_1()
         assert np.linalg.norm(one - other) == pytest.approx(1)
 
 
-def test_numbers_over_orders_of_magnitude_are_looked_at_by_their_logarithm_too() -> None:
+def test_numbers_over_orders_of_magnitude_get_a_logarithmic_column_too() -> None:
     wide = axes({"batch": SPACE["batch"], "decay": SPACE["decay"], "steps": SPACE["steps"]})
     coordinates = np.array([[0.0, 0.0, 0.0], [99.0, 0.001, 99.0], [9999.0, 1.0, 1000.0]])
     _, batch, _, decay, _, steps = columns_of(wide, coordinates).T
@@ -106,20 +106,20 @@ def test_numbers_over_orders_of_magnitude_are_looked_at_by_their_logarithm_too()
     "narrow",
     [{"min": 10, "max": 900}, {"min": 0.0, "max": 1e6}, {"min": -5, "max": 5000}, {"values": [1, 8, 900]}],
 )
-def test_other_numbers_have_one_column(narrow: dict[str, Any]) -> None:
+def test_other_numeric_parameters_have_one_column(narrow: dict[str, Any]) -> None:
     (axis,) = axes({"x": narrow})
     assert axis.columns == 1
 
 
-def test_small_numbers_are_drawn_and_moved_to_too_where_they_span_orders_of_magnitude() -> None:
+def test_small_numbers_are_sampled_over_orders_of_magnitude() -> None:
     wide, source = axes({"batch": SPACE["batch"]}), np.random.default_rng(0)
     points = draw_points(wide, 400, source)
     for table in (points, move_points(wide, points, 0.02, source)):
-        assert 50 < np.count_nonzero(table < 100) < 150  # evenly drawn 4
+        assert 50 < np.count_nonzero(table < 100) < 150  # a uniform draw would give 4
         assert np.count_nonzero(table > 5000) > 80
 
 
-def test_choices_among_few_levels_are_found_in_the_columns() -> None:
+def test_choices_are_found_in_the_columns() -> None:
     assert set(choices_of(axes())) == {Choice(first=2, size=2), Choice(first=5, size=3)}
     table = draw_points(axes(), 50, np.random.default_rng(0))
     for choice, number in zip(choices_of(axes()), axis_numbers("bias", "kind"), strict=True):

@@ -1,4 +1,4 @@
-"""The Gaussian process: what it foretells, beside what scikit-learn has, and the shapes it chooses."""
+"""The Gaussian process: its predictions compared with scikit-learn's, and its choice of shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy  # its parts are imported where they are used
+import scipy  # its submodules are imported lazily
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def wave(columns: Table) -> Column:
     return heights
 
 
-def test_near_results_it_is_surer_than_far_from_them_and_a_result_told_later_counts() -> None:
+def test_uncertainty_is_lower_near_results_and_drops_with_a_new_result() -> None:
     surface = fitted(grid(12) / 2, wave(grid(12) / 2))
     _, (near, far) = surface.mean_and_deviation(np.array([[0.25], [0.9]]))
     assert near < 0.02 < far
@@ -42,7 +42,7 @@ def test_near_results_it_is_surer_than_far_from_them_and_a_result_told_later_cou
     assert later.mean_and_deviation(there)[1][0] < far
 
 
-def test_noise_is_part_of_what_will_be_seen_and_not_taken_for_shape() -> None:
+def test_noise_is_included_in_the_deviation_and_not_fitted_as_shape() -> None:
     source = np.random.default_rng(0)
     columns = source.random((60, 1))
     surface = fitted(columns, wave(columns) + source.normal(0, 0.4, 60))
@@ -50,15 +50,15 @@ def test_noise_is_part_of_what_will_be_seen_and_not_taken_for_shape() -> None:
     assert surface.mean_and_deviation(columns)[1] == pytest.approx(0.4, abs=0.15)
 
 
-def test_a_column_without_effect_is_not_looked_at() -> None:
+def test_a_column_without_effect_is_ignored() -> None:
     columns = np.random.default_rng(0).random((40, 2))
     ends = fitted(columns, wave(columns)).mean(np.array([[0.3, 0.0], [0.3, 1.0]]))
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
 
 
 @pytest.mark.parametrize(("mattering", "error"), [(20, 0.4), (2, 0.1)])
-def test_few_results_in_twenty_columns_tell_where_losses_are_low(mattering: int, error: float) -> None:
-    """Many length scales would fit chance where all columns matter, a single one where few do."""
+def test_few_results_in_20_columns_predict_low_losses(mattering: int, error: float) -> None:
+    """Many length scales overfit if all columns matter, a single one underfits if few do."""
     source = np.random.default_rng(0)
     columns, there = source.random((60, 20)), source.random((200, 20))
 
@@ -72,8 +72,8 @@ def test_few_results_in_twenty_columns_tell_where_losses_are_low(mattering: int,
 
 @settings(max_examples=50)
 @given(thetas, st.integers(0, 100))
-def test_likelihood_slope_and_belief_are_those_of_scikit_learn(theta: list[float], seed: int) -> None:
-    from sklearn.gaussian_process import GaussianProcessRegressor  # takes longer than the tests here
+def test_likelihood_gradient_and_prediction_match_scikit_learn(theta: list[float], seed: int) -> None:
+    from sklearn.gaussian_process import GaussianProcessRegressor  # the import takes longer than these tests
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     source = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def test_likelihood_slope_and_belief_are_those_of_scikit_learn(theta: list[float
     assert surface.mean(there) == pytest.approx(means, rel=1e-6, abs=1e-6)
 
 
-def test_a_kernel_that_cannot_be_inverted_is_impossible() -> None:
+def test_a_singular_kernel_has_likelihood_minus_infinity() -> None:
     same = np.zeros((4, 1))
     assert Likelihood(same, np.arange(4.0))(np.array([40.0, 0.0, -60.0]))[0] == -math.inf
 
@@ -119,38 +119,38 @@ def test_shaped_losses_have_mean_0_and_variance_1(values: list[int]) -> None:
 
 
 @pytest.mark.parametrize("stretch", [np.exp, np.square, np.cbrt, lambda drawn: -np.exp(drawn), np.round])
-def test_a_bell_is_what_scipy_finds_likeliest(stretch: Callable[[Column], Column]) -> None:
+def test_the_bell_shape_matches_scipys_yeo_johnson_transform(stretch: Callable[[Column], Column]) -> None:
     standard = cut_off(stretch(np.random.default_rng(0).normal(size=50)))
     bent, _ = scipy.stats.yeojohnson(standard)
     assert bell_shaped(standard).losses == pytest.approx((bent - bent.mean()) / bent.std(), abs=1e-5)
 
 
-def test_one_loss_out_of_all_bounds_does_not_hide_the_others() -> None:
+def test_an_extreme_loss_does_not_hide_the_others() -> None:
     for shape in shapes([*map(float, range(20)), 1e300]):
         assert np.diff(np.sort(shape))[:-1].min() > 0.03
 
 
-def test_losses_that_are_all_equal_have_no_shape() -> None:
+def test_equal_losses_are_flattened_to_zero() -> None:
     assert not any(shape.any() for shape in shapes([3.0] * 10))
     surface = likeliest(grid(10), np.full(10, 3.0))
     assert surface.mean(grid(4)) == pytest.approx(np.zeros(4), abs=1e-6)
 
 
-def test_the_density_of_a_bell_is_by_how_much_it_brings_losses_together() -> None:
+def test_the_density_of_a_bell_is_the_log_derivative_of_its_transform() -> None:
     standard = np.sort(cut_off(np.random.default_rng(0).gamma(4.0, size=500)))
     bell = bell_shaped(standard)
     slopes = np.diff(bell.losses) / np.diff(standard)
     assert bell.density == pytest.approx(float(np.log(slopes).sum()), abs=10)
 
 
-def test_losses_without_noise_are_taken_in_the_shape_of_a_bell() -> None:
+def test_losses_without_noise_are_transformed_to_a_bell_shape() -> None:
     losses = np.exp(2 * wave(grid(20)))
     shaped = likeliest(grid(20), losses).losses
     assert shaped == pytest.approx(bell_shaped(cut_off(losses)).losses)
     assert shaped != pytest.approx(cut_off(losses), abs=0.05)
 
 
-def test_noise_among_low_losses_is_not_stretched() -> None:
+def test_noise_among_low_losses_is_not_amplified() -> None:
     columns = np.random.default_rng(0).random((60, 1))
     losses = 60 * (columns[:, 0] - 0.5) ** 2 + np.random.default_rng(1).normal(0, 2, 60)
     surface = likeliest(columns, losses)
@@ -162,7 +162,7 @@ MODEL = Choice(first=0, size=2)
 
 
 def models(count: int = 40) -> Table:
-    """A model's kind, a parameter of the one kind, and a parameter of the other."""
+    """Return a table of a model's kind, a parameter of the one kind, and a parameter of the other."""
     source = np.random.default_rng(0)
     return np.column_stack([np.arange(count) % 2, source.random((count, 2))])
 
@@ -172,11 +172,11 @@ def of_its_own(columns: Table) -> Column:
     return losses
 
 
-def test_where_a_choice_decides_what_matters_each_level_has_a_part_that_learns_alone() -> None:
+def test_each_level_has_its_own_surface_if_its_choice_decides_which_parameters_matter() -> None:
     belief = likeliest(models(), of_its_own(models()), (MODEL,))
     assert isinstance(belief, PartedSurface)
     one, other = belief.mean(np.array([[1.0, 0.3, 0.1], [1.0, 0.3, 0.9]]))
-    assert one == pytest.approx(other, abs=0.05)  # the other kind's parameter does nothing here
+    assert one == pytest.approx(other, abs=0.05)  # the other kind's parameter has no effect
     there, elsewhere = np.array([[1.0, 0.5, 0.5]]), np.array([[0.0, 0.5, 0.5]])
     later = belief.with_points(there, belief.mean(there) + 1)
     assert later.mean(there)[0] > belief.mean(there)[0] + 0.5
@@ -184,7 +184,7 @@ def test_where_a_choice_decides_what_matters_each_level_has_a_part_that_learns_a
     assert len(later.losses) == 41
 
 
-def test_where_a_choice_only_adds_to_the_loss_its_levels_learn_from_each_other() -> None:
+def test_levels_share_one_surface_if_their_choice_only_shifts_the_loss() -> None:
     losses = np.sin(6 * models()[:, 1]) + 0.5 * models()[:, 0]
     assert isinstance(likeliest(models(), losses, (MODEL,)), Surface)
 
@@ -200,7 +200,7 @@ def test_three_bad_results_of_a_level_leave_it_open_whether_it_has_low_losses() 
     assert part.mean_and_deviation(there)[1].mean() > 0.35  # in losses of variance 1
 
 
-def test_a_level_without_results_is_no_part() -> None:
+def test_a_level_without_results_gets_no_surface_of_its_own() -> None:
     columns = models()
     columns[1:, 0] = 0
     assert isinstance(likeliest(columns, of_its_own(columns), (MODEL,)), Surface)

@@ -1,6 +1,6 @@
-"""Suggestions of the Gaussian process: what running and failed points, and other threads, make of them.
+"""Suggestions of the Gaussian process, with running, failed and stopped points.
 
-Expected improvement is what it is by definition, and the search finds where it is highest.
+Expected improvement matches its definition, and the search finds its maximum.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def first(known: list[Observation], others: list[Observation], *, seed: int = 1)
     return next(gp.suggestions(AXES, known, others, seed=seed))
 
 
-def test_hundreds_of_results_lead_to_the_bottom_of_the_best_of_many_hollows() -> None:
+def test_the_best_of_many_local_minima_is_found_with_hundreds_of_results() -> None:
     def hollows(x: float, y: float) -> float:
         return distance((x, y)) ** 2 + 0.05 * (
             2 - math.cos(60 * (x - BEST[0])) - math.cos(60 * (y - BEST[1]))
@@ -55,14 +55,14 @@ def test_hundreds_of_results_lead_to_the_bottom_of_the_best_of_many_hollows() ->
     assert min(one.loss for one in known if one.loss is not None) < 1e-3
 
 
-def test_a_running_point_is_not_asked_for_again() -> None:
+def test_a_running_point_is_not_suggested_again() -> None:
     known = results(10)
     alone = first(known, [])
     beside = first(known, [Observation(10, alone, None)])
     assert np.linalg.norm(np.subtract(alone, beside)) > 0.01
 
 
-def test_a_place_where_all_fail_is_left_and_a_failure_elsewhere_does_not_matter() -> None:
+def test_suggestions_avoid_failed_regions_but_distant_failures_do_not_matter() -> None:
     around = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
     failed = [
         Observation(100 + index, (BEST[0] + 0.04 * x, BEST[1] + 0.04 * y), np.inf)
@@ -72,7 +72,7 @@ def test_a_place_where_all_fail_is_left_and_a_failure_elsewhere_does_not_matter(
     assert distance(first(results(25), [Observation(100, (0.05, 0.95), np.inf)])) < 0.05
 
 
-def test_places_are_named_in_bounds_and_without_a_change_of_linear_algebras_threads() -> None:
+def test_suggestions_are_in_bounds_and_leave_the_blas_threads_unchanged() -> None:
     before = threadpool_info()
     named = list(gp.suggestions(AXES, results(15), [], seed=0))
     assert threadpool_info() == before
@@ -81,14 +81,14 @@ def test_places_are_named_in_bounds_and_without_a_change_of_linear_algebras_thre
 
 
 @pytest.mark.parametrize("others", [[], [Observation(99, (0.5, 0.5), None)]])
-def test_the_same_is_suggested_whatever_was_suggested_before(others: list[Observation]) -> None:
+def test_a_suggestion_does_not_depend_on_earlier_ones(others: list[Observation]) -> None:
     before = first(results(15), others, seed=3)
     first(results(25), [], seed=4)
     assert first(results(15), others, seed=3) == before
 
 
-def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None:
-    """Near the optimum, runs were stopped early, with a higher loss than they would have reached."""
+def test_the_loss_of_a_stopped_run_does_not_count_as_its_final_loss() -> None:
+    """Runs near the optimum are stopped early, with a higher loss than they would have reached."""
     ended = [result for result in results(40) if distance(result.coordinates) > 0.25]
     stopped = [
         Observation(100 + index, coordinate.coordinates, (coordinate.loss or 0.0) + 0.5, at)
@@ -101,13 +101,13 @@ def test_the_loss_that_a_stopped_run_had_is_not_taken_for_its_last_one() -> None
     assert distance(first(alone, [Observation(99, (0.1, 0.1), None)])) < 0.1
 
 
-def test_where_a_choice_decides_what_matters_the_best_place_is_found_by_few_results() -> None:
+def test_the_minimum_is_found_with_few_results_if_a_choice_decides_which_parameters_matter() -> None:
     kind = LevelAxis(("kind",), Listed(("net", "trees")), ordered=False)
     points = [(*point.coordinates, float(point.index % 2)) for point in results(16)]
     losses = [float(np.cos(9 * y) if trees else 1.2 * np.sin(6 * x)) for x, y, trees in points]
     known = [Observation(index, *told) for index, told in enumerate(zip(points, losses, strict=True))]
     x, _, trees = next(gp.suggestions((*AXES, kind), known, [], seed=1))
-    assert (x, trees) == pytest.approx((0.785, 0), abs=0.05)  # one surface for both kinds says 0.95
+    assert (x, trees) == pytest.approx((0.785, 0), abs=0.05)  # one surface for both kinds would give 0.95
 
 
 def log_improvement(mean: float, deviation: float, lowest: float) -> float:
@@ -115,7 +115,7 @@ def log_improvement(mean: float, deviation: float, lowest: float) -> float:
 
 
 @given(st.floats(-3, 3), st.floats(0.1, 3), st.floats(-3, 3))
-def test_it_is_the_mean_of_what_lies_below(mean: float, deviation: float, lowest: float) -> None:
+def test_expected_improvement_matches_its_definition(mean: float, deviation: float, lowest: float) -> None:
     belief = NormalDist(mean, deviation)
     losses = [belief.inv_cdf((part + 0.5) / 4000) for part in range(4000)]
     expected = sum(max(lowest - loss, 0.0) for loss in losses) / 4000
@@ -123,14 +123,14 @@ def test_it_is_the_mean_of_what_lies_below(mean: float, deviation: float, lowest
 
 
 @given(st.floats(0, 1e5), st.floats(1e-3, 1e3))
-def test_hopeless_points_are_told_apart_by_how_hopeless_they_are(mean: float, further: float) -> None:
+def test_log_improvement_still_ranks_hopeless_points(mean: float, further: float) -> None:
     near, far = log_improvement(mean, 1.0, 0.0), log_improvement(mean + further, 1.0, 0.0)
     assert math.isfinite(far)
     assert far <= near
     assert far < near or mean > 9000
 
 
-def test_the_search_goes_where_low_losses_are_expected_on_axes_of_all_kinds() -> None:
+def test_the_search_maximizes_expected_improvement_on_axes_of_all_kinds() -> None:
     axes = (
         IntervalAxis(("lr",), Uniform(0.0, 1.0, None), None),
         LevelAxis(("layers",), Stepped(50), ordered=True),

@@ -1,4 +1,4 @@
-"""Random parameters: within bounds, of the right type, as likely as SciPy's, and repeatable."""
+"""Random parameters are within bounds, of the right type, repeatable, and distributed as SciPy's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
-import scipy  # its parts are imported where they are used
+import scipy  # its submodules are imported lazily
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ from parallel_hpo.server.search.space import Trial, TrialState
 
 
 def continuous(steps: st.SearchStrategy[float | None], *, likely: bool) -> st.SearchStrategy[Continuous]:
-    """Distributions that round to these steps; only with likely parameters SciPy is exact enough."""
+    """Return distributions with these steps; SciPy is exact enough only with likely parameters."""
     widths = st.floats(0.1, 1e3) if likely else st.floats(1e-3, 1e6)
     shapes = st.floats(0.1, 1e4) if likely else st.floats(0.01, 50)
     exponents = st.floats(-5, 5) if likely else st.floats(-700, 700)
@@ -95,7 +95,7 @@ def law(distribution: Continuous) -> Any:
 
 
 @given(any_kind, seeds)
-def test_a_value_is_finite_reads_back_from_json_and_leaves_its_range_by_half_a_step_at_most(
+def test_a_value_is_finite_json_serializable_and_at_most_half_a_step_out_of_range(
     distribution: Continuous, seed: int
 ) -> None:
     value = one(distribution, Random(seed))
@@ -117,19 +117,19 @@ def test_integers_stay_within_their_bounds(low: int, width: int, seed: int) -> N
 
 
 @given(any_kind, st.floats(allow_nan=False))
-def test_every_number_has_a_place_from_0_to_1(distribution: Continuous, value: float) -> None:
+def test_every_number_has_a_quantile_from_0_to_1(distribution: Continuous, value: float) -> None:
     assert 0 <= quantile_of(distribution, value) <= 1
 
 
 @pytest.mark.parametrize(
     "distribution", [Normal(0, 1), LogNormal(0, 1), Uniform(0, 1), LogUniform(1, 2), Beta(1, 1)]
 )
-def test_the_ends_have_finite_values(distribution: Continuous) -> None:
+def test_quantiles_0_and_1_have_finite_values(distribution: Continuous) -> None:
     assert all(math.isfinite(value_at(distribution, end)) for end in (0, 1))
 
 
 @given(likely, quantiles)
-def test_places_and_values_are_those_of_scipys_quantiles(distribution: Continuous, quantile: float) -> None:
+def test_quantiles_and_values_match_scipys(distribution: Continuous, quantile: float) -> None:
     scipys = law(distribution)
     value = scipys.ppf(quantile)
     assert value_at(distribution, quantile) == pytest.approx(value, rel=1e-6, abs=1e-9)
@@ -138,16 +138,16 @@ def test_places_and_values_are_those_of_scipys_quantiles(distribution: Continuou
     assert isinstance(axis, IntervalAxis)
     there = axis.value(quantile)
     assert there == pytest.approx(value, rel=1e-6, abs=1e-9)
-    # Near 1 the floats are further apart than a beta's quantiles.
+    # Near 1, floats are further apart than the quantiles of a beta distribution.
     assert axis.coordinate(there) == pytest.approx(float(scipys.cdf(there)), abs=1e-4)
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6), st.floats(0, 1))
-def test_every_beta_has_a_value_between_0_and_1_at_every_place(a: float, b: float, quantile: float) -> None:
+def test_every_beta_quantile_has_a_value_between_0_and_1(a: float, b: float, quantile: float) -> None:
     assert 0 <= value_at(Beta(a, b), quantile) <= 1
 
 
-def test_half_of_the_values_lie_below_the_median_and_probabilities_are_kept() -> None:
+def test_samples_match_the_median_and_the_given_probabilities() -> None:
     assert statistics.median(many(Uniform(2, 4))) == pytest.approx(3, abs=0.05)
     counts = Counter(many(Categorical((1, 2, 3), (0.7, 0.3, 0.0))))
     assert counts[1] / 4000 == pytest.approx(0.7, abs=0.03)
@@ -155,19 +155,19 @@ def test_half_of_the_values_lie_below_the_median_and_probabilities_are_kept() ->
 
 
 @given(seeds, st.integers(0, 10**9))
-def test_a_runs_parameters_follow_from_seed_and_index(seed: int, index: int) -> None:
+def test_parameters_are_determined_by_seed_and_index(seed: int, index: int) -> None:
     asked = engine(seed).ask(index)
     assert engine(seed).ask(index) == asked
     assert json.loads(json.dumps(asked)) == asked
 
 
-def test_another_process_draws_the_same() -> None:
+def test_another_process_draws_the_same_values() -> None:
     code = "from parallel_hpo.server.search.sampling import stream; print(stream(7, 3).random())"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(answer.stdout) == stream(7, 3).random()
 
 
-def test_other_indices_and_other_seeds_draw_otherwise_and_the_order_of_parameters_does_not_matter() -> None:
+def test_draws_vary_with_index_and_seed_but_not_with_parameter_order() -> None:
     draws = [engine(seed).ask(index)["lr"] for seed in range(10) for index in range(50)]
     assert len(set(draws)) == 500
     backwards = dict(reversed(SPACE.items()))
@@ -175,7 +175,7 @@ def test_other_indices_and_other_seeds_draw_otherwise_and_the_order_of_parameter
 
 
 def search(distribution: Continuous | IntUniform, *, runs: int) -> list[float]:
-    """Return the values that bayes asks for one after another where a lower value is better."""
+    """Return the successive suggestions of bayes for a loss equal to the value."""
     configuration = SweepConfiguration(Method.BAYES, Metric("loss"), (Parameter(("x",), distribution),))
     engine = BayesEngine(configuration, seed=0)
     asked: list[float] = []
@@ -189,13 +189,13 @@ def search(distribution: Continuous | IntUniform, *, runs: int) -> list[float]:
     "distribution",
     [Uniform(2, 3), LogUniform(1e-3, 1e3), Normal(5, 2), LogNormal(0, 1), Beta(50, 50), Beta(2, 5)],
 )
-def test_bayes_asks_for_lower_values_but_none_that_chance_would_never_draw(distribution: Continuous) -> None:
+def test_bayes_suggests_lower_values_but_none_with_negligible_probability(distribution: Continuous) -> None:
     ranks = law(distribution).cdf(search(distribution, runs=25))
     assert min(ranks) > 1e-9
     assert max(ranks) < 1 - 1e-9
     assert sum(ranks[15:]) / 10 < sum(ranks[:10]) / 10
 
 
-def test_a_finite_beta_is_used_up_without_the_values_that_have_no_chance() -> None:
+def test_a_quantized_beta_is_exhausted_without_its_zero_probability_values() -> None:
     asked = search(Beta(50, 50, q=0.05), runs=11)
     assert sorted(asked) == pytest.approx([0.05 * step for step in range(5, 16)])

@@ -1,4 +1,4 @@
-"""The search space: values by path, levels that are counted and not listed, the grid, and its engines."""
+"""The search space: values by path, levels, the grid, and the engines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ grids = st.dictionaries(st.text("aBc.-", min_size=1, max_size=3), choices, min_s
 
 
 @given(st.dictionaries(st.lists(names, min_size=2, max_size=2).map(tuple), json_values, max_size=6))
-def test_values_are_found_again_where_they_were_nested(values: dict[ParameterPath, Any]) -> None:
+def test_nested_values_are_found_by_their_path(values: dict[ParameterPath, Any]) -> None:
     nested = nest(values)
     assert {path: look_up(nested, path) for path in values} == values
 
@@ -57,14 +57,14 @@ def test_nested_values_are_copies() -> None:
 
 
 @given(json_values, json_values)
-def test_identity_tells_json_values_apart(one: Any, other: Any) -> None:
+def test_identity_distinguishes_json_values(one: Any, other: Any) -> None:
     if json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True):
         assert identity(one) == identity(other)
     elif one != other:
         assert identity(one) != identity(other)
 
 
-def test_numbers_are_equal_by_value_true_is_no_number_and_a_choice_without_a_chance_no_choice() -> None:
+def test_identity_compares_numbers_by_value_and_zero_probabilities_are_dropped() -> None:
     assert identity(3) == identity(3.0)
     assert identity(1) != identity(True)
     assert distinct([3, 1, 3.0, True, 1]) == (3, 1, True)
@@ -90,14 +90,14 @@ def test_values_are_rounded_to_multiples_of_q(value: float, q: float | None, exp
 
 
 @given(st.floats(-100, 100), st.floats(0, 100), st.sampled_from([1, 3, 0.1, 0.25, 7.5]))
-def test_multiples_are_what_numbers_of_the_range_are_rounded_to(low: float, width: float, q: float) -> None:
+def test_multiples_contain_every_rounded_value_of_the_range(low: float, width: float, q: float) -> None:
     steps = multiples(low, low + width, q)
     for value in (low, low + width / 3, low + width):
         assert steps[steps.index(rounded(value, q))] == rounded(value, q)
 
 
 @given(levels)
-def test_every_level_has_its_own_index(level: Listed | Stepped) -> None:
+def test_each_level_has_a_distinct_index(level: Listed | Stepped) -> None:
     assert [level.index(level[index]) for index in range(level.size)] == list(range(level.size))
 
 
@@ -111,7 +111,7 @@ def points(engine: GridEngine) -> list[Any]:
 
 
 @given(grids)
-def test_a_grid_is_the_product_of_its_values_and_finds_each_point(choices: dict[str, list[Any]]) -> None:
+def test_a_grid_is_the_product_of_its_values_and_indexes_each_point(choices: dict[str, list[Any]]) -> None:
     engine = grid({name: {"values": values} for name, values in choices.items()})
     once = [list({json.dumps(value): value for value in choices[name]}.values()) for name in sorted(choices)]
     expected = [
@@ -122,7 +122,7 @@ def test_a_grid_is_the_product_of_its_values_and_finds_each_point(choices: dict[
     assert [engine.index(json.loads(json.dumps(found))) for found in points(engine)] == [*range(engine.size)]
 
 
-def test_constants_and_nesting_come_along() -> None:
+def test_a_grid_supports_constants_and_nested_parameters() -> None:
     net = {"depth": {"min": 2, "max": 3}, "kind": {"value": "cnn"}}
     found = points(grid({"net": {"parameters": net}, "a": {"value": 1}}))
     assert found == [{"a": 1, "net": {"depth": depth, "kind": "cnn"}} for depth in (2, 3)]
@@ -137,7 +137,7 @@ def test_constants_and_nesting_come_along() -> None:
         (1, 4.5, 3, [1, 4]),
     ],
 )
-def test_ranges_are_enumerated_as_numpys(
+def test_ranges_are_enumerated_like_numpys_arange(
     low: float, high: float, q: float | None, expected: list[float]
 ) -> None:
     spec = {"distribution": "q_uniform", "min": low, "max": high} | ({} if q is None else {"q": q})
@@ -146,7 +146,7 @@ def test_ranges_are_enumerated_as_numpys(
     assert [type(value) for value in found] == [type(value) for value in expected]
 
 
-def test_a_huge_grid_answers_at_its_end_as_at_its_start() -> None:
+def test_a_huge_grid_returns_its_last_point() -> None:
     engine = grid({name: {"min": 1, "max": 1000} for name in "abcdefgh"})
     assert engine.size == 1000**8
     assert engine.ask(engine.size - 1) == dict.fromkeys("abcdefgh", 1000)
@@ -164,10 +164,10 @@ def test_a_parameter_that_cannot_be_enumerated_is_refused() -> None:
         *(({"x": value}, None) for value in (7, 1.5, True, "1", [1])),
         ({}, None),
         ({"y": 1}, None),
-        pytest.param({"x": 2.0, "more": 1}, 2, id="a number written otherwise is the same point"),
+        pytest.param({"x": 2.0, "more": 1}, 2, id="an equal number of another type is the same point"),
     ],
 )
-def test_parameters_beside_the_grid_are_no_points(parameters: dict[str, Any], index: int | None) -> None:
+def test_parameters_outside_the_grid_have_no_index(parameters: dict[str, Any], index: int | None) -> None:
     assert grid({"x": {"min": 0, "max": 3}}).index(parameters) == index
 
 
@@ -180,7 +180,7 @@ METHODS = pytest.mark.parametrize("method", ["grid", "random", "bayes"])
 
 
 @METHODS
-def test_each_method_suggests_and_can_be_told(method: str) -> None:
+def test_each_method_suggests_points_and_accepts_results(method: str) -> None:
     nested = {"models": {"parameters": {"X": {"parameters": {"epochs": {"values": [3]}}}}}}
     made = engine(method, nested)
     asked = made.ask(0)
@@ -190,7 +190,7 @@ def test_each_method_suggests_and_can_be_told(method: str) -> None:
 
 
 @METHODS
-def test_only_a_method_that_repeats_nothing_has_a_size_and_a_place_for_each_point(method: str) -> None:
+def test_only_the_grid_has_a_size_and_an_index_for_each_point(method: str) -> None:
     made = engine(method, {"x": {"values": [3, 4]}, "y": {"values": [5, 6, 7]}})
     ends = method == "grid"
     assert made.size == (6 if ends else None)
@@ -198,7 +198,7 @@ def test_only_a_method_that_repeats_nothing_has_a_size_and_a_place_for_each_poin
     assert made.index({"x": 4, "y": 8}) is None
 
 
-def test_models_are_not_imported_before_they_are_needed() -> None:
+def test_numeric_libraries_are_imported_only_when_needed() -> None:
     heavy = ("numpy", "optuna", "scipy", "sklearn")
     code = f"import sys, parallel_hpo.server.search.engine; print(*(set({heavy}) & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Agents on a sweep: what they are given, what becomes of it when they leave, fall silent or come back."""
+"""Agents of a sweep: the runs they get, also after agents leave, fall silent or return."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RANDOM = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0,
 EXIT = {"type": "exit"}
 
 
-def test_a_grid_gives_each_point_once_and_then_ends_the_sweep(services: Services) -> None:
+def test_a_grid_issues_each_point_once_and_then_ends_the_sweep(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     assert services.points(agent, sweep) == [0, 1, 2]
@@ -32,7 +32,7 @@ def test_a_command_carries_nested_parameters_and_the_program(services: Services)
     assert (command["args"], command["program"]) == ({"opt": {"value": {"lr": 0.1}}}, "train.py")
 
 
-def test_a_run_whose_function_never_starts_it_fails_after_its_second_delivery(services: Services) -> None:
+def test_a_run_that_never_starts_fails_after_its_second_delivery(services: Services) -> None:
     agent = services.agent(services.sweep(grid(3)))
     first = services.issued(agent)
     assert services.issued(agent) == first
@@ -47,14 +47,14 @@ def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(ser
     assert services.command(agent, first)["run_id"] != first
 
 
-def test_at_the_end_of_a_grid_an_idle_agent_waits_for_a_run_that_may_come_back(services: Services) -> None:
+def test_at_the_end_of_a_grid_an_idle_agent_waits_for_runs_that_may_be_released(services: Services) -> None:
     sweep = services.sweep(grid(1))
     busy, idle = services.agent(sweep, "w0"), services.agent(sweep, "w1")
     name = services.issued(busy)
     assert services.beat(idle) is None
     services.release(sweep, "w0")
     assert services.issued(idle) == name
-    assert services.beat(busy, name) == EXIT, "a released agent is gone for good"
+    assert services.beat(busy, name) == EXIT, "a released agent may not return"
 
 
 def test_a_release_gives_back_only_runs_that_never_started(services: Services) -> None:
@@ -66,7 +66,7 @@ def test_a_release_gives_back_only_runs_that_never_started(services: Services) -
     assert services.run(unstarted).state is RunState.PENDING
 
 
-def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(services: Services) -> None:
+def test_a_run_that_its_supervisor_keeps_is_not_issued_to_other_agents(services: Services) -> None:
     sweep = services.sweep(grid(2))
     kept = services.issued(services.agent(sweep, "w0"))
     assert services.release(sweep, "w0", kept) == []
@@ -76,7 +76,7 @@ def test_a_run_that_its_supervisor_keeps_is_not_given_to_others(services: Servic
     assert services.beat(other) == EXIT
 
 
-def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(services: Services) -> None:
+def test_a_workers_next_agent_takes_over_the_unstarted_run_of_the_previous_one(services: Services) -> None:
     sweep = services.sweep(grid(5))
     first = services.agent(sweep, "w0")
     name = services.issued(first)
@@ -92,13 +92,13 @@ def test_a_workers_next_agent_takes_over_what_its_last_one_never_started(service
         ("", "m", False),
     ],
 )
-def test_labels_are_known_by_their_words(services: Services, label: str, prefix: str, is_its: bool) -> None:
+def test_label_prefixes_match_whole_words(services: Services, label: str, prefix: str, is_its: bool) -> None:
     sweep = services.sweep(grid(5))
     name = services.issued(services.agent(sweep, label))
     assert services.release(sweep, prefix) == ([name] if is_its else [])
 
 
-def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(services: Services) -> None:
+def test_a_preempted_run_of_an_unsupervised_agent_is_resumed_by_the_next_agent(services: Services) -> None:
     sweep = services.sweep(grid(5))
     name = services.begun(sweep)
     services.stream(name, Chunk(preempting=True))
@@ -108,7 +108,7 @@ def test_a_strangers_preempted_run_is_resumed_by_the_next_agent(services: Servic
     assert services.run(name).state is RunState.PENDING
 
 
-def test_a_workers_preempted_run_is_left_to_its_supervisor_nobody_waits_for_it(services: Services) -> None:
+def test_agents_do_not_wait_for_the_preempted_run_of_a_worker(services: Services) -> None:
     sweep = services.sweep(grid(2))
     first, second = services.begun(sweep, "w0"), services.begun(sweep, "w1")
     services.stream(first, Chunk(preempting=True))
@@ -117,7 +117,7 @@ def test_a_workers_preempted_run_is_left_to_its_supervisor_nobody_waits_for_it(s
     assert services.beat(services.agent(sweep, "w2")) == EXIT
 
 
-def test_a_canceled_sweep_stops_its_runs_which_are_killed(services: Services) -> None:
+def test_the_runs_of_a_cancelled_sweep_are_stopped_and_killed(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     name = services.issued(agent)
@@ -130,7 +130,7 @@ def test_a_canceled_sweep_stops_its_runs_which_are_killed(services: Services) ->
 
 
 @pytest.mark.parametrize("state", ["FINISHED", "CANCELED"])
-def test_no_agent_can_join_a_sweep_that_is_over(services: Services, state: str) -> None:
+def test_no_agent_can_join_an_ended_sweep(services: Services, state: str) -> None:
     sweep = services.sweep(grid(3))
     services.set_state(sweep, state)
     with pytest.raises(RefusedError, match="is not running") as refusal:
@@ -139,7 +139,7 @@ def test_no_agent_can_join_a_sweep_that_is_over(services: Services, state: str) 
 
 
 @pytest.mark.parametrize("ask", [Services.agent, Services.enqueue, Services.beat])
-def test_an_unknown_sweep_and_an_unknown_agent_are_not_found(services: Services, ask: Any) -> None:
+def test_an_unknown_sweep_or_agent_is_not_found(services: Services, ask: Any) -> None:
     with pytest.raises(RefusedError, match="doesn't exist") as refusal:
         ask(services, "nothing")
     assert refusal.value.status == 404
@@ -169,7 +169,7 @@ def test_the_engine_learns_from_results_that_another_process_wrote(services: Ser
         ('{"loss": 2}', 1, "minimize", None),
     ],
 )
-def test_only_a_finished_runs_finite_number_counts_of_a_summary_the_goals(
+def test_a_finished_runs_value_is_its_finite_summary_value_for_the_goal(
     services: Services, summary: str, exitcode: int, goal: str, value: float | None
 ) -> None:
     name = services.begun(services.sweep(grid(3, metric=METRIC | {"goal": goal})))
@@ -177,7 +177,7 @@ def test_only_a_finished_runs_finite_number_counts_of_a_summary_the_goals(
     assert services.run(name).value == value
 
 
-def test_a_workers_agent_is_told_a_runs_place_whoever_takes_it(services: Services) -> None:
+def test_a_workers_command_contains_the_runs_index_whoever_takes_it(services: Services) -> None:
     sweep = services.sweep(grid(3))
     first, second = services.agent(sweep, "w0"), services.agent(sweep, "w1")
     told = [services.command(agent)["args"] for agent in (first, second, first)]
@@ -186,7 +186,7 @@ def test_a_workers_agent_is_told_a_runs_place_whoever_takes_it(services: Service
     assert services.command(services.agent(sweep, "w2"))["args"] == {"x": {"value": 0, "place": 0}}
 
 
-def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(services: Services) -> None:
+def test_sweeps_with_the_same_seed_draw_the_same_parameters(services: Services) -> None:
     def drawn(seed: int) -> list[Any]:
         sweep = services.sweep(RANDOM | {"parallel_hpo_seed": seed})
         agents = [services.agent(sweep, f"w{number}") for number in range(3)]
@@ -195,7 +195,7 @@ def test_a_sweep_that_is_made_again_with_its_seed_draws_the_same_parameters(serv
     assert drawn(3) == drawn(3) != drawn(4)
 
 
-def test_a_stopped_run_that_fell_silent_was_killed(services: Services) -> None:
+def test_a_stopped_run_that_falls_silent_is_killed(services: Services) -> None:
     name = services.begun(services.sweep(grid(3)))
     services.stream(name, Chunk(summary='{"loss": 2}'))
     services.request_stop(name)
@@ -220,7 +220,7 @@ def test_a_heartbeat_that_lists_a_run_keeps_it_alive(services: Services) -> None
     assert services.apply_timeouts() == []
 
 
-def test_a_silent_strangers_unstarted_run_goes_to_another_agent(services: Services) -> None:
+def test_the_unstarted_run_of_a_silent_unsupervised_agent_goes_to_another(services: Services) -> None:
     sweep = services.sweep(grid(3))
     sleeper = services.agent(sweep)
     name = services.issued(sleeper)
@@ -229,12 +229,12 @@ def test_a_silent_strangers_unstarted_run_goes_to_another_agent(services: Servic
     assert services.beat(sleeper, name) == {"type": "stop", "run_id": name}
 
 
-def test_a_workers_unstarted_run_waits_for_its_supervisors_word(services: Services) -> None:
+def test_the_unstarted_run_of_a_silent_worker_does_not_time_out(services: Services) -> None:
     services.issued(services.agent(services.sweep(grid(3)), "w0"))
     assert services.fall_silent() == []
 
 
-def test_a_server_that_was_down_does_not_take_its_own_absence_for_silence(services: Services) -> None:
+def test_downtime_of_the_server_does_not_count_as_silence_of_a_run(services: Services) -> None:
     name = services.begun(services.sweep(grid(3)))
     services.clock.now += SILENCE_S
     assert apply_timeouts(services.world, up_since=services.clock.now - 10) == []

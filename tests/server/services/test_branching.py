@@ -23,7 +23,7 @@ RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 
 
 def forking(parent: str, step: float) -> str:
-    """The configuration of a run that forks from another one."""
+    """Return the configuration of a run that forks from another one."""
     point = {"run_id": parent, "step": step}
     return json.dumps({"lr": {"value": 2}, "_wandb": {"value": {"branch_point": point}}})
 
@@ -76,7 +76,7 @@ def parent(services: Services) -> str:
     return "parent"
 
 
-def test_a_fork_begins_with_what_its_parent_had_told_until_then(services: Services, parent: str) -> None:
+def test_a_fork_begins_with_its_parents_history_up_to_the_step(services: Services, parent: str) -> None:
     made = fork(services, "fork", parent, 2)
     assert losses(services, "fork") == [0, 1, 2]
     assert made.history_lines == 3
@@ -86,7 +86,7 @@ def test_a_fork_begins_with_what_its_parent_had_told_until_then(services: Servic
     assert (made.state, made.log_lines, made.config) == (RunState.RUNNING, 0, forking(parent, 2))
 
 
-def test_a_fork_goes_on_by_itself_and_outlives_its_parent(services: Services, parent: str) -> None:
+def test_a_fork_is_independent_and_survives_its_parents_deletion(services: Services, parent: str) -> None:
     fork(services, "fork", parent, 2)
     log(services, "fork", 9)
     log(services, "fork", {"_step": 4, "loss": 8, "acc": 1})
@@ -96,27 +96,27 @@ def test_a_fork_goes_on_by_itself_and_outlives_its_parent(services: Services, pa
     assert losses(services, "fork") == [0, 1, 2, 9, 8]
 
 
-def test_where_nothing_is_cut_off_the_summary_is_what_was_told(services: Services, parent: str) -> None:
+def test_a_fork_or_rewind_that_removes_no_rows_keeps_the_summary(services: Services, parent: str) -> None:
     services.edit(parent, summary='{"loss": {"min": 0}}')
     assert json.loads(fork(services, "fork", parent, 4).summary) == {"loss": {"min": 0}}
     assert json.loads(rewind(services, parent, 4).summary) == {"loss": {"min": 0}}
     assert json.loads(rewind(services, parent, 3).summary)["loss"] == 3
 
 
-def test_a_fork_from_nobody_is_refused_and_makes_no_run(services: Services, parent: str) -> None:
+def test_a_fork_of_an_unknown_run_is_refused_and_creates_no_run(services: Services, parent: str) -> None:
     with pytest.raises(RefusedError, match="run nobody of project local/p doesn't exist: fork_from"):
         fork(services, "fork", "nobody", 2)
     with services.world.database.read() as transaction:
         assert runs_store.at(transaction, RunPath("local", "p", "fork")) is None
 
 
-def test_a_fork_that_sends_its_configuration_is_not_forked_again(services: Services, parent: str) -> None:
+def test_resending_a_forks_configuration_does_not_fork_it_again(services: Services, parent: str) -> None:
     fork(services, "fork", parent, 2)
     log(services, "fork", 9)
     assert fork(services, "fork", parent, 2).history_lines == 4
 
 
-def test_a_rewound_run_goes_on_after_the_step_that_is_named(services: Services, parent: str) -> None:
+def test_a_rewound_run_continues_after_the_given_step(services: Services, parent: str) -> None:
     services.request_stop(parent)
     rewound = rewind(services, parent, 2.9)
     assert (rewound.state, rewound.exitcode, rewound.stop_requested) == (RunState.RUNNING, None, False)
@@ -128,26 +128,26 @@ def test_a_rewound_run_goes_on_after_the_step_that_is_named(services: Services, 
     assert json.loads(services.run(parent).history_keys)["lastStep"] == 3
 
 
-def test_console_and_system_metrics_of_a_rewound_run_begin_anew(services: Services, parent: str) -> None:
+def test_rewinding_a_run_clears_its_console_and_system_metrics(services: Services, parent: str) -> None:
     rewound = rewind(services, parent, 2)
     assert (rewound.log_lines, rewound.event_lines, rewound.system_metrics) == (0, 0, "{}")
     services.stream(parent, Chunk((Batch(Stream.CONSOLE, 0, ("new",)),)))
     assert (told(services, parent, Stream.CONSOLE), told(services, parent, Stream.EVENTS)) == (["new"], [])
 
 
-def test_a_run_rewound_beyond_its_end_or_again_has_not_changed(services: Services, parent: str) -> None:
+def test_rewinding_a_run_beyond_its_end_or_twice_changes_nothing(services: Services, parent: str) -> None:
     assert rewind(services, parent, 99).history_lines == 5
     first = rewind(services, parent, 2)
     assert rewind(services, parent, 2) == first
 
 
-def test_a_row_without_a_step_is_not_known_to_be_before_one(services: Services, parent: str) -> None:
+def test_rewinding_a_run_removes_later_rows_without_a_step(services: Services, parent: str) -> None:
     log(services, parent, {"loss": 5}, 6)
     assert rewind(services, parent, 4).history_lines == 5
     assert losses(services, parent) == [0, 1, 2, 3, 4]
 
 
-def test_what_can_not_be_rewound_is_refused_in_words(services: Services, parent: str) -> None:
+def test_an_impossible_rewind_is_refused_with_a_reason(services: Services, parent: str) -> None:
     with pytest.raises(RefusedError, match="run local/p/nobody doesn't exist: resume_from"):
         rewind(services, "nobody", 2)
     with pytest.raises(RefusedError, match="rewound by their _step, not by 'loss'"):
@@ -155,7 +155,7 @@ def test_what_can_not_be_rewound_is_refused_in_words(services: Services, parent:
 
 
 @pytest.mark.parametrize("step", [-1, float("nan"), float("inf"), 2.0**63, "3", None, True])
-def test_a_step_that_is_none_is_refused(step: object) -> None:
+def test_an_invalid_step_is_refused(step: object) -> None:
     with pytest.raises(RefusedError, match=r"_step=.*: a run branches off at a step of its history"):
         read_step(step)
 
@@ -169,13 +169,13 @@ def test_a_step_that_is_none_is_refused(step: object) -> None:
         (json.loads(forking("r", 7.0)), BranchPoint("r", 7)),
     ],
 )
-def test_a_branch_point_is_a_run_and_a_step(config: dict[str, Any], point: BranchPoint | None) -> None:
+def test_a_branch_point_needs_a_run_and_a_step(config: dict[str, Any], point: BranchPoint | None) -> None:
     assert read_branch_point(config) == point
     with pytest.raises(RefusedError, match="must name a run_id and a step"):
         read_branch_point({"_wandb": {"value": {"branch_point": {"step": 3}}}})
 
 
-def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) -> None:
+def test_rewinding_a_run_is_reported_to_the_engine_of_its_sweep(services: Services) -> None:
     name = services.begun(services.sweep(grid(3)))
     log(services, name, 3, 2, 1, exitcode=0)
     before = services.run(name)
@@ -186,7 +186,7 @@ def test_the_engine_of_a_sweep_hears_that_a_run_was_rewound(services: Services) 
     assert services.run(name).value == 5
 
 
-def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(services: Services) -> None:
+def test_a_rewound_run_keeps_only_the_bands_of_its_remaining_rows(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
     name = services.begun(sweep)
     log(services, name, 5, 4, 3, 2)
@@ -198,7 +198,7 @@ def test_a_rewound_run_has_its_bands_from_what_is_left_of_it(services: Services)
     assert losses_at(services, sweep, 4) == [9]
 
 
-def test_a_rewound_run_is_judged_by_its_next_row_and_not_by_what_it_has_been(services: Services) -> None:
+def test_early_stopping_judges_a_rewound_run_by_its_next_row(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
     worse, *others = [services.begun(sweep) for _ in range(3)]
     log(services, worse, 9, 9)
@@ -220,7 +220,7 @@ def forked(services: Services) -> tuple[str, str, str]:
     return sweep, parent, name
 
 
-def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(services: Services) -> None:
+def test_an_issued_run_may_begin_as_a_fork_at_each_attempt(services: Services) -> None:
     sweep, parent, name = forked(services)
     again = fork(services, name, parent, 1, sweep=sweep)
     assert (again.history_lines, again.metric_rows, again.best_loss) == (2, 2, 4)
@@ -230,8 +230,8 @@ def test_a_run_that_a_sweep_issued_may_begin_as_a_fork_at_each_attempt(services:
     assert services.run(name).inherited is None
 
 
-def test_what_a_supervisor_sends_later_of_an_attempt_begins_it_not_again(services: Services) -> None:
-    """More of it may have come than its dead client had on its disk."""
+def test_a_late_upload_by_a_supervisor_does_not_fork_or_rewind_a_run_again(services: Services) -> None:
+    """The server may have more of the attempt than the dead client's disk."""
     sweep, parent, name = forked(services)
     fork(services, name, parent, 1, sweep=sweep, opener=SUPERVISOR)
     rewound = rewind(services, parent, 0, opener=SUPERVISOR)
@@ -239,7 +239,7 @@ def test_what_a_supervisor_sends_later_of_an_attempt_begins_it_not_again(service
     assert rewound.state is RunState.RUNNING
 
 
-def test_an_agent_has_a_run_that_it_rewinds_itself_and_is_not_held_up_by_others(services: Services) -> None:
+def test_an_agent_keeps_a_run_that_it_rewinds_and_is_not_held_up_by_another(services: Services) -> None:
     agent = services.agent(sweep := services.sweep(grid(3)))
     first = services.perform(sweep, agent)
     rewind(services, first, 0)
@@ -248,7 +248,7 @@ def test_an_agent_has_a_run_that_it_rewinds_itself_and_is_not_held_up_by_others(
     assert services.issued(agent) != first
 
 
-def test_a_worker_that_rewinds_its_run_at_a_retry_goes_on_with_what_is_left(services: Services) -> None:
+def test_a_retry_that_rewinds_its_run_continues_with_the_remaining_rows(services: Services) -> None:
     sweep = services.sweep(grid(3, early_terminate=RULE))
     name = services.issued(services.agent(sweep, "0w1"))
     services.start(sweep, name, opener="0w1")

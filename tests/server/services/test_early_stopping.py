@@ -27,7 +27,7 @@ def started(services: Services, count: int, rule: Any = RULE, **config: Any) -> 
     return sweep, [services.begun(sweep) for _ in range(count)]
 
 
-def test_a_worse_run_is_stopped_when_it_reaches_a_band_and_told_at_every_beat(services: Services) -> None:
+def test_a_worse_run_is_stopped_at_a_band_and_again_at_each_heartbeat(services: Services) -> None:
     sweep = services.sweep(grid(20, early_terminate=RULE))
     agents = [services.agent(sweep) for _ in range(3)]
     names = [services.issued(agent) for agent in agents]
@@ -48,7 +48,7 @@ def test_a_run_that_passes_many_bands_in_one_chunk_is_judged_at_the_first(servic
     assert services.log(names[1], *[2] * 50)
 
 
-def test_rows_without_the_metric_are_no_iterations(services: Services) -> None:
+def test_rows_without_the_metric_do_not_count_as_iterations(services: Services) -> None:
     _, names = started(services, 3)
     services.log(names[0], 1, 1)
     services.log(names[1], 1, 1)
@@ -56,7 +56,7 @@ def test_rows_without_the_metric_are_no_iterations(services: Services) -> None:
     assert services.log(names[2], 9)
 
 
-def test_rows_that_wandb_sync_sends_again_are_no_iterations(services: Services) -> None:
+def test_rows_that_wandb_sync_resends_do_not_count_as_iterations(services: Services) -> None:
     """The client sends all rows of the run's folder after those that the server has, with their steps."""
     _, (name,) = started(services, 1)
     services.log(name, 4, 3, 2)
@@ -85,7 +85,7 @@ def test_a_maximized_metric_stops_the_lower_runs(services: Services) -> None:
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_at_a_band_a_run_has_the_value_that_its_summary_would_have(
+def test_a_band_judges_a_run_by_the_value_that_its_summary_defines(
     services: Services, summary: object, losses: tuple[int, int], stopped: bool, at_once: bool
 ) -> None:
     _, names = started(services, 2, STRICT)
@@ -95,8 +95,8 @@ def test_at_a_band_a_run_has_the_value_that_its_summary_would_have(
     assert (asked if at_once else services.log(names[1], losses[1])) is stopped
 
 
-def test_a_run_that_is_on_while_the_server_is_replaced_goes_on_from_its_summary(services: Services) -> None:
-    """A server from before knows how many rows it had, and not yet what counts of them."""
+def test_after_a_server_upgrade_an_active_run_continues_from_its_summary(services: Services) -> None:
+    """An older server stored the number of rows, but not yet the value that counts."""
     _, names = started(services, 2, STRICT)
     services.log(names[0], 5, 5)
     services.log(names[1], 1, summary={"loss": {"mean": 1}})
@@ -109,11 +109,11 @@ def test_a_run_that_is_on_while_the_server_is_replaced_goes_on_from_its_summary(
 @pytest.mark.parametrize(
     ("exitcode", "state"),
     [
-        pytest.param(1, RunState.KILLED, id="that it was stopped and has left"),
-        pytest.param(0, RunState.FINISHED, id="that it had ended by itself"),
+        pytest.param(1, RunState.KILLED, id="stopped and killed"),
+        pytest.param(0, RunState.FINISHED, id="ended by itself"),
     ],
 )
-def test_of_a_run_that_is_stopped_the_search_is_told_how_far_it_got(
+def test_the_search_learns_how_far_a_stopped_run_got(
     services: Services, exitcode: int, state: RunState
 ) -> None:
     sweep, names = started(services, 2, THIRD)
@@ -149,7 +149,7 @@ def test_a_reached_target_ends_the_sweep_and_lets_active_runs_finish(
     ("rows", "summary", "state"),
     [([], {"min": 0.5}, "FINISHED"), ([3, 0.5], 3, "FINISHED"), ([3, 0.5], {"mean": 3}, "RUNNING")],
 )
-def test_what_counts_reaches_a_target(
+def test_a_target_is_reached_by_the_value_that_the_summary_defines(
     services: Services, rows: list[float], summary: object, state: str
 ) -> None:
     sweep, (name,) = started(services, 1, metric=TARGET)
@@ -158,7 +158,7 @@ def test_what_counts_reaches_a_target(
     assert services.state(sweep) == state
 
 
-def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(services: Services) -> None:
+def test_a_retried_run_is_judged_by_its_new_attempt_alone(services: Services) -> None:
     """1. It dies above the first band. 2. Its next attempt starts over, with steps that go on."""
     sweep, (better, retried) = started(services, 2, THIRD)
     services.log(better, *[1] * 6)
@@ -170,7 +170,7 @@ def test_a_worker_that_runs_a_run_anew_begins_its_course_anew(services: Services
     assert services.log(retried, 9)
 
 
-def test_a_run_that_is_only_changed_synced_or_resumed_goes_on_with_its_course(services: Services) -> None:
+def test_changing_syncing_or_resuming_a_run_keeps_its_iterations(services: Services) -> None:
     sweep, (name,) = started(services, 1)
     for opener in ("w1", "w1", "supervisor", "", "w1"):
         services.start(sweep, name, opener=opener)

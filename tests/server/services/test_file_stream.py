@@ -1,4 +1,4 @@
-"""What a run streams: its lines are there once, in order, and its exit code ends it."""
+"""The stream of a run: each line is stored once and in order, and the exit code ends the run."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_each_row_is_kept_once(
     assert counted == {"type": "number", "count": len(kept)}
 
 
-def test_history_is_found_by_its_steps(services: Services, name: str) -> None:
+def test_history_can_be_read_by_steps(services: Services, name: str) -> None:
     services.stream(name, rows(0, FIRST, SECOND))
     assert history(services, name, StepRange(1, 2)) == [SECOND]
 
 
-def test_a_run_that_came_back_is_told_where_its_history_goes_on(services: Services, name: str) -> None:
+def test_a_resumed_run_gets_the_length_of_its_history(services: Services, name: str) -> None:
     services.stream(name, rows(0, FIRST, SECOND))
     services.end(name, exitcode=1)
     resumed = services.upsert(name)
@@ -101,13 +101,13 @@ def test_an_unknown_run_is_not_found(services: Services) -> None:
     assert refusal.value.status == 404
 
 
-def test_a_line_that_is_no_json_leaves_nothing_behind(services: Services, name: str) -> None:
+def test_a_chunk_with_an_invalid_line_is_refused_as_a_whole(services: Services, name: str) -> None:
     with pytest.raises(RefusedError, match="a line is not valid JSON"):
         services.stream(name, rows(0, FIRST, "{"))
     assert history(services, name) == []
 
 
-def test_a_real_request_is_read() -> None:
+def test_a_request_of_wandbs_client_is_read() -> None:
     body = {
         "files": {
             "output.log": {"offset": 3, "content": ["hello"]},
@@ -134,7 +134,7 @@ def test_a_real_request_is_read() -> None:
         {"offset": 0, "content": [1]},
     ],
 )
-def test_a_wrong_request_is_refused(file: Any) -> None:
+def test_a_malformed_request_is_refused(file: Any) -> None:
     bodies: list[Any] = [[], {"files": []}, {"files": {"output.log": file}}]
     for body in bodies:
         with pytest.raises(RefusedError) as refusal:

@@ -1,7 +1,7 @@
 """No order of deaths, stops, cancels, resumes and silences loses a point of a grid, or has it run twice.
 
-Actors work as wandb's agents do: supervised ones, whose supervisor gives back or runs again what a death
-cut short, and strangers, of whom nobody says that they died.
+Actors work like wandb's agents: supervised ones, whose supervisor releases or repeats what a death
+cut short, and unsupervised ones (strangers), whose death nobody reports.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tests.server.acting import SILENCE_S, Services, grid
 
 POINTS = 4
 MANY_BEATS = 40
-"""Far more than it takes to be given all points and to be sent away."""
+"""Far more than an agent needs to draw all points and to exit."""
 RULE = {"type": "hyperband", "min_iter": 1, "eta": 2}
 BANDS = (1, 2, 4)
 
 
 @dataclass
 class Actor:
-    """An agent and its process; `label` is empty for a stranger's. One without an agent runs a run again."""
+    """An agent and its process; `label` is empty for a stranger. An actor without an agent repeats a run."""
 
     label: str
     agent: str | None = None
@@ -50,7 +50,7 @@ class ProgressTracker:
 
 @dataclass
 class Play:
-    """A sweep and all who work on it."""
+    """A sweep and its actors."""
 
     services: Services
     sweep: str
@@ -72,7 +72,7 @@ class Play:
         match command:
             case {"type": "run" | "resume", "run_id": name}:
                 assert actor.run is None, "an agent was given a second run"
-                assert name not in [other.run for other in self.actors], "a run was given to two who live"
+                assert name not in [other.run for other in self.actors], "a run was given to two live agents"
                 actor.run, actor.inside = name, False
             case {"type": "stop", "run_id": name}:
                 assert name == actor.run
@@ -89,17 +89,17 @@ class Play:
                 self.courses[actor.run] = ProgressTracker(actor.label)
 
     def log(self, actor: Actor) -> None:
-        """Log a row that Hyperband judges; wandb's client stops what has no agent to do so."""
+        """Log a row that Hyperband judges; wandb's client stops a run that has no agent."""
         if actor.run is None or not actor.inside:
             return
         asked = self.services.log(actor.run, self.services.run(actor.run).history_lines % 3)
         self.courses[actor.run].rows += 1
-        self.expect_course(actor.run)
+        self.check_progress(actor.run)
         if asked and actor.agent is None:
             self.stop(actor)
 
-    def expect_course(self, name: str) -> None:
-        """Expect that the server knows the present attempt's rows alone, and the bands that they reach."""
+    def check_progress(self, name: str) -> None:
+        """Check that the server counts only the present attempt's rows, and the bands that they reach."""
         run, rows = self.services.run(name), self.courses[name].rows
         assert run.metric_rows == rows
         with self.services.world.database.read() as transaction:
@@ -112,7 +112,7 @@ class Play:
             self.forget(actor)
 
     def stop(self, actor: Actor) -> None:
-        """End by request: a worker opens what it had not begun, so that it counts; a stranger forgets it."""
+        """End by request: a worker starts an unstarted run so that it counts; a stranger forgets it."""
         if actor.run is not None and actor.label:
             self.begin(actor)
         if actor.run is not None and actor.inside:
@@ -120,7 +120,7 @@ class Play:
         self.forget(actor)
 
     def die(self, actor: Actor) -> None:
-        """Be killed: what a worker had begun its supervisor's next one runs again, without an agent."""
+        """Die: the supervisor's next worker repeats a started run, without an agent."""
         self.actors.remove(actor)
         if not actor.label:
             return
@@ -150,7 +150,7 @@ class Play:
             assert state == "PAUSED"
 
     def let_time_pass(self) -> None:
-        """Let so much pass that whoever is dead has been silent for long, and whoever lives was heard."""
+        """Let so much time pass that dead actors time out, while living ones are heard."""
         self.services.clock.now += SILENCE_S
         for actor in list(self.actors):
             if actor.run is not None and actor.inside:
@@ -174,7 +174,7 @@ class Play:
             if not self.actors:
                 return
             self.services.clock.now += 60
-        raise AssertionError(f"nobody is sent away: {self.services.progress(self.sweep)}")
+        raise AssertionError(f"not all agents exit: {self.services.progress(self.sweep)}")
 
 
 ACTS: dict[str, Callable[[Play, Actor], None]] = {
@@ -196,7 +196,7 @@ ACTS: dict[str, Callable[[Play, Actor], None]] = {
 
 
 def is_done(run: Run) -> bool:
-    """Whether a run has used up its point: it was begun, or a user did not want it, or nobody could."""
+    """Whether a run has used up its point: it was started, stopped by a user, or failed to start."""
     return run.started_at is not None or run.stop_requested or run.state is RunState.FAILED
 
 
@@ -207,7 +207,7 @@ acts_of_all = st.lists(
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
-    """One of the two databases: what is tried here is no question of SQL."""
+    """SQLite only: this test does not depend on the kind of database."""
     made = Services(tmp_path)
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""Which points a sweep issues: those that no run has, and again those whose run nobody started or wants."""
+"""Points that a sweep issues: those that no run has, and again those of unstarted or deleted runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENDED = pytest.mark.parametrize("over", ["FINISHED", "CANCELED"])
 
 
 def go_on(services: Services, sweep: str) -> list[Any]:
-    """Run a sweep again, and return the points that its next agent performs; none may be asked to stop."""
+    """Resume a sweep, and return the points that its next agent performs; no run may be asked to stop."""
     services.set_state(sweep, "RUNNING")
     agent = services.agent(sweep, "w9")
     found = []
@@ -35,7 +35,7 @@ def go_on(services: Services, sweep: str) -> list[Any]:
     return sorted(found)
 
 
-def test_a_finished_sweep_that_is_resumed_performs_what_was_deleted_and_ends(services: Services) -> None:
+def test_a_resumed_sweep_performs_the_points_of_deleted_runs_and_ends(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     names = [services.perform(sweep, agent) for _ in range(3)]
@@ -48,7 +48,7 @@ def test_a_finished_sweep_that_is_resumed_performs_what_was_deleted_and_ends(ser
     assert (services.state(sweep), services.progress(sweep).runs["finished"]) == ("FINISHED", 3)
 
 
-def test_a_deleted_run_makes_room_under_the_run_cap_however_often(services: Services) -> None:
+def test_each_deleted_run_frees_a_place_under_the_run_cap(services: Services) -> None:
     sweep = services.sweep(grid(5, run_cap=2))
     agent = services.agent(sweep)
     services.perform(sweep, agent)
@@ -57,14 +57,14 @@ def test_a_deleted_run_makes_room_under_the_run_cap_however_often(services: Serv
     assert services.points(agent, sweep) == [1]
 
 
-def test_a_deleted_run_of_a_random_sweep_is_no_reason_for_another(services: Services) -> None:
+def test_a_deleted_run_of_a_random_sweep_is_not_replaced(services: Services) -> None:
     sweep = services.sweep(RANDOM | {"run_cap": 1})
     agent = services.agent(sweep)
     services.delete(services.perform(sweep, agent))
     assert services.beat(agent) == EXIT
 
 
-def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(services: Services) -> None:
+def test_a_deleted_runs_point_outside_the_changed_space_is_not_issued(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     names = [services.perform(sweep, agent) for _ in range(3)]
@@ -77,12 +77,12 @@ def test_a_deleted_runs_point_that_a_changed_space_has_not_is_not_issued(service
 @pytest.mark.parametrize(
     ("first", "second", "left"),
     [
-        pytest.param(0, 2.0, [1], id="points that runs have had are passed over, however those ended"),
-        pytest.param(7, "1", [0, 1, 2], id="other values leave the grid whole"),
-        pytest.param(0, 1, [2], id="a run that the filter does not name counts for nothing"),
+        pytest.param(0, 2.0, [1], id="points of prior runs are skipped, however those ended"),
+        pytest.param(7, "1", [0, 1, 2], id="other values leave the grid complete"),
+        pytest.param(0, 1, [2], id="a run outside the filter does not count"),
     ],
 )
-def test_a_grid_has_the_points_that_its_prior_runs_leave(
+def test_a_grid_skips_the_points_of_its_prior_runs(
     services: Services, first: object, second: object, left: list[int]
 ) -> None:
     for name, x, exitcode in (("first", first, 0), ("second", second, 1), ("unasked", 2, 0)):
@@ -93,7 +93,7 @@ def test_a_grid_has_the_points_that_its_prior_runs_leave(
     assert services.state(sweep) == "FINISHED"
 
 
-def test_queued_runs_come_first_and_use_up_no_point_of_a_grid(services: Services) -> None:
+def test_queued_runs_come_first_and_do_not_use_up_points_of_a_grid(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
     services.perform(sweep, agent)
@@ -104,7 +104,7 @@ def test_queued_runs_come_first_and_use_up_no_point_of_a_grid(services: Services
     assert services.points(agent, sweep) == [1, 2]
 
 
-def test_a_random_sweep_repeats_nothing_after_a_queued_run(services: Services) -> None:
+def test_a_random_sweep_repeats_no_point_after_a_queued_run(services: Services) -> None:
     sweep = services.sweep(RANDOM)
     agent = services.agent(sweep)
     services.enqueue(sweep, x=7)
@@ -113,7 +113,7 @@ def test_a_random_sweep_repeats_nothing_after_a_queued_run(services: Services) -
 
 
 @pytest.mark.parametrize("config", [{"x": 3, "y": {"value": 1, "z": 2}}, {"x": {"value": 3}}])
-def test_values_may_be_plain_or_as_on_the_wire(services: Services, config: dict[str, Any]) -> None:
+def test_queued_values_may_be_plain_or_in_wandbs_format(services: Services, config: dict[str, Any]) -> None:
     name = services.enqueue(services.sweep(SCHEDULED), **config)
     assert json.loads(services.run(name).config)["x"] == {"value": 3}
 
@@ -130,7 +130,7 @@ def test_an_agent_of_a_scheduled_sweep_waits_for_runs(services: Services, config
     assert services.beat(agent) == EXIT
 
 
-def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(services: Services) -> None:
+def test_runs_queued_beyond_the_run_cap_are_killed(services: Services) -> None:
     sweep = services.sweep(SCHEDULED | {"run_cap": 1})
     agent = services.agent(sweep)
     first, second = (services.enqueue(sweep, x=x) for x in (0.1, 0.2))
@@ -148,7 +148,7 @@ def test_what_a_scheduler_queues_beyond_the_run_cap_is_never_run(services: Servi
         ("nothing", [1, float("-inf")], r"config\.x.* is .*; allowed: what JSON can hold"),
     ],
 )
-def test_what_can_not_be_queued_is_refused_in_words(
+def test_a_run_that_can_not_be_queued_is_refused_with_a_reason(
     services: Services, act: str, value: Any, why: str
 ) -> None:
     sweep = services.sweep(grid(3, run_cap=1))
@@ -160,7 +160,7 @@ def test_what_can_not_be_queued_is_refused_in_words(
         services.enqueue(sweep, x=value)
 
 
-def test_a_queued_run_that_is_stopped_is_never_run(services: Services) -> None:
+def test_a_stopped_queued_run_is_killed_and_never_issued(services: Services) -> None:
     sweep = services.sweep(SCHEDULED)
     name = services.enqueue(sweep, x=0.5)
     services.request_stop(name)
@@ -168,7 +168,7 @@ def test_a_queued_run_that_is_stopped_is_never_run(services: Services) -> None:
     assert services.beat(services.agent(sweep)) is None
 
 
-def test_a_run_that_its_agent_still_has_goes_on_with_a_cancelled_sweep(services: Services) -> None:
+def test_an_agent_keeps_its_run_when_a_cancelled_sweep_is_resumed(services: Services) -> None:
     sweep = services.sweep(grid(1))
     agent = services.agent(sweep, "w0")
     name = services.issued(agent)
@@ -187,7 +187,7 @@ def test_a_run_that_starts_after_its_sweep_was_cancelled_is_asked_to_stop(servic
 
 
 @ENDED
-def test_places_within_a_run_cap_are_not_lost_with_unstarted_runs(services: Services, over: str) -> None:
+def test_unstarted_runs_free_their_place_under_the_run_cap(services: Services, over: str) -> None:
     sweep = services.sweep(RANDOM | {"run_cap": 2})
     services.perform(sweep, services.agent(sweep, "w0"))
     services.issued(services.agent(sweep, "w1"))
@@ -197,7 +197,7 @@ def test_places_within_a_run_cap_are_not_lost_with_unstarted_runs(services: Serv
 
 
 @pytest.mark.parametrize("over", ["FINISHED", "CANCELED", "target"])
-def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(services: Services, over: str) -> None:
+def test_queued_runs_are_killed_with_their_sweep_and_not_issued_again(services: Services, over: str) -> None:
     sweep = services.sweep(RANDOM | {"run_cap": 3, "metric": METRIC | {"target": 0.6}})
     first, second = services.enqueue(sweep, x=0.25), services.enqueue(sweep, x=0.75)
     assert services.perform(sweep, services.agent(sweep)) == first
@@ -211,14 +211,14 @@ def test_what_is_queued_ends_with_its_sweep_and_does_not_come_back(services: Ser
     assert point not in (0.25, 0.75)
 
 
-def test_a_queued_point_of_a_grid_that_was_withdrawn_is_still_the_grids(services: Services) -> None:
+def test_a_grid_still_issues_the_point_of_a_withdrawn_queued_run(services: Services) -> None:
     sweep = services.sweep(grid(2))
     services.enqueue(sweep, x=1)
     services.set_state(sweep, "FINISHED")
     assert go_on(services, sweep) == [0, 1]
 
 
-def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(services: Services) -> None:
+def test_deleting_a_withdrawn_run_does_not_issue_its_point_again(services: Services) -> None:
     sweep = services.sweep(grid(2))
     withdrawn = services.issued(services.agent(sweep, "w0"))
     services.release(sweep, "w0")
@@ -228,7 +228,7 @@ def test_a_withdrawn_run_that_is_deleted_opens_its_point_no_second_time(services
     assert go_on(services, sweep) == []
 
 
-def test_a_preempted_run_that_is_resumed_is_not_stopped_as_before(services: Services) -> None:
+def test_a_preempted_run_of_a_cancelled_sweep_is_resumed_without_being_stopped(services: Services) -> None:
     sweep = services.sweep(grid(2))
     name = services.begun(sweep)
     services.stream(name, Chunk(preempting=True))
@@ -241,7 +241,7 @@ def test_a_preempted_run_that_is_resumed_is_not_stopped_as_before(services: Serv
 
 
 @pytest.mark.parametrize("over", ["FINISHED", "CANCELED", "released"])
-def test_a_pending_run_that_a_user_stopped_does_not_come_back(services: Services, over: str) -> None:
+def test_a_pending_run_that_a_user_stopped_is_not_issued_again(services: Services, over: str) -> None:
     sweep = services.sweep(grid(2))
     agent = services.agent(sweep, "w0" if over == "released" else "")
     name = services.issued(agent)
@@ -256,7 +256,7 @@ def test_a_pending_run_that_a_user_stopped_does_not_come_back(services: Services
     assert go_on(services, sweep) == [1]
 
 
-def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(services: Services) -> None:
+def test_the_point_of_a_run_that_its_agent_never_received_is_issued_again(services: Services) -> None:
     sweep = services.sweep(grid(2))
     agent = services.agent(sweep, "w0")
     lost = services.issued(agent)
@@ -266,7 +266,7 @@ def test_a_run_whose_agent_never_had_it_when_its_sweep_was_stopped_comes_again(s
     assert go_on(services, sweep) == [0, 1]
 
 
-def test_a_pending_run_that_a_user_stopped_ends_though_its_agent_lives(services: Services) -> None:
+def test_a_pending_run_that_a_user_stopped_is_killed_while_its_agent_is_alive(services: Services) -> None:
     sweep = services.sweep(grid(2))
     agent = services.agent(sweep, "w0")
     stopped = services.issued(agent)

@@ -1,4 +1,4 @@
-"""What a pool does to the sweep that is on its own server, and what is kept of it."""
+"""The effects of a pool on a sweep of the same server, and the pool's stored state."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DRAIN = SweepEnd("Ctrl-C", 130, StopKind.DRAIN)
 NOTICE = {"kind": "Message", "text": "x"}
 
 
-class Together:
-    """A sweep of a grid on this server, and machines that work for it."""
+class PooledSweep:
+    """A grid sweep on this server, and machines that work for it."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -65,11 +65,11 @@ class Together:
 
 
 @pytest.fixture
-def together(services: Services) -> Together:
-    return Together(services)
+def together(services: Services) -> PooledSweep:
+    return PooledSweep(services)
 
 
-def test_what_a_dead_machine_never_started_is_issued_to_another(together: Together) -> None:
+def test_the_unstarted_run_of_a_lost_machine_is_issued_to_another(together: PooledSweep) -> None:
     services, epoch = together.services, together.join("a")
     begun, never = together.issued("a"), together.issued("a")
     together.begin(epoch, begun)
@@ -82,7 +82,7 @@ def test_what_a_dead_machine_never_started_is_issued_to_another(together: Togeth
 
 
 @pytest.mark.parametrize("how", ["left", "returned"])
-def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: Together, how: str) -> None:
+def test_an_unstarted_run_of_a_departed_machine_is_issued_to_another(together: PooledSweep, how: str) -> None:
     epoch, never = together.join("a"), together.issued("a")
     together.tell(epoch)
     if how == "left":
@@ -93,7 +93,7 @@ def test_the_same_goes_for_one_that_leaves_or_whose_task_has_returned(together: 
 
 
 @pytest.mark.parametrize("sign", ["news", "hint", "stop"])
-def test_a_head_that_asks_or_tells_something_is_there(together: Together, sign: str) -> None:
+def test_any_request_of_the_coordinator_counts_as_a_sign_of_life(together: PooledSweep, sign: str) -> None:
     together.open(has_coordinator=True)
     together.services.clock.now += TIMEOUT_S
     if sign == "hint":
@@ -103,7 +103,7 @@ def test_a_head_that_asks_or_tells_something_is_there(together: Together, sign: 
     assert together.news().ends == (DRAIN if sign == "stop" else None)
 
 
-def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Together) -> None:
+def test_no_machine_is_lost_before_the_server_has_been_up_for_a_lease(together: PooledSweep) -> None:
     world, epoch = together.world, together.join("a")
     together.services.clock.now += TIMEOUT_S
     restarted = replace(world, up_since=together.services.clock.now)
@@ -112,7 +112,7 @@ def test_nobody_is_gone_before_a_server_has_been_up_for_a_lease(together: Togeth
     assert not pool.is_alive(world, together.sweep, epoch)
 
 
-def test_shares_close_a_pool_unless_a_machine_has_joined(together: Together) -> None:
+def test_dividing_a_sweep_closes_its_pool_unless_a_machine_has_joined(together: PooledSweep) -> None:
     world, sweep = together.world, together.sweep
     divided = SweepEnd("shares", 2, StopKind.DRAIN)
     pool.divide(world, sweep, divided)
@@ -124,7 +124,7 @@ def test_shares_close_a_pool_unless_a_machine_has_joined(together: Together) -> 
     assert pool.watch(world, sweep, 0).ends is None
 
 
-def test_a_sweep_of_which_all_has_ended_runs_again_once_it_is_opened_again(together: Together) -> None:
+def test_reopening_a_pool_with_a_larger_count_resumes_its_finished_sweep(together: PooledSweep) -> None:
     together.open(count=1)
     epoch, other, never = together.join("a"), together.join("b"), together.issued("b")
     together.tell(other)
@@ -133,7 +133,7 @@ def test_a_sweep_of_which_all_has_ended_runs_again_once_it_is_opened_again(toget
     assert together.state == "RUNNING"
     together.tell(epoch, ends=(end("r"),))
     assert together.state == "FINISHED"
-    assert together.services.run(never).state is RunState.KILLED, "it waited on the server"
+    assert together.services.run(never).state is RunState.KILLED, "it was still pending"
     with pytest.raises(RefusedError, match="all 1 runs performed"):
         together.join("c")
     together.open(count=2)
@@ -141,13 +141,13 @@ def test_a_sweep_of_which_all_has_ended_runs_again_once_it_is_opened_again(toget
     assert together.tell(epoch, wants=5).granted == 2
 
 
-def test_a_sweep_that_somebody_cancelled_is_not_run_again_by_opening_its_pool(together: Together) -> None:
+def test_reopening_a_pool_does_not_resume_a_cancelled_sweep(together: PooledSweep) -> None:
     together.services.set_state(together.sweep, "CANCELED")
     together.open(count=5)
     assert together.state == "CANCELED"
 
 
-def test_opening_a_pool_says_how_far_it_is(together: Together) -> None:
+def test_opening_a_pool_returns_its_progress(together: PooledSweep) -> None:
     epoch = together.join("a")
     for run in "rs":
         together.begin(epoch, run)
@@ -156,7 +156,7 @@ def test_opening_a_pool_says_how_far_it_is(together: Together) -> None:
     assert (state.started, state.ended, state.living, state.events) == (2, 1, 1, 6)
 
 
-def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> None:
+def test_removing_a_sweep_removes_its_pool(together: PooledSweep) -> None:
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, notices=(NOTICE,))
@@ -169,7 +169,7 @@ def test_a_sweep_that_is_removed_takes_its_pool_along(together: Together) -> Non
     assert together.world.notices.after(together.sweep, 0) == ((), 0)
 
 
-def test_news_are_what_came_after_what_is_known(together: Together) -> None:
+def test_news_contain_only_events_and_notices_after_the_known_ones(together: PooledSweep) -> None:
     epoch = together.join("a")
     together.begin(epoch, "r")
     together.tell(epoch, notices=(NOTICE,))
@@ -179,20 +179,20 @@ def test_news_are_what_came_after_what_is_known(together: Together) -> None:
     assert first.notices == ((1, epoch, NOTICE),)
     assert (first.running, first.living) == (1, 1)
     together.tell(epoch, ends=(end("r", outcome=Outcome.CRASHED, final=False),))
-    assert together.news().running == 0, "it is between two attempts"
+    assert together.news().running == 0, "the run is between two attempts"
     second = together.news(first.events[-1].number, first.notice_number)
     assert [event.kind for event in second.events] == ["attempt_ended"]
     assert second.notices == ()
 
 
-def test_what_a_node_that_is_gone_shows_is_not_passed_on(together: Together) -> None:
+def test_notices_of_a_node_that_has_left_are_dropped(together: PooledSweep) -> None:
     epoch = together.join("a")
     together.leave(epoch)
     assert together.tell(epoch, notices=(NOTICE,)).gone
     assert together.news().notices == ()
 
 
-def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together) -> None:
+def test_the_counts_and_the_seed_of_a_requeued_run_are_stored_in_the_database(together: PooledSweep) -> None:
     epoch = together.join("a")
     together.begin(epoch, "r", 3, spent_s=7.5, deaths=2, preemptions=1, seed=2**31 - 1)
     together.tell(epoch, ends=(stopped("r", 3),))
@@ -201,7 +201,7 @@ def test_what_is_known_of_a_run_comes_back_from_the_database(together: Together)
     assert again.seed == 2**31 - 1
 
 
-def test_a_pool_as_it_was_asked_for_is_kept_whole(together: Together) -> None:
+def test_the_request_that_opened_a_pool_is_stored_unchanged(together: PooledSweep) -> None:
     wanted = new_pool(
         together.sweep,
         section={"workers": 2, "failures": {"max_total": 3}},
@@ -215,16 +215,14 @@ def test_a_pool_as_it_was_asked_for_is_kept_whole(together: Together) -> None:
 @pytest.mark.parametrize(
     "section", [{"failures": {"max_total": 0}}, {"failures": {"most": 1}}, {"sweep_timeout_s": "soon"}]
 )
-def test_limits_that_are_none_are_refused_and_make_nothing(
-    services: Services, section: dict[str, Any]
-) -> None:
+def test_invalid_limits_are_refused_and_open_no_pool(services: Services, section: dict[str, Any]) -> None:
     with pytest.raises(RefusedError, match=f"NewPool.section.{next(iter(section))}"):
         pool.open_pool(services.world, "s", new_pool(section=section))
     with pytest.raises(RefusedError, match="has no pool here"):
         pool.facts(services.world, "s")
 
 
-def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database(together: Together) -> None:
+def test_the_deadline_and_the_durations_of_runs_are_stored_in_the_database(together: PooledSweep) -> None:
     together.open(count=50, section={"deadline": 40}, has_coordinator=True)
     epoch = together.join("a")
     together.begin(epoch, "first")
@@ -234,7 +232,7 @@ def test_a_deadline_and_how_long_runs_took_are_kept_in_the_database(together: To
     assert "no run starts" in str(together.tell(epoch, wants=1).ends)
 
 
-def test_a_pool_without_a_head_has_no_deadline_for_machines_have_their_own(together: Together) -> None:
+def test_without_a_coordinator_only_the_deadlines_of_machines_apply(together: PooledSweep) -> None:
     together.open(section={"deadline": 5})
     epoch, brief = together.join("a"), together.join("b", deadline_s=5.0)
     together.services.clock.now += 10
@@ -242,7 +240,7 @@ def test_a_pool_without_a_head_has_no_deadline_for_machines_have_their_own(toget
     assert "deadline of this machine" in str(together.tell(brief, wants=1).ends)
 
 
-def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
+def test_a_refused_machine_is_recorded_as_an_event(together: PooledSweep) -> None:
     wants = as_json(machine("odd"))
     wants["versions"]["wandb"] = "0.1"
     with pytest.raises(RefusedError, match=r"wandb 0\.1 there"):
@@ -251,7 +249,7 @@ def test_a_machine_that_is_refused_is_told_of(together: Together) -> None:
     assert (event.kind, event.body["name"]) == ("refused", "odd")
 
 
-def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
+def test_notices_of_a_node_are_rate_limited() -> None:
     board, notice = NoticeBuffer(), {"text": "x" * 10_000}
     burst = int(BYTES_PER_S * BURST_S / 10_000)
     board.post("s", 1, [notice] * 200, now=0.0)
@@ -259,12 +257,12 @@ def test_a_node_that_tells_too_much_is_heard_again_later() -> None:
     assert burst - 2 <= kept <= burst
     board.post("s", 1, [notice], now=0.0)
     board.post("s", 2, [notice], now=0.0)
-    assert board.after("s", 0)[1] == kept + 1, "one node's flood is no other's"
+    assert board.after("s", 0)[1] == kept + 1, "one node's flood does not affect another"
     board.post("s", 1, [notice], now=1.0)
     assert board.after("s", 0)[1] == kept + 2
 
 
-def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
+def test_the_newest_notices_are_kept_and_a_huge_one_is_dropped() -> None:
     board = NoticeBuffer()
     for number in range(MAX_NOTICES + 5):
         board.post("s", number, [{}], now=0.0)
@@ -272,4 +270,4 @@ def test_the_newest_notices_are_kept_and_none_that_is_huge() -> None:
     assert (len(notices), notices[0][1], last) == (MAX_NOTICES, 5, MAX_NOTICES + 5)
     board.post("s", 1, [{"text": "x" * MAX_NOTICE_BYTES}], now=0.0)
     assert board.after("s", last) == ((), last)
-    assert board.after("s", last + 400)[0] == notices, "the number is of a server that was restarted"
+    assert board.after("s", last + 400)[0] == notices, "the number is from before a restart"

@@ -1,4 +1,4 @@
-"""Runs that clients start, change, resume and delete, and sweeps as they are created and set."""
+"""Runs that clients start, change, resume and delete, and sweeps that they create and change."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
 GRID = "method: grid\nparameters:\n  x: {values: [1, 2, 3]}\n"
 
 
-def test_what_a_client_leaves_out_is_left_as_it_is(services: Services) -> None:
+def test_fields_that_an_update_omits_are_kept(services: Services) -> None:
     services.upsert("r", notes="kept")
     run = services.upsert("r", description="new")
     assert (run.notes, run.description) == ("kept", "new")
 
 
-def test_a_sweeps_run_is_found_whatever_entity_the_users_code_names(services: Services) -> None:
+def test_a_sweeps_run_is_found_whatever_entity_and_project_are_given(services: Services) -> None:
     sweep = services.sweep(grid(3))
     name = services.issued(services.agent(sweep))
     started = services.upsert(name, sweep=sweep, entity="team", project="other")
@@ -41,7 +41,7 @@ def test_editing_a_finished_run_does_not_start_it_again(services: Services) -> N
     assert services.edit("r", notes="seen").state is RunState.FINISHED
 
 
-def test_a_run_began_when_its_client_first_spoke_of_this_attempt(services: Services) -> None:
+def test_a_run_starts_with_the_first_message_of_its_attempt(services: Services) -> None:
     began = services.clock()
     services.upsert("r")
     services.clock.now += 30
@@ -51,7 +51,7 @@ def test_a_run_began_when_its_client_first_spoke_of_this_attempt(services: Servi
     assert services.upsert("r").started_at == began + 60
 
 
-def test_another_worker_begins_a_run_again_and_a_later_upload_does_not(services: Services) -> None:
+def test_another_worker_restarts_a_run_and_a_later_upload_does_not(services: Services) -> None:
     began = services.clock()
     for opener in ("first", "second", "second", SUPERVISOR):
         services.upsert("r", opener)
@@ -61,7 +61,7 @@ def test_another_worker_begins_a_run_again_and_a_later_upload_does_not(services:
     assert (services.run("r").started_at, services.run("r").state) == (began + 30, RunState.RUNNING)
 
 
-def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(services: Services) -> None:
+def test_deleting_a_run_twice_is_harmless(services: Services) -> None:
     run = services.upsert("r")
     for _ in range(2):
         removal.delete_run(services.world, run.id, with_artifacts=True)
@@ -69,7 +69,7 @@ def test_a_run_is_deleted_once_and_nothing_comes_of_asking_again(services: Servi
         assert runs.find(transaction, run.id) is None
 
 
-def test_an_owner_queues_a_run_again_and_gives_one_up(services: Services) -> None:
+def test_a_user_can_queue_a_run_again_or_mark_it_as_failed(services: Services) -> None:
     run = services.upsert("r")
     services.end("r", exitcode=1)
     run_service.set_state(services.world, run.id, "pending")
@@ -80,7 +80,7 @@ def test_an_owner_queues_a_run_again_and_gives_one_up(services: Services) -> Non
         run_service.set_state(services.world, run.id, "failed")
 
 
-def test_an_owner_does_not_say_what_else_became_of_a_run(services: Services) -> None:
+def test_a_user_can_not_set_other_states_or_those_of_a_sweeps_run(services: Services) -> None:
     run = services.upsert("r")
     with pytest.raises(RefusedError, match="state 'finished': one of pending, failed"):
         run_service.set_state(services.world, run.id, "finished")
@@ -90,7 +90,7 @@ def test_an_owner_does_not_say_what_else_became_of_a_run(services: Services) -> 
         run_service.set_state(services.world, services.run(name).id, "failed")
 
 
-def test_a_client_that_resumes_a_run_names_it_by_its_key_and_its_name(services: Services) -> None:
+def test_a_client_resumes_a_run_by_its_id_and_name(services: Services) -> None:
     services.upsert("r")
     services.end("r", exitcode=1)
     services.request_stop("r")
@@ -98,7 +98,7 @@ def test_a_client_that_resumes_a_run_names_it_by_its_key_and_its_name(services: 
     assert (run.state, run.exitcode, run.stop_requested) == (RunState.RUNNING, None, False)
 
 
-def test_a_value_that_is_edited_later_reaches_the_engine(services: Services) -> None:
+def test_a_later_edit_of_a_runs_value_reaches_the_engine(services: Services) -> None:
     sweep = services.sweep(grid(3))
     name = services.perform(sweep, services.agent(sweep))
     before = services.run(name).sweep_revision
@@ -106,9 +106,7 @@ def test_a_value_that_is_edited_later_reaches_the_engine(services: Services) -> 
     assert (edited.value, edited.sweep_revision > before) == (0.5, True)
 
 
-def test_an_alert_is_one_line_of_the_servers_log(
-    services: Services, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_alert_is_logged_as_one_line(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     services.upsert("r")
     run_service.alert(services.world, RunPath("local", "p", "r"), "low", "below\n0.5", "WARN")
     assert caplog.messages == ["alert (WARN) of run local/p/r: 'low': 'below\\n0.5'"]
@@ -122,7 +120,7 @@ def test_an_unknown_sweep_or_run_is_refused(services: Services) -> None:
 
 
 @pytest.mark.parametrize("state", ["crashed", "killed", "failed", "finished"])
-def test_a_supervisor_ends_a_run_that_can_no_longer_speak(services: Services, state: str) -> None:
+def test_a_supervisor_can_end_a_run_in_any_final_state(services: Services, state: str) -> None:
     sweep = services.sweep(grid(3))
     name = services.begun(sweep, "w0")
     for _ in range(2):
@@ -130,14 +128,14 @@ def test_a_supervisor_ends_a_run_that_can_no_longer_speak(services: Services, st
     assert services.progress(sweep).runs[state] == 1
 
 
-def test_a_supervisor_is_told_which_runs_have_not_said_their_end_themselves(services: Services) -> None:
+def test_a_supervisor_gets_the_runs_whose_end_is_unconfirmed(services: Services) -> None:
     sweep = services.sweep(grid(3))
     services.perform(sweep, services.agent(sweep))
     open_run = services.issued(services.agent(sweep, "w0"))
     assert supervision.unconfirmed_runs(services.world, services.at(sweep)) == {open_run: "pending"}
 
 
-def test_a_supervisor_is_told_how_far_the_runs_under_way_are(services: Services) -> None:
+def test_a_supervisor_gets_the_step_and_metric_of_active_runs(services: Services) -> None:
     sweep = services.sweep(grid(4))
     services.perform(sweep, services.agent(sweep))
     first, _second = (services.issued(services.agent(sweep, f"mark_{slot}_1")) for slot in (0, 1))
@@ -151,7 +149,7 @@ def test_a_supervisor_is_told_how_far_the_runs_under_way_are(services: Services)
 @pytest.mark.parametrize(
     "config", [RANDOM, '{"method": "random", "parameters": {"lr": {"min": 1e-05, "max": 1e-2}}}']
 )
-def test_a_sweep_without_names_goes_to_the_defaults_as_it_was_sent(services: Services, config: str) -> None:
+def test_a_sweep_without_names_uses_defaults_and_keeps_its_config(services: Services, config: str) -> None:
     sweep = sweep_service.upsert(services.world, SweepUpsert(config=config))
     assert (sweep.entity, sweep.project, sweep.state) == ("local", "uncategorized", "PENDING")
     assert sweep.config == config
@@ -171,7 +169,7 @@ def test_a_sweep_without_names_goes_to_the_defaults_as_it_was_sent(services: Ser
         (RANDOM + "parallel_hpo_seed: -1\n", "parallel_hpo_seed"),
     ],
 )
-def test_a_wrong_configuration_is_refused_in_words(
+def test_an_invalid_configuration_is_refused_with_a_reason(
     services: Services, config: str | None, message: str
 ) -> None:
     with pytest.raises(RefusedError, match=message):
@@ -185,14 +183,14 @@ def test_a_wrong_configuration_is_refused_in_words(
         ("PAUSED", "FINISHED can't take pause"),
     ],
 )
-def test_a_state_that_a_sweep_can_not_have_is_refused(services: Services, state: str, why: str) -> None:
+def test_an_invalid_sweep_state_or_transition_is_refused(services: Services, state: str, why: str) -> None:
     sweep = services.sweep(grid(2))
     services.set_state(sweep, "FINISHED")
     with pytest.raises(RefusedError, match=why):
         services.set_state(sweep, state)
 
 
-def test_a_changed_space_is_searched_from_then_on(services: Services) -> None:
+def test_a_changed_search_space_is_used_from_then_on(services: Services) -> None:
     sweep = services.sweep(grid(1))
     agent = services.agent(sweep)
     services.perform(sweep, agent)
@@ -203,5 +201,5 @@ def test_a_changed_space_is_searched_from_then_on(services: Services) -> None:
 @pytest.mark.parametrize(
     ("config", "count"), [(RANDOM, None), (RANDOM + "run_cap: 4\n", 4), (GRID, 3), (GRID + "run_cap: 2\n", 2)]
 )
-def test_a_sweep_expects_as_many_runs_as_it_can_have(config: str, count: int | None) -> None:
+def test_the_expected_run_count_follows_from_the_grid_and_the_run_cap(config: str, count: int | None) -> None:
     assert engines.expected_runs(config) == count

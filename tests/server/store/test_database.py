@@ -1,4 +1,4 @@
-"""A database as the server opens it: what it is made of, what it waits for, and which ones it refuses."""
+"""Opening the server's database: its schema, its locks, and the databases it refuses."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.server.acting import Services, grid
 from tests.server.conftest import DATABASES
 
 
-def test_a_write_waits_for_the_one_before_it(services: Services) -> None:
-    """What a transaction read is still true when it writes, whichever process it is in."""
+def test_a_write_waits_for_the_previous_one(services: Services) -> None:
+    """The rows that a transaction read are unchanged when it writes, across processes."""
     name = services.issued(services.agent(services.sweep(grid(1))))
     other = Services(services.folder, where=services.where)
     with ThreadPoolExecutor(1) as thread:
@@ -40,7 +40,7 @@ def test_a_write_waits_for_the_one_before_it(services: Services) -> None:
     assert services.run(name).state is RunState.FINISHED
 
 
-def test_a_full_disk_may_pass() -> None:
+def test_a_full_disk_is_a_temporary_failure() -> None:
     engine = create_engine("sqlite://")
     with engine.connect() as connection:
         connection.execute(text("PRAGMA max_page_count = 3"))
@@ -50,7 +50,7 @@ def test_a_full_disk_may_pass() -> None:
 
 
 def schema_of(url: str) -> list[tuple[object, ...]]:
-    """What a database is made of, without regard to how its statements were laid out."""
+    """Return a database's schema, independent of the layout of its statements."""
     engine = create_engine(database_url(url))
     with engine.connect() as connection:
         if engine.dialect.name == "postgresql":
@@ -80,12 +80,12 @@ def _clauses(statement: str) -> list[str]:
     return [begin.replace('"', ""), end, *(clause.strip() for clause in inner.split(","))]
 
 
-def test_migrations_may_lie_in_a_folder_with_a_percent_sign(tmp_path: Path) -> None:
+def test_the_migrations_folder_may_have_a_percent_sign(tmp_path: Path) -> None:
     assert config_for(tmp_path / "50%").get_main_option("script_location") == str(tmp_path / "50%")
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_all_migrations_together_make_what_a_new_database_is(
+def test_all_migrations_produce_the_schema_of_a_new_database(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     new, migrated = (str(tmp_path / f"{name}.db") for name in ("new", "migrated"))
@@ -99,7 +99,7 @@ def test_all_migrations_together_make_what_a_new_database_is(
     assert schema_of(migrated) == schema_of(new)
 
 
-def test_a_database_that_was_written_before_opens_again(tmp_path: Path) -> None:
+def test_an_existing_database_opens_again(tmp_path: Path) -> None:
     for _ in range(2):
         Database.open(str(tmp_path / "server.db")).close()
     connection = sqlite3.connect(tmp_path / "server.db")
@@ -125,12 +125,12 @@ def test_a_database_of_an_unknown_revision_is_refused(tmp_path: Path, revision: 
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "server.db").write_text("no database at all, but long enough to be seen as none")
     with pytest.raises(BackendError, match=r"can't open its database .*server\.db"):
         Database.open(str(tmp_path / "server.db"))
 
 
-def test_a_database_of_no_kind_that_we_know_is_refused() -> None:
+def test_an_unsupported_database_url_is_refused() -> None:
     with pytest.raises(BackendError, match="mysql is neither sqlite nor postgresql"):
         Database.open("mysql://user:secret@host/name")

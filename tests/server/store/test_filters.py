@@ -1,4 +1,4 @@
-"""What a filter of the client finds, and in which order runs come."""
+"""Client filters and orders of runs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ KEEPING_OUT: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     ("filters", "is_found"), [*((each, True) for each in FINDING), *((each, False) for each in KEEPING_OUT)]
 )
-def test_a_filter_finds_the_run_or_keeps_it_out(filters: dict[str, Any], is_found: bool) -> None:
+def test_a_filter_matches_or_excludes_the_run(filters: dict[str, Any], is_found: bool) -> None:
     assert matches(RUN, filters) is is_found
 
 
@@ -81,19 +81,19 @@ def test_a_filter_finds_the_run_or_keeps_it_out(filters: dict[str, Any], is_foun
     "filters",
     [{"what": 1}, {"name": {"$near": 1}}, {"$and": 1}, {"name": {"$regex": "("}}, {"tags": {"$in": 1}}],
 )
-def test_a_filter_that_is_not_understood_is_refused(filters: dict[str, Any]) -> None:
+def test_an_invalid_filter_is_refused(filters: dict[str, Any]) -> None:
     with pytest.raises(RefusedError, match="filter"):
         matches(RUN, filters)
 
 
-def test_a_pattern_that_goes_back_and_forth_in_a_text_for_ever_is_refused() -> None:
+def test_a_pattern_with_catastrophic_backtracking_is_refused() -> None:
     run = replace(RUN, display_name="a" * 60 + "b")
     with pytest.raises(RefusedError, match="takes more than 1 s for one text"):
         matches(run, {"displayName": {"$regex": "^(a|a)*$"}})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000, '{"$not": ' * 40 + "{}" + "}" * 40])
-def test_filters_that_are_no_object_are_refused(text: str) -> None:
+def test_filters_that_are_not_a_json_object_are_refused(text: str) -> None:
     with pytest.raises(RefusedError, match="filters"):
         read_filters(text)
 
@@ -111,7 +111,7 @@ wild_filters = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*operators, *names]), wild_filters, max_size=3))
-def test_any_filter_is_answered_or_refused(filters: dict[str, Any]) -> None:
+def test_any_filter_is_evaluated_or_refused(filters: dict[str, Any]) -> None:
     with suppress(RefusedError):
         assert matches(RUN, filters) in (True, False)
 
@@ -126,7 +126,7 @@ def with_losses(losses: list[Any]) -> list[Run]:
 
 
 @given(st.lists(st.none() | st.floats() | st.integers(), max_size=8), st.sampled_from("+-"))
-def test_missing_and_nan_values_come_last_in_both_directions(losses: list[Any], sign: str) -> None:
+def test_missing_and_nan_values_sort_last_in_both_directions(losses: list[Any], sign: str) -> None:
     ordered = [
         json.loads(run.summary)["loss"]
         for run in sorted_runs(with_losses(losses), f"{sign}summary_metrics.loss")
@@ -135,8 +135,8 @@ def test_missing_and_nan_values_come_last_in_both_directions(losses: list[Any], 
     assert ordered[: len(known)] == sorted(known, reverse=sign == "-")
 
 
-def test_runs_are_ordered_by_what_counts_of_a_summarised_metric() -> None:
-    """The client asks for the highest first where the goal is to maximize."""
+def test_runs_are_sorted_by_the_relevant_value_of_a_summarized_metric() -> None:
+    """The client requests descending order to maximize."""
     runs = with_losses(
         [{"min": 2.0, "max": 8.0}, {"min": 1.0, "max": 9.0}, {"mean": 5.0}, {"a": 0, "b": 0}, 7.0]
     )
@@ -144,7 +144,7 @@ def test_runs_are_ordered_by_what_counts_of_a_summarised_metric() -> None:
     assert [run.id for run in sorted_runs(runs, "-summary_metrics.loss")] == [1, 0, 4, 2, 3]
 
 
-def test_runs_come_newest_first_unless_told_otherwise_and_a_second_order_breaks_ties() -> None:
+def test_runs_are_sorted_newest_first_by_default_and_a_second_key_breaks_ties() -> None:
     runs = [
         replace(RUN, id=i, name=name, created_at=created)
         for i, (name, created) in enumerate([("a", 1.0), ("a", 2.0), ("b", 3.0), ("b", 4.0)])

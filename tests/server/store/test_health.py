@@ -1,4 +1,4 @@
-"""A database that is locked, removed or damaged, of which the server speaks once; and flushes of its log."""
+"""A locked, removed or damaged database is reported once; and flushes of its log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def database(path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def told(database: Database) -> Told:
-    """What whoever wants to know has been told so far: the trouble, and whether it is for good."""
+    """Reports of the database so far: the reason, and whether it is permanent."""
     told: Told = []
     database.health.report = lambda why, for_good: told.append((why, for_good))
     return told
@@ -43,7 +43,7 @@ def write(database: Database) -> None:
         transaction.execute(text("INSERT INTO notes VALUES ('x')"))
 
 
-def test_a_lock_is_told_of_when_it_begins_and_when_it_is_over(
+def test_a_lock_is_reported_when_it_begins_and_when_it_ends(
     database: Database, path: Path, told: Told
 ) -> None:
     write(database)
@@ -70,7 +70,7 @@ def test_a_removed_database_is_lost(database: Database, path: Path, told: Told, 
     assert told == [(f"{path} was removed or replaced", True)]
 
 
-def test_a_damaged_database_is_lost_for_good(database: Database, path: Path, told: Told) -> None:
+def test_a_damaged_database_is_reported_as_lost(database: Database, path: Path, told: Told) -> None:
     with database.write() as transaction:
         transaction.execute(text("CREATE TABLE notes (line TEXT)"))
         transaction.execute(text("INSERT INTO notes VALUES (hex(randomblob(100000)))"))
@@ -87,7 +87,7 @@ def test_a_damaged_database_is_lost_for_good(database: Database, path: Path, tol
     assert for_good
 
 
-def test_a_loss_is_told_of_after_what_might_have_passed(database: Database, path: Path, told: Told) -> None:
+def test_a_loss_is_reported_after_a_temporary_failure(database: Database, path: Path, told: Told) -> None:
     write(database)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -103,7 +103,7 @@ LOG = Path("/sweeps/server.db-wal")
 
 
 class SlowDisk:
-    """Takes its time for the first flush, and counts how many of the log have begun and ended."""
+    """Blocks flushes of the log until released, and counts those that began and ended."""
 
     def __init__(self) -> None:
         self.begun = self.ended = 0
@@ -119,7 +119,7 @@ class SlowDisk:
         self.ended += 1
 
 
-def test_whoever_asks_returns_after_a_flush_that_began_later() -> None:
+def test_a_flush_returns_only_after_a_flush_that_began_later() -> None:
     slow = SlowDisk()
     log = Disk(LOG, flush_path=slow)
 
@@ -137,5 +137,5 @@ def test_whoever_asks_returns_after_a_flush_that_began_later() -> None:
         assert all(other.result(10) for other in others)
 
 
-def test_a_log_that_is_not_there_has_nothing_to_flush(tmp_path: Path) -> None:
+def test_flushing_a_missing_log_does_nothing(tmp_path: Path) -> None:
     Disk(tmp_path / "server.db-wal").flush()

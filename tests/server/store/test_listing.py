@@ -1,4 +1,4 @@
-"""What the database finds for filters and orders is what `filters` says of each run."""
+"""The database's results for filters and orders match those of `filters` run by run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ orders = st.lists(st.builds("{}{}".format, st.sampled_from(["+", "-", ""]), name
 
 
 class Inventory:
-    """A project with some runs, in a transaction that is taken back."""
+    """A project with some runs, in a transaction that is rolled back."""
 
     def __init__(self, transaction: Transaction, rows: list[dict[str, Any]]) -> None:
         self._transaction = transaction
@@ -101,7 +101,7 @@ class Inventory:
             runs.create(transaction, {"project_id": self.project_id, "name": f"r{number}", **row})
 
     def expected(self, filters: dict[str, Any], order: str) -> list[int]:
-        """Judge and sort whole runs."""
+        """Filter and sort complete runs."""
         query = select(table.c.id).where(table.c.project_id == self.project_id)
         ids = self._transaction.scalars(query.order_by(table.c.id)).all()
         found = [run for run in runs.with_ids(self._transaction, ids) if run is not None]
@@ -116,10 +116,10 @@ class Inventory:
         )
 
     def listed(self, filters: dict[str, Any], order: str) -> list[int]:
-        """List them as a page does that shows all."""
+        """List the runs as one page of all of them does."""
         query, keys = RunQuery(self.project_id, filters), read_order(order)
         found = listing.page_ids(self._transaction, query, keys, 0, 100)
-        event("by SQL alone" if found is not None else "judged run by run")
+        event("by SQL alone" if found is not None else "filtered run by run")
         if found is None:
             return listing.all_ids(self._transaction, query, keys, lambda: None)
         if filters:
@@ -128,7 +128,7 @@ class Inventory:
 
 
 @pytest.mark.parametrize("filters", [{}, {"sweep": "s"}])
-def test_a_page_is_found_in_an_index(tmp_path: Path, filters: dict[str, Any]) -> None:
+def test_a_page_is_read_from_an_index(tmp_path: Path, filters: dict[str, Any]) -> None:
     with closing(Services(tmp_path)) as services, services.world.database.read() as transaction:
         asked: list[tuple[str, Any]] = []
         sa_event.listen(
@@ -141,8 +141,8 @@ def test_a_page_is_found_in_an_index(tmp_path: Path, filters: dict[str, Any]) ->
     assert "USING COVERING INDEX" in plan[0].detail or filters
 
 
-class TakenBackError(Exception):
-    """Nothing of it is to stay."""
+class RollBackError(Exception):
+    """Raised to roll the transaction back."""
 
 
 SPARSE: list[dict[str, Any]] = [
@@ -191,16 +191,16 @@ ODD = [
 @example(SPARSE, {"displayName": "r0"}, "-displayName,+group")
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(rows, max_size=6), filters, orders)
-def test_what_is_listed_is_what_passes_in_its_order(
+def test_the_listing_matches_the_filter_and_the_order(
     services: Services, rows: list[dict[str, Any]], filters: dict[str, Any], order: str
 ) -> None:
-    with suppress(TakenBackError), services.world.database.write() as transaction:
+    with suppress(RollBackError), services.world.database.write() as transaction:
         shelf = Inventory(transaction, rows)
         try:
             expected = shelf.expected(filters, order)
         except RefusedError:
-            with suppress(RefusedError):  # a clause before it may have kept all runs out
+            with suppress(RefusedError):  # an earlier clause may have excluded all runs
                 shelf.listed(filters, order)
-            raise TakenBackError from None
+            raise RollBackError from None
         assert shelf.listed(filters, order) == expected
-        raise TakenBackError
+        raise RollBackError

@@ -1,4 +1,4 @@
-"""Databases of earlier versions: all that they hold is there after the migration, and their sweeps go on."""
+"""Migrations of databases of earlier versions keep all rows, and their sweeps continue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.server.pooling import TIMEOUT_S, VERSIONS, end, machine, new_pool, st
 
 REVISION: Final = "0004"
 WRITTEN: Final = (Path(__file__).parent / f"server-{REVISION}.sql").read_text()
-"""What that server had written: a run that is over, one that is on, a point whose run was deleted."""
+"""A database of that version with an ended run, an active run, and the point of a deleted run."""
 SWEEP, AGENT, ON = "id000000", "id000001", "id000003"
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -35,7 +35,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(params=DATABASES)
 def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """The database as that version left it, open and closed again at the end."""
+    """An engine on the database as that version left it."""
     url = _written(tmp_path / "server.db")
     if request.param == "postgresql":
         postgresql: PostgreSQL = request.getfixturevalue("postgresql")
@@ -47,7 +47,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def in_postgresql(postgresql: PostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a PostgreSQL database with the same in it, for others to be copies of."""
+    """The URL of a PostgreSQL database with the same rows, as a template for copies."""
     url = postgresql.fresh()
     engine = create_engine(_written(tmp_path_factory.mktemp("written") / "server.db"))
     _write(database_url(url), REVISION, _rows(engine))
@@ -62,7 +62,7 @@ def _written(path: Path) -> URL:
 
 
 def _write(url: URL, revision: str, rows: Rows) -> None:
-    """Make a database of an earlier revision, with these rows in it."""
+    """Create a database of an earlier revision with these rows."""
     engine = create_engine(url)
     with engine.begin() as connection:
         upgrade(connection, target=revision)
@@ -81,7 +81,7 @@ def _write(url: URL, revision: str, rows: Rows) -> None:
 
 
 def _rows(engine: Engine) -> Rows:
-    """Return all rows of all tables, columns by name."""
+    """Return all rows by table."""
     tables = MetaData()
     tables.reflect(engine)
     with engine.connect() as connection:
@@ -92,11 +92,11 @@ def _rows(engine: Engine) -> Rows:
 
 
 def opened(old: Engine, tmp_path: Path) -> closing[Services]:
-    """Open it as this version's server does."""
+    """Open the database as this version's server does."""
     return closing(Services(tmp_path, where=old.url.render_as_string(hide_password=False)))
 
 
-def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, tmp_path: Path) -> None:
+def test_a_migration_keeps_every_row_of_an_old_database(old: Engine, tmp_path: Path) -> None:
     before = _rows(old)
     assert all(before.values()), "a table without a row shows nothing"
     with opened(old, tmp_path):
@@ -108,15 +108,15 @@ def test_every_row_of_an_old_database_is_there_after_its_migration(old: Engine, 
         assert sorted(kept, key=str) == sorted(rows, key=str), table
 
 
-def test_a_sweep_goes_on_over_a_migration(old: Engine, tmp_path: Path) -> None:
+def test_a_sweep_continues_after_a_migration(old: Engine, tmp_path: Path) -> None:
     with opened(old, tmp_path) as services:
         assert services.beat(AGENT, ON) is None
         services.finish(SWEEP, ON)
-        assert services.points(AGENT, SWEEP) == [2, 3]  # the deleted run's, and the one not issued yet
+        assert services.points(AGENT, SWEEP) == [2, 3]  # the deleted run's point, and the one not issued yet
         assert services.progress(SWEEP).runs["finished"] == 4
 
 
-def test_references_are_checked_and_no_id_given_again_after_it(old: Engine, tmp_path: Path) -> None:
+def test_foreign_keys_are_enforced_and_ids_not_reused_after_a_migration(old: Engine, tmp_path: Path) -> None:
     with opened(old, tmp_path) as services:
         for table in ("projects", "runs", "artifact_collections", "artifacts"):
             with pytest.raises(IntegrityError), services.world.database.write() as transaction:
@@ -126,7 +126,7 @@ def test_references_are_checked_and_no_id_given_again_after_it(old: Engine, tmp_
         assert services.upsert("next").id > id_of_last
 
 
-def test_a_cancelled_sweep_of_before_asks_nothing_of_what_nobody_has_started(tmp_path: Path) -> None:
+def test_a_migration_clears_the_stop_request_of_runs_that_never_started(tmp_path: Path) -> None:
     path = str(tmp_path / "server.db")
     run: dict[str, Any] = dict.fromkeys(("tags", "config", "summary", "system_metrics", "history_keys"), "")
     counts = dict.fromkeys(
@@ -189,11 +189,11 @@ POOLED: Final[Rows] = {
         {"number": 3, "at": START, "epoch": 2, "kind": "left", "body": '{"name": "b", "reason": "SIGTERM"}'},
     ],
 }
-"""Of a count of 6, one run has ended, one is on, and two wait for their own share."""
+"""A pool with a count of 6: one run has ended, one is active, and two wait for their own share."""
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-def test_any_machine_runs_what_a_share_had_left_until_the_whole_count_is_done(
+def test_a_migrated_pool_lets_any_machine_run_the_rest_of_a_share(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
 ) -> None:
     where = str(tmp_path / "server.db")

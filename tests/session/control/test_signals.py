@@ -56,7 +56,7 @@ def rings(control: Control, within_s: float = 0.0) -> bool:
 
 
 def send(number: signal.Signals, control: Control) -> list[StopAsked]:
-    """Send this process a signal from outside of Python, and return what was noted of it."""
+    """Send this process a signal from outside of Python; return the recorded stops."""
     os.kill(os.getpid(), number)
     assert rings(control, DEADLINE_S)
     return control.take()
@@ -68,7 +68,7 @@ def test_a_stop_asked_by_the_program_is_resumable(control: Control, kind: StopKi
     assert control.take() == [StopAsked(kind, f"{kind.value} asked by the program", ExitCode.RESUMABLE)]
 
 
-def test_stops_from_other_threads_ring_and_none_is_lost(control: Control) -> None:
+def test_stops_from_other_threads_ring_the_bell_and_none_is_lost(control: Control) -> None:
     threads = [threading.Thread(target=control.stop, args=(StopKind.DRAIN,)) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -78,7 +78,7 @@ def test_stops_from_other_threads_ring_and_none_is_lost(control: Control) -> Non
     assert len(control.take()) == 20
 
 
-def test_stops_are_taken_once_and_in_order_and_the_bell_is_silent_before_and_after(control: Control) -> None:
+def test_stops_are_taken_once_in_order_and_leave_the_bell_silent(control: Control) -> None:
     assert (rings(control), control.take()) == (False, [])
     control.stop(StopKind.DRAIN)
     control.stop(StopKind.KILL)
@@ -86,14 +86,14 @@ def test_stops_are_taken_once_and_in_order_and_the_bell_is_silent_before_and_aft
     assert (rings(control), control.take()) == (False, [])
 
 
-def test_a_bell_that_is_not_read_never_blocks_a_ring(control: Control) -> None:
+def test_ringing_never_blocks_even_if_the_bell_is_not_read(control: Control) -> None:
     for _ in range(100_000):
         control.ring()
     assert rings(control)
     assert (control.take(), rings(control)) == ([], False), "it asks for nothing"
 
 
-def test_who_rings_late_writes_into_no_file_that_has_the_bells_number() -> None:
+def test_ringing_after_close_does_not_write_to_a_reused_file_descriptor() -> None:
     control = Control()
     control.close()
     reader, writer = os.pipe()
@@ -108,7 +108,7 @@ def test_who_rings_late_writes_into_no_file_that_has_the_bells_number() -> None:
 
 
 @pytest.mark.parametrize("number", MEANINGS)
-def test_a_signal_is_noted_with_its_meaning_name_and_exit_code(
+def test_a_signal_is_recorded_with_its_meaning_name_and_exit_code(
     control: Control, number: signal.Signals
 ) -> None:
     with handled_by(number, signal.SIG_DFL), SignalsTaken(control):
@@ -116,7 +116,9 @@ def test_a_signal_is_noted_with_its_meaning_name_and_exit_code(
             assert send(number, control) == [StopAsked(MEANINGS[number], number.name, CODES[number])]
 
 
-def test_after_the_block_the_signals_are_the_callers_again_also_after_an_error(control: Control) -> None:
+def test_the_callers_signal_handlers_are_restored_after_the_block_even_after_an_error(
+    control: Control,
+) -> None:
     heard: list[int] = []
     with handled_by(signal.SIGUSR1, lambda number, frame: heard.append(number)):
         before = {number: signal.getsignal(number) for number in MEANINGS}
@@ -127,20 +129,20 @@ def test_after_the_block_the_signals_are_the_callers_again_also_after_an_error(c
     assert (heard, control.take()) == ([signal.SIGUSR1], [])
 
 
-def test_a_sighup_that_was_ignored_stays_ignored(control: Control) -> None:
+def test_an_ignored_sighup_stays_ignored(control: Control) -> None:
     with handled_by(signal.SIGHUP, signal.SIG_IGN), SignalsTaken(control):
         os.kill(os.getpid(), signal.SIGHUP)
         assert send(signal.SIGUSR1, control) == [StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE)]
 
 
-def test_a_sigint_that_was_ignored_does_not_stay_so(control: Control) -> None:
+def test_an_ignored_sigint_is_handled_inside_the_block(control: Control) -> None:
     with handled_by(signal.SIGINT, signal.SIG_IGN):
         with SignalsTaken(control):
             assert [asked.reason for asked in send(signal.SIGINT, control)] == ["SIGINT"]
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_off_the_main_thread_no_signal_is_taken(control: Control) -> None:
+def test_no_signal_handler_is_installed_outside_the_main_thread(control: Control) -> None:
     before = {number: signal.getsignal(number) for number in MEANINGS}
     during: list[dict[signal.Signals, Any]] = []
 
@@ -154,7 +156,7 @@ def test_off_the_main_thread_no_signal_is_taken(control: Control) -> None:
     assert during == [before]
 
 
-def test_a_signal_that_another_thread_takes_ends_the_main_threads_wait(control: Control) -> None:
+def test_a_signal_that_another_thread_receives_ends_the_main_threads_wait(control: Control) -> None:
     """As the kernel does with a second signal while the first one is still pending."""
     release = threading.Event()
     other = threading.Thread(target=release.wait)
@@ -174,7 +176,7 @@ def test_a_signal_that_another_thread_takes_ends_the_main_threads_wait(control: 
 
 
 @pytest.mark.parametrize("seconds", [0.0, 30 * 86400.0, 1e30, float("inf"), None])
-def test_what_can_be_read_is_there_at_once_however_long_one_would_wait(seconds: float | None) -> None:
+def test_a_readable_file_is_returned_at_once_whatever_the_timeout(seconds: float | None) -> None:
     reader, writer = os.pipe()
     assert wait([reader], 0.0) == []
     os.write(writer, b"!")

@@ -1,4 +1,4 @@
-"""The one way of waiting: what a stop leaves of it, at each of a sweep's times."""
+"""Waits that a stop cuts short, in each phase of a sweep."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def waits(control: Control) -> StopAware:
 
 @pytest.fixture
 def never() -> Iterator[threading.Event]:
-    """What a hanging server would have to do for a request to end."""
+    """Event that a request to a hanging server waits for."""
     event = threading.Event()
     yield event
     event.set()
@@ -61,7 +61,7 @@ def is_at_an_end(waits: StopAware) -> bool:
     return False
 
 
-def test_what_is_called_returns_or_raises_as_ever(waits: StopAware) -> None:
+def test_a_call_returns_or_raises_what_its_function_does(waits: StopAware) -> None:
     assert waits.call(lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
         waits.call(lambda: 1 // 0)
@@ -79,7 +79,7 @@ def test_a_stop_before_the_sweep_is_open_ends_a_wait_at_once(
     assert control.take() == [stop]
 
 
-def test_after_a_stop_nothing_is_begun_any_more(waits: StopAware, control: Control) -> None:
+def test_no_call_begins_after_a_stop(waits: StopAware, control: Control) -> None:
     begun: list[int] = []
     control.put(STOP)
     with pytest.raises(StoppedError):
@@ -87,8 +87,10 @@ def test_after_a_stop_nothing_is_begun_any_more(waits: StopAware, control: Contr
     assert begun == []
 
 
-def test_what_else_rings_ends_no_wait(waits: StopAware, control: Control, never: threading.Event) -> None:
-    """As each signal does that the host program handles itself."""
+def test_other_rings_of_the_bell_do_not_end_a_wait(
+    waits: StopAware, control: Control, never: threading.Event
+) -> None:
+    """A signal that the host program handles itself rings, too."""
     timers = [threading.Timer(0.02 * number, control.ring) for number in range(5)]
     for timer in timers:
         timer.start()
@@ -99,13 +101,13 @@ def test_what_else_rings_ends_no_wait(waits: StopAware, control: Control, never:
         timer.join()
 
 
-def test_a_wait_leaves_what_rang_meanwhile_to_the_loop(waits: StopAware, control: Control) -> None:
+def test_a_ring_during_a_wait_is_left_to_the_loop(waits: StopAware, control: Control) -> None:
     waits.call(control.ring)
     control.wait(SOON_S)  # it rings
 
 
 @pytest.mark.parametrize("then", ["its grace is over", "another stop"])
-def test_once_the_sweep_is_open_a_first_stop_leaves_its_grace_and_a_second_nothing(
+def test_after_opening_a_first_stop_leaves_the_grace_time_and_a_second_none(
     waits: StopAware, control: Control, clock: Clock, then: str
 ) -> None:
     waits.sweep_is_open()
@@ -129,7 +131,7 @@ def test_once_the_sweep_is_open_a_first_stop_leaves_its_grace_and_a_second_nothi
         (StopKind.KILL, 1, AT_ONCE_S),
     ],
 )
-def test_after_the_runs_a_stop_leaves_what_they_have_not_used_up(
+def test_the_time_after_the_runs_depends_on_the_stop_and_the_grace_time_used(
     waits: StopAware, control: Control, clock: Clock, kind: StopKind, ran_on_s: float, left_s: float
 ) -> None:
     waits.sweep_is_open()
@@ -143,7 +145,9 @@ def test_after_the_runs_a_stop_leaves_what_they_have_not_used_up(
     assert is_at_an_end(waits)
 
 
-def test_another_stop_after_the_runs_were_stopped_is_at_once(waits: StopAware, control: Control) -> None:
+def test_another_stop_after_the_runs_have_ended_takes_effect_at_once(
+    waits: StopAware, control: Control
+) -> None:
     waits.sweep_is_open()
     control.put(STOP)
     control.take()
@@ -152,7 +156,7 @@ def test_another_stop_after_the_runs_were_stopped_is_at_once(waits: StopAware, c
     assert is_at_an_end(waits)
 
 
-def test_after_a_whole_sweep_there_is_no_end_but_by_a_stop(
+def test_waits_after_a_complete_sweep_end_only_by_a_stop(
     waits: StopAware, control: Control, clock: Clock
 ) -> None:
     waits.sweep_is_open()
@@ -164,7 +168,7 @@ def test_after_a_whole_sweep_there_is_no_end_but_by_a_stop(
     assert is_at_an_end(waits)
 
 
-def test_after_a_stop_the_runs_processes_have_its_grace_and_a_moment_to_be_gone_in(
+def test_after_a_stop_processes_have_the_grace_time_and_a_moment_more_to_exit(
     waits: StopAware, control: Control, clock: Clock
 ) -> None:
     assert waits.time_for_runs_to_end() is None

@@ -70,7 +70,7 @@ class CountedPlay:
             )
 
     def event(self, event: Event) -> None:
-        """Let something happen, with all that follows from it."""
+        """Handle an event and the answers that follow from it."""
         self.actions = ()
         self._handle(event)
 
@@ -81,17 +81,17 @@ class CountedPlay:
             self.event(Reported(Slot(slot), Ready()))
 
     def start(self, slot: int, run_id: str = "run", attempt: int = 1) -> None:
-        """Have a worker begin with a run."""
+        """Let a worker start a run."""
         self.event(Reported(Slot(slot), RunStarted(RunId(run_id), {}, attempt)))
 
     def end(self, slot: int, outcome: Outcome = Outcome.FINISHED, **told: Any) -> None:
-        """End a worker's run, with what else it has `told` of that."""
+        """End a worker's run; `told` are other fields of its report."""
         run = self.view.slots[slot].run
         assert run is not None
         self.event(Reported(Slot(slot), RunEnded(run.run_id, run.attempt, outcome=outcome, **told)))
 
     def back(self, slot: int, **told: Any) -> None:
-        """Have a worker's agent come back from its lease."""
+        """End a worker's lease."""
         self.event(Reported(Slot(slot), LeaseEnded(**told)))
 
     def pass_time(self, now: float) -> None:
@@ -129,7 +129,7 @@ class CountedPlay:
         return [each.order for each in self.actions if isinstance(each, Send) and each.slot == Slot(slot)]
 
     def words(self) -> list[str]:
-        """Return what the user was told by the last event."""
+        """Return the messages that the last event showed to the user."""
         told = [each.notice for each in self.actions if isinstance(each, Notify)]
         return [notice.text for notice in told if isinstance(notice, Message)]
 

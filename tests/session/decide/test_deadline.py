@@ -29,7 +29,7 @@ class Story(CountedPlay):
             self.event(Reported(Slot(slot), Ready()))
 
     def at(self, now: float, event: Event) -> None:
-        """Let something happen at this time, after what the count does before it."""
+        """Handle an event at this time, after what the count does before it."""
         due_at = self.count.due_at
         if due_at is not None and due_at < now:
             self.pass_time(due_at)
@@ -42,11 +42,11 @@ class Story(CountedPlay):
     def ends(self, now: float, run: str, slot: Slot = S0) -> None:
         self.at(now, Reported(slot, RunEnded(RunId(run), 1, outcome=Outcome.FINISHED)))
 
-    def is_back(self, now: float, slot: Slot = S0) -> None:
+    def end_lease(self, now: float, slot: Slot = S0) -> None:
         self.at(now, Reported(slot, LeaseEnded()))
 
 
-def test_a_leased_run_that_comes_too_late_goes_back_unstarted_with_its_worker() -> None:
+def test_a_leased_run_that_is_too_late_is_returned_unstarted_and_its_worker_drained() -> None:
     story = Story(workers=2, took=(30.0,))
     story.begin(0.0, "long", S1)
     story.begin(0.0, "a", S0)
@@ -59,7 +59,7 @@ def test_a_leased_run_that_comes_too_late_goes_back_unstarted_with_its_worker() 
     assert [run.run_id for run in story.ledger.runs()] == ["long", "a"]
 
 
-def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() -> None:
+def test_one_message_announces_that_no_more_runs_start_and_active_runs_may_finish() -> None:
     story = Story(workers=2, took=(50.0,))
     story.begin(0.0, "a", S0)
     story.begin(1.0, "b", S1)
@@ -68,13 +68,13 @@ def test_one_message_says_that_no_more_runs_start_and_the_last_one_may_finish() 
     (words,) = story.words()
     assert "no run starts that would not end in time (50 s are left" in words
     story.ends(60.0, "a", S0)
-    story.is_back(60.0, S0)
+    story.end_lease(60.0, S0)
     assert (story.words(), story.orders(0), story.view.ending) == ([], [], None)
     story.ends(62.0, "b", S1)
     assert story.view.ending is not None
 
 
-def test_what_is_on_at_the_deadline_is_interrupted_and_killed_after_the_grace_time() -> None:
+def test_active_runs_are_interrupted_at_the_deadline_and_killed_after_the_grace_time() -> None:
     story = Story()
     story.begin(0.0, "a")
     assert (story.count.due_at, next_deadline(story.view)) == (100.0, None)
@@ -84,5 +84,5 @@ def test_what_is_on_at_the_deadline_is_interrupted_and_killed_after_the_grace_ti
     assert (story.count.due_at, next_deadline(story.view)) == (None, 130.0)
     idle = Story()
     idle.pass_time(100.0)
-    assert idle.words() == ["deadline 100s: no new runs"], "where nothing is on"
+    assert idle.words() == ["deadline 100s: no new runs"], "where no run is active"
     assert not idle.did(AskStart)

@@ -46,7 +46,7 @@ def ending(stop: StopKind | None) -> SweepEnd:
     return SweepEnd("SIGINT", 130, stop)
 
 
-def test_a_run_whose_worker_died_waits_to_be_run_again_with_all_that_it_was() -> None:
+def test_a_run_whose_worker_died_waits_for_its_next_attempt_with_its_state_kept() -> None:
     view, actions = die(sweep_of_one())
     assert view.reruns == (replace(RUN, attempt=2, deaths=1, spent_s=7.0),)
     end = recorded(actions)
@@ -59,15 +59,17 @@ def test_a_run_whose_worker_died_waits_to_be_run_again_with_all_that_it_was() ->
         (CutShort("run timeout 5 s", failed=True), Outcome.FAILED, "run timeout 5 s; killed", False),
         (CutShort("memory limit 1 MB", failed=False), Outcome.CRASHED, "memory limit 1 MB", True),
     ],
-    ids=["its time, and has failed", "a stall or its memory, which is a death"],
+    ids=["run timeout", "memory limit"],
 )
-def test_a_run_was_killed_for(cut: CutShort, outcome: Outcome, reason: str, is_run_again: bool) -> None:
+def test_a_killed_run_fails_for_its_timeout_and_is_run_again_for_a_stall_or_memory_limit(
+    cut: CutShort, outcome: Outcome, reason: str, is_run_again: bool
+) -> None:
     view, actions = die(sweep_of_one(cut=cut))
     assert bool(view.reruns) is is_run_again
     assert (recorded(actions).end.outcome, recorded(actions).end.reason) == (outcome, reason)
 
 
-def test_a_run_that_has_died_as_often_as_retries_allow_has_crashed_after_the_time_of_all_attempts() -> None:
+def test_a_run_without_retries_left_crashes_with_the_duration_of_all_its_attempts() -> None:
     view, actions = die(sweep_of_one(replace(RUN, attempt=2, deaths=1, spent_s=3.0)), "exit 3")
     assert view.reruns == ()
     end = recorded(actions)
@@ -89,20 +91,18 @@ def test_a_run_killed_by_a_stop_is_stopped_and_can_be_resumed(stop: StopKind) ->
     assert view.slots[0].is_terminal
 
 
-def test_what_a_dead_worker_was_issued_and_had_not_started_is_given_back() -> None:
+def test_issued_runs_that_a_dead_worker_had_not_started_are_returned() -> None:
     assert ReturnRuns(S0, keep=RUN.run_id) in die(sweep_of_one())[1]
     assert ReturnRuns(S0, keep=None) in die(sweep_of_one(None))[1]
 
 
-def test_a_run_that_was_assigned_and_not_started_waits_on_at_no_cost() -> None:
+def test_an_assigned_run_whose_worker_dies_before_its_start_uses_no_attempt() -> None:
     view, _ = die(sweep_of_one(None, assigned=RUN, busy=True))
     assert view.reruns == (RUN,)
 
 
 @given(st.sampled_from(["SIGKILL", "exit 0"]), st.booleans(), st.integers(0, 3), st.booleans())
-def test_nothing_of_the_dead_worker_stays_in_its_slot(
-    cause: str, cut: bool, lease_left: int, replacing: bool
-) -> None:
+def test_a_workers_death_clears_its_slot(cause: str, cut: bool, lease_left: int, replacing: bool) -> None:
     why = CutShort("run timeout 5 s", failed=True) if cut else None
     state = SlotState.STOPPING if replacing else SlotState.RUNNING
     view, _ = die(
@@ -113,7 +113,7 @@ def test_nothing_of_the_dead_worker_stays_in_its_slot(
     assert (slot.kill_at, slot.lease_at, slot.replacing, slot.completed) == (None, None, False, 0)
 
 
-def test_a_worker_that_left_to_be_replaced_costs_no_restart() -> None:
+def test_replacing_a_worker_costs_no_restart() -> None:
     view, _ = die(sweep_of_one(None, state=SlotState.STOPPING, replacing=True), "exit 0")
     assert view.slots[0].state is SlotState.STOPPED
     assert view.slots[0].restarts == ()
@@ -133,7 +133,7 @@ def deny(view: SweepView, now: float) -> tuple[SweepView, list[Action]]:
     return draft.view, draft.actions
 
 
-def test_a_worker_that_the_system_has_no_process_for_is_tried_again_later_at_no_cost_and_said_once() -> None:
+def test_a_failed_fork_is_retried_with_a_backoff_at_no_restart_and_reported_once() -> None:
     view, waits, warnings = sweep_of_one(None, state=SlotState.STARTING), [], []
     for _ in range(8):
         view, actions = deny(view, now=100.0)
@@ -150,6 +150,6 @@ def test_a_worker_that_the_system_has_no_process_for_is_tried_again_later_at_no_
     )
 
 
-def test_a_worker_that_was_to_leave_and_never_came_to_be_has_left() -> None:
+def test_a_stopping_worker_whose_fork_fails_has_exited() -> None:
     view, _ = deny(sweep_of_one(None, state=SlotState.STOPPING), now=100.0)
     assert view.slots[0].state is SlotState.EXITED

@@ -24,7 +24,7 @@ Begin = Callable[..., Session]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Begin a sweep of so many runs; `grid` is the number of runs that its server has."""
+    """Begin a sweep of `count` runs; `grid` is the number of runs that its server has."""
     with ExitStack() as stack:
 
         def begin(count: int | None, *, grid: int | None = None, **limits: Any) -> Session:
@@ -74,7 +74,7 @@ def test_a_grid_without_a_count_ends_when_it_is_used_up(begin: Begin) -> None:
     assert ending_of(session).reason == "the grid is used up"
 
 
-def test_when_all_workers_gave_up_the_sweep_ends_with_the_failure_code(begin: Begin) -> None:
+def test_a_sweep_whose_workers_all_gave_up_ends_with_the_failure_exit_code(begin: Begin) -> None:
     session = begin(50, retries=100, restart=RestartLimits(max_restarts=2))
     while not session.is_over:
         for slot in list(session.workers):
@@ -94,7 +94,7 @@ def test_a_slot_that_gives_up_leaves_its_share_to_the_others(begin: Begin) -> No
     assert outcomes_of(session) == [Outcome.FINISHED] * 6
 
 
-def test_two_deaths_before_ready_with_one_cause_end_the_sweep(begin: Begin) -> None:
+def test_two_workers_that_die_before_ready_of_the_same_cause_end_the_sweep(begin: Begin) -> None:
     session = begin(5)
     for slot in (S0, S1):
         session.handle(Reported(slot, StartFailed("ModuleNotFoundError: x", "Traceback …")))
@@ -103,7 +103,7 @@ def test_two_deaths_before_ready_with_one_cause_end_the_sweep(begin: Begin) -> N
     assert "ModuleNotFoundError" in ending_of(session).reason
 
 
-def test_once_a_worker_was_ready_deaths_of_others_before_they_are_cost_restarts_only(begin: Begin) -> None:
+def test_deaths_before_ready_do_not_end_the_sweep_once_another_worker_was_ready(begin: Begin) -> None:
     session = begin(5)
     session.turn(S0)
     for _ in range(4):
@@ -133,7 +133,7 @@ def test_after_an_interrupt_a_drain_changes_nothing_and_a_second_interrupt_kills
     assert all(worker.killed for worker in session.workers.values())
 
 
-def test_a_run_that_was_about_to_start_when_the_stop_came_is_not_recorded(begin: Begin) -> None:
+def test_a_run_that_starts_after_a_stop_is_not_recorded(begin: Begin) -> None:
     session = begin(10, workers=1)
     session.turn(S0)
     session.handle(INTERRUPT)

@@ -28,7 +28,7 @@ ECC = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
 
 
 class Play(CountedPlay):
-    """A sweep of 100 runs with one worker a device."""
+    """A sweep of 100 runs with one worker per device."""
 
     def __init__(self, *devices: str, workers_per_device: int = 1, count: int = 100, **known: Any) -> None:
         self.begun = 0
@@ -40,13 +40,13 @@ class Play(CountedPlay):
             self.ready(slot)
 
     def begin(self, slot: int) -> RunId:
-        """Have a worker begin with a new run."""
+        """Let a worker start a new run."""
         self.begun += 1
         self.start(slot, f"run{self.begun}")
         return RunId(f"run{self.begun}")
 
     def begin_again(self, slot: int, order: Rerun) -> None:
-        """Let a worker begin with the run that it was told to run again."""
+        """Let a worker start the run that it was ordered to run again."""
         self.start(slot, order.run_id, order.attempt)
 
     def run(self, slot: int, outcome: Outcome, reason: str = "") -> None:
@@ -77,7 +77,7 @@ class Play(CountedPlay):
         ),
     ],
 )
-def test_a_dead_workers_device_is_waited_for_before_the_next_one_starts(
+def test_a_replacement_starts_only_after_the_wait_for_the_dead_workers_device(
     held_by: str, words: list[str]
 ) -> None:
     play = Play("3", "5")
@@ -90,7 +90,7 @@ def test_a_dead_workers_device_is_waited_for_before_the_next_one_starts(
     assert play.words() == words
 
 
-def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
+def test_a_stop_during_the_wait_for_a_device_ends_the_sweep() -> None:
     play = Play("3")
     play.begin(0)
     play.die(0, "SIGKILL", clear=False)
@@ -106,9 +106,9 @@ def test_a_stop_while_a_device_is_waited_for_ends_the_sweep() -> None:
         {"outcome": Outcome.FAILED, "reason": OOM},
         {"outcome": Outcome.FINISHED, "value": 1.0, "reuse_problem": "its run left processes: sleep (7)"},
     ],
-    ids=["out of memory", "not as a fresh one"],
+    ids=["out of memory", "left processes"],
 )
-def test_a_worker_whose_process_can_not_go_on_is_replaced_at_once(end: dict[str, Any]) -> None:
+def test_a_worker_whose_process_cannot_be_reused_is_replaced_at_once(end: dict[str, Any]) -> None:
     play = Play("3", "5")
     play.begin(0)
     play.end(0, **end)
@@ -119,13 +119,13 @@ def test_a_worker_whose_process_can_not_go_on_is_replaced_at_once(end: dict[str,
     assert play.view.slots[0].restarts == ()
 
 
-def test_an_ordinary_failure_leaves_the_worker() -> None:
+def test_an_ordinary_failure_keeps_the_worker_running() -> None:
     play = Play("3", "5")
     play.run(0, Outcome.FAILED, "ValueError: no good")
     assert play.state(0) is SlotState.RUNNING
 
 
-def test_a_device_on_which_runs_keep_failing_gets_none_and_the_other_goes_on() -> None:
+def test_a_device_on_which_runs_keep_failing_is_quarantined_and_the_other_goes_on() -> None:
     play = Play("3", "5")
     play.fail_until_held(0)
     assert play.did(Send(Slot(0), Drain()))
@@ -140,7 +140,7 @@ def test_a_device_on_which_runs_keep_failing_gets_none_and_the_other_goes_on() -
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FINISHED, Outcome.FAILED])
-def test_one_run_is_tried_on_it_later_which_clears_it_or_holds_it_for_longer(outcome: Outcome) -> None:
+def test_one_run_is_tried_after_a_quarantine_and_ends_or_doubles_it(outcome: Outcome) -> None:
     play = Play("3", "5")
     play.fail_until_held(0)
     play.die(0)
@@ -162,7 +162,7 @@ def test_one_run_is_tried_on_it_later_which_clears_it_or_holds_it_for_longer(out
         assert play.view.slots[0].spawn_at == QUARANTINE_S + 2 * QUARANTINE_S
 
 
-def test_an_uncorrectable_error_holds_its_device_at_once_and_a_sole_one_is_used_again() -> None:
+def test_an_uncorrectable_error_quarantines_a_device_at_once_unless_it_is_the_only_one() -> None:
     play = Play("3", "5")
     play.run(0, Outcome.FAILED, ECC)
     play.die(0)
@@ -173,7 +173,7 @@ def test_an_uncorrectable_error_holds_its_device_at_once_and_a_sole_one_is_used_
     assert sole.did(Spawn(Slot(0)))
 
 
-def test_a_device_under_which_workers_die_is_held_too() -> None:
+def test_a_device_on_which_workers_keep_dying_is_quarantined() -> None:
     play = Play("3", "5")
     for _ in range(FAILURES_IN_A_ROW):
         play.begin(0)
@@ -189,7 +189,7 @@ def test_a_device_under_which_workers_die_is_held_too() -> None:
     assert play.view.slots[0].spawn_at == play.view.health.of("3").held_until
 
 
-def test_a_run_beside_it_on_the_same_device_may_finish() -> None:
+def test_an_active_run_on_a_quarantined_device_may_finish() -> None:
     play = Play("3", "5", workers_per_device=2)
     play.begin(2)
     play.fail_until_held(0)
@@ -199,7 +199,7 @@ def test_a_run_beside_it_on_the_same_device_may_finish() -> None:
     assert play.view.slots[2].kill_at is not None
 
 
-def test_on_probation_a_shared_device_gets_one_worker() -> None:
+def test_a_shared_device_on_probation_gets_one_worker() -> None:
     play = Play("3", "5", workers_per_device=2)
     play.fail_until_held(0)
     play.die(0)
@@ -210,7 +210,7 @@ def test_on_probation_a_shared_device_gets_one_worker() -> None:
     assert not play.did(Spawn(Slot(2)))
 
 
-def test_a_worker_that_becomes_ready_on_a_held_device_gets_no_lease() -> None:
+def test_a_worker_that_becomes_ready_on_a_quarantined_device_gets_no_lease() -> None:
     play = Play("3", "5", workers_per_device=2)
     play.begin(2)
     play.die(2, "SIGKILL")
@@ -220,7 +220,7 @@ def test_a_worker_that_becomes_ready_on_a_held_device_gets_no_lease() -> None:
     assert play.did(Send(Slot(2), Drain()))
 
 
-def test_more_workers_go_to_the_least_used_devices_and_no_more_than_these_take() -> None:
+def test_additional_workers_go_to_the_least_used_devices_up_to_their_capacity() -> None:
     play = Play("3", "5", workers_per_device=2)
     assert [slot.device for slot in play.view.slots] == ["3", "5", "3", "5"]
     play.event(ScaleAsked(3))

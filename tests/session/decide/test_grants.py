@@ -69,7 +69,7 @@ class Play(CountedPlay):
         self.event(PoolAnswered(Granted(granted=granted, each=each, again=again, **more)))
 
     def start(self, slot: int, run_id: str = "run", attempt: int = 1) -> None:
-        """Have a run start, which the pool grants at once."""
+        """Start a run that the pool grants at once."""
         self.ask(slot, run_id, attempt)
         self.event(StartGranted(Slot(slot), RunId(run_id)))
 
@@ -99,7 +99,7 @@ def waiting(play: Play) -> list[RunId]:
     return [run.run_id for run in play.view.reruns]
 
 
-def test_nothing_starts_before_something_is_granted() -> None:
+def test_no_worker_starts_before_a_run_is_granted() -> None:
     play = Play()
     assert play.actions == ()
     assert needs(play.view).wants == 2
@@ -108,7 +108,7 @@ def test_nothing_starts_before_something_is_granted() -> None:
     assert Spawn(S1) not in play.actions
 
 
-def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> None:
+def test_leases_are_limited_by_the_size_per_worker_and_by_the_grant() -> None:
     play = Play()
     play.grant(5, each=3)
     play.ready(S0)
@@ -117,7 +117,7 @@ def test_a_worker_is_leased_what_each_is_given_and_no_more_than_granted() -> Non
     assert play.orders(S1) == [Lease(2)]
 
 
-def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
+def test_the_demand_is_the_leased_runs_plus_those_that_idle_workers_could_take() -> None:
     play = Play()
     play.event(ScaleAsked(4))
     assert needs(play.view).wants == 4
@@ -135,7 +135,7 @@ def test_what_is_held_and_what_idle_workers_could_take_is_wanted() -> None:
     assert (waiting(again), needs(again.view).wants) == (["a"], 0), "the pool has counted it"
 
 
-def test_one_run_to_be_run_again_is_wanted_for_each_idle_worker_and_not_a_lease_of_them() -> None:
+def test_each_idle_worker_requests_one_requeued_run_rather_than_a_whole_lease() -> None:
     play = Play()
     play.grant(0, each=5)
     assert needs(play.view) == PoolNeeds(wants=10, wants_again=2, workers=2)
@@ -149,7 +149,7 @@ def test_one_run_to_be_run_again_is_wanted_for_each_idle_worker_and_not_a_lease_
     assert needs(busy.view) == PoolNeeds(wants=1, wants_again=0, workers=1), "a lease was quicker"
 
 
-def test_a_worker_that_waits_for_its_next_start_wants_nothing_meanwhile() -> None:
+def test_a_worker_that_waits_to_be_started_requests_no_runs() -> None:
     play = Play(workers=1)
     play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
     assert needs(play.view).wants == 0
@@ -165,7 +165,7 @@ def test_a_grant_after_a_drain_starts_nothing() -> None:
     assert play.view.reruns == ()
 
 
-def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
+def test_an_assigned_run_continues_with_its_attempt_number_and_spent_retries() -> None:
     play = Play()
     play.grant(0, again=(RUN,))
     play.ready(S0)
@@ -180,7 +180,7 @@ def test_a_handed_run_is_run_again_as_the_attempt_that_it_is() -> None:
     assert (record.end.outcome, record.final) == (Outcome.CRASHED, True), "its retries are spent"
 
 
-def test_an_assigned_run_that_comes_twice_is_run_once() -> None:
+def test_a_run_assigned_twice_is_run_once() -> None:
     play = Play()
     play.grant(0, again=(RUN,))
     play.grant(0, again=(RUN,))
@@ -196,9 +196,7 @@ def test_an_assigned_run_that_comes_twice_is_run_once() -> None:
 @pytest.mark.parametrize(
     ("why", "exit_code", "told"), [("over: finished", 0, True), ("on elsewhere", None, False)]
 )
-def test_a_refused_run_that_the_pool_knows_is_passed_over(
-    why: str, exit_code: int | None, told: bool
-) -> None:
+def test_a_refused_run_that_the_pool_knows_is_skipped(why: str, exit_code: int | None, told: bool) -> None:
     """Refusal and lease: the agent has used one of its runs, the grant is still there."""
     play = leased(Play(), granted=2, each=2)
     play.refuse(S0, "theirs", why)
@@ -208,7 +206,7 @@ def test_a_refused_run_that_the_pool_knows_is_passed_over(
     assert play.orders(S1) == [Lease(1)]
 
 
-def test_a_refused_new_run_goes_back_with_its_worker() -> None:
+def test_a_refused_new_run_is_returned_and_its_worker_drained() -> None:
     play = leased(Play())
     play.refuse(S0, "new", "no run is granted to this machine now")
     assert play.orders(S0) == [Drain()]
@@ -217,7 +215,7 @@ def test_a_refused_new_run_goes_back_with_its_worker() -> None:
     assert play.view.slots[S0].restarts == ()
 
 
-def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
+def test_a_refused_assigned_run_is_skipped_and_its_worker_goes_on() -> None:
     play = Play(workers=1)
     play.grant(1, again=(RUN,))
     play.ready(S0)
@@ -227,7 +225,7 @@ def test_a_refused_handed_run_is_forgotten_and_its_worker_goes_on() -> None:
     assert play.orders(S0) == [Lease(1)]
 
 
-def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then() -> None:
+def test_a_run_enters_main_and_its_time_begins_once_the_pool_has_granted_it() -> None:
     play = leased(Play())
     play.ask(S0, "a")
     assert play.did(AskStart) and not play.did(Send)
@@ -238,7 +236,7 @@ def test_a_run_enters_main_once_the_pool_has_counted_it_and_its_time_begins_then
     assert run is not None and run.since == 200.0
 
 
-def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
+def test_other_workers_go_on_while_a_start_waits_for_the_pool() -> None:
     play = leased(Play())
     play.start(S1, "b")
     play.ask(S0, "a")
@@ -249,7 +247,7 @@ def test_while_a_start_waits_for_the_pool_the_other_worker_goes_on() -> None:
     assert play.orders(S1) == [Drain()]
 
 
-def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored() -> None:
+def test_a_stop_withdraws_a_pending_start_whose_late_answer_is_ignored() -> None:
     play = leased(Play())
     play.ask(S0, "a")
     play.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
@@ -260,7 +258,7 @@ def test_a_start_that_a_stop_forestalls_is_withdrawn_and_its_late_answer_ignored
         assert play.actions == ()
 
 
-def test_the_start_of_a_handed_run_that_a_stop_forestalls_is_withdrawn_and_recorded() -> None:
+def test_a_stop_withdraws_and_records_the_pending_start_of_an_assigned_run() -> None:
     play = Play(workers=1)
     play.grant(1, again=(RUN,))
     play.ready(S0)
@@ -269,7 +267,7 @@ def test_the_start_of_a_handed_run_that_a_stop_forestalls_is_withdrawn_and_recor
     assert play.did(WithdrawStart) and play.did(RecordDrop)
 
 
-def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_before() -> None:
+def test_a_machine_leaves_only_after_the_pool_reports_the_sweeps_end() -> None:
     play = Play()
     play.grant(1)
     play.ready(S0)
@@ -284,7 +282,7 @@ def test_the_machine_leaves_when_the_pool_says_that_nothing_is_left_and_not_befo
 
 
 def test_the_pools_stop_interrupts_running_runs_once() -> None:
-    """Ending and running runs: the pool says it again and again, which is no second stop."""
+    """The pool repeats its stop in each answer, which is no second stop."""
     play = leased(Play())
     play.start(S0, "a")
     play.grant(4, ends=STOP)
@@ -295,7 +293,7 @@ def test_the_pools_stop_interrupts_running_runs_once() -> None:
     assert play.did(Kill)
 
 
-def test_a_run_that_is_no_longer_assigned_is_forgotten_silently() -> None:
+def test_a_run_that_is_no_longer_assigned_is_dropped_silently() -> None:
     """The pool has it again already."""
     play = Play()
     play.grant(0, again=(RUN,))
@@ -313,7 +311,7 @@ def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() 
     assert play.orders(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
 
 
-def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
+def test_an_exhausted_sweep_uses_no_further_grants_and_requests_none() -> None:
     play = leased(Play(), granted=9, each=1)
     play.back(S0, short=True)
     assert play.did(AskSweep)
@@ -325,7 +323,7 @@ def test_an_exhausted_sweep_uses_no_grant_and_wants_none() -> None:
     assert not play.did(Spawn)
 
 
-def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
+def test_a_machine_whose_workers_all_gave_up_returns_its_waiting_runs() -> None:
     play = Play(workers=1)
     play.grant(0, again=(RUN,))
     play.view = replace(
@@ -338,7 +336,7 @@ def test_a_machine_whose_workers_all_gave_up_hands_on_what_waited() -> None:
 
 
 @pytest.mark.parametrize("is_granted", [True, False])
-def test_where_the_worker_dies_while_its_start_waits_the_answer_decides_who_has_the_run(
+def test_a_pending_run_whose_worker_dies_goes_to_the_pool_if_granted_and_else_to_the_server(
     is_granted: bool,
 ) -> None:
     play = leased(Play(workers=1), granted=1, each=1)
@@ -358,7 +356,7 @@ def test_where_the_worker_dies_while_its_start_waits_the_answer_decides_who_has_
 
 
 @pytest.mark.parametrize("why", [{"ends": STOP}, {"held": HELD}], ids=["a stop", "no time for it"])
-def test_a_run_that_waits_for_its_next_attempt_is_returned_if_none_may_start_any_more(
+def test_a_run_waiting_for_its_next_attempt_is_returned_once_no_run_may_start(
     why: dict[str, Any],
 ) -> None:
     play = leased(Play(workers=1))
@@ -368,20 +366,20 @@ def test_a_run_that_waits_for_its_next_attempt_is_returned_if_none_may_start_any
     assert dropped(play) == ("a", 2, Outcome.STOPPED, True)
 
 
-def test_where_no_run_may_start_now_no_worker_starts_or_gets_work_until_one_may_again() -> None:
+def test_workers_neither_start_nor_get_work_while_the_pool_holds_starts_back() -> None:
     play = Play()
     play.grant(1)
     play.grant(1, held=HELD)
     assert play.words() == [HELD]
     play.grant(1, held=f"{HELD} (3 s are left)")
-    assert play.words() == [], "it is said once"
+    assert play.words() == [], "it is shown once"
     play.ready(S0)
     assert not play.did(Send) and not play.did(Spawn)
     play.grant(2)
     assert play.orders(S0) == [Lease(1)] and Spawn(S1) in play.actions
 
 
-def test_a_run_whose_worker_dies_where_no_run_may_start_now_gets_no_other_attempt_here() -> None:
+def test_a_run_whose_worker_dies_while_starts_are_held_gets_no_other_attempt_here() -> None:
     play = leased(Play())
     play.start(S0, "a")
     play.grant(4, held=HELD)

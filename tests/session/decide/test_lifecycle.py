@@ -18,12 +18,12 @@ def reachable_from(state: SlotState) -> set[SlotState]:
 
 
 @pytest.mark.parametrize(("state", "what"), [pair for pair in product(SlotState, Move) if pair not in MOVES])
-def test_a_missing_move_raises_in_words(state: SlotState, what: Move) -> None:
+def test_a_missing_move_raises_with_a_readable_message(state: SlotState, what: Move) -> None:
     with pytest.raises(IllegalMove, match=f"a slot that is {state.value} can't {what.value}"):
         move(state, what)
 
 
-def test_every_state_is_reachable_and_has_a_way_to_a_terminal_one_which_has_none_out() -> None:
+def test_every_state_is_reachable_and_leads_to_a_terminal_state_without_exits() -> None:
     assert reachable_from(SlotState.STOPPED) == set(SlotState)
     assert {SlotState.EXITED, SlotState.FATAL} == TERMINAL
     for state in SlotState:
@@ -39,5 +39,5 @@ def test_a_process_lives_exactly_between_its_spawn_and_its_death() -> None:
 
 
 @pytest.mark.parametrize("state", SlotState)
-def test_every_slot_can_be_told_to_leave(state: SlotState) -> None:
+def test_every_slot_can_be_asked_to_leave(state: SlotState) -> None:
     assert move(state, Move.LEAVE) in {SlotState.STOPPING, *TERMINAL}

@@ -1,4 +1,4 @@
-"""What a passing second changes: runs that had their time, stall, or hold too much memory."""
+"""Limits on runs: timeouts, stalls and memory."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_without_limits_time_changes_nothing(now: float) -> None:
 
 
 @given(moments)
-def test_a_run_is_cut_when_its_time_is_over_and_not_before(now: float) -> None:
+def test_a_run_is_cut_at_its_timeout_and_not_before(now: float) -> None:
     after, actions = pass_time(inside_main(run_timeout_s=60), now)
     assert (Send(S0, CutRun(RUN.run_id, "run timeout 60 s")) in actions) == (now >= 160.0)
     assert (after.slots[0].cut is not None) == (now >= 160.0)
 
 
-def test_a_run_that_was_cut_is_killed_after_the_grace_period_and_only_once() -> None:
+def test_a_cut_run_is_killed_once_after_the_grace_period() -> None:
     view, _ = pass_time(inside_main(run_timeout_s=60, stall_timeout_s=63, grace_s=5), 160.0)
     assert pass_time(view, 164.0) == (view, []), "it is not cut again"
     assert next_deadline(view) == 165.0
@@ -78,7 +78,7 @@ def test_a_stalled_run_is_killed_only_after_its_stacks_were_written() -> None:
 
 
 @given(st.floats(0.0, 4000.0))
-def test_a_worker_is_killed_when_its_tree_holds_more_than_allowed(used_mb: float) -> None:
+def test_a_worker_is_killed_if_its_process_tree_exceeds_the_memory_limit(used_mb: float) -> None:
     view, actions = see_memory(inside_main(memory_limit_mb=1000), used_mb)
     assert (actions == [Kill(S0)]) == (used_mb > 1000)
     reason = f"memory limit 1000 MB: its process tree held {used_mb:.0f} MB"

@@ -1,4 +1,4 @@
-"""Devices that are shared by memory, played to `decide`: how many workers, and what if it is too little."""
+"""Devices that are shared by memory, played to `decide`: the number of workers, and too little memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FillingPlay(Play):
         self.event(DeviceMemorySeen(Slot(slot), used_mb, ROOM_MB))
 
     def measure(self, slot: int = 0, used_mb: float | None = A_THIRD_MB, runs: int = FIRST_RUNS) -> list[str]:
-        """Let a slot perform the first runs of its device; return what is said of them."""
+        """Let a slot perform the first runs of its device; return the messages about them."""
         said = []
         if used_mb is not None:
             self.holds(slot, used_mb)
@@ -50,7 +50,7 @@ class FillingPlay(Play):
         return said
 
     def fall_short(self, slot: int) -> RunId:
-        """Let a slot's run find too little memory."""
+        """Let a slot's run fail for lack of memory."""
         run = self.begin(slot)
         self.end(slot, Outcome.FAILED, reason=OOM)
         return run
@@ -62,7 +62,7 @@ class FillingPlay(Play):
             if not view.is_terminal and view.state is not SlotState.STOPPING
         ]
 
-    def sends_again(self) -> list[Rerun]:
+    def rerun_orders(self) -> list[Rerun]:
         return [a.order for a in self.actions if isinstance(a, Send) and isinstance(a.order, Rerun)]
 
 
@@ -81,7 +81,7 @@ def three() -> FillingPlay:
     return play
 
 
-def test_the_first_runs_have_a_device_for_themselves_one_by_one() -> None:
+def test_the_first_runs_have_the_device_to_themselves_one_at_a_time() -> None:
     play = FillingPlay("3")
     assert [view.lease_left for view in play.view.slots] == [1]
     play.holds(0, A_THIRD_MB)
@@ -91,7 +91,7 @@ def test_the_first_runs_have_a_device_for_themselves_one_by_one() -> None:
     assert len(play.view.slots) == 1
 
 
-def test_then_as_many_workers_share_it_as_fit_by_what_was_measured() -> None:
+def test_after_its_first_runs_a_device_takes_as_many_workers_as_fit_in_memory() -> None:
     play = FillingPlay("3")
     for _ in range(FIRST_RUNS):
         play.run(0, Outcome.FAILED, "ValueError")
@@ -103,13 +103,13 @@ def test_then_as_many_workers_share_it_as_fit_by_what_was_measured() -> None:
     assert [(view.device, view.state) for view in play.view.slots] == [("3", SlotState.RUNNING)] * 3
 
 
-def test_a_device_that_can_not_be_measured_keeps_one_worker_with_a_word() -> None:
+def test_a_device_that_cannot_be_measured_keeps_one_worker_and_is_reported() -> None:
     play = FillingPlay("3")
     assert "can't be measured" in play.measure(used_mb=None)[0]
     assert len(play.view.slots) == 1
 
 
-def test_each_device_is_measured_by_itself_and_there_are_no_more_workers_than_asked_for() -> None:
+def test_each_device_is_measured_separately_and_workers_never_exceed_the_maximum() -> None:
     play = FillingPlay("3", "5", most=4)
     play.measure(0)
     assert [view.device for view in play.view.slots] == ["3", "5", "3", "3"]
@@ -117,13 +117,13 @@ def test_each_device_is_measured_by_itself_and_there_are_no_more_workers_than_as
     assert len(play.view.slots) == 4
 
 
-def test_no_worker_starts_that_would_have_nothing_to_do() -> None:
+def test_no_worker_starts_without_a_run_for_it() -> None:
     play = FillingPlay("3", count=FIRST_RUNS + 1)
     play.measure()
     assert play.orders(0) == [Lease(1)] and not play.did(Spawn)
 
 
-def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay) -> None:
+def test_fewer_workers_share_the_device_after_a_later_run_uses_more_memory(three: FillingPlay) -> None:
     three.begin(2)
     three.holds(1, 30_000.0)
     assert three.state(2) is SlotState.STOPPING
@@ -133,7 +133,7 @@ def test_where_a_later_run_holds_more_fewer_share_the_device(three: FillingPlay)
     assert three.staying() == [0, 1]
 
 
-def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(three: FillingPlay) -> None:
+def test_a_run_that_runs_out_of_memory_beside_others_is_run_again_alone(three: FillingPlay) -> None:
     three.begin(1)
     run = three.fall_short(0)
     assert recorded(three) == (False, Outcome.STOPPED)
@@ -150,7 +150,7 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     three.event(DeviceClear(Slot(1)))
     assert three.did(Spawn(Slot(0))) and not three.did(Spawn(Slot(1)))
     three.ready()
-    (order,) = three.sends_again()
+    (order,) = three.rerun_orders()
     assert (order.run_id, order.attempt) == (run, 2)
     assert not three.did(Spawn(Slot(1)))
     three.begin_again(0, order)
@@ -159,7 +159,7 @@ def test_a_run_that_found_too_little_memory_beside_others_is_run_again_alone(thr
     assert three.staying() == [0, 1]
 
 
-def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_left(
+def test_a_worker_that_becomes_ready_before_an_exclusive_run_waits_for_the_others_to_leave(
     three: FillingPlay,
 ) -> None:
     three.begin(0)
@@ -173,11 +173,11 @@ def test_a_worker_that_comes_up_meanwhile_waits_with_it_until_the_others_have_le
     three.die(2)
     assert three.orders(0) == []
     three.die(1)
-    assert [order.run_id for order in three.sends_again()] == [short]
+    assert [order.run_id for order in three.rerun_orders()] == [short]
     assert [run.run_id for run in three.view.reruns] == [killed.run_id]
 
 
-def test_a_run_that_finds_too_little_memory_alone_or_beside_a_fixed_number_has_failed() -> None:
+def test_running_out_of_memory_alone_or_with_a_fixed_number_of_workers_fails_the_run() -> None:
     play = FillingPlay("3")
     play.fall_short(0)
     assert recorded(play) == (True, Outcome.FAILED)
@@ -187,7 +187,7 @@ def test_a_run_that_finds_too_little_memory_alone_or_beside_a_fixed_number_has_f
     assert recorded(fixed) == (True, Outcome.FAILED)
 
 
-def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
+def test_two_runs_out_of_memory_at_once_are_run_again_one_after_the_other(three: FillingPlay) -> None:
     first, second = three.begin(0), three.begin(1)
     for slot in (0, 1):
         three.end(slot, Outcome.FAILED, reason=OOM)
@@ -195,28 +195,28 @@ def test_two_that_fall_short_at_once_are_run_again_one_after_the_other(three: Fi
         three.die(slot)
     assert three.view.occupancy is not None and three.view.occupancy.of("3").fits == 2
     three.ready()
-    (order,) = three.sends_again()
+    (order,) = three.rerun_orders()
     assert order.run_id == first
     three.begin_again(0, order)
     assert three.state(1) is SlotState.STOPPED
     three.end(0, value=1.0)
     three.back(0)
-    assert [order.run_id for order in three.sends_again()] == [second]
+    assert [order.run_id for order in three.rerun_orders()] == [second]
 
 
-def test_a_lone_run_whose_worker_dies_is_run_again_alone_as_its_retries_allow(three: FillingPlay) -> None:
+def test_an_exclusive_run_whose_worker_dies_stays_exclusive_and_uses_a_retry(three: FillingPlay) -> None:
     three.fall_short(0)
     for slot in (2, 1, 0):
         three.die(slot)
     three.ready()
-    three.begin_again(0, three.sends_again()[0])
+    three.begin_again(0, three.rerun_orders()[0])
     three.die(0, "SIGKILL")
     (waiting,) = three.view.reruns
     assert (waiting.attempt, waiting.deaths, waiting.exclusive_on) == (3, 1, "3")
 
 
 @pytest.mark.parametrize("why", ["in quarantine", "left to its owner"])
-def test_a_lone_run_goes_elsewhere_where_its_device_is(why: str) -> None:
+def test_an_exclusive_run_moves_to_another_device_if_its_own_is(why: str) -> None:
     play = FillingPlay("3", "5")
     play.measure(0)
     play.ready()
@@ -229,10 +229,10 @@ def test_a_lone_run_goes_elsewhere_where_its_device_is(why: str) -> None:
         play.event(OtherUsersSeen({"3": "process 7 computes on it"}))
     play.end(1, value=1.0)
     play.back(1)
-    assert [order.run_id for order in play.sends_again()] == [run]
+    assert [order.run_id for order in play.rerun_orders()] == [run]
 
 
-def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start() -> None:
+def test_a_device_in_use_by_others_gets_no_more_workers_once_it_is_measured() -> None:
     play = FillingPlay("3", "5")
     play.measure(0, runs=FIRST_RUNS - 1)
     play.begin(0)
@@ -242,7 +242,7 @@ def test_on_a_device_that_is_left_to_its_owner_no_more_workers_start() -> None:
     assert not play.did(Spawn)
 
 
-def test_a_stop_accounts_for_a_run_that_waits_to_be_alone(three: FillingPlay) -> None:
+def test_a_stop_records_a_waiting_exclusive_run_as_stopped_and_resumable(three: FillingPlay) -> None:
     three.begin(1)
     run = three.fall_short(0)
     three.event(StopAsked(StopKind.INTERRUPT, "SIGINT", 130))
@@ -250,7 +250,7 @@ def test_a_stop_accounts_for_a_run_that_waits_to_be_alone(three: FillingPlay) ->
     assert (dropped.run.run_id, dropped.end.outcome, dropped.end.resumable) == (run, Outcome.STOPPED, True)
 
 
-def test_a_drained_worker_gets_no_successor_and_scaling_says_how_many_there_may_be(
+def test_a_drained_worker_is_not_replaced_and_scaling_is_limited_by_the_measured_memory(
     three: FillingPlay,
 ) -> None:
     three.event(DrainAsked(Slot(2)))
@@ -262,7 +262,7 @@ def test_a_drained_worker_gets_no_successor_and_scaling_says_how_many_there_may_
     assert "as far as their memory was measured" in three.words()[-1]
 
 
-def test_a_device_that_a_lone_run_waits_for_wants_nothing_meanwhile() -> None:
+def test_a_device_reserved_for_an_exclusive_run_requests_no_other_runs() -> None:
     play = FillingPlay("3")
     lone = OpenRun(RunId("lone"), {}, 2, exclusive_on="3")
     idle = replace(play.view.slots[0], busy=False, lease_left=0)

@@ -1,4 +1,4 @@
-"""Sweeps on two devices whose owners come and go, played to `decide` in memory."""
+"""Sweeps on two devices that others use now and then, played to `decide` in memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def come(play: Play, *devices: str) -> None:
 
 
 def let_go(play: Play) -> None:
-    """See nobody any more, for long enough."""
+    """See no other user for long enough."""
     come(play)
     at = next_deadline(play.view)
     assert at == play.now + FREE_AFTER_S
@@ -45,7 +45,7 @@ def spawned(play: CountedPlay) -> list[int]:
     return [int(action.slot) for action in play.actions if isinstance(action, Spawn)]
 
 
-def test_what_runs_may_finish_and_nothing_starts_until_the_owner_is_gone() -> None:
+def test_runs_finish_and_none_start_while_another_user_is_on_the_device() -> None:
     play = Play("0", "1")
     play.begin(0)
     come(play, "0")
@@ -61,7 +61,7 @@ def test_what_runs_may_finish_and_nothing_starts_until_the_owner_is_gone() -> No
     assert play.view.presence == DevicePresence()
 
 
-def test_a_device_whose_owner_is_there_all_the_time_is_never_used_again_and_the_count_is_exact() -> None:
+def test_a_device_that_is_never_freed_is_not_used_again_and_the_count_stays_exact() -> None:
     play = Play("0", "1")
     come(play, "0")
     play.die(0)
@@ -72,7 +72,7 @@ def test_a_device_whose_owner_is_there_all_the_time_is_never_used_again_and_the_
     assert play.view.slots[0].is_terminal
 
 
-def test_while_all_devices_are_away_the_sweep_waits_and_goes_on_or_ends_by_a_stop() -> None:
+def test_a_sweep_without_a_free_device_waits_until_one_is_free_or_it_is_stopped() -> None:
     play = Play("0", "1")
     come(play, "0", "1")
     play.die(0, clear=False)
@@ -87,7 +87,7 @@ def test_while_all_devices_are_away_the_sweep_waits_and_goes_on_or_ends_by_a_sto
     assert spawned(play) == [0, 1]
 
 
-def test_a_worker_that_becomes_ready_after_its_owner_came_back_is_given_nothing() -> None:
+def test_a_worker_that_becomes_ready_on_a_device_in_use_by_others_gets_no_lease() -> None:
     play = Play("0", "1")
     play.die(0, "SIGKILL")
     come(play, "0")
@@ -97,7 +97,7 @@ def test_a_worker_that_becomes_ready_after_its_owner_came_back_is_given_nothing(
     assert play.state(0) is SlotState.STOPPING
 
 
-def test_a_sweep_that_begins_while_another_user_is_there_waits() -> None:
+def test_a_new_sweep_starts_no_worker_on_a_device_in_use_by_another_user() -> None:
     there = DevicePresence({"1": "the session of ada is active"})
     play = CountedPlay(open_view(Limits(), 2, devices=("0", "1"), presence=there), count=5)
     play.event(Opened())
@@ -105,7 +105,7 @@ def test_a_sweep_that_begins_while_another_user_is_there_waits() -> None:
     assert play.words() == ["device 1 gets no run while the session of ada is active"]
 
 
-def test_workers_without_a_device_leave_the_machine_too() -> None:
+def test_workers_without_devices_also_make_room_for_other_users() -> None:
     play = Play("")
     come(play, "")
     assert play.words() == [f"this machine gets no run while {WHO}; what runs on it may finish"]
@@ -115,7 +115,7 @@ def test_workers_without_a_device_leave_the_machine_too() -> None:
     assert spawned(play) == [0]
 
 
-def test_a_quarantine_does_not_end_with_the_owners_going_nor_an_owners_stay_with_the_quarantine() -> None:
+def test_a_quarantine_and_the_presence_of_other_users_end_independently() -> None:
     play = Play("0", "1")
     play.run(1, Outcome.FINISHED)
     play.fail_until_held(0)
@@ -126,10 +126,10 @@ def test_a_quarantine_does_not_end_with_the_owners_going_nor_an_owners_stay_with
     come(play, "0")
     play.now += 10_000
     play.event(TimePassed())
-    assert spawned(play) == [], "its owner is there still"
+    assert spawned(play) == [], "another user is there still"
 
 
-def test_a_device_is_not_put_into_quarantine_while_all_others_are_away() -> None:
+def test_a_device_is_not_quarantined_while_all_other_devices_are_in_use_by_others() -> None:
     play = Play("0", "1")
     play.run(1, Outcome.FINISHED)
     come(play, "1")
@@ -148,7 +148,7 @@ def test_a_drained_worker_stays_drained_when_its_device_is_free_again() -> None:
     assert spawned(play) == []
 
 
-def test_a_machine_whose_devices_are_away_wants_nothing_of_its_pool() -> None:
+def test_a_machine_requests_no_runs_for_devices_in_use_by_others() -> None:
     view = decide(open_view(Limits(), 2, devices=("0", "1")), Opened(), 0.0).view
     assert needs(view).wants == 2
     view = decide(view, OtherUsersSeen({"0": WHO}), 0.0).view

@@ -1,4 +1,4 @@
-"""Each run's own seed: which one it is, and that it stays the run's."""
+"""Each run's own seed: its value, and that it stays the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def leased(seed: int | None) -> SweepView:
 
 
 def started(draft: Draft) -> int | None:
-    """Return the seed with which a run is let into `main`, once it is counted."""
+    """Return the seed with which a granted run enters `main`."""
     on_granted(draft, StartGranted(S0, NEW.run_id))
     (seed,) = [a.order.seed for a in draft.actions if isinstance(a, Send) and isinstance(a.order, Proceed)]
     return seed
@@ -39,22 +39,22 @@ def test_no_two_runs_of_a_sweep_have_the_same_seed(sweep_seed: int, places: set[
     assert all(0 <= seed < SEEDS for seed in seeds)
 
 
-def test_another_seed_of_the_sweep_gives_its_runs_other_seeds() -> None:
+def test_sweeps_with_different_seeds_give_their_runs_different_seeds() -> None:
     first, second = ([seed_of(sweep, place) for place in range(20)] for sweep in (7, 8))
     assert set(first) & set(second) == set()
 
 
-def test_a_seed_is_the_same_wherever_and_whenever_it_is_asked_for() -> None:
-    """People note seeds, and compare runs by them: another version must not draw others."""
+def test_seeds_are_the_same_on_every_machine_and_in_every_version() -> None:
+    """Users note seeds and compare runs by them: a new version must not draw other ones."""
     assert [seed_of(7, place) for place in range(3)] == [1680640654, 40109119, 547061232]
 
 
-def test_where_no_server_says_places_runs_with_the_same_parameters_have_places_of_their_own() -> None:
+def test_without_server_indices_runs_with_equal_parameters_have_different_indices() -> None:
     assert index_from({"a": 1, "b": 2}, 0) == index_from({"b": 2, "a": 1}, 0)
     assert len({index_from({"a": 1}, 0), index_from({"a": 1}, 1), index_from({"a": 2}, 0)}) == 3
 
 
-def test_a_run_that_starts_has_the_seed_of_its_place_and_keeps_it_in_its_next_attempt() -> None:
+def test_a_run_gets_the_seed_of_its_index_and_keeps_it_in_its_next_attempt() -> None:
     draft = Draft(leased(7), 10.0)
     on_run_started(draft, draft.slot(S0), NEW)
     assert started(draft) == seed_of(7, 4)
@@ -63,7 +63,7 @@ def test_a_run_that_starts_has_the_seed_of_its_place_and_keeps_it_in_its_next_at
     assert (again.attempt, again.seed) == (2, seed_of(7, 4))
 
 
-def test_a_run_that_is_delivered_again_has_the_seed_that_was_recorded() -> None:
+def test_a_run_delivered_again_has_its_recorded_seed() -> None:
     draft = Draft(leased(7), 10.0)
     on_delivered(draft, Delivered(S0, NEW, attempts=1, outcome=None, seed=99))
     assert started(draft) == 99

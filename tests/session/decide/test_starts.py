@@ -1,4 +1,4 @@
-"""What it means that a run starts which its count knows already; and workers that start none."""
+"""Runs that start although the count knows them already, and workers that start none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Play(CountedPlay):
 
 
 @pytest.mark.parametrize(("outcome", "exit_code"), [(Outcome.FINISHED, 0), (Outcome.FAILED, 1)])
-def test_a_completed_run_is_not_run_again_and_its_server_gets_its_end(
+def test_a_completed_run_is_skipped_and_its_end_is_reported_to_the_server(
     outcome: Outcome, exit_code: int
 ) -> None:
     play = Play()
@@ -74,7 +74,7 @@ def test_a_completed_run_is_not_run_again_and_its_server_gets_its_end(
     assert play.view.started == before.started == 1
 
 
-def test_the_place_that_a_settled_run_took_in_a_lease_goes_back_to_the_count() -> None:
+def test_completed_runs_in_a_lease_do_not_use_up_the_count() -> None:
     play = Play(workers=1)
     lease = play.view.slots[0].lease_left
     play.start(S0)
@@ -87,14 +87,14 @@ def test_the_place_that_a_settled_run_took_in_a_lease_goes_back_to_the_count() -
     assert play.view.started == 1
 
 
-def test_a_run_that_is_on_in_another_slot_is_left_alone() -> None:
+def test_a_run_that_is_active_in_another_slot_is_skipped() -> None:
     play = Play()
     play.start(S0)
     play.deliver(S1, None)
     assert play.actions == (Send(S1, SkipRun(RUN, None)),)
 
 
-def test_a_run_that_waits_for_its_next_attempt_gets_it_where_it_is_delivered() -> None:
+def test_a_waiting_run_gets_its_next_attempt_on_the_worker_it_is_delivered_to() -> None:
     play = Play()
     play.start(S0)
     play.event(Died(S0, "SIGKILL"))
@@ -107,7 +107,7 @@ def test_a_run_that_waits_for_its_next_attempt_gets_it_where_it_is_delivered() -
     assert play.view.started == 1
 
 
-def test_a_preempted_run_is_not_over_but_gets_another_attempt_that_costs_no_retry() -> None:
+def test_a_preempted_run_gets_another_attempt_without_using_a_retry() -> None:
     play = Play()
     play.start(S0)
     play.end(S0, Outcome.FAILED, preempted=True)
@@ -117,7 +117,7 @@ def test_a_preempted_run_is_not_over_but_gets_another_attempt_that_costs_no_retr
     assert play.did(Send(S0, Rerun(RUN, {}, 2)))
 
 
-def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None:
+def test_a_run_that_marks_itself_as_preempting_too_often_fails() -> None:
     play = Play(workers=1)
     play.start(S0)
     run = play.view.slots[0].run
@@ -132,15 +132,15 @@ def test_a_run_that_always_marks_itself_as_preempting_fails_in_the_end() -> None
 @pytest.mark.parametrize(
     ("unreported", "expected"),
     [
-        pytest.param({"reported": False}, ReportEnd(RUN, Outcome.FINISHED), id="its worker could not"),
+        pytest.param({"reported": False}, ReportEnd(RUN, Outcome.FINISHED), id="the worker could not"),
         pytest.param(
             {"unsent": ("folder",)},
             ReportEnd(RUN, Outcome.FINISHED, ("folder",)),
-            id="offline data is to be sent before",
+            id="offline data has to be sent first",
         ),
     ],
 )
-def test_an_end_is_reported_by_the_session_once_it_is_recorded_if(
+def test_the_session_reports_a_recorded_end_that_its_worker_did_not_report(
     unreported: dict[str, Any], expected: ReportEnd
 ) -> None:
     play = Play()
@@ -151,14 +151,14 @@ def test_an_end_is_reported_by_the_session_once_it_is_recorded_if(
     assert kinds.index(RecordEnd) < kinds.index(ReportEnd)
 
 
-def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_while() -> None:
+def test_a_worker_whose_agent_fails_is_replaced_after_a_pause_without_costing_a_restart() -> None:
     play = Play(workers=1)
     lost = Reported(S0, LeaseEnded(short=True, error="its agent could not go on: OSError"))
     play.event(lost)
     assert play.did(Send(S0, Drain()))
     before = play.view
     play.event(lost)
-    assert play.view == before, "a second word of it changes nothing"
+    assert play.view == before, "a second report changes nothing"
     play.event(SweepSeen(""))
     play.event(Died(S0, "exit 0"))
     assert (play.view.slots[0].state, play.view.slots[0].restarts) == (SlotState.STOPPED, ())
@@ -169,7 +169,7 @@ def test_a_worker_whose_agent_can_not_go_on_is_replaced_and_asked_again_after_a_
     assert [type(order) for order in play.orders(0)] == [Lease]
 
 
-def test_an_issued_run_that_an_agent_could_not_begin_goes_back_to_the_server() -> None:
+def test_an_issued_run_that_its_agent_could_not_begin_is_returned_to_the_server() -> None:
     play = Play()
     play.back(S0, short=True)
     assert not play.did(Send(S0, Drain()))  # the sweep may be over, and all leave
@@ -179,7 +179,7 @@ def test_an_issued_run_that_an_agent_could_not_begin_goes_back_to_the_server() -
     assert play.did(ReturnRuns(S0))
 
 
-def test_a_worker_that_has_work_and_says_nothing_is_replaced_with_its_stacks_in_the_log() -> None:
+def test_a_worker_that_is_silent_outside_main_is_replaced_and_its_stacks_are_logged() -> None:
     play = Play(workers=1)
     play.now = SILENT_S / 2
     play.event(Reported(S0, Active()))
@@ -193,7 +193,7 @@ def test_a_worker_that_has_work_and_says_nothing_is_replaced_with_its_stacks_in_
     assert play.view.slots[0].state is SlotState.STOPPING
 
 
-def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end() -> None:
+def test_a_drained_worker_that_does_not_exit_is_killed_after_the_grace_time() -> None:
     play = Play(workers=1)
     play.start(S0)
     play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
@@ -205,7 +205,7 @@ def test_a_worker_that_was_drained_and_hangs_on_its_way_out_is_killed_in_the_end
     assert play.did(Kill(S0))
 
 
-def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_reported() -> None:
+def test_an_end_is_recorded_with_the_attempts_duration_and_the_workers_report() -> None:
     play = Play()
     play.now = 5.0
     play.start(S0)
@@ -215,7 +215,7 @@ def test_an_end_is_recorded_with_its_attempts_duration_and_all_that_its_worker_r
     assert record.end == AttemptEnd(outcome=Outcome.FINISHED, value=1.0, duration_s=20.0)
 
 
-def test_a_worker_that_is_to_leave_before_it_is_ready_is_killed_and_gets_no_work() -> None:
+def test_a_worker_drained_before_it_is_ready_is_killed_and_gets_no_work() -> None:
     play = CountedPlay(open_view(Limits(), 1), count=10)
     play.event(Opened())
     play.event(DrainAsked(S0))
@@ -224,7 +224,7 @@ def test_a_worker_that_is_to_leave_before_it_is_ready_is_killed_and_gets_no_work
     assert (play.orders(S0), play.view.slots[S0].state) == ([], SlotState.STOPPING)
 
 
-def test_once_a_sweep_ends_it_gets_no_more_workers() -> None:
+def test_a_sweep_that_is_ending_gets_no_more_workers() -> None:
     play = Play()
     play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
     play.event(ScaleAsked(4))

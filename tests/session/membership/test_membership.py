@@ -1,4 +1,4 @@
-"""A machine that asks its pool on a server: the lease, the fence, starts that wait, and what it says last."""
+"""A machine and its pool on a server: the lease, the fence, pending starts, and the last report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from parallel_hpo.session.waiting import StopAware
 LEASE_S = 100.0
 DEADLINE_S = 60.0
 SOON_S = 0.2
-"""Many times what an exchange takes that is hurried."""
+"""Many times the duration of an urgent exchange."""
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 3)
 WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
@@ -37,11 +37,11 @@ Answer = Granted | Exception
 
 @dataclass
 class FakeLine:
-    """A pool that gives the answers that a test has put there, then empty ones, and keeps what it is told."""
+    """A pool that gives the answers of a test, then empty ones, and records what it is sent."""
 
     answers: list[Answer] = field(default_factory=list)
     to_starts: list[Answer] = field(default_factory=list)
-    """What an exchange with a start in it is answered."""
+    """The answers to exchanges that contain a start."""
     told: list[Exchange] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     heard: Callable[[Exchange], None] = lambda told: None
@@ -60,7 +60,7 @@ class FakeLine:
 
 
 class FakeNode:
-    """A count on a server, with a clock that a test sets, and what becomes of it."""
+    """A machine's count on a server, with a clock that a test sets, and its notices."""
 
     def __init__(self, control: Control, clock: Callable[[], float] | None = None) -> None:
         self.now = 0.0
@@ -106,7 +106,7 @@ def node(control: Control) -> FakeNode:
     return FakeNode(control)
 
 
-def test_the_fence_is_counted_from_the_sending_of_what_was_answered(node: FakeNode) -> None:
+def test_the_fence_is_measured_from_the_sending_of_the_last_answered_exchange(node: FakeNode) -> None:
     node.now = 40.0
     assert node.exchange(Granted()) == [True]
     node.now = 50.0
@@ -120,7 +120,7 @@ def test_the_fence_is_counted_from_the_sending_of_what_was_answered(node: FakeNo
 
 
 @pytest.mark.parametrize("answer", [Granted(gone=True), BAD_KEY], ids=["gone", "another key"])
-def test_a_machine_that_is_gone_kills_all_once_and_says_nothing_at_its_end(
+def test_a_lost_machine_kills_everything_once_and_sends_no_leave_at_its_end(
     node: FakeNode, answer: Answer
 ) -> None:
     node.exchange(answer)
@@ -134,7 +134,7 @@ def test_a_machine_that_is_gone_kills_all_once_and_says_nothing_at_its_end(
     assert node.line.left == []
 
 
-def test_a_refusal_for_another_reason_than_the_key_is_tried_again(node: FakeNode) -> None:
+def test_an_exchange_refused_for_a_reason_other_than_the_key_is_retried(node: FakeNode) -> None:
     assert node.exchange(BAD_BODY, Granted()) == [False, True]
     assert node.count.lost == ""
 
@@ -153,14 +153,14 @@ def test_a_lost_machine_joins_again_unless_the_user_stops_it(
     assert not node.count.joins_again
 
 
-def test_only_what_is_new_is_passed_on(node: FakeNode) -> None:
+def test_only_changed_answers_are_passed_on(node: FakeNode) -> None:
     ends = SweepEnd("done", 0)
     node.exchange(Granted(granted=2), Granted(granted=2, started=(RUN,)), Granted(granted=2, ends=ends))
     answers = [event for event in node.count.take() if isinstance(event, PoolAnswered)]
     assert [each.answer.ends for each in answers] == [None, ends]
 
 
-def test_a_start_is_asked_for_until_the_pool_has_it_and_its_end_is_sent_until_it_is_answered(
+def test_starts_and_ends_are_resent_until_the_pool_answers_them(
     node: FakeNode,
 ) -> None:
     node.ask(AWAY, Granted(), Granted(started=(RUN,)))
@@ -178,7 +178,7 @@ def test_a_start_is_asked_for_until_the_pool_has_it_and_its_end_is_sent_until_it
     assert ended is not None and ended.outcome is Outcome.FINISHED
 
 
-def test_a_refused_start_says_why_and_needs_no_taking_back(node: FakeNode) -> None:
+def test_a_refused_start_has_a_reason_and_is_not_taken_back(node: FakeNode) -> None:
     node.ask(Granted(refused={RUN: "on elsewhere"}))
     assert StartRefused(Slot(3), RUN, "on elsewhere") in node.count.take()
     node.exchange(Granted())
@@ -186,7 +186,9 @@ def test_a_refused_start_says_why_and_needs_no_taking_back(node: FakeNode) -> No
 
 
 @pytest.mark.parametrize("answer", [AWAY, Granted(started=(RUN,))], ids=["without an answer", "granted"])
-def test_a_withdrawn_start_is_taken_back_and_never_began_here(node: FakeNode, answer: Answer) -> None:
+def test_a_withdrawn_start_is_taken_back_and_not_recorded_on_this_machine(
+    node: FakeNode, answer: Answer
+) -> None:
     node.ask(answer)
     node.count.withdraw(WITHDRAWN)
     node.exchange(Granted(started=(RUN,)))
@@ -222,7 +224,7 @@ def test_a_higher_demand_is_sent_at_once_and_a_lower_one_with_the_next_exchange(
     node.count.close("done")
 
 
-def test_only_the_first_part_of_a_long_reason_and_the_last_of_a_traceback_go_over_the_network(
+def test_a_long_reason_is_sent_without_its_end_and_a_long_traceback_without_its_beginning(
     node: FakeNode,
 ) -> None:
     reason, traceback = "r" * REASON_CHARS, "t" * TRACEBACK_CHARS

@@ -1,4 +1,4 @@
-"""What a machine is yet to tell its pool."""
+"""What a machine has yet to send to its pool."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_starts_and_ends_are_sent_until_they_are_acknowledged(outbox: Outbox) ->
     assert (outbox.compose().starts, outbox.compose().ends, outbox.has_pending) == ((), (), False)
 
 
-def test_a_start_is_sent_with_the_demand_beside_it(outbox: Outbox) -> None:
+def test_a_start_is_sent_together_with_the_current_demand(outbox: Outbox) -> None:
     outbox.needs = PoolNeeds(wants=3, wants_again=2)
     outbox.ask(START, PoolNeeds(wants=2, wants_again=1, over="used up"))
     told = outbox.compose()
     assert (told.wants, told.wants_again, told.over) == (2, 1, "used up")
 
 
-def test_an_end_that_came_during_an_exchange_is_sent_in_the_next(outbox: Outbox) -> None:
+def test_an_end_that_arrives_during_an_exchange_is_sent_in_the_next_one(outbox: Outbox) -> None:
     outbox.end(END)
     told = outbox.compose()
     outbox.end(WITHDRAWN)
@@ -48,7 +48,9 @@ def test_an_end_that_came_during_an_exchange_is_sent_in_the_next(outbox: Outbox)
     assert outbox.compose().ends == (WITHDRAWN,)
 
 
-def test_several_starts_are_asked_for_at_once_and_each_is_open_until_it_is_answered(outbox: Outbox) -> None:
+def test_several_starts_are_requested_at_once_and_stay_pending_until_they_are_answered(
+    outbox: Outbox,
+) -> None:
     outbox.ask(START, PoolNeeds())
     outbox.ask(OTHER, PoolNeeds())
     told = outbox.compose()
@@ -63,8 +65,8 @@ def test_several_starts_are_asked_for_at_once_and_each_is_open_until_it_is_answe
 @pytest.mark.parametrize(
     ("is_told", "is_granted", "ends"),
     [
-        pytest.param(False, False, (), id="not if it was never told"),
-        pytest.param(True, False, (WITHDRAWN,), id="if it was told, as the pool may have counted it"),
+        pytest.param(False, False, (), id="not if it was never sent"),
+        pytest.param(True, False, (WITHDRAWN,), id="if it was sent, as the pool may have counted it"),
         pytest.param(True, True, (WITHDRAWN,), id="if it was granted"),
     ],
 )
@@ -88,7 +90,7 @@ def test_the_answer_to_a_start_that_was_withdrawn_meanwhile_is_ignored(outbox: O
     assert outbox.acknowledge(told, Granted(started=(RUN,))) == []
 
 
-def test_notices_are_sent_once_and_a_flood_is_counted(outbox: Outbox) -> None:
+def test_notices_are_sent_once_and_those_beyond_the_limit_are_counted(outbox: Outbox) -> None:
     for number in range(NOTICES + 5):
         outbox.note(OutputLine(Slot(0), f"line {number}"))
     *lines, last = (from_json(body) for body in outbox.compose().notices)
@@ -97,7 +99,7 @@ def test_notices_are_sent_once_and_a_flood_is_counted(outbox: Outbox) -> None:
     assert outbox.compose().notices == ()
 
 
-def test_a_long_line_is_cut_and_the_machines_own_end_is_not_passed_on(outbox: Outbox) -> None:
+def test_a_long_line_is_truncated_and_the_machines_own_end_is_not_forwarded(outbox: Outbox) -> None:
     outbox.note(OutputLine(Slot(0), "x" * (LINE_CHARS + 1)))
     outbox.note(SweepOver(0))
     assert [from_json(body) for body in outbox.compose().notices] == [OutputLine(Slot(0), "x" * LINE_CHARS)]

@@ -1,4 +1,4 @@
-"""Notes what each call of the client's public surface brings: its arguments, and a value or an error."""
+"""Records each call of the client's public API: its arguments, and its value or error."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ VOLATILE: Final = (
 
 
 class Book:
-    """The rows of one case: by the member's name, each call's arguments and what it brought."""
+    """The rows of one case: by the member's name, each call's arguments and result."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
         self.names: dict[str, str] = {}
-        """What stands for names that differ from run to run."""
+        """Placeholders for names that differ between runs."""
 
     def note(
         self, name: str, act: Callable[[], Any], *, only_type: bool = False, arguments: Sequence[str] = ()
     ) -> Any:
-        """Do something, add what it brought to the row `name`, and return it (None where it failed)."""
+        """Call `act`, add its result to the row `name`, and return it (None if it failed)."""
         row = self.rows.setdefault(name, {"arguments": [], "brought": []})
         row["arguments"] = sorted({*row["arguments"], *arguments})
         try:
             value = act()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever it raises is what is noted
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # any exception is recorded
             row["brought"].append(f"{type(error).__name__}: {self._in_text(error)}")
             return None
         row["brought"].append(type(value).__name__ if only_type else self.shown(value))
@@ -54,7 +54,7 @@ class Book:
         self.note(f"{_named(owner)}.{name}", lambda: setattr(owner, name, value), arguments=["="])
 
     def call(self, owner: Any, name: str, /, *, only_type: bool = False, **arguments: Any) -> Any:
-        """Call a method with these arguments; what it yields is taken in full."""
+        """Call a method with these arguments, and exhaust a generator."""
 
         def act() -> Any:
             value = getattr(owner, name)(**arguments)
@@ -63,7 +63,7 @@ class Book:
         return self.note(f"{_named(owner)}.{name}", act, only_type=only_type, arguments=list(arguments))
 
     def shown(self, value: object) -> Any:
-        """Return a value as it can be compared: simple ones as they are, others as their type's name."""
+        """Return a comparable value: simple values unchanged, others as their type's name."""
         if isinstance(value, str | Path):
             return self._in_text(value)
         if isinstance(value, SIMPLE):
@@ -83,7 +83,7 @@ class Book:
         return " ".join(text.split())[:200]
 
     def know(self, run: Any) -> None:
-        """Let this run's own names and places be the same in each place."""
+        """Replace this run's own names and paths by placeholders."""
         place = os.environ.get("WANDB_DIR", "")
         known = {run.id: "RUN", run.sweep_id: "SWEEP", run.name: "NAME", place: "DIR", str(Path.cwd()): "CWD"}
         self.names |= {name: word for name, word in known.items() if name}

@@ -74,11 +74,11 @@ SETTINGS_TYPES: Final = ("x_start_time", "x_stats_pid", "api_key", "timespec")
 CALL_TYPES: Final = ("to_html", "status", "json_encode", "wait")
 PLACES: Final = {"WANDB_RUN_ID": "RUN", "WANDB_DIR": "DIR"}
 EXEMPT: Final = ("Api.sync_tensorboard",)
-"""What is not called: it waits for ever where there are no TensorBoard files."""
+"""Not called: it waits forever without TensorBoard files."""
 
 
 def perform(case: str) -> None:
-    """Make the calls of a case and write down what they brought."""
+    """Make the calls of a case, and write their results."""
     book = Book()
     for folder in ("src", "got"):
         Path(folder).mkdir(exist_ok=True)
@@ -96,7 +96,7 @@ def perform(case: str) -> None:
         first = _init(book, case)
     text = json.dumps({"rows": book.rows, "missing": _missing(book, case)}, default=str)
     Path(os.environ["SURFACE"], f"{case}.json").write_text(text)
-    with suppress(Exception):  # a case that was refused has left no run open: the sweep's is to end
+    with suppress(Exception):  # a refused case has no open run: the sweep's run must end
         run = first or wandb.run or wandb.init(resume="allow")
         run.log({"loss": 1.0})
         run.finish()
@@ -127,7 +127,7 @@ def _init(book: Book, case: str) -> Any:
 
 
 def _call_all(book: Book, owner: Any, calls: str, values: Mapping[str, Any]) -> None:
-    """Make the calls that `calls.yaml` has under a name."""
+    """Make the calls listed under a name in `calls.yaml`."""
     for call in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())[calls]:
         ((name, arguments),) = call.items()
         given = {each: _filled(value, values) for each, value in arguments.items()}
@@ -135,7 +135,7 @@ def _call_all(book: Book, owner: Any, calls: str, values: Mapping[str, Any]) -> 
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    """Return an argument with what its $name stands for."""
+    """Return an argument with its $name replaced."""
     if not isinstance(value, str) or not value.startswith("$"):
         return value
     return values[value[1:]] if value[1:] in values else Template(value).substitute(values)
@@ -155,7 +155,7 @@ def _draft() -> wandb.Artifact:
 
 
 def _names(run: Any) -> dict[str, Any]:
-    """Return what some $names of the calls stand for."""
+    """Return the values of some $names of the calls."""
     place = f"{run.entity}/{run.project}"
     return {"place": place, "path": f"{place}/{run.id}", "project": run.project, "made": f"made-{run.id}"}
 
@@ -257,12 +257,12 @@ CASES: Final[dict[str, Callable[[Book, Any], None]]] = {
 
 
 def all_cases() -> list[str]:
-    """Return all cases, each to be performed in a run of its own."""
+    """Return all cases; each runs in its own run."""
     return [*CASES, *INITS]
 
 
 def _missing(book: Book, case: str) -> list[str]:
-    """Return what the client documents and no call of this case has used."""
+    """Return the documented members that no call of this case used."""
     if case == "Settings":
         return [f"Settings.{name}" for name in _settings_names() if f"Settings.{name}" not in book.rows]
     if case in INITS:
@@ -282,7 +282,7 @@ def _missing(book: Book, case: str) -> list[str]:
 
 
 def main() -> None:
-    """Perform the case that this run's parameters name: the `main` of a sweep."""
+    """Run the case in this run's parameters: the `main` of a sweep."""
     parameters = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
     perform(parameters["case"]["value"])
 

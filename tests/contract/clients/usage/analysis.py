@@ -1,4 +1,4 @@
-"""wandb.Api(): what an analysis notebook does with runs, histories and files."""
+"""wandb.Api(): runs, histories and files in an analysis notebook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_HERE = "not supported by the parallel_hpo sweep server"
 PROJECT = "analysis"
 PATH = f"local/{PROJECT}"
 ROWS = 1200
-"""More than a page of the history has."""
+"""More lines than one page of the history."""
 part = Part()
 
 
@@ -31,7 +31,7 @@ def names_of(**options: Any) -> list[str]:
 
 
 def column(key: str, **options: Any) -> list[Any]:
-    """Return what the long run's history has under a key."""
+    """Return a column of the long run's history."""
     return [row[key] for row in stored("long").scan_history(**options)]
 
 

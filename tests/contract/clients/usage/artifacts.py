@@ -56,7 +56,7 @@ def data(text: str, **options: Any) -> Any:
 
 
 def log(run_id: str, artifact: Any, **options: Any) -> Any:
-    """Log an artifact, or the file as one, in a run of its own."""
+    """Log an artifact, or a file as one, in its own run."""
     with init(run_id) as run:
         return run.log_artifact(artifact, **options).wait()
 

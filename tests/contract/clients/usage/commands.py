@@ -1,4 +1,4 @@
-"""W&B's command line: sweeps from a file, its agent, the four verbs, an update."""
+"""W&B's command line: sweeps from a file, the agent, the four verbs, an update."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with wandb.init() as run:
         wandb.Api().run(run.path).stop()
         for _ in range(600):
             time.sleep(0.1)  # until the agent ends it
-time.sleep(2 if x == 2 else 0)  # longer than the agent takes to ask for another run
+time.sleep(2 if x == 2 else 0)  # longer than the agent needs to request another run
 print(x, file=open("left", "a"))
 """
 part = Part()

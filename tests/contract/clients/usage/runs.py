@@ -1,4 +1,4 @@
-"""Runs by wandb.init and wandb.log: what a training script does."""
+"""Runs by wandb.init and wandb.log, as in a training script."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stored(name: str) -> Any:
 
 
 def column(name: str) -> list[Any]:
-    """Return what a run's history has under `a`."""
+    """Return the column `a` of a run's history."""
     return [row["a"] for row in stored(name).scan_history()]
 
 
@@ -41,7 +41,7 @@ def log(run_id: str, *values: Any, **options: Any) -> Any:
 
 
 def log_one(name: str, value: Any) -> Any:
-    """Log a value in a run of its own, and return what the last row of its history has of it."""
+    """Log a value in its own run, and return it from the last row of its history."""
     with init(f"media-{name}") as run:
         run.log({name: value})
     return stored(f"media-{name}").history(pandas=False)[-1][name]
@@ -54,7 +54,7 @@ def size_of(run_id: str, path: str) -> int:
 
 
 def arrives(name: str, value: Any) -> bool:
-    """Log a value that has a file, and return whether that file can be downloaded."""
+    """Log a value with a file, and return whether the file can be downloaded."""
     return size_of(f"media-{name}", log_one(name, value)["path"]) > 0
 
 
@@ -118,7 +118,7 @@ def _() -> None:
 
 @part.step("system metrics, run.metadata")
 def _() -> None:
-    # Written by the client where it isn't told to leave the machine's description out, as tests tell it.
+    # The client writes it unless it is configured to omit the machine's description, as in tests.
     settings = wandb.Settings(
         x_disable_stats=False,
         x_stats_sampling_interval=0.5,
@@ -128,7 +128,7 @@ def _() -> None:
     with init("system", settings=settings) as run:
         run.log({"a": 1})
         wait_for(lambda: stored("system").history(stream="system", pandas=False))
-        # The client writes it beside the run: one that ends at once has none.
+        # The client writes it in the background: a run that ends at once has none.
         wait_for(lambda: Path(run.dir, "wandb-metadata.json").exists())
     found = stored("system")
     assert any(key.startswith("system.") for key in found.system_metrics)

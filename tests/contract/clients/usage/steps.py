@@ -1,4 +1,4 @@
-"""Steps of ordinary usage: each is one feature of the client, checked by what it does; all run, in order.
+"""Steps of ordinary usage: each checks one feature of the client; all run, in order.
 
 A program: it runs the steps of the part that its argument names, and prints what it found as JSON: by
 feature `works`, or the words in which it was refused.
@@ -22,9 +22,9 @@ REFUSED = "clear error"
 ABSENT = "not in this client"
 LAST_OUTPUT_S = 20.0
 AGENT_POLL_S = 0.5
-"""Time between two looks of the command line's agent at its program; stock 5 s."""
+"""Polling interval of the command-line agent for its program; stock 5 s."""
 AGENT_KILL_S = 2
-"""Time between the agent's signal to its program and its kill; stock 30 s."""
+"""Time between the agent's signal to its program and the kill; stock 30 s."""
 
 Step = Callable[[], object]
 
@@ -36,7 +36,7 @@ class Part:
         self.steps: list[tuple[str, Step]] = []
 
     def step(self, feature: str, *, needs: str = "") -> Callable[[Step], Step]:
-        """Add a step that must work, in clients that have the module that it needs."""
+        """Add a step that must work in clients with the module that it needs."""
 
         def add(check: Step) -> Step:
             self.steps.append((feature, lambda: ABSENT if is_absent(needs) else check() or WORKS))
@@ -45,7 +45,7 @@ class Part:
         return add
 
     def finds(self, feature: str, look: Callable[[], object], expected: object) -> None:
-        """Add a step that must find what is expected."""
+        """Add a step that must return the expected value."""
 
         def compare() -> str:
             found = look()
@@ -55,7 +55,7 @@ class Part:
         self.steps.append((feature, compare))
 
     def refuses(self, feature: str, attempt: Step, *words: str) -> None:
-        """Add a step that must fail at once with an error that has some of these words in it."""
+        """Add a step that must fail at once with an error that contains some of these words."""
 
         def fail() -> str:
             begin = time.monotonic()
@@ -67,7 +67,7 @@ class Part:
         self.steps.append((feature, fail))
 
     def run(self) -> None:
-        """Run all steps and print what was found."""
+        """Run all steps, and print the results."""
         print(json.dumps({feature: _found(step) for feature, step in self.steps}))
 
 
@@ -84,7 +84,7 @@ def is_absent(needs: str) -> bool:
 
 
 def wait_for(there: Callable[[], Any]) -> Any:
-    """Return what is there, waiting for it for a while."""
+    """Wait until a call returns a true value, and return it."""
     deadline = time.monotonic() + LAST_OUTPUT_S
     while not (found := there()):
         assert time.monotonic() < deadline, "it did not come"
@@ -100,7 +100,7 @@ def command(*words: str) -> str:
 
 
 def in_process(act: Callable[..., None], *arguments: str) -> tuple[int, str]:
-    """Call a function in a new process, which has imported the client; return its exit code and output."""
+    """Call a function in a new process with the client imported; return its exit code and output."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["wandb.cli.cli"])
     output = Path(f"output-{time.monotonic_ns()}")
@@ -120,7 +120,7 @@ def _begin(
         os.dup2(file, number)
     os.environ.clear()
     os.environ.update(environment)
-    os.environ.pop("WANDB_SERVICE", None)  # a client of its own
+    os.environ.pop("WANDB_SERVICE", None)  # its own client
     os.chdir(environment["HOME"])
     act(*arguments)
 
@@ -138,7 +138,7 @@ def _perform(*words: str) -> None:
 def _error_of(attempt: Step) -> str:
     try:
         attempt()
-    except Exception as error:  # noqa: BLE001  # whatever kind of error it is, its words count
+    except Exception as error:  # noqa: BLE001  # only the message of the error counts
         return f"{type(error).__name__}: {error}"
     return "it was not refused"
 
@@ -146,7 +146,7 @@ def _error_of(attempt: Step) -> str:
 def _found(step: Step) -> object:
     try:
         return step()
-    except Exception as error:  # noqa: BLE001  # one step must not keep the others from being checked
+    except Exception as error:  # noqa: BLE001  # a failed step must not prevent the others
         traceback.print_exc(file=sys.stderr)
         return f"failed: {type(error).__name__}: {error}"
 

@@ -1,4 +1,4 @@
-"""Sweeps by wandb.sweep and wandb.agent, ended in every way, looked at by the API."""
+"""Sweeps by wandb.sweep and wandb.agent, ended in every way, and read by the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METRIC = {"name": "loss", "goal": "minimize"}
 UNIFORM = {"x": {"min": 0.0, "max": 1.0}}
 GRID: dict[str, Any] = {"method": "grid", "parameters": {"x": {"values": [1, 2]}}}
 LOGGED = {1: (5.0, 1.0, 4.0), 2: (3.0, 2.0, 3.5)}
-"""What the run with this x logs: which of the two is better depends on what counts."""
+"""Logged values by the run's x: which run is better depends on the summary."""
 LOGGED_NAMES = ("plain", "low", "high", "both", "middle")
 SUMMARIES = {"low": "min", "high": "max", "both": "min,max", "middle": "mean", "val.loss": "min"}
 BEST = {
@@ -33,7 +33,7 @@ BEST = {
     "+summary_metrics.middle": 2,
     "+summary_metrics.val.loss": 1,
 }
-"""By the order that `best_run` asks for, + to minimize and - to maximize: the x of the best run."""
+"""The x of the best run by the order of `best_run`: + to minimize, - to maximize."""
 part = Part()
 made: dict[str, str] = {}
 
@@ -59,7 +59,7 @@ def log_x() -> None:
 
 
 def perform(name: str, main: Callable[[], None] = log_x, count: int | None = None) -> Any:
-    """Run the function agent on a sweep, and return the sweep then."""
+    """Run the function agent on a sweep, and return the sweep."""
     wandb.agent(made[name], main, project=PROJECT, count=count)
     return sweep(name)
 
@@ -83,7 +83,7 @@ def let_agents_beat_quickly() -> None:
 
     def leave_and_be_seen(agent: Any) -> None:
         leave(agent)
-        agent._queue.put(None)  # it looks whether it is to leave before it looks what has come
+        agent._queue.put(None)  # it checks its exit flag before its queue
 
     inside._exit = leave_and_be_seen
 
@@ -160,7 +160,7 @@ def _() -> None:
     make("forks", GRID)
     found = {run.config["x"]: run for run in perform("forks", go_on).runs}
     assert [row["loss"] for row in found[2].scan_history()] == [9, 8, 2]
-    # wandb client: older ones leave the agent's last run in the environment.
+    # wandb client: older versions leave the agent's last run in the environment.
     os.environ.pop("WANDB_RUN_ID", None)
     with wandb.init(project=PROJECT, resume_from=f"{found[2].id}?_step=1") as run:
         assert run.sweep_id == made["forks"]

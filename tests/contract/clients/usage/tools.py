@@ -19,7 +19,7 @@ part = Part()
 
 
 def schedule(config: dict[str, Any]) -> tuple[str, Any]:
-    """Let a scheduler and an agent perform a new sweep; return what it printed, and the sweep then."""
+    """Run a new sweep with a scheduler and an agent; return the output and the sweep."""
     Path("train.py").write_text(PROGRAM)
     api: Any = wandb.Api()
     path = f"local/{PROJECT}/{wandb.sweep(SWEEP | config, project=PROJECT)}"
