@@ -18,8 +18,8 @@ from parallel_hpo import SweepResult
 from parallel_hpo.cli.app import app
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ExitCode
-from tests.test_rooms import INNER_LEVELS, LEVELS
-from tests.test_rooms import ROOT as PACKAGE
+from tests.test_imports import INNER_LEVELS, LEVELS
+from tests.test_imports import ROOT as PACKAGE
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"

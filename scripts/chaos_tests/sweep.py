@@ -18,7 +18,7 @@ from typing import Any, Final
 import psutil
 
 from tests.power import Disk
-from tests.processes.agreement import disagreements
+from tests.processes.consistency import disagreements
 
 ROOT: Final = Path(__file__).parents[2]
 TARGET: Final = Path(__file__).with_name("run.py")

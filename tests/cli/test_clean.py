@@ -14,8 +14,8 @@ from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services.runs import RunUpsert
 from tests.cli.conftest import Command
 from tests.records.test_directory import made
-from tests.server.acting import Services
 from tests.server.removal.test_sweep_removal import has_project, performed
+from tests.server.server_logic import Services
 
 MANY = 20_000
 

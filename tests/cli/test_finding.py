@@ -24,8 +24,8 @@ from parallel_hpo.server.services import pool
 from parallel_hpo.session.membership import versions_here
 from tests.cli.folders import leave_sweep
 from tests.cluster.pools import joined, left, over, started
-from tests.server.acting import Clock, Services, grid
-from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
+from tests.server.pool_requests import VERSIONS, end, machine, new_pool, start, told
+from tests.server.server_logic import Clock, Services, grid
 
 NO_SERVER = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
 CONFIGURATION = {"name": "digits", "metric": {"name": "loss", "goal": "maximize"}}

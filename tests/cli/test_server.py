@@ -26,7 +26,7 @@ from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
 from tests.cli.conftest import Command
 from tests.commands import Started, start_command
-from tests.server.acting import Services, grid
+from tests.server.server_logic import Services, grid
 
 
 def test_the_server_prints_its_address_and_ends_at_a_signal(

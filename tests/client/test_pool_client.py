@@ -17,7 +17,7 @@ from parallel_hpo.core.pool_messages import NodeLost
 from parallel_hpo.core.types import StopKind
 from tests.conftest import clean_env_in
 from tests.server.embedded import KEY, Embedded
-from tests.server.pooling import VERSIONS, end, machine, new_pool, start, told
+from tests.server.pool_requests import VERSIONS, end, machine, new_pool, start, told
 
 
 @pytest.fixture(scope="module")

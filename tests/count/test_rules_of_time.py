@@ -12,7 +12,7 @@ from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.types import Outcome
 from parallel_hpo.count.endings import JUST_AFTER_S, time_left
 from parallel_hpo.count.state import Pool
-from tests.server.pooling import Talk, end, new_pool, start
+from tests.server.pool_requests import Talk, end, new_pool, start
 
 NOW = 1000.0
 

@@ -20,8 +20,8 @@ import yaml
 import parallel_hpo
 from parallel_hpo.cli.app import app
 from tests.distribution.conftest import Built, tracked
-from tests.test_rooms import PACKAGE, imports_of
-from tests.test_rooms import ROOT as SOURCES
+from tests.test_imports import PACKAGE, imports_of
+from tests.test_imports import ROOT as SOURCES
 
 NOT_IN_THE_SDIST: Final = ".ci/"
 """Only for maintainers of the repository."""

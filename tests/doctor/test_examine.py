@@ -22,7 +22,7 @@ from parallel_hpo.doctor.findings import MachineCheck
 from parallel_hpo.session.membership import versions_here
 from tests.cluster.nodes import NotedEngine
 from tests.commands import start_python
-from tests.processes.heading import FolderEngine
+from tests.processes.folder_machines import FolderEngine
 
 Examine = Callable[..., Finding]
 EXAMINE: Final = """

@@ -17,7 +17,7 @@ from parallel_hpo.server.artifacts.contents import blob_of
 from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store import artifact_collections, artifacts, files, projects, tables
 from parallel_hpo.server.store.artifacts import Entry
-from tests.server.acting import Services
+from tests.server.server_logic import Services
 
 LONG_METRIC: Final = "validation/segmentation/mean_intersection_over_union_of_all_classes"
 LONG_NAME: Final = "resnet50-imagenet21k-cosine-warmup-labelsmoothing-0.1-mixup"

@@ -13,8 +13,8 @@ from sqlalchemy import delete
 
 from parallel_hpo.core import keys
 from parallel_hpo.server.store import tables
-from tests.server.acting import MASTER_KEY, Clock, Services
 from tests.server.embedded import Embedded
+from tests.server.server_logic import MASTER_KEY, Clock, Services
 
 SPACE: Final = {
     "method": "random",

@@ -18,8 +18,8 @@ from parallel_hpo.session.decide.events import DrainAsked, ScaleAsked
 from parallel_hpo.session.signals import CommandPipe
 from tests.chromium import Scheme, axe_findings
 from tests.ledgers import record_attempt_end, record_end, record_spawn, record_start
+from tests.pages.page_actions import confirm, open_table
 from tests.pages.scenes import CODE, LINK, SMALL, Scenes
-from tests.pages.seen import confirm, open_table
 from tests.pages.serving import SPACE, Served
 
 Visit = Callable[..., Page]

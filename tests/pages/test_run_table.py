@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.pages.page_actions import open_table
 from tests.pages.scenes import Scenes
-from tests.pages.seen import open_table
 from tests.pages.serving import SPACE, Served
 
 Visit = Callable[..., Page]

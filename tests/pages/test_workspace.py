@@ -13,8 +13,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.chromium import axe_findings
+from tests.pages.page_actions import open_table
 from tests.pages.scenes import SMALL, UGLY, Scenes
-from tests.pages.seen import open_table
 from tests.pages.serving import Served
 
 Visit = Callable[..., Page]

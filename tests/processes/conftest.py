@@ -21,7 +21,7 @@ import pytest
 from tests.commands import MODULE, Started, call_command, start_python
 from tests.conftest import QUIET, clean_env_in, make_clean_env
 from tests.contract.serving import serving
-from tests.processes.agreement import disagreements
+from tests.processes.consistency import disagreements
 
 MAINS: Final = Path(__file__).with_name("mains.py")
 RANDOM: Final = {

@@ -171,7 +171,7 @@ def test_a_machine_that_is_cut_off_kills_its_runs_and_joins_again_later(
 
 
 class CoordinatedSweep:
-    """A sweep that a coordinator leads, whose machines are folders (`tests.processes.heading`)."""
+    """A sweep that a coordinator leads, whose machines are folders (`tests.processes.folder_machines`)."""
 
     def __init__(self, sweep: RealSweep) -> None:
         self.sweep = sweep
@@ -184,7 +184,9 @@ class CoordinatedSweep:
         lease = {"node_timeout_s": LEASE_S}
         keys: dict[str, Any] = {"workers": 1, "grace_period_s": 4, "machines": lease}
         words = [self.sweep.configure(**keys | section), f"{MAINS}:{main}", str(self.machines)]
-        return self.sweep.python("-m", "tests.processes.heading", *words, *([resume] if resume else []))
+        return self.sweep.python(
+            "-m", "tests.processes.folder_machines", *words, *([resume] if resume else [])
+        )
 
     def node(self, name: str) -> psutil.Process:
         """Return the process of a machine's node."""

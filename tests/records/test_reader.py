@@ -29,8 +29,8 @@ from parallel_hpo.session.resume import read_earlier
 from parallel_hpo.session.signals import Control
 from tests.cluster.pools import joined, left, over, started
 from tests.ledgers import record_attempt_end, record_end, record_start
-from tests.server.pooling import end
-from tests.server.pooling import start as pooled_start
+from tests.server.pool_requests import end
+from tests.server.pool_requests import start as pooled_start
 from tests.session.decide.plays import count_of
 
 RUN = RunId("run1")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.postgresql import PostgreSQL
-from tests.server.acting import Services
-from tests.server.kept import KeptDatabase
-from tests.server.web import Web
+from tests.server.application import Web
+from tests.server.server_logic import Services
+from tests.server.shared_database import KeptDatabase
 
 DATABASES = ("sqlite", "postgresql")
 

@@ -22,8 +22,8 @@ from parallel_hpo.server.store import files, lines
 from parallel_hpo.server.store.files import File
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.acting import MASTER_KEY, START, Services, grid
-from tests.server.web import Web
+from tests.server.application import Web
+from tests.server.server_logic import MASTER_KEY, START, Services, grid
 
 DATA = "/pages/data/local/p"
 

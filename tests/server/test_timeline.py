@@ -26,7 +26,7 @@ from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.run_table import RunScope
 from parallel_hpo.server.store.runs import RunPath
 from tests.ledgers import record_attempt_end, record_end, record_start
-from tests.server.acting import START, Services, grid
+from tests.server.server_logic import START, Services, grid
 
 ONE, TWO = RunId("one"), RunId("two")
 

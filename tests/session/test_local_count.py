@@ -24,7 +24,7 @@ from parallel_hpo.session.decide.events import PoolAnswered, RecordEnd, StartGra
 from parallel_hpo.session.decide.state import OpenRun
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
-from tests.server.pooling import end, start, stopped
+from tests.server.pool_requests import end, start, stopped
 from tests.session.decide.plays import count_of
 
 STOP = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)

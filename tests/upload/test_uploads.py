@@ -20,9 +20,9 @@ from parallel_hpo.server.store.lines import Stream
 from tests.cli.folders import leave_sweep
 from tests.conftest import clean_env_in
 from tests.contract.serving import DEADLINE_S, Server, serving
-from tests.server.acting import Clock, Services, grid
+from tests.server.application import Web
 from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
-from tests.server.web import Web
+from tests.server.server_logic import Clock, Services, grid
 from tests.upload.uploads import MARK, Uploads, all_rows
 
 

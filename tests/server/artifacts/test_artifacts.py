@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services, grid
-from tests.server.web import URL, Web
+from tests.server.application import URL, Web
+from tests.server.server_logic import Services, grid
 
 CREATE = """mutation C($i: CreateArtifactInput!) { createArtifact(input: $i) { artifact { id state } } }"""
 FILES = """mutation F($i: CreateArtifactFilesInput!) {

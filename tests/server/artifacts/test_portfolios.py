@@ -15,9 +15,9 @@ from parallel_hpo.server.artifacts.contents import check_name, check_no_registry
 from parallel_hpo.server.store.database import database_url
 from parallel_hpo.server.store.migrations import upgrade
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import MASTER_KEY, Services, grid
+from tests.server.application import Web
 from tests.server.artifacts.test_artifacts import CREATE, DELETE, created, logged
-from tests.server.web import Web
+from tests.server.server_logic import MASTER_KEY, Services, grid
 
 LINK = """mutation L($i: LinkArtifactInput!) { linkArtifact(input: $i) {
   versionIndex artifactMembership { aliases { alias } artifactCollection { __typename id } } } }"""

@@ -12,7 +12,7 @@ import pytest
 from parallel_hpo.server.search.bayes import RESULTS_NEEDED
 from parallel_hpo.server.store import sweeps as sweeps_store
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import METRIC, Services, grid
+from tests.server.server_logic import METRIC, Services, grid
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 

@@ -15,7 +15,7 @@ from parallel_hpo.server.files.folder import ID_FILE, FolderRequest, find_folder
 from parallel_hpo.server.http import access
 from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
-from tests.server.acting import Services
+from tests.server.server_logic import Services
 
 NAME = "postgresql://hpo@db/sweeps"
 

@@ -12,8 +12,8 @@ from parallel_hpo.server.files import storage as run_files
 from parallel_hpo.server.files.storage import FileRef
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services
-from tests.server.web import URL, Web
+from tests.server.application import URL, Web
+from tests.server.server_logic import Services
 
 RUN = RunPath("local", "p", "r")
 

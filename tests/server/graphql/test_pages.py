@@ -12,8 +12,8 @@ import pytest
 from parallel_hpo.core.keys import worker_key
 from parallel_hpo.server.store import projects, runs
 from parallel_hpo.server.store.listing import ListingCache, ListingScope
-from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.web import Web
+from tests.server.application import Web
+from tests.server.server_logic import MASTER_KEY, Services, grid
 
 RUNS = """query R($after: String, $first: Int, $order: String, $filters: JSONString) { project(name: "p") {
     runCount(filters: $filters)

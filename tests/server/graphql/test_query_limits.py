@@ -9,7 +9,7 @@ from graphql import parse
 from parallel_hpo.server.context import UNLABELLED, Caller
 from parallel_hpo.server.graphql.execute import Executor, check_size
 from parallel_hpo.server.values import GraphQLRequest, RefusedError
-from tests.server.acting import Services, grid
+from tests.server.server_logic import Services, grid
 
 CALLER = Caller(UNLABELLED, is_master=True, base_url="http://127.0.0.1:1234")
 LINES = 30

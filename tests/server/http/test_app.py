@@ -22,8 +22,8 @@ from parallel_hpo.server.http.connections import decoder
 from parallel_hpo.server.http.executing import make_executor
 from parallel_hpo.server.store import files
 from parallel_hpo.server.store.files import File
-from tests.server.acting import MASTER_KEY, START, Services, grid
-from tests.server.web import BEAT, REGISTER, Web
+from tests.server.application import BEAT, REGISTER, Web
+from tests.server.server_logic import MASTER_KEY, START, Services, grid
 
 DEADLINE_S = 20.0
 """A timeout that only a hang reaches."""

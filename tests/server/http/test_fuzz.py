@@ -11,8 +11,8 @@ import pytest
 from graphql import GraphQLInputObjectType, GraphQLInputType, GraphQLList, GraphQLNonNull
 
 from parallel_hpo.server.graphql.execute import load_schema
-from tests.server.acting import Services, grid
-from tests.server.web import Web
+from tests.server.application import Web
+from tests.server.server_logic import Services, grid
 
 PARTS = [("sqlite", 0), ("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgresql", 4)]
 REQUESTS = 2_500

@@ -10,9 +10,9 @@ import pytest
 
 from parallel_hpo.core.keys import SUPERVISOR, node_key, node_worker_key, worker_key
 from parallel_hpo.core.pool_messages import as_json
-from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.pooling import TIMEOUT_S, machine, new_pool, told
-from tests.server.web import REGISTER, Web
+from tests.server.application import REGISTER, Web
+from tests.server.pool_requests import TIMEOUT_S, machine, new_pool, told
+from tests.server.server_logic import MASTER_KEY, Services, grid
 
 
 class Site:

@@ -18,10 +18,10 @@ from parallel_hpo.server.store.database import Database, Transaction
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import RunPath
 from tests.power import Disk, disk, why_no_disk
+from tests.server.application import BEAT, REGISTER
 from tests.server.embedded import KEY, Embedded
-from tests.server.pooling import machine as joining
-from tests.server.pooling import new_pool, start, told
-from tests.server.web import BEAT, REGISTER
+from tests.server.pool_requests import machine as joining
+from tests.server.pool_requests import new_pool, start, told
 
 pytestmark = pytest.mark.thorough
 

@@ -22,8 +22,8 @@ import pytest
 from parallel_hpo.core.errors import ExitCode, UsageError
 from parallel_hpo.core.server_files import registered
 from parallel_hpo.server.http.access import key_from
+from tests.server.application import REGISTER
 from tests.server.embedded import END_WITHIN_S, KEY, Embedded, start_server
-from tests.server.web import REGISTER
 
 VIEWER = {"query": "{ viewer { username } }"}
 FEW_FILES = 128

@@ -11,7 +11,7 @@ import pytest
 from parallel_hpo.server.http.settings import LogQuota, WatchedClock
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
-from tests.server.acting import SILENCE_S, START, Services, grid
+from tests.server.server_logic import SILENCE_S, START, Services, grid
 
 
 @dataclass

@@ -21,10 +21,10 @@ import yaml
 from parallel_hpo.server.files.folder import ID_FILE
 from tests.conftest import clean_env_in, make_clean_env
 from tests.postgresql import PostgreSQL
-from tests.server.acting import grid
+from tests.server.application import BEAT, REGISTER
 from tests.server.conftest import DATABASES
 from tests.server.embedded import END_WITHIN_S, start_server
-from tests.server.web import BEAT, REGISTER
+from tests.server.server_logic import grid
 
 SERVERS = 4
 AGENTS = 32

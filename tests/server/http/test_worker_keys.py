@@ -14,8 +14,8 @@ from parallel_hpo.server.artifacts.versions import ArtifactFields
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.store import artifact_collections, artifacts, runs
 from parallel_hpo.server.store.artifacts import COMMITTED
-from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.web import BEAT, REGISTER, Web
+from tests.server.application import BEAT, REGISTER, Web
+from tests.server.server_logic import MASTER_KEY, Services, grid
 
 READ_RUN = """query R($name: String!) { project(name: "p") { run(name: $name) { id } } }"""
 LIST_RUNS = """query L($filters: JSONString) {

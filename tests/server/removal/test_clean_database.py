@@ -10,8 +10,8 @@ from parallel_hpo.cli.clean import CleanSelection
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.server.files.folder import folder_request, open_folder
 from tests.cli.test_clean import cleaned
-from tests.server.acting import START, Services
 from tests.server.removal.test_sweep_removal import has_project, performed
+from tests.server.server_logic import START, Services
 
 
 def is_file(services: Services) -> bool:

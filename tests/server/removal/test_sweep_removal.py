@@ -24,9 +24,9 @@ from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import collections as collections_table
 from parallel_hpo.server.store.tables import insert_one, metadata
 from parallel_hpo.server.store.tables import projects as projects_table
-from tests.server.acting import Services, grid
+from tests.server.application import URL, Web
 from tests.server.files.test_uploads import send
-from tests.server.web import URL, Web
+from tests.server.server_logic import Services, grid
 
 SIZE = 1_000
 

@@ -9,7 +9,7 @@ from parallel_hpo.server.artifacts import versions
 from parallel_hpo.server.artifacts.versions import ArtifactFields
 from parallel_hpo.server.removal import ABANDONED_BY_A_RUN_S, ABANDONED_S, tidy
 from parallel_hpo.server.store import holdings
-from tests.server.acting import Services
+from tests.server.application import Web
 from tests.server.artifacts.test_artifacts import (
     COMMIT,
     CONTENT,
@@ -23,7 +23,7 @@ from tests.server.artifacts.test_artifacts import (
     send_file_of_artifact,
     send_manifest,
 )
-from tests.server.web import Web
+from tests.server.server_logic import Services
 
 OTHER = b"other content"
 DEADLINE_S = 20.0

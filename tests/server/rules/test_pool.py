@@ -13,7 +13,17 @@ from parallel_hpo.core.types import Outcome, RunId, StopKind
 from parallel_hpo.count.endings import mark_gone
 from parallel_hpo.count.rules import WITHOUT_END
 from parallel_hpo.count.state import Moment
-from tests.server.pooling import TIMEOUT_S, PoolInMemory, Talk, end, machine, new_pool, start, stopped, told
+from tests.server.pool_requests import (
+    TIMEOUT_S,
+    PoolInMemory,
+    Talk,
+    end,
+    machine,
+    new_pool,
+    start,
+    stopped,
+    told,
+)
 
 CRASHED = end("r", 1, Outcome.CRASHED, final=False)
 """The end of an attempt that the machine will repeat."""

@@ -9,7 +9,7 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.messages import SweepEnd
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.count.rules import TOO_LATE
-from tests.server.pooling import Talk, machine, new_pool, start
+from tests.server.pool_requests import Talk, machine, new_pool, start
 
 MINUTE = 60.0
 

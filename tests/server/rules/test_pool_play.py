@@ -34,8 +34,8 @@ from parallel_hpo.server.context import AppContext
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.store import pool as store
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import START, Services
-from tests.server.pooling import TIMEOUT_S, PoolInMemory, end, machine, new_pool, start, stopped, told
+from tests.server.pool_requests import TIMEOUT_S, PoolInMemory, end, machine, new_pool, start, stopped, told
+from tests.server.server_logic import START, Services
 
 STEP_S = TIMEOUT_S / 20
 """A step of time; a machine's fence is less than a tenth of its lease."""

@@ -11,7 +11,7 @@ from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.run_transitions import apply_timeouts
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import METRIC, SILENCE_S, Services, grid
+from tests.server.server_logic import METRIC, SILENCE_S, Services, grid
 
 RANDOM = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 EXIT = {"type": "exit"}

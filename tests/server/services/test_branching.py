@@ -17,7 +17,7 @@ from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services, grid
+from tests.server.server_logic import Services, grid
 
 RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 

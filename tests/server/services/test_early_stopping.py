@@ -13,7 +13,7 @@ from parallel_hpo.server.services.file_stream import Batch, Chunk
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.runs import change
-from tests.server.acting import METRIC, Services, grid
+from tests.server.server_logic import METRIC, Services, grid
 
 RULE = {"type": "hyperband", "min_iter": 2, "eta": 2}
 THIRD = RULE | {"eta": 3}

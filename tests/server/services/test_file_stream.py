@@ -15,7 +15,7 @@ from parallel_hpo.server.services.file_stream import Batch, Chunk, read_chunk
 from parallel_hpo.server.store import lines
 from parallel_hpo.server.store.lines import StepRange, Stream
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services
+from tests.server.server_logic import Services
 
 FIRST = '{"_step": 0, "loss": NaN}'
 SECOND = '{"_step": 1, "loss": 0.5}'

@@ -21,7 +21,7 @@ from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.store import runs, sweeps
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import SILENCE_S, Services, grid
+from tests.server.server_logic import SILENCE_S, Services, grid
 
 POINTS = 4
 MANY_BEATS = 40

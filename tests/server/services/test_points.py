@@ -10,7 +10,7 @@ import pytest
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import METRIC, Services, grid
+from tests.server.server_logic import METRIC, Services, grid
 
 RANDOM = {"method": "random", "metric": METRIC, "parameters": {"x": {"min": 0.0, "max": 1.0}}}
 SCHEDULED = RANDOM | {"scheduler": {"engine": "optuna"}}

@@ -16,8 +16,8 @@ from parallel_hpo.server.context import BURST_S, BYTES_PER_S, MAX_NOTICE_BYTES, 
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import pool
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services, grid
-from tests.server.pooling import TIMEOUT_S, end, machine, new_pool, start, stopped, told
+from tests.server.pool_requests import TIMEOUT_S, end, machine, new_pool, start, stopped, told
+from tests.server.server_logic import Services, grid
 
 DRAIN = SweepEnd("Ctrl-C", 130, StopKind.DRAIN)
 NOTICE = {"kind": "Message", "text": "x"}

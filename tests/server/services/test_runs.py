@@ -15,7 +15,7 @@ from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import Services, grid
+from tests.server.server_logic import Services, grid
 
 RANDOM = "method: random\nparameters:\n  x: {min: 0.0, max: 1.0}\n"
 GRID = "method: grid\nparameters:\n  x: {values: [1, 2, 3]}\n"

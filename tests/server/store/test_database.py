@@ -19,8 +19,8 @@ from parallel_hpo.server.store.database import Database, UnavailableError, as_un
 from parallel_hpo.server.store.migrations import config_for, upgrade
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.store.tables import HEAD
-from tests.server.acting import Services, grid
 from tests.server.conftest import DATABASES
+from tests.server.server_logic import Services, grid
 
 
 def test_a_write_waits_for_the_previous_one(services: Services) -> None:

@@ -21,7 +21,7 @@ from parallel_hpo.server.store.listing import RunQuery
 from parallel_hpo.server.store.tables import insert_one, projects
 from parallel_hpo.server.store.tables import runs as table
 from parallel_hpo.server.values import RefusedError
-from tests.server.acting import START, Services
+from tests.server.server_logic import START, Services
 
 KEYS = ("loss", "lr", "a", "b", "a.b", "value", "train/loss", "ü", 'q"', "back\\slash", "a b", "")
 TEXTS = ("", "x", "adam", "NaN", "lr:NaN", '": NaN', "ü", "\\", '"', "\n", "\0", "\ud800", "1", "\u0001NaN")

@@ -21,9 +21,9 @@ from parallel_hpo.server.store.database import Database, database_url
 from parallel_hpo.server.store.migrations import upgrade
 from parallel_hpo.server.store.tables import HEAD
 from tests.postgresql import PostgreSQL
-from tests.server.acting import START, Services
 from tests.server.conftest import DATABASES
-from tests.server.pooling import TIMEOUT_S, VERSIONS, end, machine, new_pool, start, told
+from tests.server.pool_requests import TIMEOUT_S, VERSIONS, end, machine, new_pool, start, told
+from tests.server.server_logic import START, Services
 
 REVISION: Final = "0004"
 WRITTEN: Final = (Path(__file__).parent / f"server-{REVISION}.sql").read_text()

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import httpx
 
 from parallel_hpo.server.http.app import make_app
-from tests.server.acting import MASTER_KEY, Services
+from tests.server.server_logic import MASTER_KEY, Services
 
 URL = "http://127.0.0.1:1234"
 REGISTER = 'mutation A($s: String!) { createAgent(input: {host: "h", sweep: $s}) { agent { id } } }'

@@ -18,8 +18,8 @@ from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.sweeps import SweepUpsert
 from parallel_hpo.server.store import sweeps
 from parallel_hpo.server.store.database import Database
-from tests.server.acting import METRIC, Services, grid
-from tests.server.web import BEAT, Web
+from tests.server.application import BEAT, Web
+from tests.server.server_logic import METRIC, Services, grid
 
 BAYES = {"method": "bayes", "metric": METRIC, "parameters": {"x": {"min": 0, "max": 100}}}
 DEADLINE_S = 20.0

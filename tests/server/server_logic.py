@@ -27,7 +27,7 @@ from parallel_hpo.server.store.database import Database
 from parallel_hpo.server.store.lines import Stream
 from parallel_hpo.server.store.records import Run
 from parallel_hpo.server.store.runs import RunPath
-from tests.server.kept import KeptDatabase, empty_sqlite
+from tests.server.shared_database import KeptDatabase, empty_sqlite
 
 MASTER_KEY = "0123456789" * 4
 METRIC = {"name": "loss", "goal": "minimize"}

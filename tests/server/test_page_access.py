@@ -19,8 +19,8 @@ from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.pages.browser_auth import BrowserAuth, LocalConnections
 from parallel_hpo.session.signals import CommandPipe
 from tests.ledgers import record_spawn
-from tests.server.acting import MASTER_KEY, Services, grid
-from tests.server.web import URL, Web
+from tests.server.application import URL, Web
+from tests.server.server_logic import MASTER_KEY, Services, grid
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 EVIL = {"Host": "evil.example"}

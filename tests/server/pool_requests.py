@@ -24,7 +24,7 @@ from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.count import endings, rules
 from parallel_hpo.count.policy import FailureLimits
 from parallel_hpo.count.state import Moment, Pool, PoolDraft, PoolNode, PoolRun, RunStatus
-from tests.server.acting import START, Clock
+from tests.server.server_logic import START, Clock
 
 VERSIONS: Final = Versions(python="3.12", wandb="0.30", parallel_hpo="1.0")
 TIMEOUT_S: Final = 30.0

@@ -1,4 +1,6 @@
-"""A coordinator whose machines are folders: `python -m tests.processes.heading CONFIG TARGET FOLDER [SWEEP]`.
+"""A coordinator whose machines are folders.
+
+    python -m tests.processes.folder_machines CONFIG TARGET FOLDER [SWEEP]
 
 Each folder in FOLDER is a machine as long as it exists, with its own directory of sweeps. Where it has a
 file `broken`, a node can't be started.

@@ -14,7 +14,7 @@ from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.store import tables
 from tests.ledgers import record_end, record_start
-from tests.processes.agreement import Counted, Told, agree, disagreements
+from tests.processes.consistency import Counted, Told, agree, disagreements
 
 GRID: Final = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"x": {"values": [0, 1, 2]}}}
 CRASHED: Final = ((1, "crashed"), (2, "crashed"))
