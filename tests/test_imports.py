@@ -1,6 +1,6 @@
 """Allowed imports between the packages of parallel_hpo, checked on the import statements.
 
-A room is a module or package directly under parallel_hpo/; a large one has inner rooms.
+A package here is a module or folder directly under parallel_hpo/; a large one has inner packages.
 Imports go only downwards, `import` under TYPE_CHECKING or inside a function included, and no
 file imports itself through others.
 """
@@ -36,9 +36,9 @@ LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"records"}),
     frozenset({"core"}),
 )
-"""Rooms from the top level to the bottom; rooms of one level don't import each other."""
+"""Packages from the top level to the bottom; packages of one level don't import each other."""
 
-LEVEL: Final = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+LEVEL: Final = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 
 INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
     "session": (
@@ -71,7 +71,7 @@ INNER_LEVELS: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
         frozenset({"errors"}),
     ),
 }
-"""Inner rooms from the top level to the bottom; a file beside them is above them all."""
+"""Inner packages from the top level to the bottom; a file beside them is above them all."""
 
 FORBIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "session": frozenset({"server"}),
@@ -81,7 +81,7 @@ FORBIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "worker": frozenset(LEVEL) - {"worker", "core"},
     "server": frozenset(LEVEL) - {"server", "config", "count", "records", "core"},
 }
-"""Rooms below that a room may not import."""
+"""Packages below that a package may not import."""
 
 CONFINED: Final[Mapping[str, tuple[str, ...]]] = {
     "distributed": ("cluster.dask",),
@@ -115,7 +115,7 @@ class Import:
     imported: str
 
     @property
-    def room(self) -> str:
+    def package(self) -> str:
         return self.importer.partition(".")[0]
 
     @property
@@ -123,8 +123,8 @@ class Import:
         return self.imported.partition(".")[0]
 
     @property
-    def imported_room(self) -> str | None:
-        """Return the imported room, or None for a library. The bare package counts as its __init__."""
+    def imported_package(self) -> str | None:
+        """Return the imported package, or None for a library. The bare package counts as its __init__."""
         if self.library != PACKAGE:
             return None
         name = self.imported.removeprefix(PACKAGE).removeprefix(".").partition(".")[0]
@@ -154,15 +154,15 @@ def imports_in(path: Path, root: Path) -> Iterator[Import]:
 
 
 def goes_up(found: Import) -> bool:
-    target = found.imported_room
-    if target is None or target == found.room:
+    target = found.imported_package
+    if target is None or target == found.package:
         return False
-    return LEVEL[target] <= LEVEL[found.room]
+    return LEVEL[target] <= LEVEL[found.package]
 
 
 def goes_up_inside(found: Import) -> bool:
-    levels = INNER_LEVELS.get(found.room)
-    if levels is None or found.imported_room != found.room:
+    levels = INNER_LEVELS.get(found.package)
+    if levels is None or found.imported_package != found.package:
         return False
     level = {name: number for number, names in enumerate(levels, 1) for name in names}
     importer, imported = found.importer.split("."), found.imported.split(".")[1:]
@@ -189,8 +189,10 @@ def import_cycle(root: Path) -> list[str] | None:
 
 
 def test_every_module_has_a_level() -> None:
-    rooms = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert rooms - set(LEVEL) == set()
+    packages = {
+        path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert packages - set(LEVEL) == set()
 
 
 def test_imports_go_only_downwards() -> None:
@@ -220,7 +222,7 @@ def test_public_class_names_are_unique() -> None:
 
 def test_no_package_imports_one_that_is_forbidden_to_it() -> None:
     nobody: frozenset[str] = frozenset()
-    assert [f for f in imports_of(ROOT) if f.imported_room in FORBIDDEN.get(f.room, nobody)] == []
+    assert [f for f in imports_of(ROOT) if f.imported_package in FORBIDDEN.get(f.package, nobody)] == []
 
 
 def test_a_confined_library_is_imported_only_by_its_modules() -> None:
@@ -242,7 +244,7 @@ def test_every_form_of_upward_import_is_detected(tmp_path: Path) -> None:
         "from .. import HPO\n"
         "def late():\n    from parallel_hpo.config import section\n"
     )
-    assert [found.imported_room for found in imports_of(tmp_path) if goes_up(found)] == [
+    assert [found.imported_package for found in imports_of(tmp_path) if goes_up(found)] == [
         "cli",
         "server",
         "session",
