@@ -79,9 +79,20 @@ export class Chart extends EventTarget {
     for (const canvas of this.host.querySelectorAll("canvas[role=img]")) canvas.setAttribute("aria-label", words);
   }
 
-  /** Show a text beside a point of the window: {title, colour, facts: [[name, value]], id}. */
-  point(clientX, clientY, tip) {
-    if (!this.pinned) this.show(clientX, clientY, tip);
+  /** Highlight what is under the pointer, with a text beside it: {id, tip: {title, colour, facts, id}}, null: nothing. */
+  hover(over, { clientX, clientY }, hit) {
+    this.store?.hover(hit?.id ?? null);
+    over.classList.toggle("on-item", Boolean(hit));
+    if (this.pinned) return;
+    if (hit) this.show(clientX, clientY, hit.tip);
+    else this.tooltip.hidden = true;
+  }
+
+  /** Choose what was clicked on, null: nothing. */
+  pick({ clientX, clientY }, hit) {
+    hit?.pick?.();
+    if (hit) this.pin(clientX, clientY, hit.tip);
+    else this.unpin();
   }
 
   /** Keep the text, with a link to the run's page, until the next click elsewhere or Escape. */
@@ -101,7 +112,7 @@ export class Chart extends EventTarget {
     this.pinned = null;
     this.tooltip.setAttribute("aria-hidden", "true");
     this.tooltip.classList.remove("pinned");
-    this.unpoint();
+    this.tooltip.hidden = true;
   }
 
   show(clientX, clientY, { title, colour, facts }) {
@@ -115,10 +126,6 @@ export class Chart extends EventTarget {
     const left = clientX + 14 + width > clientWidth ? clientX - width - 14 : clientX + 14;
     this.tooltip.style.left = `${Math.max(4, left)}px`;
     this.tooltip.style.top = `${Math.max(4, Math.min(clientY + 8, clientHeight - height - 4))}px`;
-  }
-
-  unpoint() {
-    if (!this.pinned) this.tooltip.hidden = true;
   }
 
   async toPNG() {

@@ -1,7 +1,7 @@
 /** Dragging along an axis of the parallel coordinates brushes it, hovering shows the run. */
 
 import { listen } from "./elements.js";
-import { tipOf } from "./runs.js";
+import { hitOf } from "./runs.js";
 
 const AXIS_REACH = 14; // maximum distance from an axis, in CSS pixels
 const LINE_REACH = 8; // maximum distance from a line, in CSS pixels
@@ -27,14 +27,11 @@ export function followPointer(chart) {
       if (drag && !drag.moved) {
         chart.brushes.delete(chart.axes[drag.index].name);
         chart.brushed(chart.axes[drag.index]);
-      } else if (!drag) pick(chart, event);
+      } else if (!drag) chart.pick(event, hitAt(chart, event));
       drag = null;
     },
     pointercancel: () => (drag = null),
-    pointerleave() {
-      chart.store.hover(null);
-      chart.unpoint();
-    },
+    pointerleave: (event) => chart.hover(canvas, event, null),
     dblclick: () => chart.clear(),
   });
 }
@@ -51,22 +48,11 @@ function brush(chart, { index, from }, to) {
 
 function hover(chart, event) {
   const onAxis = axisAt(chart, event.offsetX) !== null;
-  const row = onAxis ? null : nearestRow(chart, event.offsetX, event.offsetY);
   chart.over.classList.toggle("on-axis", onAxis);
-  chart.over.classList.toggle("on-item", row !== null);
-  chart.store.hover(row === null ? null : chart.store.runs.id[row]);
-  if (row === null) chart.unpoint();
-  else chart.point(event.clientX, event.clientY, tipOf(chart.store, row));
+  chart.hover(chart.over, event, onAxis ? null : hitAt(chart, event));
 }
 
-function pick(chart, event) {
-  const row = nearestRow(chart, event.offsetX, event.offsetY);
-  if (row === null) return chart.unpin();
-  chart.store.choose(chart.store.runs.id[row]);
-  return chart.pin(event.clientX, event.clientY, tipOf(chart.store, row));
-}
-
-function nearestRow(chart, x, y) {
+function hitAt(chart, { offsetX: x, offsetY: y }) {
   const { at, places, store } = chart;
   const right = places.findIndex((_, index) => at.x(index) >= x);
   if (right < 1) return null;
@@ -78,5 +64,5 @@ function nearestRow(chart, x, y) {
     const distance = Math.abs(at.y(place) - y);
     if (distance < least) [nearest, least] = [row, distance];
   }
-  return nearest;
+  return nearest === null ? null : hitOf(store, nearest);
 }

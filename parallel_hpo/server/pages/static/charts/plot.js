@@ -126,11 +126,7 @@ export class Plot {
     const { area } = this.drag ?? {};
     this.stopDrag();
     if (area) return this.zoomTo(area);
-    const hit = this.found(event);
-    hit?.pick?.();
-    if (hit) this.chart.pin(event.clientX, event.clientY, hit.tip);
-    else this.chart.unpin();
-    return undefined;
+    return this.chart.pick(event, this.found(event));
   }
 
   stopDrag() {
@@ -165,13 +161,8 @@ export class Plot {
     const moved = hit?.x !== this.hit?.x || hit?.y !== this.hit?.y;
     this.hit = hit;
     this.pointer = { clientX: event.clientX, clientY: event.clientY, offsetX: event.offsetX, offsetY: event.offsetY };
-    if (moved) {
-      this.chart.store?.hover(hit?.id ?? null);
-      this.repaintOver();
-    }
-    this.over.classList.toggle("on-item", Boolean(hit));
-    if (hit) this.chart.point(event.clientX, event.clientY, hit.tip);
-    else this.chart.unpoint();
+    if (moved) this.repaintOver();
+    this.chart.hover(this.over, event, hit);
   }
 
   /** Look again for what is under the pointer, after a redraw. */
@@ -180,9 +171,8 @@ export class Plot {
   }
 
   unhover() {
-    if (this.hit) this.chart.store?.hover(null);
     this.hit = null;
-    this.chart.unpoint();
+    this.chart.hover(this.over, {}, null);
   }
 
   left() {
