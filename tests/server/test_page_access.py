@@ -17,6 +17,7 @@ from parallel_hpo.core.keys import worker_key
 from parallel_hpo.core.types import Slot
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.server.pages.browser_auth import BrowserAuth, LocalConnections
+from parallel_hpo.server.store import sweeps
 from parallel_hpo.session.signals import CommandPipe
 from tests.ledgers import record_spawn
 from tests.server.application import URL, Web
@@ -308,6 +309,9 @@ def test_a_page_may_stop_runs_edit_and_delete_ended_ones_and_rename_a_sweep(brow
     assert (edited.display_name, edited.tags, edited.notes) == ("better", '["a", "b"]', "")
     assert [browser.act(run, "delete", headers) for _ in range(2)] == [200, 404]
     assert browser.act(sweep, "edit", headers, name="warm-up") == 200
+    with services.world.database.read() as transaction:
+        found = sweeps.find(transaction, browser.sweep)
+    assert found is not None and found.display_name == "warm-up"
     for wrong in ({"name": ""}, {"name": "x" * 129}, {}):
         assert browser.act(sweep, "edit", headers, **wrong) == 400
 

@@ -208,19 +208,6 @@ def test_an_incremental_version_extends_the_newest_version_at_its_commit(web: We
     assert newest["digest"] == hexdigest(f"wandb-artifact-manifest-v1\n{lines}".encode())
 
 
-def test_the_first_incremental_version_contains_only_its_own_files(web: Web) -> None:
-    commit(web, send_increment(web, "i", b=b"b"))
-    assert [edge["node"]["name"] for edge in found(web)["files"]["edges"]] == ["b"]
-
-
-def test_tags_are_stored_added_and_removed(web: Web) -> None:
-    artifact = logged(web, tags=[{"tagName": "new"}, {"tagName": "old"}])
-    assert found(web)["tags"] == [{"name": "new"}, {"name": "old"}]
-    changes = {"tagsToAdd": [{"tagName": "a tag"}], "tagsToDelete": [{"tagName": "old"}]}
-    web.ask(UPDATE, i={"artifactID": artifact} | changes)
-    assert found(web)["tags"] == [{"name": "a tag"}, {"name": "new"}]
-
-
 def test_an_invalid_tag_is_refused(web: Web) -> None:
     artifact, bad = logged(web), [{"tagName": "a/b"}]
     for query, wishes in (

@@ -96,23 +96,6 @@ def meant(web: Web, name: str) -> tuple[int, int] | None:
     return None if member is None else (member["versionIndex"], member["artifact"]["versionIndex"])
 
 
-def test_a_linked_version_has_its_own_number_and_aliases_in_the_portfolio(web: Web) -> None:
-    logged(web, digest="d")
-    own = [{"artifactCollectionName": "data", "alias": "mine"}]
-    answer = linked(web, logged(web, digest="e", aliases=own), "prod")
-    assert answer["versionIndex"] == 0
-    aliases = {each["alias"] for each in answer["artifactMembership"]["aliases"]}
-    assert aliases == {"latest", "prod", "v0"}
-    (edge,) = portfolio(web)["artifacts"]["edges"]
-    assert (edge["version"], edge["node"]["versionIndex"]) == ("v0", 1)
-    owned = {(each["artifactCollection"]["name"], each["alias"]) for each in edge["node"]["aliases"]}
-    there = {("best", "latest"), ("best", "prod"), ("best", "v0")}
-    assert owned == there | {("data", "latest"), ("data", "mine")}
-    assert [meant(web, f"best:{name}") for name in ("prod", "latest", "v0")] == [(0, 1)] * 3
-    assert meant(web, "best:v1") is None
-    assert meant(web, "data:prod") is None
-
-
 def test_a_version_linked_again_keeps_its_number_and_does_not_become_latest(web: Web) -> None:
     first, second = logged(web, digest="d"), logged(web, digest="e")
     for artifact in (first, second):
@@ -121,18 +104,13 @@ def test_a_version_linked_again_keeps_its_number_and_does_not_become_latest(web:
     assert (meant(web, "best:old"), meant(web, "best:latest")) == ((0, 0), (1, 1))
 
 
-@pytest.mark.parametrize("gone", ["unlinked", "deleted"])
-def test_removing_the_latest_version_makes_the_previous_one_latest(web: Web, gone: str) -> None:
+def test_deleting_the_latest_version_makes_the_previous_one_latest(web: Web) -> None:
     first, second = logged(web, digest="d"), logged(web, digest="e")
     for artifact in (first, second):
         linked(web, artifact)
-    if gone == "unlinked":
-        web.ask(UNLINK, i={"artifactID": second, "artifactPortfolioID": portfolio(web)["id"]})
-    else:
-        web.ask(DELETE, i={"artifactID": second})
+    web.ask(DELETE, i={"artifactID": second})
     assert versions(web) == ["v0"]
-    assert meant(web, "best:latest") == (0, 0)
-    assert (meant(web, "data:v1") is None) is (gone == "deleted")
+    assert (meant(web, "best:latest"), meant(web, "data:v1")) == ((0, 0), None)
     linked(web, logged(web, digest="f"))
     assert versions(web) == ["v2", "v0"]  # no number is reused
 
@@ -160,11 +138,6 @@ def test_deleting_an_alias_of_another_version_changes_nothing(web: Web) -> None:
     aliases = [{"artifactCollectionName": "data", "alias": "latest"}]
     web.ask(NO_ALIASES, i={"artifactID": first, "aliases": aliases})
     assert meant(web, "data:latest") == (1, 1)
-
-
-def test_linking_to_a_portfolio_creates_its_project(web: Web) -> None:
-    linked(web, logged(web), project="model-registry")
-    assert portfolio(web, "model-registry")["__typename"] == "ArtifactPortfolio"
 
 
 def test_an_artifact_is_linked_by_client_id_and_portfolio_id(web: Web) -> None:
@@ -208,12 +181,6 @@ def test_deleting_a_portfolio_keeps_its_versions(web: Web) -> None:
     assert meant(web, "best:prod") is None
 
 
-def test_a_renamed_portfolio_keeps_its_versions(web: Web) -> None:
-    linked(web, logged(web))
-    web.ask(CHANGES["rename"], id=portfolio(web)["id"])
-    assert (meant(web, "best:v0"), meant(web, "better:v0")) == (None, (0, 0))
-
-
 def test_a_worker_cannot_link_or_change_versions_of_another_sweep(services: Services, web: Web) -> None:
     own, other = services.sweep(grid(1)), services.sweep(grid(1))
     name = services.issued(services.agent(other, "w1"))
@@ -235,23 +202,17 @@ def sequence(web: Web) -> str:
     return found
 
 
-def test_an_invalid_or_taken_collection_name_is_refused(web: Web) -> None:
+def test_an_invalid_or_taken_collection_name_and_an_invalid_type_are_refused(web: Web) -> None:
     linked(web, logged(web))
     logged(web, "other", "o")
     own = {"artifactSequenceID": sequence(web)}
     assert "'a/b:c': 1 to 128 characters" in web.refused(RENAME, i=own | {"name": "a/b:c"})
     for name in ("best", "other"):
         assert f"has a collection {name!r} already" in web.refused(RENAME, i=own | {"name": name})
+    of_type = own | {"destinationArtifactTypeName": "a/b"}
+    assert "1 to 128 characters" in web.refused(MOVE, i=of_type)
     for name in ("data", "free"):  # its own name is not a conflict
         web.done(RENAME, i=own | {"name": name})
-
-
-def test_a_collection_can_be_moved_to_another_type(web: Web) -> None:
-    logged(web)
-    own = {"artifactSequenceID": sequence(web), "destinationArtifactTypeName": "table"}
-    moved = web.done(MOVE, i=own)["moveArtifactSequence"]["artifactCollection"]
-    assert moved["defaultArtifactType"] == {"name": "table"}
-    assert "1 to 128 characters" in web.refused(MOVE, i=own | {"destinationArtifactTypeName": "a/b"})
 
 
 def test_changing_a_deleted_collection_is_refused(web: Web) -> None:

@@ -57,18 +57,6 @@ def walk(web: Web, between: Callable[[], object] = lambda: None, **variables: An
     return pages
 
 
-@pytest.mark.parametrize(
-    ("order", "pages"),
-    [
-        (None, [["r4", "r3"], ["r2", "r1"], ["r0"]]),
-        ("+created_at", [["r0", "r1"], ["r2", "r3"], ["r4"]]),
-        (BEST, [["r2", "r4"], ["r0", "r3"], ["r1"]]),
-    ],
-)
-def test_pages_list_all_runs_in_the_given_order(web: Web, order: str | None, pages: list[list[str]]) -> None:
-    assert walk(web, order=order) == pages
-
-
 def test_pages_sorted_by_a_metric_list_each_run_once_while_runs_log(services: Services, web: Web) -> None:
     losses = itertools.count(-1, -1)
     pages = walk(web, between=lambda: log(services, "r0", next(losses)), order=BEST)

@@ -32,14 +32,6 @@ def test_a_command_carries_nested_parameters_and_the_program(services: Services)
     assert (command["args"], command["program"]) == ({"opt": {"value": {"lr": 0.1}}}, "train.py")
 
 
-def test_a_run_that_never_starts_fails_after_its_second_delivery(services: Services) -> None:
-    agent = services.agent(services.sweep(grid(3)))
-    first = services.issued(agent)
-    assert services.issued(agent) == first
-    assert services.issued(agent) != first
-    assert (services.run(first).state, services.run(first).exitcode) == (RunState.FAILED, 1)
-
-
 def test_a_finished_run_that_the_agent_still_lists_does_not_hold_up_the_next(services: Services) -> None:
     sweep = services.sweep(grid(3))
     agent = services.agent(sweep)
@@ -96,16 +88,6 @@ def test_label_prefixes_match_whole_words(services: Services, label: str, prefix
     sweep = services.sweep(grid(5))
     name = services.issued(services.agent(sweep, label))
     assert services.release(sweep, prefix) == ([name] if is_its else [])
-
-
-def test_a_preempted_run_of_an_unsupervised_agent_is_resumed_by_the_next_agent(services: Services) -> None:
-    sweep = services.sweep(grid(5))
-    name = services.begun(sweep)
-    services.stream(name, Chunk(preempting=True))
-    services.end(name, exitcode=1)
-    command = services.command(services.agent(sweep))
-    assert (command["type"], command["run_id"]) == ("resume", name)
-    assert services.run(name).state is RunState.PENDING
 
 
 def test_agents_do_not_wait_for_the_preempted_run_of_a_worker(services: Services) -> None:

@@ -86,16 +86,6 @@ def test_a_fork_begins_with_its_parents_history_up_to_the_step(services: Service
     assert (made.state, made.log_lines, made.config) == (RunState.RUNNING, 0, forking(parent, 2))
 
 
-def test_a_fork_is_independent_and_survives_its_parents_deletion(services: Services, parent: str) -> None:
-    fork(services, "fork", parent, 2)
-    log(services, "fork", 9)
-    log(services, "fork", {"_step": 4, "loss": 8, "acc": 1})
-    assert summary(services, "fork") == {"_step": 4, "loss": 8, "once": 7, "acc": 1}
-    assert losses(services, parent) == [0, 1, 2, 3, 4]
-    services.delete(parent)
-    assert losses(services, "fork") == [0, 1, 2, 9, 8]
-
-
 def test_a_fork_or_rewind_that_removes_no_rows_keeps_the_summary(services: Services, parent: str) -> None:
     services.edit(parent, summary='{"loss": {"min": 0}}')
     assert json.loads(fork(services, "fork", parent, 4).summary) == {"loss": {"min": 0}}

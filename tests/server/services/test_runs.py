@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 
 from parallel_hpo.core.keys import SUPERVISOR
-from parallel_hpo.server import engines, removal
+from parallel_hpo.server import engines
 from parallel_hpo.server.rules.runs import RunState
 from parallel_hpo.server.services import runs as run_service
 from parallel_hpo.server.services import supervision
 from parallel_hpo.server.services import sweeps as sweep_service
 from parallel_hpo.server.services.file_stream import Chunk
 from parallel_hpo.server.services.sweeps import SweepUpsert
-from parallel_hpo.server.store import runs
 from parallel_hpo.server.store.runs import RunPath
 from parallel_hpo.server.values import RefusedError
 from tests.server.server_logic import Services, grid
@@ -61,25 +60,6 @@ def test_another_worker_restarts_a_run_and_a_later_upload_does_not(services: Ser
     assert (services.run("r").started_at, services.run("r").state) == (began + 30, RunState.RUNNING)
 
 
-def test_deleting_a_run_twice_is_harmless(services: Services) -> None:
-    run = services.upsert("r")
-    for _ in range(2):
-        removal.delete_run(services.world, run.id, with_artifacts=True)
-    with services.world.database.read() as transaction:
-        assert runs.find(transaction, run.id) is None
-
-
-def test_a_user_can_queue_a_run_again_or_mark_it_as_failed(services: Services) -> None:
-    run = services.upsert("r")
-    services.end("r", exitcode=1)
-    run_service.set_state(services.world, run.id, "pending")
-    assert (services.run("r").state, services.run("r").exitcode) == (RunState.PENDING, None)
-    run_service.set_state(services.world, run.id, "failed")
-    assert services.run("r").state is RunState.FAILED
-    with pytest.raises(RefusedError, match="invalid state transition: a run that is failed can't be"):
-        run_service.set_state(services.world, run.id, "failed")
-
-
 def test_a_user_can_not_set_other_states_or_those_of_a_sweeps_run(services: Services) -> None:
     run = services.upsert("r")
     with pytest.raises(RefusedError, match="state 'finished': one of pending, failed"):
@@ -110,6 +90,14 @@ def test_an_alert_is_logged_as_one_line(services: Services, caplog: pytest.LogCa
     services.upsert("r")
     run_service.alert(services.world, RunPath("local", "p", "r"), "low", "below\n0.5", "WARN")
     assert caplog.messages == ["alert (WARN) of run local/p/r: 'low': 'below\\n0.5'"]
+
+
+@pytest.mark.parametrize("name", ["config", "summary"])
+def test_an_invalid_config_or_summary_is_refused_and_changes_nothing(services: Services, name: str) -> None:
+    before = services.upsert("r")
+    with pytest.raises(RefusedError, match=f"the run's {name}"):
+        services.upsert("r", **{name: "[1]"})
+    assert services.run("r") == before
 
 
 def test_an_unknown_sweep_or_run_is_refused(services: Services) -> None:
