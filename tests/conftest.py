@@ -160,7 +160,7 @@ def clean_env_in(home: Path) -> Iterator[dict[str, str]]:
 
 
 def make_clean_env(home: Path) -> dict[str, str]:
-    """Return this process's environment with all folders in `home`, which are created."""
+    """Return this process's environment with all folders in `home`, which are created, and quiet clients."""
     places = {
         "WANDB_DIR": home,
         "WANDB_CONFIG_DIR": home / "wandb-config",
@@ -171,7 +171,7 @@ def make_clean_env(home: Path) -> dict[str, str]:
         place.mkdir(parents=True, exist_ok=True)
     own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     named = {name: str(place) for name, place in places.items()}
-    return own | named | {"HOME": str(home), "NETRC": str(home / ".netrc")}
+    return own | QUIET | named | {"HOME": str(home), "NETRC": str(home / ".netrc")}
 
 
 def _descendants() -> list[psutil.Process]:

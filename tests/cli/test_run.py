@@ -22,7 +22,6 @@ from parallel_hpo.session.membership import versions_here
 from parallel_hpo.session.setup import DIVIDED
 from tests.cli.conftest import Command
 from tests.cli.folders import data_of
-from tests.conftest import QUIET
 from tests.server.embedded import KEY, Embedded
 
 TRAIN = """
@@ -201,7 +200,7 @@ class CreatedSweep:
     def __init__(self, url: str, command: Command) -> None:
         self._url = url
         self._command = command
-        self._variables = QUIET | {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
+        self._variables = {"WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
         self.create("quick")
 
     def create(self, main: str, *options: str) -> None:

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -173,7 +174,7 @@ def test_open_passes_the_address_to_the_browser_and_hides_output(tmp_path: Path,
     done = command("open", "abc", "--directory", str(tmp_path), BROWSER=str(browser))
     assert done.stdout == "https://wandb.example/local/p/sweeps/abc\n"
     while not told.exists():
-        pass
+        time.sleep(0.01)
     assert told.read_text() == done.stdout
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.conftest import QUIET
-
 CLIENTS = Path(__file__).with_name("clients")
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 90.0
@@ -66,7 +64,7 @@ class Server:
         # The command line agent starts programs as `/usr/bin/env python`.
         path = f"{Path(sys.executable).parent}:{self.env.get('PATH', '')}"
         modules = f"{ROOT}:{self.env.get('PYTHONPATH', '')}".strip(":")
-        return self.env | QUIET | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
+        return self.env | AT_ONCE | own | {"PATH": path, "PYTHONPATH": modules}
 
     def client(
         self,

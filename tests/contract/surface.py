@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.conftest import QUIET, make_clean_env
+from tests.conftest import make_clean_env
 from tests.contract.serving import AT_ONCE, CLIENTS, ROOT, serving
 
 CALLS: Final = CLIENTS / "surface" / "calls.py"
@@ -79,7 +79,7 @@ def _sweep(folder: Path, cases: Sequence[str], keys: Mapping[str, Any], *target:
     }
     (folder / "config.json").write_text(json.dumps({"hpo": section}))
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PARALLEL_HPO_BACKEND": "local"}
-    own = _environment(folder) | QUIET | AT_ONCE | path
+    own = _environment(folder) | AT_ONCE | path
     _run(folder, "-m", "parallel_hpo", "run", "config.json", *target, env=own)
     return _read(folder, cases)
 

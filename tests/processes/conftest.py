@@ -78,7 +78,7 @@ class RealSweep:
         self.folder = folder
         self.directory = folder / "sweeps"
         self.journal = folder / "journal.jsonl"
-        self.env = env | QUIET | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
+        self.env = env | {"JOURNAL": str(self.journal), "PARALLEL_HPO_BACKEND": "local"}
         self.process: Started | None = None
         self.launcher: tuple[str, ...] = ()
         """Words before the command, such as `nohup`."""
@@ -135,6 +135,13 @@ class RealSweep:
     def beside(self) -> RealSweep:
         """Return another launch for the same folder and environment."""
         return RealSweep(self.folder, self.env)
+
+    def rerun(self, run: str) -> Ended:
+        """Run one of its runs again, from another folder than the one where it was started."""
+        other = self.beside()
+        other.folder = Path("/")
+        other.unlike = "the run belongs to no sweep"
+        return other.run("rerun", self.sweep_id, run, "--directory", str(self.directory)).finish()
 
     def ask(self, *words: str, code: int = 0) -> str:
         """Call a command on the sweep's directory; return its stdout (its stderr where it fails)."""

@@ -27,6 +27,8 @@ from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import in_thread
 
 FOREIGN = ("WANDB_", "PARALLEL_HPO_")
+QUIET = ("WANDB_X_", "WANDB_DISABLE_", "WANDB_ERROR_")
+"""What a machine has nevertheless: clients that do without what looks at it."""
 BROKEN = ("-c", "raise SystemExit('no torch on this machine')")
 
 
@@ -53,7 +55,11 @@ class FolderEngine:
 
     def start(self, machine: ClusterMachine, command: NodeCommand) -> None:
         home = Path(machine.address)
-        own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(QUIET) or not name.startswith(FOREIGN)
+        }
         arguments = BROKEN if (home / "broken").exists() else command.arguments
         command = NodeCommand(arguments=arguments, variables=command.variables, grace_s=command.grace_s)
         log = (home / "node.log").open("ab")

@@ -12,6 +12,7 @@ from typing import Final
 
 import psutil
 
+from tests.conftest import QUIET
 from tests.processes.conftest import RealSweep, outcomes, with_own_python
 from tests.pseudo_terminal import PseudoTerminal
 
@@ -25,9 +26,9 @@ parser.add_argument("--epochs", type=int)
 options = parser.parse_args()
 
 with wandb.init(config=vars(options)) as run:
-    line = {"event": "enter", "run_id": os.environ["PARALLEL_HPO_RUN_ID"], "pid": os.getpid(),
-            "attempt": int(os.environ["PARALLEL_HPO_ATTEMPT"]),
-            "slot": int(os.environ["PARALLEL_HPO_WORKER"]),
+    line = {"event": "enter", "run_id": run.id, "pid": os.getpid(),
+            "attempt": int(os.environ.get("PARALLEL_HPO_ATTEMPT", 0)),
+            "slot": int(os.environ.get("PARALLEL_HPO_WORKER", -1)),
             "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "options": vars(options)}
     with open(os.environ["JOURNAL"], "a") as file:
         file.write(json.dumps(line) + "\\n")
@@ -63,8 +64,8 @@ def start(sweep: RealSweep, *, yaml: str = SWEEP, workers: int = 2) -> RealSweep
 def test_a_users_unchanged_sweep_and_program_survive_killed_workers_and_programs(
     sweep: RealSweep, temporary: Path
 ) -> None:
-    """1. Three workers run a program each. 2. One worker is killed, and another one's program."""
-    sweep.env |= {"HELD_UNTIL": str(sweep.folder / "go"), "CUDA_VISIBLE_DEVICES": "3,5,7"}
+    """1. Three workers run a program each. 2. One worker is killed, and another one's program. 3. `rerun`."""
+    sweep.env |= QUIET | {"HELD_UNTIL": str(sweep.folder / "go"), "CUDA_VISIBLE_DEVICES": "3,5,7"}
     start(sweep, workers=3)
     first, second, _ = sweep.wait_for(3)
     worker = psutil.Process(first.pid).parent()
@@ -82,6 +83,9 @@ def test_a_users_unchanged_sweep_and_program_survive_killed_workers_and_programs
     assert again == {first.run_id: first.facts["options"], second.run_id: second.facts["options"]}
     # A killed client leaves its media, and at its start the file with its helper's port.
     assert [path for path in temporary.iterdir() if not path.name.startswith(("tmp", "wandb-"))] == []
+    (failed,) = (run["run_id"] for run in ended.summary["runs"] if run["outcome"] == "failed")
+    assert sweep.rerun(failed).code == 3
+    assert sweep.entries()[-1].facts["options"] == {"lr": 0.5, "epochs": 2}
 
 
 LOGGING: Final = """

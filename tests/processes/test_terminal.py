@@ -10,7 +10,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -167,21 +166,6 @@ def outer():
 
 ConfigLoader("config.json").hpo.optimize(outer())
 """
-PROGRAM: Final = """
-import sys, wandb
-with wandb.init() as run:
-    run.log({"loss": 1.0})
-    print("came with", sys.argv[1:])
-sys.exit(4)
-"""
-
-
-def rerun(sweep: RealSweep, run: str, *more: str) -> Ended:
-    """Run one of the sweep's runs again, from another folder than the one where it was started."""
-    other = sweep.beside()
-    other.folder = Path("/")
-    other.unlike = "the run belongs to no sweep"
-    return other.run("rerun", sweep.sweep_id, run, *more, "--directory", str(sweep.directory)).finish()
 
 
 def run_that(ended: Ended, **parameters: Any) -> str:
@@ -210,7 +194,7 @@ def test_rerun_repeats_a_run_with_its_parameters_and_exits_with_its_exit_code(
     mixed: PerformedRuns,
 ) -> None:
     sweep, before = mixed.sweep, record_of(mixed.sweep)
-    failed = rerun(sweep, run_that(mixed.ended, how="fail"))
+    failed = sweep.rerun(run_that(mixed.ended, how="fail"))
     assert (failed.code, "line 249 of fail" in failed.stdout) == (1, True), failed.stderr
     assert 'raise ValueError("this one fails")' in failed.stderr
     assert outside_of_sweeps(sweep)[-1] == ("failed", 1)
@@ -230,22 +214,12 @@ def test_rerun_gives_the_run_the_terminal_and_its_ctrl_c(mixed: PerformedRuns) -
     assert outside_of_sweeps(sweep)[-1] == ("killed", 255)
 
 
-def test_rerun_repeats_a_sweeps_program(sweep: RealSweep) -> None:
-    sweep.ends_its_runs = True
-    (sweep.folder / "train.py").write_text(PROGRAM)
-    keys = {"command": [sys.executable, "${program}", "${args}"], "program": "train.py"}
-    config = sweep.configure(sweep_configuration=grid(how=["a b"]) | keys, workers=1)
-    ended = sweep.run("run", config, "--json").finish()
-    again = rerun(sweep, run_that(ended, how="a b"))
-    assert (again.code, "came with ['--how=a b']" in again.stdout) == (4, True), again.stderr
-
-
 def test_a_closure_is_readable_by_its_owner_alone_and_can_be_rerun(sweep: RealSweep) -> None:
     sweep.configure(sweep_configuration=grid(x=[7]), workers=1)
     (sweep.folder / "script.py").write_text(SCRIPT)
     assert sweep.python("script.py").finish().summary["finished"] == 1
     (pickled,) = sweep.directory.glob("*/main.pickle")
     assert pickled.stat().st_mode & 0o077 == 0
-    again = rerun(sweep, "best")
+    again = sweep.rerun("best")
     assert (again.code, "came from a closure 7" in again.stdout) == (0, True), again.stderr
     assert json.loads(next(sweep.directory.glob("*/summary.json")).read_text())["attempted"] == 1

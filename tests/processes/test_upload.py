@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def test_a_killed_upload_is_continued_by_the_next_one(uploads: Uploads, uploaded
         command = uploads.start(*project)
         while not uploads.number(table, "killed"):
             assert command.poll() is None, command.communicate()
+            time.sleep(0.01)
         command.kill()
         command.communicate(timeout=DEADLINE_S)
     there = uploads.there(uploads.call_for_json(*project))
