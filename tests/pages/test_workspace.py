@@ -218,6 +218,7 @@ def test_any_logged_value_can_be_a_column_or_a_filter(visit: Visit, site: Served
     assert all(0.8 < float(text) <= 1 for text in cells) and len(cells) > 9
     page.reload()
     expect(page.locator(place)).to_have_count(1)
+    expect(page.locator("#csv")).to_have_attribute("href", re.compile("logged=train"))
     with page.expect_download() as download:
         page.click("#csv")
     head, *lines = download.value.path().read_text().splitlines()
