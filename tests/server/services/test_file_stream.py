@@ -79,13 +79,6 @@ def test_history_can_be_read_by_steps(services: Services, name: str) -> None:
     assert history(services, name, StepRange(1, 2)) == [SECOND]
 
 
-def test_a_resumed_run_gets_the_length_of_its_history(services: Services, name: str) -> None:
-    services.stream(name, rows(0, FIRST, SECOND))
-    services.end(name, exitcode=1)
-    resumed = services.upsert(name)
-    assert (resumed.history_lines, resumed.state, resumed.exitcode) == (2, RunState.RUNNING, None)
-
-
 def test_a_run_is_asked_to_stop_until_its_exit_code_ends_it(services: Services, name: str) -> None:
     assert not services.stream(name, Chunk())
     services.request_stop(name)
