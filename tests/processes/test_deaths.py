@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import QUIET
 from tests.processes.conftest import RealSweep, ServerRun, grid, outcomes
 
-KEEPING: Final = Path(__file__).with_name("keeping.py")
+KEEPING: Final = Path(__file__).with_name("leftover_mains.py")
 ROOT: Final = Path(__file__).parents[2]
 
 
