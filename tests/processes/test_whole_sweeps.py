@@ -105,7 +105,7 @@ def test_the_output_of_each_run_is_on_the_server_and_in_its_folder(sweep: RealSw
 
 
 HERE: Final = Path(__file__).parent
-STRANGER: Final = HERE / "stranger.py"
+STRANGER: Final = HERE / "foreign_script.py"
 SNIPPET: Final = (HERE.parents[1] / "README.md").read_text().split("## Use\n\n```python\n")[1].split("```")[0]
 README: Final = f"""
 import multiprocessing, sys
