@@ -82,8 +82,8 @@ def test_workers_share_a_device_by_memory_and_a_run_out_of_memory_is_run_again_a
     driven: RealSweep,
 ) -> None:
     options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
-    ended = driven.start("holding", count=9, **options).finish()
-    assert outcomes(ended.summary) == ["finished"] * 9, ended.stderr
+    ended = driven.start("holding", count=16, **options).finish()
+    assert outcomes(ended.summary) == ["finished"] * 16, ended.stderr
     assert "device 3 takes 3 workers at a time: its first runs held 24000 of 81920 MB" in ended.stderr
     assert max(len(entry.facts["others"]) for entry in driven.entries()) == 2
     (again,) = [entry for entry in driven.entries() if entry.attempt == 2]
