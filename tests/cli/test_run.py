@@ -251,4 +251,6 @@ def test_a_machine_ends_at_its_own_deadline_and_the_sweep_continues(sweep: Creat
     assert ended.returncode == ExitCode.SWEEP_TIMEOUT, ended.stderr
     assert "ended: deadline of this machine" in ended.stderr
     news = sweep.pool.events(0)
-    assert ([event.kind for event in news.events][-2:], news.ends) == (["handed_on", "left"], None)
+    kinds = [event.kind for event in news.events]
+    assert (kinds[-1], news.ends) == ("left", None)
+    assert kinds.count("started") == kinds.count("handed_on")  # on a busy machine, no run may have begun
