@@ -328,6 +328,15 @@ def computing() -> None:
     run.log({"loss": 1.0})
 
 
+def is_first(mark: Path) -> bool:
+    """Return whether no other run has asked this before, not even at the same time."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def holding() -> None:
     """Hold 24,000 MB of the device as its driver reports; once, beside two others, find too little."""
     memory = Path(os.environ["FAKE_NVML"])
@@ -339,7 +348,5 @@ def holding() -> None:
     others = sorted(pid for pid in known - {os.getpid()} if psutil.pid_exists(pid))
     run = enter(others=others)
     run.log({"loss": 1.0})
-    fallen = memory.with_name("fallen")
-    if len(others) == 2 and not fallen.exists():
-        fallen.touch()
+    if len(others) == 2 and is_first(memory.with_name("fallen")):
         raise RuntimeError("CUDA out of memory: tried to allocate 20.00 GiB")
