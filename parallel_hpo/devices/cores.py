@@ -20,16 +20,21 @@ LIMIT: Final = "LOKY_MAX_CPU_COUNT"
 """Variable of joblib's with a maximum number of cores."""
 
 
-def count_cores() -> int:
+def own_cores() -> frozenset[int]:
+    """Return the logical cores of this process; empty if the system does not tell (macOS)."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+def count_cores(cgroup: Path = CGROUP) -> int:
     """Return the logical cores that this process may use; ConfigError for a wrong limit."""
-    return max(1, min(_present(), _allowed()))
+    limits = (len(own_cores()), cores_of_quota(cgroup), _limit())
+    return min([_present(), *filter(None, limits)])
 
 
 def count_physical_cores() -> int:
     """Return the physical cores that this process may use; where it may not use all, the logical ones."""
-    if _allowed() < _present():
-        return count_cores()
-    return psutil.cpu_count(logical=False) or count_cores()
+    cores = count_cores()
+    return cores if cores < _present() else psutil.cpu_count(logical=False) or cores
 
 
 def cores_of_quota(folder: Path) -> int | None:
@@ -47,12 +52,6 @@ def cores_of_quota(folder: Path) -> int | None:
 
 def _present() -> int:
     return os.cpu_count() or 1
-
-
-def _allowed() -> int:
-    """Return how many of them affinity, cgroup and environment allow."""
-    affine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _present()
-    return min(affine, cores_of_quota(CGROUP) or _present(), _limit() or _present())
 
 
 def _limit() -> int:

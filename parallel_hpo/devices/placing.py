@@ -5,7 +5,6 @@ A worker with several devices gets a port of its own for its rendezvous, so that
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.notices import Message
 from parallel_hpo.core.types import Slot
+from parallel_hpo.devices.cores import own_cores
 from parallel_hpo.devices.drivers import open_kfd, open_nvml
 from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver
 from parallel_hpo.devices.mask import (
@@ -186,11 +186,6 @@ def _processes(device: VisibleDevice, library: DeviceLibrary | NoDriver) -> tupl
         return ()
     usage = library.usage(device.uuid)
     return usage.processes if usage else ()
-
-
-def own_cores() -> frozenset[int]:
-    """Return the logical cores of this process; empty if the system does not tell (macOS)."""
-    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
 class SweepDevices:

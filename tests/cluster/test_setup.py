@@ -12,12 +12,14 @@ from pathlib import Path
 import joblib
 import pytest
 
+from parallel_hpo.client.base import OpenedSweep
 from parallel_hpo.cluster.base import ClusterMachine, open_file
 from parallel_hpo.cluster.hosted import ClusterChoice, chosen_engine
 from parallel_hpo.cluster.session import (
     PoolAddress,
     facts_with_pool,
     how_to_join,
+    new_pool,
     node_command,
     section_of_nodes,
     write_key,
@@ -28,7 +30,8 @@ from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.child_spec import PickledMain
 from parallel_hpo.core.errors import ExitCode, TargetError, UsageError
 from parallel_hpo.core.pool_messages import NewPool, Versions
-from parallel_hpo.core.types import StopKind, Target
+from parallel_hpo.core.types import StopKind, SweepId, SweepPath, Target
+from parallel_hpo.core.values import is_duration
 from parallel_hpo.count.policy import Launch
 from parallel_hpo.pickling.payload import MOST_MAIN_BYTES, from_text, to_text
 from parallel_hpo.session.decide.events import StopAsked
@@ -151,6 +154,15 @@ def test_machines_get_a_relative_deadline_as_a_time_counted_from_the_launch(dead
             began=100.0,
         )
         assert setting.deadline_for_machines(1000.0) == told
+        pooled, own = (deadline_in_pool(setting, has_coordinator=led) for led in (True, False))
+        assert (is_duration(pooled), own) == (False, section.deadline), "its machines join later"
+
+
+def deadline_in_pool(setting: LaunchSettings, *, has_coordinator: bool) -> str:
+    """Return the deadline that machines read in a pool."""
+    opened = OpenedSweep(SweepPath("e", "p", SweepId("abc")), "", {})
+    pool = new_pool(setting, opened, 3, is_apart=False, node_timeout_s=300.0, has_coordinator=has_coordinator)
+    return str(pool.section["deadline"])
 
 
 class SilentPool(RecordedPool):

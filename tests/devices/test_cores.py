@@ -40,6 +40,11 @@ def test_a_cgroups_quota_is_rounded_up_to_whole_cores(
     assert cores_of_quota(tmp_path) == cores
 
 
+def test_a_quota_of_one_core_leaves_one(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert count_cores(tmp_path) == 1
+
+
 def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
     with pytest.raises(ConfigError, match="LOKY_MAX_CPU_COUNT is 'two': give a number of cores"):

@@ -23,6 +23,7 @@ import wandb
 parser = argparse.ArgumentParser()
 parser.add_argument("--lr", type=float)
 parser.add_argument("--epochs", type=int)
+parser.add_argument("--note")
 options = parser.parse_args()
 
 with wandb.init(config=vars(options)) as run:
@@ -46,6 +47,7 @@ metric: {name: loss, goal: minimize}
 parameters:
   lr: {values: [0.1, 0.01, 0.5]}
   epochs: {value: 2}
+  note: {value: two words}
 command: ["${env}", "${interpreter}", "${program}", "${args}"]
 """
 SHELL: Final = SWEEP[: SWEEP.index("command:")].replace("train.py", "logger.py") + (
@@ -85,7 +87,7 @@ def test_a_users_unchanged_sweep_and_program_survive_killed_workers_and_programs
     assert [path for path in temporary.iterdir() if not path.name.startswith(("tmp", "wandb-"))] == []
     (failed,) = (run["run_id"] for run in ended.summary["runs"] if run["outcome"] == "failed")
     assert sweep.rerun(failed).code == 3
-    assert sweep.entries()[-1].facts["options"] == {"lr": 0.5, "epochs": 2}
+    assert sweep.entries()[-1].facts["options"] == {"lr": 0.5, "epochs": 2, "note": "two words"}
 
 
 LOGGING: Final = """
