@@ -53,6 +53,15 @@ def test_a_script_run_by_a_python_without_our_packages_switches_to_the_venv(scri
     assert (done.returncode, done.stdout.split()[0]) == (0, "usage:"), done.stderr
 
 
+@pytest.mark.parametrize("script", ["test", "test-interpreters", "test-lowest", "check-client"])
+def test_every_test_that_a_script_chooses_exists(script: str) -> None:
+    chosen = re.findall(r"\btests/[\w/{},.]+", (ROOT / "scripts" / script).read_text())
+    expanded = subprocess.run(
+        ["bash", "-c", f"printf '%s\n' {' '.join(chosen)}"], capture_output=True, text=True, check=True
+    )
+    assert [path for path in expanded.stdout.split() if not (ROOT / path).exists()] == []
+
+
 BENCH: Final = ROOT / "scripts" / "bench"
 
 
