@@ -1,3 +1,5 @@
+"""Credentials for a W&B server, and the choice of a sweep server that follows from them."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from parallel_hpo.client.choose import ChosenBackend, WandbBackend, choose_backend, make_backend
 from parallel_hpo.client.credentials import (
     CLOUD,
     FORGE,
@@ -14,7 +17,9 @@ from parallel_hpo.client.credentials import (
     find_credentials,
     find_mode,
 )
-from parallel_hpo.core.errors import ConfigError, ExitCode
+from parallel_hpo.client.own_servers import LocalBackend, RemoteBackend
+from parallel_hpo.config.section import BackendChoice
+from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.core.version import installed_client, release
 
 Environment = dict[str, str]
@@ -138,4 +143,81 @@ def test_an_invalid_address_is_refused_with_its_source(home: Environment, tmp_pa
 def test_the_repr_of_credentials_hides_the_key(home: Environment) -> None:
     found = find_credentials(home | {"WANDB_API_KEY": "secret"})
     assert "secret" not in repr(found)
-    assert "secret" not in f"{found}"
+
+
+NO_LOGIN: Final = {"HOME": "/nonexistent"}
+LOGGED_IN: Final = NO_LOGIN | {"WANDB_API_KEY": "secret"}
+THEIRS: Final = {"WANDB_BASE_URL": "http://w"}
+OFFLINE: Final = ("offline", "dryrun", "disabled")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "environment", "name", "reason"),
+    [
+        ("auto", NO_LOGIN, "local", f"no credentials for {DEFAULT_BASE_URL} were found"),
+        ("auto", LOGGED_IN, "wandb", f"credentials for {DEFAULT_BASE_URL} from WANDB_API_KEY"),
+        ("auto", LOGGED_IN | {"WANDB_MODE": "offline"}, "local", "WANDB_MODE=offline"),
+        ("auto", LOGGED_IN | {"WANDB_MODE": "online"}, "wandb", f"credentials for {DEFAULT_BASE_URL} from"),
+        ("auto", LOGGED_IN | THEIRS, "wandb", "credentials for http://w from"),
+        ("local", NO_LOGIN, "local", ""),
+        ("local", LOGGED_IN, "local", ""),
+        ("wandb", LOGGED_IN, "wandb", f"credentials for {DEFAULT_BASE_URL} from WANDB_API_KEY"),
+        *(
+            ("local", NO_LOGIN | {"WANDB_MODE": mode}, "local", f"WANDB_MODE={mode} is ignored")
+            for mode in OFFLINE
+        ),
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_backend_and_reason_follow_from_configuration_and_environment(
+    wanted: str, environment: dict[str, str], name: str, reason: str
+) -> None:
+    chosen = choose_backend(BackendChoice(wanted), environment, is_ours=lambda url: False)
+    assert chosen.name == name
+    assert reason in chosen.reason and "secret" not in chosen.reason
+
+
+def test_a_resumed_sweep_is_the_reason_for_its_local_server() -> None:
+    chosen = choose_backend(BackendChoice.LOCAL, NO_LOGIN, why="the sweep is there")
+    assert chosen.reason == "the sweep is there"
+
+
+def test_a_parallel_hpo_server_is_recognized_at_its_address() -> None:
+    chosen = choose_backend(BackendChoice.AUTO, LOGGED_IN | THEIRS, is_ours=lambda url: url == "http://w")
+    assert (chosen.name, chosen.ours) == ("wandb", True)
+    assert chosen.reason.startswith("a parallel_hpo server, with credentials for http://w")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "code"),
+    [
+        (NO_LOGIN | THEIRS, "no credentials for http://w: run `wandb login`", ExitCode.OUR_FAULT),
+        *(
+            (LOGGED_IN | {"WANDB_MODE": mode}, f'is "wandb", but WANDB_MODE={mode}, ', ExitCode.USAGE)
+            for mode in OFFLINE
+        ),
+    ],
+)
+def test_wandbs_server_is_refused_without_credentials_and_in_offline_mode(
+    environment: Environment, words: str, code: ExitCode
+) -> None:
+    with pytest.raises((BackendError, ConfigError), match=words) as refused:
+        choose_backend(BackendChoice.WANDB, environment)
+    assert refused.value.exit_code is code
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kind", "title"),
+    [
+        (ChosenBackend("local", ""), LocalBackend, None),
+        (ChosenBackend("wandb", ""), WandbBackend, None),
+        (ChosenBackend("wandb", "", ours=True), RemoteBackend, "parallel-hpo server"),
+    ],
+)
+def test_making_a_backend_starts_nothing(
+    home: Environment, tmp_path: Path, chosen: ChosenBackend, kind: type, title: str | None
+) -> None:
+    made = make_backend(chosen, directory=tmp_path / "data", environment=home | LOGGED_IN)
+    assert (type(made), made.name) == (kind, chosen.name)
+    assert title in (None, made.title)
+    assert not (tmp_path / "data").exists()

@@ -8,11 +8,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,14 +23,16 @@ import pytest
 
 from parallel_hpo.client.base import PACE, OpenedSweep, RunCall, SweepRequest
 from parallel_hpo.client.own_servers import LocalBackend
+from parallel_hpo.client.server_client import ServerClient
 from parallel_hpo.core import server_files
 from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.core.keys import SUPERVISOR
-from parallel_hpo.core.types import RunId
+from parallel_hpo.core.types import RunId, SweepId, SweepPath
 from parallel_hpo.processes.fork_server import COMMAND
 from parallel_hpo.processes.pool import ChildCalls
 from tests.conftest import clean_env_in
 from tests.process_pool.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
+from tests.threads import answering_in_a_thread
 
 GRID: Final = {
     "method": "grid",
@@ -36,6 +40,7 @@ GRID: Final = {
     "parameters": {"x": {"values": [1, 2, 3]}},
 }
 NEW: Final = SweepRequest(GRID, "project", None, None)
+ANY_SWEEP: Final = SweepPath("me", "p", SweepId("s"))
 
 REGISTER: Final = """mutation CreateAgent($sweep: String!) {
   createAgent(input: {host: "here", projectName: "project", entityName: "local", sweep: $sweep}) {
@@ -91,13 +96,12 @@ def sweep(backend: LocalBackend, run_call: RunCall) -> OpenedSweep:
 
 
 @contextmanager
-def opened(folder: Path, environment: Mapping[str, str]) -> Iterator[LocalBackend]:
-    backend = LocalBackend(folder, marked(environment))
-    backend.open()
-    try:
+def opened(
+    folder: Path, environment: Mapping[str, str], on_lost: Callable[[str], None] = print, **options: Any
+) -> Iterator[LocalBackend]:
+    with closing(LocalBackend(folder, marked(environment), **options)) as backend:
+        backend.open(on_lost)
         yield backend
-    finally:
-        backend.close()
 
 
 def server_of(process: psutil.Process, folder: Path) -> psutil.Process:
@@ -193,14 +197,11 @@ def test_a_killed_server_is_restarted_at_the_same_address_with_its_data(
     sweep = own.open_sweep(NEW, run_call)
     address = own.client_environment("worker_1")["WANDB_BASE_URL"]
     run = issued(own, sweep, "worker_1")
-    killed = server_of(psutil.Process(), tmp_path / "data")
-    killed.kill()
-    killed.wait(DEADLINE_S)
+    kill_server(tmp_path / "data")
     assert own.end_reason(sweep.path) is None
     own.requeue_runs(sweep.path, "worker_1", [])
     assert issued(own, sweep, "worker_2") == run
     assert own.client_environment("worker_1")["WANDB_BASE_URL"] == address
-    assert server_of(psutil.Process(), tmp_path / "data") != killed
 
 
 @pytest.mark.parametrize("state", ["answers", "has not answered yet", "hangs"])
@@ -214,17 +215,64 @@ def test_closing_ends_the_server(tmp_path: Path, clean_env: dict[str, str], stat
     assert is_gone(server.pid)
 
 
-def test_a_killed_server_is_not_restarted_before_its_backoff_ends(
+def kill_server(folder: Path) -> None:
+    server = server_of(psutil.Process(), folder)
+    server.kill()
+    server.wait(DEADLINE_S)
+
+
+def test_until_the_backoff_of_a_killed_server_ends_requests_share_one_timeout(
     tmp_path: Path, clean_env: dict[str, str]
 ) -> None:
-    with closing(LocalBackend(tmp_path, marked(clean_env), restart_backoff_s=(600.0,))) as backend:
-        backend.open()
+    with opened(tmp_path, clean_env, restart_backoff_s=(600.0,), away_limit_s=1.0) as backend:
         backend.wait_until_up()
-        server = server_of(psutil.Process(), tmp_path)
-        server.kill()
-        server.wait(DEADLINE_S)
-        time.sleep(0.5)  # in which another one would have started
+        kill_server(tmp_path)
+        began = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(BackendError):
+                backend.end_run(ANY_SWEEP, RunId("r"), "crashed")
+        assert time.monotonic() - began < 10
         assert servers_of(psutil.Process(), tmp_path) == []
+
+
+def test_a_server_that_fails_at_each_restart_is_lost_after_some_attempts(
+    tmp_path: Path, clean_env: dict[str, str]
+) -> None:
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with opened(tmp_path, clean_env, lost.put, restart_backoff_s=(0.0, 0.01)) as backend:
+        backend.wait_until_up()
+        with closing(sqlite3.connect(tmp_path / "server.db", timeout=DEADLINE_S)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = 'future'")
+        kill_server(tmp_path)
+        why = lost.get(timeout=DEADLINE_S)
+    assert why.startswith("the embedded sweep server ended 2 times in a row when it was started again")
+    assert why.endswith(f"its log is {tmp_path / 'server.log'}")
+    assert "revision is future" in (tmp_path / "server.log").read_text()
+
+
+class Unsteady(BaseHTTPRequestHandler):
+    """Answers every other request with 503, beginning with the first."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(503 if self.asked % 2 else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+def test_separate_outages_of_a_server_do_not_add_up() -> None:
+    with answering_in_a_thread(ThreadingHTTPServer(("127.0.0.1", 0), Unsteady)) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        client = ServerClient("k", threading.Event(), lambda: None, away_limit_s=0.2, url=url)
+        for _ in range(2):
+            assert client.ask("GET", ANY_SWEEP, "") == {}
+            time.sleep(0.3)  # longer than the timeout for an unreachable server
 
 
 def test_a_server_that_cannot_start_is_reported_with_reason_and_log(
@@ -237,7 +285,7 @@ def test_a_server_that_cannot_start_is_reported_with_reason_and_log(
     assert words.startswith("the embedded sweep server did not start: it ended with exit code 1: ")
     assert f"can't open its database {tmp_path / 'server.db'}: unable to open database file" in words
     assert "\n" not in words
-    assert str(tmp_path / "server.log") in str(failed.value)
+    assert str(tmp_path / "server.log") in words
     assert (tmp_path / "server.log").read_text()
 
 
@@ -245,16 +293,12 @@ def test_a_removed_database_is_reported_as_a_lost_server(
     tmp_path: Path, clean_env: dict[str, str], run_call: RunCall
 ) -> None:
     lost: queue.SimpleQueue[str] = queue.SimpleQueue()
-    backend = LocalBackend(tmp_path, clean_env)
-    backend.open(lost.put)
-    try:
+    with opened(tmp_path, clean_env, lost.put) as backend:
         sweep = backend.open_sweep(NEW, run_call)
         (tmp_path / "server.db").unlink()
         with pytest.raises(BackendError, match="was removed or replaced"):
             backend.set_state(sweep.path, "FINISHED")
         assert "server.db was removed or replaced" in lost.get(timeout=10)
-    finally:
-        backend.close()
 
 
 def test_no_key_is_on_a_command_line_in_an_environment_or_in_a_log(
@@ -277,6 +321,11 @@ def test_a_worker_ignores_other_keys_settings_and_proxies(tmp_path: Path) -> Non
     assert not Path(environment["NETRC"]).exists()
     assert not Path(environment["WANDB_CONFIG_DIR"]).exists()
     assert environment["WANDB_ERROR_REPORTING"] == "false"
+
+
+@pytest.mark.parametrize(("given", "pace"), [({}, "1"), ({PACE: "5"}, "5")])
+def test_logged_data_is_sent_each_second_by_default(tmp_path: Path, given: dict[str, str], pace: str) -> None:
+    assert LocalBackend(tmp_path, given).client_environment("worker_1")[PACE] == pace
 
 
 def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path, clean_env: dict[str, str]) -> None:
@@ -315,9 +364,3 @@ def test_login_links_work_until_the_server_closes(own: LocalBackend, tmp_path: P
     own.close()
     assert not plate.answers()
     assert list(server_files.registered(tmp_path / "data")) == []
-
-
-def test_logged_data_is_sent_each_second_by_default(tmp_path: Path) -> None:
-    for given, then in (({}, "1"), ({PACE: "5"}, "5")):
-        backend = LocalBackend(tmp_path, given)
-        assert backend.client_environment("worker_1")[PACE] == then

@@ -1,24 +1,31 @@
-"""The backend for W&B's server, and recognition of our own servers, with a server of one answer."""
+"""The backend for W&B's server, its check of proxies and certificates, and recognition of our own servers."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from parallel_hpo.client.base import OpenedSweep, SweepRequest
-from parallel_hpo.client.calls import connection_problem
+from parallel_hpo.client.calls import connection_problem, trusted
 from parallel_hpo.client.choose import WandbBackend
 from parallel_hpo.client.credentials import Credentials
 from parallel_hpo.client.server_client import OUR_NAME, is_ours
 from parallel_hpo.core.errors import BackendError
 from parallel_hpo.core.types import SweepId, SweepPath
+from tests.commands import start_python
 from tests.threads import answering_in_a_thread
 
 ORDER = SweepRequest({"method": "random"}, "project", "entity", None)
@@ -79,7 +86,7 @@ class CallsSent:
 
 
 @contextmanager
-def answering(status: int, body: bytes = b"") -> Iterator[Server]:
+def answering(status: int = 200, body: bytes = b"{}") -> Iterator[Server]:
     with answering_in_a_thread(Server(status, body)) as server:
         yield server
 
@@ -107,6 +114,10 @@ def backend_at(url: str) -> WandbBackend:
     return WandbBackend(Credentials(url, "WANDB_API_KEY", "secret"))
 
 
+def basic(key: str) -> str:
+    return f"Basic {b64encode(f'api:{key}'.encode()).decode()}"
+
+
 def refusal(url: str) -> str:
     calls = CallsSent()
     with pytest.raises(BackendError) as refused:
@@ -132,9 +143,13 @@ def test_a_server_error_is_reported_with_its_answer_cut_to_a_line() -> None:
     assert len(words) < 500
 
 
-def test_an_unreachable_server_is_reported_with_advice() -> None:
+def closed_url() -> str:
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        return f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+
+def test_an_unreachable_server_is_reported_with_advice() -> None:
+    url = closed_url()
     words = refusal(url)
     assert words.startswith(f"{url} can't be reached: ")
     assert "refused" in words
@@ -151,28 +166,28 @@ def test_an_invalid_address_or_a_server_without_http_is_reported() -> None:
 
 def test_a_sweep_is_opened_through_the_client() -> None:
     calls = CallsSent()
-    with answering(200, json.dumps({"data": {"viewer": {"id": "me"}}}).encode()) as server:
+    with answering() as server:
         assert backend_at(server.url).open_sweep(ORDER, calls) == OPENED
     assert calls.sent == [("parallel_hpo.client.calls:open_sweep", (ORDER,), {"WANDB_BASE_URL": server.url})]
-    assert server.authorizations == ["Basic YXBpOnNlY3JldA=="]
+    assert server.authorizations == [basic("secret")]
 
 
 def test_without_a_key_no_authorization_is_sent() -> None:
-    with answering(200, b"{}") as server:
+    with answering() as server:
         WandbBackend(Credentials(server.url, "WANDB_IDENTITY_TOKEN_FILE")).open_sweep(ORDER, CallsSent())
     assert server.authorizations == [None]
 
 
 def test_the_clients_error_is_reported_with_the_address() -> None:
     calls = CallsSent(error="CommError: no such project")
-    with answering(200, b"{}") as server, pytest.raises(BackendError) as refused:
+    with answering() as server, pytest.raises(BackendError) as refused:
         backend_at(server.url).open_sweep(ORDER, calls)
     assert str(refused.value) == f"{server.url}: CommError: no such project"
 
 
 def test_the_sweeps_state_is_read_and_set_through_the_client() -> None:
     calls = CallsSent()
-    with answering(200, b"{}") as server:
+    with answering() as server:
         backend = backend_at(server.url)
         backend.open_sweep(ORDER, calls)
         calls.answer = "the sweep is finished"
@@ -201,3 +216,82 @@ def test_a_parallel_hpo_server_is_recognized_by_its_answer(status: int, body: by
 
 def test_workers_get_the_address_and_find_the_key_themselves() -> None:
     assert backend_at("http://w").client_environment("worker_1") == {"WANDB_BASE_URL": "http://w"}
+
+
+ASK = """
+import os
+from parallel_hpo.client.credentials import find_credentials
+from parallel_hpo.client.calls import connection_problem
+print(connection_problem(find_credentials(os.environ)) or "")
+"""
+
+Ask = Callable[..., str]
+HEEDED = ("PROXY", "CA_BUNDLE", "SSL_CERT", "WANDB_", "NETRC")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and a self-signed certificate of 127.0.0.1."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed (Debian: apt-get install openssl)")
+    folder = tmp_path_factory.mktemp("tls")
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=here"
+    files = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
+    alternative = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", *words.split(), *files, *alternative], check=True, capture_output=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "key").read_text() + (folder / "certificate").read_text())
+    return both
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Ask:
+    """Return a function that checks the server at a URL in a process with these variables and a key."""
+    (tmp_path / "ask.py").write_text(ASK)
+    clean = {name: value for name, value in os.environ.items() if not any(w in name.upper() for w in HEEDED)}
+
+    def call(url: str, **environment: str) -> str:
+        own = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "k" * 40, **environment}
+        asked = start_python("ask.py", folder=tmp_path, environment=clean | own)
+        stdout, stderr = asked.communicate(timeout=60)
+        assert asked.wait() == 0, stderr
+        return stdout.strip()
+
+    return call
+
+
+def test_a_certificate_is_accepted_only_if_the_environment_trusts_it(ask: Ask, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with answering() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = server.url.replace("http:", "https:")
+        for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+            assert ask(url, **{variable: str(certificate)}) == ""
+        words = ask(url)
+    assert words.startswith(f"{url} can't be reached: ")
+    assert "certificate verify failed" in words
+
+
+def test_a_server_is_reached_through_a_proxy_unless_it_is_in_no_proxy(ask: Ask) -> None:
+    nobody = {"HTTP_PROXY": closed_url(), "http_proxy": closed_url()}
+    with answering() as server:
+        assert ask("http://beyond.invalid", HTTP_PROXY=server.url, http_proxy=server.url) == ""
+        assert "can't be reached" in ask(server.url, **nobody)
+        assert ask(server.url, NO_PROXY="127.0.0.0/8", **nobody) == ""
+
+
+def test_the_key_of_a_netrc_file_is_sent(ask: Ask, tmp_path: Path) -> None:
+    with answering() as server:
+        machine = server.url.removeprefix("http://")
+        (tmp_path / "netrc").write_text(f"machine {machine} login user password {'n' * 40}\n")
+        assert ask(server.url, WANDB_API_KEY="", NETRC=str(tmp_path / "netrc")) == ""
+    assert server.authorizations == [basic("n" * 40)]
+
+
+def test_ssl_cert_file_is_used_unless_requests_ca_bundle_is_set(tmp_path: Path) -> None:
+    here = str(tmp_path)
+    assert trusted({}) is True
+    assert trusted({"SSL_CERT_FILE": here}) == here
+    assert trusted({"SSL_CERT_FILE": here, "REQUESTS_CA_BUNDLE": "other"}) is True
+    assert trusted({"SSL_CERT_FILE": f"{here}/nothing"}) is True
