@@ -224,6 +224,8 @@ def _leaves(value: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, An
 
 def _same(one: Any, other: Any) -> bool:
     """Return whether two values are equal; a boolean never equals a number."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
