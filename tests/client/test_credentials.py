@@ -78,12 +78,7 @@ LOCAL: Final = netrc("localhost:8080", "k")
     ],
 )
 def test_a_key_is_read_from_the_environment_then_a_netrc_file_then_the_settings(
-    home: Environment,
-    tmp_path: Path,
-    files: dict[str, str],
-    variables: dict[str, str],
-    source: str,
-    key: str,
+    home: Environment, tmp_path: Path, files: dict[str, str], variables: dict[str, str], source: str, key: str
 ) -> None:
     for name, text in files.items():
         write(tmp_path / name, text)

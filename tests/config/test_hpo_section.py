@@ -26,7 +26,7 @@ BEGAN: Final = 1_800_000_000.0
 
 
 def parse(**keys: Any) -> HpoSection:
-    return parse_section({"sweep_configuration": SWEEP, **keys}, origin=lambda key: "config.json")
+    return parse_section({"sweep_configuration": SWEEP, **keys}, origin=lambda key: f"at {key}")
 
 
 def refusal(**keys: Any) -> str:
@@ -51,7 +51,7 @@ def test_every_key_has_its_default() -> None:
 @pytest.mark.parametrize("engine", ["auto", "wandb", None])
 def test_the_former_key_engine_is_refused_with_advice(engine: object) -> None:
     assert refusal(engine=engine) == (
-        "config.json: hpo.engine: parallel_hpo has one search engine: leave this key out;"
+        "at engine: hpo.engine: parallel_hpo has one search engine: leave this key out;"
         " for W&B's engine run `wandb sweep-scheduler` of your own"
     )
 
@@ -86,9 +86,7 @@ WRONG: Final[dict[str, tuple[list[Any], str]]] = {
     "kind": ([None], ""),
     "apply": ([1], ""),
     "sweep_configuration": ([[]], ""),
-    "project": ([""], ""),
-    "entity": ([3], ""),
-    "sweep_id": ([""], ""),
+    **{key: (["", 3], "") for key in ("project", "entity", "sweep_id")},
     "backend": (["cloud", 1], ""),
     "retries": ([-1, "1"], ""),
     "grace_period_s": ([0, True, float("nan"), float("inf")], ""),
@@ -103,14 +101,14 @@ WRONG: Final[dict[str, tuple[list[Any], str]]] = {
 )
 def test_an_invalid_value_is_refused_in_one_line_with_the_allowed_ones(key: str, value: object) -> None:
     message = refusal(**{key: value})
-    assert message.startswith(f"config.json: hpo.{key} is ")
+    assert message.startswith(f"at {key}: hpo.{key} is ")
     assert f"; allowed: {WRONG[key][1]}" in message
     assert "\n" not in message
 
 
 def test_an_invalid_deadline_gets_both_forms_and_an_invalid_count_is_quoted() -> None:
     assert "3h30m" in refusal(deadline="soon") and "with its date" in refusal(deadline="soon")
-    assert refusal(count="2").startswith('config.json: hpo.count is "2"; ')
+    assert refusal(count="2").startswith('at count: hpo.count is "2"; ')
 
 
 @pytest.mark.parametrize(
@@ -160,9 +158,8 @@ def moment(deadline: Any) -> float:
 @pytest.mark.parametrize(
     ("duration", "seconds"),
     [
-        *((90, 90), (0.5, 0.5), ("90", 90), ("22s", 22), ("3h30m", 12600), ("1d 2h", 93600), ("1.5H", 5400)),
-        *(("2m5s", 125), ("1w1d", 691200)),
-        *((1e-05, 1e-05), (1e16, 1e16), ("10000000000000000", 1e16), (1e300, 1e300)),
+        *((90, 90), (0.5, 0.5), (1e-05, 1e-05), (1e300, 1e300), ("90", 90), ("10000000000000000", 1e16)),
+        *(("22s", 22), ("3h30m", 12600), ("1d 2h", 93600), ("1.5H", 5400), ("2m5s", 125), ("1w1d", 691200)),
     ],
 )
 def test_a_deadline_as_a_duration_counts_from_the_start(duration: Any, seconds: float) -> None:
@@ -196,7 +193,7 @@ def test_a_seed_may_be_0_and_a_seed_parameter_needs_a_seed_and_a_new_name() -> N
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one() -> None:
     message = refusal(worker=2)
-    assert message.startswith("config.json: hpo.worker: unknown key; did you mean 'workers'? known: kind, ")
+    assert message.startswith("at worker: hpo.worker: unknown key; did you mean 'workers'? known: kind, ")
     raw: dict[Any, Any] = {"sweep_configuration": SWEEP, 7: 1}
     with pytest.raises(ConfigError, match=r"^c: hpo\.7: unknown key"):
         parse_section(raw, origin=lambda key: "c")
@@ -207,15 +204,12 @@ def test_several_errors_have_one_line_each_and_a_long_value_is_cut() -> None:
     assert len(refusal(count="9" * 10_000)) < 200
 
 
-def test_each_error_names_the_values_source() -> None:
-    with pytest.raises(ConfigError, match=r"^source of count: hpo\.count is 0"):
-        parse_section({"sweep_configuration": SWEEP, "count": 0}, origin=lambda key: f"source of {key}")
-
-
 def test_a_sweep_configuration_is_checked_and_required_unless_a_sweep_is_joined() -> None:
     assert parse().sweep_configuration == SWEEP
     message = refusal(sweep_configuration={**SWEEP, "method": "rndom"})
-    assert message.startswith('config.json: hpo.sweep_configuration.method is "rndom"; allowed: grid, random')
+    assert message.startswith(
+        'at sweep_configuration: hpo.sweep_configuration.method is "rndom"; allowed: grid, random'
+    )
     with pytest.raises(ConfigError, match=r"^c: hpo\.sweep_configuration is missing"):
         parse_section({}, origin=lambda key: "c")
     assert parse_section({"sweep_id": "abc"}, origin=lambda key: "c").sweep_configuration is None

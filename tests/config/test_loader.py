@@ -104,16 +104,19 @@ def test_apply_can_be_switched_by_the_environment() -> None:
     assert loaded({"apply": False}, {"PARALLEL_HPO_APPLY": "true"}).apply
 
 
-def test_a_section_that_is_not_a_table_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^config\.json: hpo is \[1\]; allowed: a table"):
-        load([1])
-
-
-def test_an_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        ConfigError, match=r"hpo\.kind is \"wandb_sweep\"; did you mean 'wandb_sweeps'\? known: "
-    ):
-        load({"kind": "wandb_sweep", "key_of_another_kind": 1})
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ([1], r"^config\.json: hpo is \[1\]; allowed: a table"),
+        (
+            {"kind": "wandb_sweep", "key_of_another_kind": 1},
+            r"hpo\.kind is \"wandb_sweep\"; did you mean 'wandb_sweeps'\? known: ",
+        ),
+    ],
+)
+def test_a_section_that_is_no_table_or_of_an_unknown_kind_is_refused(section: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(section)
 
 
 def test_flags_override_the_environment_and_it_overrides_the_file() -> None:
@@ -151,11 +154,8 @@ def test_a_nested_override_is_applied_after_a_whole_one() -> None:
         "PARALLEL_HPO_SWEEP_CONFIGURATION__METHOD": "bayes",
         "PARALLEL_HPO_SWEEP_CONFIGURATION__METRIC__NAME": "loss",
     }
-    assert loaded({}, environment).sweep_configuration == {
-        **SWEEP,
-        "method": "bayes",
-        "metric": {"name": "loss"},
-    }
+    expected = {**SWEEP, "method": "bayes", "metric": {"name": "loss"}}
+    assert loaded({}, environment).sweep_configuration == expected
 
 
 def test_overrides_do_not_change_the_document() -> None:
@@ -169,31 +169,19 @@ def test_overrides_do_not_change_the_document() -> None:
 @pytest.mark.parametrize(
     ("environment", "flags", "words"),
     [
-        (
-            {"PARALLEL_HPO_COUNT": "many"},
-            {},
-            'environment variable PARALLEL_HPO_COUNT: hpo.count is "many"; allowed: ',
-        ),
-        (
-            {"PARALLEL_HPO_COUTN": "1"},
-            {},
-            "environment variable PARALLEL_HPO_COUTN: hpo.coutn: unknown key; did you",
-        ),
-        (
-            {"PARALLEL_HPO_COUNT__X": "1"},
-            {},
-            'environment variable PARALLEL_HPO_COUNT__X: hpo.count is {"x": 1}; ',
-        ),
-        ({"PARALLEL_HPO_COUNT": "1"}, {"count": "0"}, "flag --count: hpo.count is 0; allowed: "),
+        ({"COUNT": "many"}, {}, 'environment variable PARALLEL_HPO_COUNT: hpo.count is "many"; allowed: '),
+        ({"COUTN": "1"}, {}, "environment variable PARALLEL_HPO_COUTN: hpo.coutn: unknown key; did you"),
+        ({"COUNT__X": "1"}, {}, 'environment variable PARALLEL_HPO_COUNT__X: hpo.count is {"x": 1}; '),
+        ({"COUNT": "1"}, {"count": "0"}, "flag --count: hpo.count is 0; allowed: "),
         ({}, {"grace_period_s": "-1"}, "flag --grace-period-s: hpo.grace_period_s is -1; allowed: "),
         ({}, {"workers": "NaN"}, "flag --workers: hpo.workers is NaN; allowed: "),
     ],
 )
 def test_an_invalid_override_names_its_source(
-    environment: Mapping[str, str], flags: Mapping[str, str], words: str
+    environment: dict[str, str], flags: dict[str, str], words: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        load({"sweep_configuration": SWEEP}, environment, flags)
+        loaded({}, {f"PARALLEL_HPO_{name}": value for name, value in environment.items()}, **flags)
     assert str(caught.value).startswith(words)
 
 
@@ -206,12 +194,13 @@ def test_variables_of_a_run_are_not_read_as_keys() -> None:
     assert loaded({}, facts).count is None
 
 
-def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity_and_else_nothing_changes() -> (
-    None
-):
+def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity() -> None:
     document = {**SWEEP, "project": "p", "entity": "e"}
     section = {"sweep_configuration": document, "project": "p", "entity": "e"}
     assert with_section(document, FILE) == {"hpo": section}
+
+
+def test_a_document_with_a_section_is_left_as_it_is() -> None:
     whole = {"hpo": {"count": 0}, "method": "mine"}
     assert with_section(whole, FILE) is whole
 

@@ -16,8 +16,10 @@ A_METRIC = 'an object such as {"name": "loss", "goal": "minimize"}'
 A_PARAMETER = 'allowed: an object such as {"value": 3}, {"values": [3, 5]} or {"min": 0.1, "max": 1.0}'
 A_LEVEL = "an object with at least one parameter"
 A_NUMBER = "allowed: a number"
+A_COUNT = "allowed: a whole number of 1 or more"
 NO_TEXT = ", not text (no quotes; YAML needs 1.0e-4 where JSON has 1e-4)"
 NATIVE = "allowed: what JSON can hold: null, true, false, finite numbers, strings, lists, objects"
+FIRST_KNOWN = "constant, categorical, categorical_w_probabilities, "
 ODDS = "categorical_w_probabilities"
 
 
@@ -27,6 +29,10 @@ def with_parameter(spec: object, *, method: str = "random") -> dict[str, Any]:
 
 def with_keys(**keys: object) -> dict[str, Any]:
     return {"method": "random", "parameters": {"x": {"value": 1}}, **keys}
+
+
+def with_metric(**keys: object) -> dict[str, Any]:
+    return with_keys(metric={"name": "l", **keys})
 
 
 def with_hyperband(**keys: object) -> dict[str, Any]:
@@ -61,24 +67,21 @@ def error_of(config: Any) -> str:
         (with_keys(metric={}), ".metric.name is missing; needed: the name of a metric that the runs log"),
         (with_keys(metric={"name": ""}), '.metric.name is ""; allowed: a non-empty string'),
         (
-            with_keys(metric={"name": "l", "goal": "maximise"}),
+            with_metric(goal="maximise"),
             ".metric.goal is \"maximise\"; allowed: minimize, maximize (did you mean 'maximize'?)",
         ),
         (
-            with_keys(metric={"name": "l", "gaol": "maximize"}),
+            with_metric(gaol="maximize"),
             (
                 ".metric.gaol: unknown key; did you mean 'goal'?"
                 " known: name, goal, target, impute, impute_while_running"
             ),
         ),
-        (with_keys(metric={"name": "l", "target": "1"}), f'.metric.target is "1"; {A_NUMBER}{NO_TEXT}'),
-        (
-            with_keys(metric={"name": "l", "impute": "mean"}),
-            '.metric.impute is "mean"; allowed: latest, best, worst',
-        ),
-        (with_keys(run_cap=0), ".run_cap is 0; allowed: a whole number of 1 or more"),
-        (with_keys(run_cap=True), ".run_cap is true; allowed: a whole number of 1 or more"),
-        (with_keys(run_cap=2.0), ".run_cap is 2.0; allowed: a whole number of 1 or more"),
+        (with_metric(target="1"), f'.metric.target is "1"; {A_NUMBER}{NO_TEXT}'),
+        (with_metric(impute="mean"), '.metric.impute is "mean"; allowed: latest, best, worst'),
+        (with_keys(run_cap=0), f".run_cap is 0; {A_COUNT}"),
+        (with_keys(run_cap=True), f".run_cap is true; {A_COUNT}"),
+        (with_keys(run_cap=2.0), f".run_cap is 2.0; {A_COUNT}"),
         (
             with_keys(early_terminate={"type": "hyperband", "min_iter": 1}),
             ".early_terminate needs a metric to judge runs by; add `metric` beside it",
@@ -91,7 +94,7 @@ def error_of(config: Any) -> str:
             with_hyperband(max_iter=9),
             ".early_terminate.min_iter is missing; needed: min_iter, or both max_iter and s",
         ),
-        (with_hyperband(min_iter=0), ".early_terminate.min_iter is 0; allowed: a whole number of 1 or more"),
+        (with_hyperband(min_iter=0), f".early_terminate.min_iter is 0; {A_COUNT}"),
         (with_hyperband(min_iter=1, eta=1), ".early_terminate.eta is 1; allowed: a number above 1"),
         (with_hyperband(min_iter=1, strict=1), ".early_terminate.strict is 1; allowed: true or false"),
         ({"method": "grid"}, ".parameters is missing; needed: an object with at least one parameter"),
@@ -107,9 +110,41 @@ def test_an_invalid_sweep_is_a_one_line_error(config: Any, message: str) -> None
     assert error_of(config) == WHERE + message
 
 
-def test_an_unknown_key_is_reported_with_the_nearest_known_one() -> None:
-    message = error_of(with_keys(paramters={}))
-    assert message.startswith(f"{WHERE}.paramters: unknown key; did you mean 'parameters'? known: method, ")
+@pytest.mark.parametrize(
+    ("config", "begins", "ends"),
+    [
+        (with_keys(paramters={}), ".paramters: unknown key; did you mean 'parameters'? known: method, ", ""),
+        (
+            with_parameter({"valeus": [1, 2]}),
+            ".parameters.x.valeus: unknown key; did you mean 'values'? known: ",
+            "",
+        ),
+        (
+            with_parameter({"mu": 0, "sigma": 1}),
+            ".parameters.x.distribution is missing; needed: beside mu and sigma, one of ",
+            "",
+        ),
+        *(
+            (
+                with_parameter({"distribution": name, "min": 1e-4, "max": 0.1}),
+                f'.parameters.x.distribution is "{name}"; allowed: {FIRST_KNOWN}',
+                f"beta, q_beta (did you mean '{meant}'?)",
+            )
+            for name, meant in (
+                ("log_unifrom", "log_uniform"),
+                ("loguniform", "log_uniform_values"),
+                ("LogUniform", "log_uniform_values"),
+                ("q-log-uniform", "q_log_uniform_values"),
+            )
+        ),
+    ],
+)
+def test_an_unknown_word_is_reported_with_the_nearest_and_all_known_ones(
+    config: dict[str, Any], begins: str, ends: str
+) -> None:
+    message = error_of(config)
+    assert message.startswith(WHERE + begins)
+    assert message.endswith(ends)
 
 
 @pytest.mark.parametrize(
@@ -201,26 +236,6 @@ def test_an_invalid_parameter_is_a_one_line_error(spec: object, message: str) ->
     assert error_of(with_parameter(spec)) == f"{WHERE}.parameters.x{message}"
 
 
-def test_an_unknown_distribution_is_reported_with_the_nearest_one() -> None:
-    message = error_of(with_parameter({"distribution": "log_unifrom", "min": 1, "max": 2}))
-    assert message.startswith(
-        f'{WHERE}.parameters.x.distribution is "log_unifrom"; allowed: constant, categorical, '
-    )
-    assert message.endswith("beta, q_beta (did you mean 'log_uniform'?)")
-
-
-def test_mu_and_sigma_alone_are_no_distribution() -> None:
-    message = error_of(with_parameter({"mu": 0, "sigma": 1}))
-    assert message.startswith(
-        f"{WHERE}.parameters.x.distribution is missing; needed: beside mu and sigma, one of "
-    )
-
-
-def test_a_misspelt_key_of_a_parameter_is_reported_with_the_nearest_one() -> None:
-    message = error_of(with_parameter({"valeus": [1, 2]}))
-    assert message.startswith(f"{WHERE}.parameters.x.valeus: unknown key; did you mean 'values'? known: ")
-
-
 @pytest.mark.parametrize("name", ["uniform", "log_uniform_values", "q_log_uniform_values", "normal", "beta"])
 def test_a_grid_over_a_continuous_parameter_is_refused(name: str) -> None:
     bounds = {"min": 1.0, "max": 2.0} if "uniform" in name else {}
@@ -240,48 +255,27 @@ def test_a_recursive_configuration_is_an_error() -> None:
     assert error_of(with_parameter(spec)) == f"{WHERE} is nested too deeply; allowed: some hundred levels"
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("loguniform", "log_uniform_values"),
-        ("LogUniform", "log_uniform_values"),
-        ("q-log-uniform", "q_log_uniform_values"),
-    ],
-)
-def test_loguniform_suggests_log_uniform_values(name: str, meant: str) -> None:
-    message = error_of(with_parameter({"distribution": name, "min": 1e-4, "max": 0.1}))
-    assert message.startswith(f'{WHERE}.parameters.x.distribution is "{name}"; allowed: constant, ')
-    assert message.endswith(f"(did you mean '{meant}'?)")
+SUSPICIOUS = [
+    ("log_uniform", 0.0001, 0.1),
+    ("log_uniform", 0.5, 1.0),
+    ("inv_log_uniform", 1e-5, 10.0),
+    ("q_log_uniform", 16, 256),
+]
+PLAUSIBLE = [
+    *(("log_uniform", low, high) for low, high in ((-9.2, -2.3), (0, 1), (0.5, 5.0))),
+    *((name, 0.0001, 0.1) for name in ("log_uniform_values", "uniform")),
+]
 
 
-@pytest.mark.parametrize(
-    ("distribution", "low", "high"),
-    [
-        ("log_uniform", 0.0001, 0.1),
-        ("log_uniform", 0.5, 1.0),
-        ("inv_log_uniform", 1e-5, 10.0),
-        ("q_log_uniform", 16, 256),
-    ],
-)
-def test_bounds_that_are_not_exponents_cause_a_warning(distribution: str, low: float, high: float) -> None:
-    spec = {"distribution": distribution, "min": low, "max": high}
+@pytest.mark.parametrize(("name", "low", "high"), SUSPICIOUS)
+def test_bounds_that_are_not_exponents_cause_a_warning(name: str, low: float, high: float) -> None:
+    spec = {"distribution": name, "min": low, "max": high}
     (doubt,) = find_suspicious_bounds(with_parameter({"parameters": {"lr": spec}}), where=WHERE)
-    assert doubt.startswith(
-        f"{WHERE}.parameters.x.parameters.lr has the distribution {distribution}, whose min"
-    )
-    assert doubt.endswith(f"For values from {low} to {high} use the distribution {distribution}_values")
+    assert doubt.startswith(f"{WHERE}.parameters.x.parameters.lr has the distribution {name}, whose min")
+    assert doubt.endswith(f"For values from {low} to {high} use the distribution {name}_values")
 
 
-@pytest.mark.parametrize(
-    ("distribution", "low", "high"),
-    [
-        ("log_uniform", -9.2, -2.3),
-        ("log_uniform", 0, 1),
-        ("log_uniform", 0.5, 5.0),
-        ("log_uniform_values", 0.0001, 0.1),
-        ("uniform", 0.0001, 0.1),
-    ],
-)
-def test_plausible_bounds_cause_no_warning(distribution: str, low: float, high: float) -> None:
-    spec = {"distribution": distribution, "min": low, "max": high}
+@pytest.mark.parametrize(("name", "low", "high"), PLAUSIBLE)
+def test_plausible_bounds_cause_no_warning(name: str, low: float, high: float) -> None:
+    spec = {"distribution": name, "min": low, "max": high}
     assert not list(find_suspicious_bounds(with_parameter(spec), where=WHERE))

@@ -233,9 +233,7 @@ def test_a_heartbeat_does_not_wait_for_a_query(services: Services) -> None:
         assert web.wait_for(query).status_code == 200
 
 
-def test_a_worker_key_labels_its_agents_but_is_refused_by_supervisor_endpoints(
-    services: Services,
-) -> None:
+def test_a_worker_key_labels_its_agents_but_is_refused_by_supervisor_endpoints(services: Services) -> None:
     sweep = services.sweep(grid(2))
     with Web(services, worker_key(MASTER_KEY, "w0_1")) as worker:
         agent = worker.ask(REGISTER, s=sweep)["data"]["createAgent"]["agent"]["id"]
