@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -196,10 +194,3 @@ def test_only_the_grid_has_a_size_and_an_index_for_each_point(method: str) -> No
     assert made.size == (6 if ends else None)
     assert made.index({"x": 4, "y": 6}) == (4 if ends else None)
     assert made.index({"x": 4, "y": 8}) is None
-
-
-def test_numeric_libraries_are_imported_only_when_needed() -> None:
-    heavy = ("numpy", "optuna", "scipy", "sklearn")
-    code = f"import sys, parallel_hpo.server.search.engine; print(*(set({heavy}) & set(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.split() == []
