@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from parallel_hpo.server.values import RefusedError
-from tests.server.application import URL, Web
+from tests.server.application import Web
 from tests.server.server_logic import Services, grid
 
 CREATE = """mutation C($i: CreateArtifactInput!) { createArtifact(input: $i) { artifact { id state } } }"""
@@ -30,8 +30,6 @@ OUTPUTS = """query O($run: String!) { project(name: "p") { run(name: $run) {
   outputArtifacts { edges { version } } } } }"""
 VERSIONS = """query V($order: String) { project(name: "p") { artifactCollection(name: "data") {
   artifacts(order: $order) { edges { version } } } } }"""
-RUN_FILES = """query F { project(name: "p") { run(name: "r") { fileCount files { edges { node {
-  id name sizeBytes md5 directUrl } } } } } }"""
 
 
 def md5(content: bytes) -> str:
@@ -288,49 +286,6 @@ def test_an_artifact_file_is_downloaded_by_digest_with_an_api_key(services: Serv
     assert web.get(path_of_file(hexdigest(b"not here"))).status_code == 404
     for digest in ("%2e%2e", ".incoming", "a" * 31, "A" * 32):
         assert web.get(path_of_file(digest)).status_code == 400
-
-
-def send_file(web: Web, name: str = "a.txt") -> dict[str, Any]:
-    """Upload a file of the run, and return its listing entry."""
-    query = """mutation C($f: [String!]!) {
-      createRunFiles(input: {projectName: "p", runName: "r", files: $f}) { files { uploadUrl } } }"""
-    (file,) = web.done(query, f=[name])["createRunFiles"]["files"]
-    assert web.put(file["uploadUrl"], content=CONTENT).status_code == 200
-    (edge,) = web.done(RUN_FILES)["project"]["run"]["files"]["edges"]
-    node: dict[str, Any] = edge["node"]
-    return node
-
-
-def test_a_run_file_is_listed_and_served_as_an_opaque_download(web: Web) -> None:
-    file = send_file(web, "page.html")
-    known = (file["name"], file["sizeBytes"], file["md5"])
-    assert known == ("page.html", len(CONTENT), hexdigest(CONTENT))
-    assert file["directUrl"].startswith(f"{URL}/downloads/")
-    answer = web.get(file["directUrl"])
-    assert answer.content == CONTENT
-    assert answer.headers["content-type"] == "application/octet-stream"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-
-
-def test_a_download_url_does_not_permit_an_upload_and_expires(services: Services, web: Web) -> None:
-    url = send_file(web)["directUrl"]
-    assert web.put(url.replace("/downloads/", "/uploads/"), content=b"x").status_code == 403
-    assert web.get(url.replace("signature=", "signature=0")).status_code == 403
-    services.clock.now += 24 * 3600 + 1
-    assert web.get(url).status_code == 403
-
-
-def test_deleting_a_file_or_its_run_removes_the_stored_content(services: Services, web: Web) -> None:
-    file = send_file(web)
-    query = "mutation D($f: [ID!]!) { deleteFiles(input: {files: $f}) { success } }"
-    assert web.done(query, f=[file["id"]])["deleteFiles"]["success"]
-    assert web.done(RUN_FILES)["project"]["run"]["fileCount"] == 0
-    assert web.get(file["directUrl"]).status_code == 404
-    send_file(web)
-    folder = services.world.files / str(services.run("r").id)
-    assert folder.exists()
-    services.delete("r")
-    assert not folder.exists()
 
 
 def test_a_run_assigned_to_an_agent_is_not_deleted(services: Services) -> None:

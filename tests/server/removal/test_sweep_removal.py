@@ -25,7 +25,7 @@ from parallel_hpo.server.store.tables import collections as collections_table
 from parallel_hpo.server.store.tables import insert_one, metadata
 from parallel_hpo.server.store.tables import projects as projects_table
 from tests.server.application import URL, Web
-from tests.server.files.test_uploads import send
+from tests.server.files.test_files import send
 from tests.server.server_logic import Services, grid
 
 SIZE = 1_000
