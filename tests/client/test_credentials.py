@@ -23,8 +23,7 @@ from parallel_hpo.core.errors import BackendError, ConfigError, ExitCode
 from parallel_hpo.core.version import installed_client, release
 
 Environment = dict[str, str]
-KNOWS_FORGE = release(installed_client()) >= FORGE_SINCE
-DEFAULT_BASE_URL = FORGE if KNOWS_FORGE else CLOUD
+DEFAULT_BASE_URL = FORGE if release(installed_client()) >= FORGE_SINCE else CLOUD
 
 
 @pytest.fixture
@@ -93,18 +92,6 @@ def test_the_settings_folder_can_be_configured(home: Environment, tmp_path: Path
     write(tmp_path / "mine" / "settings", settings(api_key="k2", base_url="https://w.example/"))
     found = find_credentials(home | {"WANDB_CONFIG_DIR": str(tmp_path / "mine")})
     assert found == Credentials("https://w.example", str(tmp_path / "mine" / "settings"), "k2")
-
-
-@pytest.mark.skipif(not KNOWS_FORGE, reason="this client knows one address of W&B's cloud")
-def test_the_key_for_the_newer_cloud_address_comes_first(home: Environment, tmp_path: Path) -> None:
-    write(tmp_path / ".netrc", netrc("api.wandb.ai", "older"))
-    proxy = {"WANDB_BASE_URL": "https://forge.coreweave.com/api/wandb/"}
-    assert [find_credentials(home | more).key for more in ({}, proxy)] == ["older"] * 2
-    with (tmp_path / ".netrc").open("a") as file:
-        file.write(netrc("api.forge.coreweave.com", "newer"))
-    assert [find_credentials(home | more).key for more in ({}, proxy)] == ["newer"] * 2
-    older = find_credentials(home | {"WANDB_BASE_URL": CLOUD})
-    assert (older.base_url, older.key) == (CLOUD, "older")
 
 
 def test_the_environment_overrides_project_settings_and_these_the_users(

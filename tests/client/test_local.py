@@ -156,11 +156,6 @@ def test_a_created_sweep_can_be_joined_after_a_restart_of_the_server(
         assert {name: opened_.configuration[name] for name in GRID} == GRID
 
 
-def test_an_unknown_sweep_is_an_error(backend: LocalBackend, run_call: RunCall) -> None:
-    with pytest.raises(BackendError, match="nosuchid"):
-        backend.open_sweep(SweepRequest(None, "project", None, "nosuchid"), run_call)
-
-
 def test_a_sweep_has_no_end_reason_until_it_is_finished(backend: LocalBackend, sweep: OpenedSweep) -> None:
     assert backend.end_reason(sweep.path) is None
     backend.finish_sweep(sweep.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -22,10 +22,17 @@ from parallel_hpo.server.http.connections import (
     WholeAnswers,
 )
 
+pytestmark = pytest.mark.anyio
+
 GET: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONG: Final = 50 * 2**20
 """More than all buffers between two processes hold."""
 SOON_S: Final = 10.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 async def _app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -79,69 +86,45 @@ async def connected(limits: ConnectionLimits) -> AsyncIterator[Connected]:
         await asyncio.gather(*state.tasks)
 
 
-async def _closed(reader: asyncio.StreamReader) -> bool:
-    try:
-        return await asyncio.wait_for(reader.read(), SOON_S) == b""
-    except ConnectionResetError:
-        return True
-
-
 @pytest.mark.parametrize("sent", [b"", GET[:10]])
-def test_a_connection_without_a_complete_request_is_closed(sent: bytes) -> None:
-    async def wait() -> bool:
-        async with connected(ConnectionLimits(head_s=0.1)) as client:
-            client.writer.write(sent)
-            return await _closed(client.reader)
-
-    assert asyncio.run(wait())
+async def test_a_connection_without_a_complete_request_is_closed(sent: bytes) -> None:
+    async with connected(ConnectionLimits(head_s=0.1)) as client:
+        client.writer.write(sent)
+        with suppress(ConnectionResetError):
+            assert await asyncio.wait_for(client.reader.read(), SOON_S) == b""
 
 
-def test_a_client_that_keeps_reading_gets_the_whole_answer() -> None:
-    async def read() -> int:
-        async with connected(ConnectionLimits(head_s=0.1, reader_s=SOON_S)) as client:
-            await client.ask()
-            length = 0
-            while length < LONG:
-                length += len(await asyncio.wait_for(client.reader.read(2**20), SOON_S))
-            return length
-
-    assert asyncio.run(read()) >= LONG
+async def test_a_client_that_keeps_reading_gets_the_whole_answer() -> None:
+    async with connected(ConnectionLimits(head_s=0.1, reader_s=SOON_S)) as client:
+        await client.ask()
+        await client.reader.readexactly(LONG)
 
 
-def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
-    async def wait() -> None:
-        async with connected(ConnectionLimits(reader_s=0.1)) as client:
-            await client.ask()
-            await client.wait_until_gone()
-
-    asyncio.run(wait())
+async def test_a_client_that_does_not_read_its_answer_is_disconnected() -> None:
+    async with connected(ConnectionLimits(reader_s=0.1)) as client:
+        await client.ask()
+        await client.wait_until_gone()
 
 
-def test_a_client_that_resumes_reading_keeps_its_connection() -> None:
-    async def read() -> bool:
-        async with connected(ConnectionLimits(reader_s=0.05)) as client:
-            client.writer.write(GET[:1])
-            while not client.is_there:
-                await asyncio.sleep(0.01)
-            (protocol,) = client.state.connections
-            protocol.pause_writing()
-            protocol.resume_writing()
-            await asyncio.sleep(0.1)
-            return client.is_there
-
-    assert asyncio.run(read())
+async def test_a_client_that_resumes_reading_keeps_its_connection() -> None:
+    async with connected(ConnectionLimits(reader_s=0.05)) as client:
+        client.writer.write(GET[:1])
+        while not client.is_there:
+            await asyncio.sleep(0.01)
+        (protocol,) = client.state.connections
+        protocol.pause_writing()
+        protocol.resume_writing()
+        await asyncio.sleep(0.1)
+        assert client.is_there
 
 
-def test_a_client_that_disconnects_during_an_answer_frees_its_place() -> None:
-    async def leave() -> TimeoutProtocol | None:
-        async with connected(ConnectionLimits()) as client:
-            await client.ask()
-            (protocol,) = client.state.connections
-            client.writer.transport.abort()
-            await client.wait_until_gone()
-            return client.limiter.add(cast(TimeoutProtocol, protocol))
-
-    assert asyncio.run(leave()) is None
+async def test_a_client_that_disconnects_during_an_answer_frees_its_place() -> None:
+    async with connected(ConnectionLimits()) as client:
+        await client.ask()
+        (protocol,) = client.state.connections
+        client.writer.transport.abort()
+        await client.wait_until_gone()
+        assert client.limiter.add(cast(TimeoutProtocol, protocol)) is None
 
 
 Limiter = ConnectionLimiter[str]
@@ -205,18 +188,15 @@ class Written(asyncio.Transport):
         self.parts.append(b"closed")
 
 
-def test_a_short_answer_is_sent_in_one_write_and_a_large_one_is_not_held_back() -> None:
-    async def answer() -> list[bytes]:
-        written = Written()
-        transport = WholeAnswers(written, asyncio.get_running_loop())
-        for part in (b"head", b"body"):
-            transport.write(part)
-        await asyncio.sleep(0)
-        transport.write(bytes(WHOLE_BYTES + 1))
-        assert len(written.parts) == 2
-        for part in (b"head", b"body"):
-            transport.write(part)
-        transport.close()
-        return written.parts
-
-    assert asyncio.run(answer()) == [b"headbody", bytes(WHOLE_BYTES + 1), b"headbody", b"closed"]
+async def test_a_short_answer_is_sent_in_one_write_and_a_large_one_is_not_held_back() -> None:
+    written = Written()
+    transport = WholeAnswers(written, asyncio.get_running_loop())
+    for part in (b"head", b"body"):
+        transport.write(part)
+    await asyncio.sleep(0)
+    transport.write(bytes(WHOLE_BYTES + 1))
+    assert len(written.parts) == 2
+    for part in (b"head", b"body"):
+        transport.write(part)
+    transport.close()
+    assert written.parts == [b"headbody", bytes(WHOLE_BYTES + 1), b"headbody", b"closed"]

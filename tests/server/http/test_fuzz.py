@@ -24,10 +24,10 @@ NAMES = [
     "a/../b",
     "%2e%2e%2f",
     "\x00",
+    "-1",
+    "' OR 1 --",
     "ü" * 300,
     "n" * 3000,
-    "-1",
-    "' OR 1=1 --",
 ]
 IDS = ["run:999", "run:x", "file:999:a"]
 IDS += ["QXJ0aWZhY3Q6MQ==", "QXJ0aWZhY3RDb2xsZWN0aW9uOjE=", "1B2M2Y8AsgTpgAmY7PhCfg=="]
