@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import resource
 import signal
@@ -97,6 +95,12 @@ def test_a_line_without_a_valid_key_is_refused(line: bytes) -> None:
         key_from(BytesIO(line))
 
 
+def client_of(said: dict[str, str], timeout_s: float = 60) -> httpx.Client:
+    """Return a client of the server that prints this."""
+    login = ("api", said["api_key"])
+    return httpx.Client(base_url=said["url"], auth=login, trust_env=False, timeout=timeout_s)
+
+
 class Served:
     """A server that may open few files."""
 
@@ -104,11 +108,11 @@ class Served:
         self.database = database
         limited = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (FEW_FILES, FEW_FILES))
         self.process = start_server(env, "--database", str(database), *options, before=limited)
-        said = json.loads(self.process.stdout.readline())
-        self.url, self.key = said["url"], said["api_key"]
+        self.said = json.loads(self.process.stdout.readline())
+        self.url, self.key = self.said["url"], self.said["api_key"]
 
     def client(self, timeout_s: float = 10) -> httpx.Client:
-        return httpx.Client(base_url=self.url, auth=("api", self.key), trust_env=False, timeout=timeout_s)
+        return client_of(self.said, timeout_s)
 
     def connect(self) -> socket.socket:
         where = urlsplit(self.url)
@@ -217,44 +221,28 @@ SEND = """mutation C { createRunFiles(input: {
 FETCH = """query F { project(name: "p") { run(name: "r") { files { edges { node { directUrl } } } } } }"""
 
 
-class Client:
-    """A persistent connection to one of the servers, with requests like those of wandb's clients."""
+def ask(client: httpx.Client, query: str, **variables: Any) -> Any:
+    """Send a GraphQL request, and return the only field of its answer."""
+    answer = client.post("/graphql", json={"query": query, "variables": variables}).raise_for_status()
+    (field,) = answer.json()["data"].values()
+    return field
 
-    def __init__(self, said: dict[str, str]) -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(said["url"]).netloc, timeout=60)
-        token = base64.b64encode(f"api:{said['api_key']}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}"}
 
-    def close(self) -> None:
-        self._connection.close()
+def points_of(client: httpx.Client, sweep: str, all_joined: Barrier) -> Iterator[int]:
+    """Join a sweep, finish each run at once, and yield the points of these runs.
 
-    def post(self, path: str, body: Any) -> Any:
-        self._connection.request("POST", path, json.dumps(body), self._headers)
-        response = self._connection.getresponse()
-        answer = response.read()
-        assert response.status == 200, answer
-        return json.loads(answer)
-
-    def ask(self, query: str, **variables: Any) -> Any:
-        """Send a GraphQL request, and return the only field of its answer."""
-        data = self.post("/graphql", {"query": query, "variables": variables})["data"]
-        return next(iter(data.values()))
-
-    def points_of(self, sweep: str, all_joined: Barrier) -> Iterator[int]:
-        """Join a sweep, finish each run at once, and yield the points of these runs.
-
-        No agent begins before all have joined: an exhausted sweep refuses agents.
-        """
-        agent = self.ask(REGISTER, s=sweep)["agent"]["id"]
-        all_joined.wait(60)
-        while True:
-            for command in json.loads(self.ask(BEAT, a=agent)["commands"]):
-                if command["type"] == "exit":
-                    return
-                yield command["args"]["x"]["value"]
-                # Start and end the run in one request, where W&B's client needs several.
-                end = {"complete": True, "exitcode": 0}
-                self.post(f"/files/local/p/{command['run_id']}/file_stream", end)
+    No agent begins before all have joined: an exhausted sweep refuses agents.
+    """
+    agent = ask(client, REGISTER, s=sweep)["agent"]["id"]
+    all_joined.wait(60)
+    while True:
+        for command in json.loads(ask(client, BEAT, a=agent)["commands"]):
+            if command["type"] == "exit":
+                return
+            yield command["args"]["x"]["value"]
+            # Start and end the run in one request, where W&B's client needs several.
+            end = {"complete": True, "exitcode": 0}
+            client.post(f"/files/local/p/{command['run_id']}/file_stream", json=end).raise_for_status()
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -283,13 +271,13 @@ def servers(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_several_processes_issue_each_point_once(
     servers: list[dict[str, str]], configuration: dict[str, Any], points: int
 ) -> None:
-    with closing(Client(servers[0])) as client:
-        sweep = client.ask(CREATE, c=yaml.dump(configuration))["sweep"]["name"]
+    with client_of(servers[0]) as client:
+        sweep = ask(client, CREATE, c=yaml.dump(configuration))["sweep"]["name"]
     all_joined = Barrier(AGENTS)
 
     def work_until_the_end(number: int) -> list[int]:
-        with closing(Client(servers[number % SERVERS])) as agent:
-            return list(agent.points_of(sweep, all_joined))
+        with client_of(servers[number % SERVERS]) as agent:
+            return list(points_of(agent, sweep, all_joined))
 
     with ThreadPoolExecutor(AGENTS) as threads:
         shares = list(threads.map(work_until_the_end, range(AGENTS)))
@@ -317,13 +305,13 @@ def test_a_file_sent_to_one_server_is_fetched_from_another(postgresql: PostgreSQ
         options = ("--database", database, "--files", str(mounted))
         other = machines.enter_context(server_on_machine(tmp_path / "b", *options))
         assert one["api_key"] == other["api_key"]
-        client = machines.enter_context(closing(Client(one)))
-        client.ask(RUN)
-        (file,) = client.ask(SEND)["files"]
+        client = machines.enter_context(client_of(one))
+        ask(client, RUN)
+        (file,) = ask(client, SEND)["files"]
         # A balancer may send the address to either.
         address = file["uploadUrl"].replace(one["url"], other["url"])
         assert httpx.put(address, content=b"bytes", trust_env=False).status_code == 200
-        (edge,) = client.ask(FETCH)["run"]["files"]["edges"]
+        (edge,) = ask(client, FETCH)["run"]["files"]["edges"]
         assert httpx.get(edge["node"]["directUrl"], trust_env=False).content == b"bytes"
     elsewhere = ("--database", database, "--files", str(tmp_path / "x"))
     apart = start_server(make_clean_env(tmp_path / "c"), *elsewhere)
