@@ -10,14 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import psutil
 import pytest
 
@@ -32,6 +31,7 @@ from parallel_hpo.processes.fork_server import COMMAND
 from parallel_hpo.processes.pool import ChildCalls
 from tests.conftest import clean_env_in
 from tests.process_pool.pooling import DEADLINE_S, is_gone, marked, opened_pool, surroundings
+from tests.server.application import BEAT, REGISTER
 from tests.threads import answering_in_a_thread
 
 GRID: Final = {
@@ -41,15 +41,6 @@ GRID: Final = {
 }
 NEW: Final = SweepRequest(GRID, "project", None, None)
 ANY_SWEEP: Final = SweepPath("me", "p", SweepId("s"))
-
-REGISTER: Final = """mutation CreateAgent($sweep: String!) {
-  createAgent(input: {host: "here", projectName: "project", entityName: "local", sweep: $sweep}) {
-    agent { id }
-  }
-}"""
-BEAT: Final = """mutation Heartbeat($id: ID!) {
-  agentHeartbeat(input: {id: $id, metrics: "{}", runState: "{}"}) { agent { id } commands }
-}"""
 
 OWNER: Final = """
 import os, signal, sys
@@ -122,23 +113,20 @@ def servers_of(process: psutil.Process, folder: Path) -> list[psutil.Process]:
     return [child for child in process.children() if str(folder / "server.db") in child.cmdline()]
 
 
-def ask(environment: Mapping[str, str], query: str, variables: Mapping[str, Any]) -> Any:
-    """Send a request as a worker's client with these variables."""
-    token = b64encode(f"api:{environment['WANDB_API_KEY']}".encode()).decode()
-    request = urllib.request.Request(
-        environment["WANDB_BASE_URL"] + "/graphql",
-        data=json.dumps({"query": query, "variables": variables}).encode(),
-        headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
-        return json.load(response)["data"]
+def ask(environment: Mapping[str, str], query: str, **variables: str) -> Any:
+    """Send a request as a worker's client with these variables, and return the only field of its answer."""
+    url, login = f"{environment['WANDB_BASE_URL']}/graphql", ("api", environment["WANDB_API_KEY"])
+    body = {"query": query, "variables": variables}
+    answer = httpx.post(url, json=body, auth=login, trust_env=False, timeout=DEADLINE_S)
+    (field,) = answer.raise_for_status().json()["data"].values()
+    return field
 
 
 def issued(backend: LocalBackend, sweep: OpenedSweep, label: str) -> str:
     """Request a run as a new agent of the worker `label`, and return the run's id."""
     environment = backend.client_environment(label)
-    agent = ask(environment, REGISTER, {"sweep": sweep.path.sweep_id})["createAgent"]["agent"]["id"]
-    (command,) = json.loads(ask(environment, BEAT, {"id": agent})["agentHeartbeat"]["commands"])
+    agent = ask(environment, REGISTER, s=sweep.path.sweep_id)["agent"]["id"]
+    (command,) = json.loads(ask(environment, BEAT, a=agent)["commands"])
     return str(command["run_id"])
 
 
@@ -353,9 +341,8 @@ def test_login_links_work_until_the_server_closes(own: LocalBackend, tmp_path: P
     assert key not in file.read_text()
     first, second = own.address_of("/"), plate.address("/", time.time())
     for address in (first, second):
-        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-        with opener.open(address) as answer:
-            assert (answer.status, answer.url) == (200, address.partition("?")[0])
+        answer = httpx.get(address, follow_redirects=True, trust_env=False)
+        assert (answer.status_code, str(answer.url)) == (200, address.partition("?")[0])
     own.close()
     assert not plate.answers()
     assert list(server_files.registered(tmp_path / "data")) == []
