@@ -54,11 +54,11 @@ def finished(index: int, parameters: dict[str, Any], value: float | None) -> Tri
 
 
 def search(
-    engine: BayesEngine, objective: Callable[[dict[str, Any]], float], *, runs: int, first: int = 0
+    engine: BayesEngine, objective: Callable[[dict[str, Any]], float], *, runs: int
 ) -> list[dict[str, Any]]:
     """Run trials one after another, and return their parameters."""
     asked = []
-    for index in range(first, first + runs):
+    for index in range(runs):
         asked.append(engine.ask(index))
         engine.tell(finished(index, asked[-1], objective(asked[-1])))
     return asked
