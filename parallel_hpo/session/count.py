@@ -96,6 +96,18 @@ class Count(ABC):
     def take(self) -> list[CountEvent]:
         """Return the answers since the last call."""
 
+    def exchange(self, needs: Callable[[], PoolNeeds], handle: Callable[[CountEvent], None]) -> None:
+        """Exchange what a turn of the loop has brought, and handle the answers, until there are none.
+
+        Once a turn, not once an event: of many workers, all starts then wait for the disk together.
+        """
+        self.tick()
+        self.publish(needs())
+        while answers := self.take():
+            for answer in answers:
+                handle(answer)
+            self.publish(needs())
+
     @abstractmethod
     def flush(self, waits: StopAware) -> None:
         """Wait until all ends are recorded, as long as a stop allows; raises StoppedError."""

@@ -181,17 +181,7 @@ class Loop:
             self._take_time()
 
     def _exchange(self) -> None:
-        """Exchange with the count what a turn has brought, and handle its answers, until there are none.
-
-        Once a turn, not once an event: of many workers, all starts then wait for the disk together.
-        """
-        count = self._tools.count
-        count.tick()
-        count.publish(needs(self.view))
-        while answers := count.take():
-            for answer in answers:
-                self._handle(answer)
-            count.publish(needs(self.view))
+        self._tools.count.exchange(lambda: needs(self.view), self._handle)
 
     def _take_time(self) -> None:
         """Let limits of time act, after reading all reports of the workers.

@@ -298,12 +298,7 @@ class Session:
 
     def exchange(self) -> None:
         """Exchange with the count what has happened since the last call."""
-        self.count.tick()
-        self.count.publish(needs(self.view))
-        while answers := self.count.take():
-            for answer in answers:
-                self.handle(answer)
-            self.count.publish(needs(self.view))
+        self.count.exchange(lambda: needs(self.view), self.handle)
         due_at = self.count.due_at
         assert due_at is None or due_at > self.world.now, "the loop would spin"
 

@@ -18,7 +18,7 @@ from parallel_hpo.core.pool_messages import Granted, PooledEnd, PoolEvent, as_js
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import QUARANTINE, RESTART, open_reader, performed
-from parallel_hpo.session.count import RETRY_S, end_of
+from parallel_hpo.session.count import RETRY_S, CountEvent, end_of
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import PoolAnswered, RecordEnd, StartGranted, StartRefused, StopAsked
 from parallel_hpo.session.decide.state import OpenRun
@@ -171,6 +171,16 @@ def test_a_start_withdrawn_after_its_grant_waits_for_its_next_attempt(launch: La
     launch.answers()
     assert [(run.run_id, run.attempt) for run in launch.last.again] == [("a", 2)]
     assert launch.begin("a", 2)
+
+
+def test_what_an_answer_leads_to_is_exchanged_in_the_same_turn(launch: Launch) -> None:
+    def handle(answer: CountEvent) -> None:
+        if isinstance(answer, StartGranted):
+            launch.count.end(end("a"))
+
+    launch.count.ask(start("a"), IDLE)
+    launch.count.exchange(lambda: IDLE, handle)
+    assert launch.outcomes() == {"a": Outcome.FINISHED}
 
 
 # --- a full disk -------------------------------------------------------------------------
