@@ -6,10 +6,8 @@ Decisions, count and ledger are the real ones; workers, the sweep's server and t
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,12 +30,10 @@ from parallel_hpo.core.pool_messages import PoolEvent
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.count.policy import FailureLimits, RestartLimits
 from parallel_hpo.records.ledger import Ledger
-from parallel_hpo.session.count import end_of, end_of_waiting, end_of_withdrawn, start_of
 from parallel_hpo.session.decide.decide import decide
 from parallel_hpo.session.decide.demand import needs
 from parallel_hpo.session.decide.events import (
     Action,
-    AskStart,
     AskSweep,
     Delivered,
     Died,
@@ -52,17 +48,14 @@ from parallel_hpo.session.decide.events import (
     Spawn,
     SweepSeen,
     TimePassed,
-    WithdrawStart,
 )
 from parallel_hpo.session.decide.state import Limits, is_finished, next_deadline, open_view
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
-from tests.session.decide.plays import count_of
+from tests.session.decide.plays import count_of, tell
 
 BEGAN_AT: Final = 1_000_000.0
 """When the sweep begins, in seconds since the epoch."""
-PAGE_BYTES: Final = 512
-"""Size of a ledger's pages: small, so that one on a full disk soon needs another."""
 ENOUGH: Final = 2_000
 """Far more turns than a sweep needs."""
 
@@ -76,14 +69,11 @@ class FragileLedger(Ledger):
 
     death = ""
     """When: 'before' or 'after' the append; '': it is not killed."""
-    is_held = False
-    """Another program holds it, so that nothing can be written."""
+    is_full = False
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            with closing(sqlite3.connect(path)) as db:
-                db.executescript(f"PRAGMA page_size = {PAGE_BYTES}; VACUUM;")
         super().__init__(path)
+        self.appends = 0
         self.safe, _ = self.last_event()
         """Number of the last event that survives a power cut."""
 
@@ -91,16 +81,13 @@ class FragileLedger(Ledger):
         death, self.death = self.death, ""
         if death == "before":
             raise KilledError
-        if self.is_held:
-            raise NoRoomError("the ledger can't be written: database is locked")
+        if self.is_full:
+            raise NoRoomError("the ledger can't be written: database or disk is full.")
         super().append(events, durable=durable)
+        self.appends += 1
         self.safe = events[-1].number if durable and events else self.safe
         if death == "after":
             raise KilledError
-
-    def limit(self, pages: int) -> None:
-        """Let the file grow to `pages` pages; 1: no further."""
-        self._db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
 
 
 def log_of(ledger: Ledger, after: int = 0) -> list[PoolEvent]:
@@ -313,26 +300,19 @@ class Session:
                 self.send(slot, order)
             case Kill(slot):
                 self.workers.get(slot, FakeWorker()).killed = True  # it may have died already
-            case AskStart(slot, run):
-                self.count.ask(start_of(slot, run, None), needs(self.view))
-            case WithdrawStart(run):
-                self.count.withdraw(end_of_withdrawn(run))
-            case RecordEnd(run=run, end=end, final=final):
-                self.note_end(run.run_id, end, final=final)
-                self.count.end(end_of(action))
-            case RecordDrop(run, end):
-                self.note_end(run.run_id, end, final=True)
-                self.count.end(end_of_waiting(action))
+            case RecordEnd(run=run, end=end, final=True) | RecordDrop(run, end):
+                self.note_end(run.run_id, end)
             case ReturnRuns(slot, keep):
                 self.world.returned += [run for run in self.delivered.pop(slot, []) if run != keep]
             case AskSweep():
                 grid = self.world.grid
                 is_over = grid is not None and self.world.issued >= grid and not self.world.returned
                 return [SweepSeen("the grid is used up" if is_over else "")]
+        tell(self.count, action, self.view)
         return []
 
-    def note_end(self, run_id: RunId, end: AttemptEnd, *, final: bool) -> None:
-        if final and not end.resumable:
+    def note_end(self, run_id: RunId, end: AttemptEnd) -> None:
+        if not end.resumable:
             assert run_id not in self.ended, "a run ended twice"
             self.ended[run_id] = end
 

@@ -118,7 +118,7 @@ class OneMachine(RuleBasedStateMachine):
         known = {row.run_id for row in ledger.runs()}
         self.limit = max(self.count, len(known))
         self.world.returned = [run for run in self.world.all_issued() if run not in known]
-        self.set_room()
+        ledger.is_full = not self.has_room
         try:
             self.running.open()
         except NoRoomError:
@@ -184,18 +184,13 @@ class OneMachine(RuleBasedStateMachine):
     def device_is_bad(self, i: int, _n: int) -> None:
         self.session.count.quarantine(f"gpu {i}", "fell off the bus")
 
-    def disk_fills_up(self, _i: int, n: int) -> None:
+    def disk_fills_up(self, _i: int, _n: int) -> None:
         self.has_room = False
-        self.set_room()
-        self.session.ledger.is_held = n % 3 > 0
+        self.session.ledger.is_full = True
 
     def disk_has_room(self, _i: int, _n: int) -> None:
         self.has_room = True
-        self.set_room()
-
-    def set_room(self) -> None:
-        self.session.ledger.is_held = False
-        self.session.ledger.limit(2**30 if self.has_room else 1)
+        self.session.ledger.is_full = False
 
     def time_passes(self, _i: int, n: int) -> None:
         self.session.pass_time(0.5 * (1 + n % 7))
@@ -254,12 +249,6 @@ class OneMachine(RuleBasedStateMachine):
         """Let all go well from now on: the sweep gets complete, and each of its runs has ended once."""
         if not hasattr(self, "world"):
             return
-        try:
-            self.go_on_to_the_end()
-        finally:
-            self.folder.cleanup()
-
-    def go_on_to_the_end(self) -> None:
         if self.running is not None:
             self.bury()
         self.has_room = True
@@ -275,6 +264,7 @@ class OneMachine(RuleBasedStateMachine):
         ends = Counter(event.body["run_id"] for event in log_of(self.session.ledger) if event.kind == "ended")
         assert ends == {row.run_id: 1 for row in rows}
         self.bury()
+        self.folder.cleanup()
 
 
 def next_of(run: PoolRun) -> tuple[object, ...]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from parallel_hpo.core.errors import ExitCode, LedgerError, NoRoomError
+from parallel_hpo.core.errors import ExitCode, LedgerError
 from parallel_hpo.core.messages import AttemptEnd, Consumption, SweepEnd
 from parallel_hpo.core.notices import Message, Notice
-from parallel_hpo.core.pool_messages import Granted, PooledEnd, PoolEvent, as_json, read
+from parallel_hpo.core.pool_messages import Granted, PooledEnd, as_json, read
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
-from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.records.reader import QUARANTINE, RESTART, open_reader, performed
 from parallel_hpo.session.count import RETRY_S, CountEvent, end_of
 from parallel_hpo.session.decide.demand import PoolNeeds
@@ -26,54 +24,23 @@ from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
 from tests.server.pool_requests import end, start, stopped
 from tests.session.decide.plays import count_of
+from tests.session.one_machine import FragileLedger, log_of
 
 STOP = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
 IDLE = PoolNeeds(wants=2, wants_again=2, workers=2)
 """The demand of two idle workers."""
 
 
-class WatchedLedger(Ledger):
-    """A ledger that records the kinds of its events, and whose disk may be full."""
-
-    is_full = False
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.appends = 0
-        self.durable: list[str] = []
-        """Kinds of the events that were synced to the disk."""
-        self.kinds: list[str] = []
-
-    def append(self, events: Sequence[PoolEvent], *, durable: bool) -> None:
-        if self.is_full:
-            raise NoRoomError("the ledger can't be written: database or disk is full.")
-        super().append(events, durable=durable)
-        self.appends += 1
-        self.kinds += [event.kind for event in events]
-        self.durable += [event.kind for event in events if durable]
-
-
-@dataclass
-class Clock:
-    now: float = 0.0
-
-
 class Launch:
     """One launch of a sweep, which continues the ledger."""
 
-    def __init__(self, path: Path, clock: Clock, count: int | None = 9, **known: Any) -> None:
-        self.clock = clock
+    def __init__(self, path: Path, count: int | None = 9, **known: Any) -> None:
+        self.now = 0.0
         self.told: list[Notice] = []
-        self.ledger = WatchedLedger(path)
-        self.control = Control(lambda: clock.now)
-        self.count = count_of(
-            self.ledger,
-            count,
-            now=lambda: clock.now,
-            control=self.control,
-            observer=self.told.append,
-            **known,
-        )
+        self.ledger = FragileLedger(path)
+        self.control = Control(lambda: self.now)
+        known |= {"control": self.control, "observer": self.told.append}
+        self.count = count_of(self.ledger, count, now=lambda: self.now, **known)
         self.last = Granted()
         self.answers()
 
@@ -102,7 +69,7 @@ class Launch:
         self.answers()
 
     def tick(self, now: float) -> None:
-        self.clock.now = now
+        self.now = now
         self.count.tick()
         self.answers()
 
@@ -118,10 +85,9 @@ class Launch:
     def outcomes(self) -> dict[str, Outcome | None]:
         return {row.run_id: row.outcome for row in self.ledger.runs()}
 
-    def dies(self) -> None:
-        """Leave the ledger as the session's death would."""
-        self.ledger.__exit__(None, None, None)
-        self.control.close()
+    def kinds(self) -> list[str]:
+        """Return the kinds of the logged events."""
+        return [event.kind for event in log_of(self.ledger)]
 
 
 @pytest.fixture
@@ -129,10 +95,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "s" / "ledger.db"
 
 
+@contextmanager
+def launched(path: Path, **known: Any) -> Iterator[Launch]:
+    launch = Launch(path, **known)
+    with closing(launch.control), launch.ledger:
+        yield launch
+
+
 @pytest.fixture
 def launch(path: Path) -> Iterator[Launch]:
-    launch = Launch(path, Clock())
-    with closing(launch.control), launch.ledger:
+    with launched(path) as launch:
         yield launch
 
 
@@ -144,8 +116,8 @@ def test_a_granted_start_is_synced_to_disk_and_an_end_is_not(launch: Launch, pat
     with open_reader(path) as reader:
         assert [row.run_id for row in reader.runs()] == ["a"]
     launch.end("a")
-    assert launch.ledger.durable == ["started"]
-    assert launch.ledger.kinds == ["joined", "started", "ended"]
+    assert launch.kinds() == ["joined", "started", "ended"]
+    assert launch.ledger.safe == 2
 
 
 def test_a_run_that_has_ended_does_not_start_again(launch: Launch) -> None:
@@ -154,15 +126,14 @@ def test_a_run_that_has_ended_does_not_start_again(launch: Launch) -> None:
     assert launch.why_not("a") == "over: failed"
 
 
-def test_the_state_of_a_run_follows_the_log(launch: Launch) -> None:
+def test_the_state_of_a_run_includes_events_of_the_current_turn(launch: Launch) -> None:
     assert (launch.count.known(RunId("a")), launch.count.begun_with({"x": 1})) == (None, 0)
     launch.begin("a")
-    known = launch.count.known(RunId("a"))
-    assert known is not None and known.outcome is None
-    launch.end("a")
-    known = launch.count.known(RunId("a"))
-    assert known is not None and known.outcome is Outcome.FINISHED
-    assert launch.count.begun_with({"x": 1}) == 1
+    assert (known := launch.count.known(RunId("a"))) is not None and known.outcome is None
+    launch.count.end(end("a"))
+    assert (known := launch.count.known(RunId("a"))) is not None and known.outcome is Outcome.FINISHED
+    launch.count.ask(start("b"), IDLE)
+    assert launch.count.begun_with({"x": 1}) == 2
 
 
 def test_a_start_withdrawn_after_its_grant_waits_for_its_next_attempt(launch: Launch) -> None:
@@ -202,13 +173,13 @@ def test_on_a_full_disk_no_run_starts_and_pending_requests_are_recorded_once_lat
     launch.ledger.is_full = False
     launch.tick(1.5 * RETRY_S)
     assert launch.outcomes() == {"a": None, "b": None}, "it is tried again after a while, and not before"
-    launch.clock.now = 2 * RETRY_S
+    launch.now = 2 * RETRY_S
     launch.count.tick()
     assert launch.answers() == [StartGranted(Slot(0), RunId("c"))]
     assert launch.outcomes() == {"a": Outcome.FINISHED, "b": Outcome.FAILED, "c": None}
     launch.end("c")
     launch.tick(3 * RETRY_S)
-    written = Counter(launch.ledger.kinds)
+    written = Counter(launch.kinds())
     assert (written["spawned"], written["started"], written["ended"]) == (1, 3, 3)
     assert launch.count.due_at is None
     began, over = launch.words()
@@ -260,30 +231,28 @@ def test_a_broken_ledger_ends_the_sweep_at_once_unless_it_is_stopped(launch: Lau
 def test_the_sweep_ends_when_its_time_is_up_even_with_active_runs(
     path: Path, limit: dict[str, Any], reason: str
 ) -> None:
-    launch = Launch(path, Clock(), **limit)
-    launch.begin("a")
-    assert launch.count.due_at == 30.0
-    launch.tick(29.9)
-    assert launch.last.ends is None
-    launch.tick(30.0)
-    assert launch.last.ends == SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
-    assert launch.count.due_at is None
-    launch.dies()
+    with launched(path, **limit) as launch:
+        launch.begin("a")
+        assert launch.count.due_at == 30.0
+        launch.tick(29.9)
+        assert launch.last.ends is None
+        launch.tick(30.0)
+        assert launch.last.ends == SweepEnd(reason, ExitCode.SWEEP_TIMEOUT, StopKind.INTERRUPT)
+        assert launch.count.due_at is None
 
 
 def test_an_end_that_the_count_has_not_decided_is_logged(launch: Launch) -> None:
     launch.count.conclude(SweepEnd("all workers gave up: SIGSEGV", ExitCode.FAILURE_POLICY))
-    assert launch.ledger.kinds == ["joined", "stopped", "left"]
+    assert launch.kinds() == ["joined", "stopped", "left"]
 
 
 def test_an_end_that_the_count_has_decided_is_logged_once(path: Path) -> None:
-    launch = Launch(path, Clock(), count=1)
-    launch.begin("a")
-    launch.end("a")
-    assert launch.last.ends is not None
-    launch.count.conclude(launch.last.ends)
-    assert launch.ledger.kinds == ["joined", "started", "ended", "complete", "left"]
-    launch.dies()
+    with launched(path, count=1) as launch:
+        launch.begin("a")
+        launch.end("a")
+        assert launch.last.ends is not None
+        launch.count.conclude(launch.last.ends)
+        assert launch.kinds() == ["joined", "started", "ended", "complete", "left"]
 
 
 def test_starts_and_ends_of_one_turn_are_written_in_one_append(launch: Launch) -> None:
@@ -294,29 +263,21 @@ def test_starts_and_ends_of_one_turn_are_written_in_one_append(launch: Launch) -
         launch.count.ask(start(run), IDLE)
     assert launch.answers() == [StartGranted(Slot(0), RunId("b")), StartGranted(Slot(0), RunId("c"))]
     assert launch.ledger.appends == appends + 1
-    assert launch.ledger.kinds[-3:] == ["ended", "started", "started"]
-
-
-def test_the_state_of_a_run_includes_events_of_the_current_turn(launch: Launch) -> None:
-    assert launch.begin("a")
-    launch.count.end(end("a"))
-    assert (known := launch.count.known(RunId("a"))) is not None and known.outcome is Outcome.FINISHED
-    launch.count.ask(start("b"), IDLE)
-    assert launch.count.begun_with(start("b").run.parameters) == 2
+    assert launch.kinds()[-3:] == ["ended", "started", "started"]
 
 
 # --- workers and devices -------------------------------------------------------------------
 
 
 def test_workers_and_quarantines_are_logged_with_the_next_exchange(launch: Launch, path: Path) -> None:
-    launch.clock.now = 5.0
+    launch.now = 5.0
     launch.count.spawn(Slot(0), "GPU-0", again=False)
     launch.count.spawn(Slot(1), None, again=False)
     launch.count.spawn(Slot(0), "GPU-1", again=True)
     launch.count.quarantine("GPU-0", "ECC error")
     launch.count.publish(IDLE)
     launch.count.publish(IDLE)
-    assert launch.ledger.kinds == ["joined", "spawned", "spawned", "spawned", "quarantined"]
+    assert launch.kinds() == ["joined", "spawned", "spawned", "spawned", "quarantined"]
     workers = [(row.slot, row.device, row.restarts) for row in launch.ledger.workers()]
     assert workers == [(0, "GPU-1", 1), (1, None, 0)]
     (done,) = performed(path.parent)

@@ -55,6 +55,19 @@ def count_of(
     return LocalCount(ledger, pool, waiting, workers=workers, now=now, control=control, observer=observer)
 
 
+def tell(count: LocalCount, action: Action, view: SweepView) -> None:
+    """Perform an action as the loop does, as far as the count goes."""
+    match action:
+        case AskStart(slot, run):
+            count.ask(start_of(slot, run, view.slots[slot].device or None), needs(view))
+        case WithdrawStart(run):
+            count.withdraw(end_of_withdrawn(run))
+        case RecordEnd():
+            count.end(end_of(action))
+        case RecordDrop():
+            count.end(end_of_waiting(action))
+
+
 class CountedPlay:
     """A sweep of `count` runs, whose count answers at once; `actions` are those of the last event."""
 
@@ -100,19 +113,6 @@ class CountedPlay:
         self.count.tick()
         self._take_answers()
 
-    def perform(self, action: Action) -> None:
-        """Perform an action as the loop does, as far as the count goes."""
-        match action:
-            case AskStart(slot, run):
-                device = self.view.slots[slot].device or None
-                self.count.ask(start_of(slot, run, device), needs(self.view))
-            case WithdrawStart(run):
-                self.count.withdraw(end_of_withdrawn(run))
-            case RecordEnd():
-                self.count.end(end_of(action))
-            case RecordDrop():
-                self.count.end(end_of_waiting(action))
-
     def did(self, action: Action | type[Action]) -> bool:
         """Return whether the last event led to this action, or to one of this kind."""
         if isinstance(action, type):
@@ -138,7 +138,7 @@ class CountedPlay:
         self.view = decision.view
         self.actions += decision.actions
         for action in decision.actions:
-            self.perform(action)
+            tell(self.count, action, self.view)
         self.count.publish(needs(self.view))
         self._take_answers()
 
