@@ -1,4 +1,4 @@
-"""A machine and its pool on a server: the lease, the fence, pending starts, and the last report."""
+"""A machine and its pool on a server: what it has yet to send, the lease, the fence, and the last report."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from parallel_hpo.core.errors import ExitCode, ServerAwayError, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.notices import Notice
+from parallel_hpo.core.notices import Message, Notice, OutputLine, SweepOver, from_json
 from parallel_hpo.core.pool_messages import Exchange, Granted, PooledEnd, PooledRun, PooledStart
 from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind
 from parallel_hpo.session.decide.demand import PoolNeeds
 from parallel_hpo.session.decide.events import PoolAnswered, StartGranted, StartRefused
 from parallel_hpo.session.membership import REASON_CHARS, TRACEBACK_CHARS, RemoteCount
+from parallel_hpo.session.outbox import LINE_CHARS, NOTICES, Outbox
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware
 
@@ -27,11 +29,10 @@ SOON_S = 0.2
 """Many times the duration of an urgent exchange."""
 RUN = RunId("r")
 START = PooledStart(PooledRun(RUN, {}, 1), 3)
+OTHER = PooledStart(PooledRun(RunId("s"), {}, 1), 1)
 WITHDRAWN = PooledEnd(RUN, 1, outcome=Outcome.STOPPED, resumable=True)
 END = PooledEnd(RUN, 1, outcome=Outcome.FINISHED)
 AWAY = ServerAwayError("no answer")
-BAD_KEY = ServerRefusedError("no such key", status=403, answer={})
-BAD_BODY = ServerRefusedError("the body is not valid JSON", status=400, answer={})
 Answer = Granted | Exception
 
 
@@ -67,16 +68,9 @@ class FakeNode:
         self.line = FakeLine()
         self.control = control
         self.notices: list[Notice] = []
-        clock = clock or (lambda: self.now)
-        self.count = RemoteCount(
-            self.line,
-            5,
-            node_timeout_s=LEASE_S,
-            joined_at=clock(),
-            control=control,
-            observer=self.notices.append,
-            clock=clock,
-        )
+        clock, observer = clock or (lambda: self.now), self.notices.append
+        times: Any = {"node_timeout_s": LEASE_S, "joined_at": clock(), "clock": clock}
+        self.count = RemoteCount(self.line, 5, control=control, observer=observer, **times)
 
     def exchange(self, *answers: Answer) -> list[bool]:
         self.line.answers += answers
@@ -106,6 +100,10 @@ def node(control: Control) -> FakeNode:
     return FakeNode(control)
 
 
+def refusal(status: int) -> ServerRefusedError:
+    return ServerRefusedError("refused", status=status, answer={})
+
+
 def test_the_fence_is_measured_from_the_sending_of_the_last_answered_exchange(node: FakeNode) -> None:
     node.now = 40.0
     assert node.exchange(Granted()) == [True]
@@ -119,7 +117,7 @@ def test_the_fence_is_measured_from_the_sending_of_the_last_answered_exchange(no
     assert (asked.kind, asked.exit_code) == (StopKind.KILL, ExitCode.RESUMABLE)
 
 
-@pytest.mark.parametrize("answer", [Granted(gone=True), BAD_KEY], ids=["gone", "another key"])
+@pytest.mark.parametrize("answer", [Granted(gone=True), refusal(403)], ids=["gone", "another key"])
 def test_a_lost_machine_kills_everything_once_and_sends_no_leave_at_its_end(
     node: FakeNode, answer: Answer
 ) -> None:
@@ -135,7 +133,7 @@ def test_a_lost_machine_kills_everything_once_and_sends_no_leave_at_its_end(
 
 
 def test_an_exchange_refused_for_a_reason_other_than_the_key_is_retried(node: FakeNode) -> None:
-    assert node.exchange(BAD_BODY, Granted()) == [False, True]
+    assert node.exchange(refusal(400), Granted()) == [False, True]
     assert node.count.lost == ""
 
 
@@ -160,11 +158,10 @@ def test_only_changed_answers_are_passed_on(node: FakeNode) -> None:
     assert [each.answer.ends for each in answers] == [None, ends]
 
 
-def test_starts_and_ends_are_resent_until_the_pool_answers_them(
-    node: FakeNode,
-) -> None:
+def test_starts_and_ends_are_resent_until_the_pool_answers_them(node: FakeNode) -> None:
     node.ask(AWAY, Granted(), Granted(started=(RUN,)))
     assert [told.starts for told in node.line.told if told.starts] == [(START,)] * 3
+    assert [(told.epoch, told.number) for told in node.line.told[:2]] == [(5, 1), (5, 2)]
     assert node.count.known(RUN) is None
     assert StartGranted(Slot(3), RUN) in node.count.take()
     started = node.count.known(RUN)
@@ -232,3 +229,67 @@ def test_a_long_reason_is_sent_without_its_end_and_a_long_traceback_without_its_
     node.exchange(Granted())
     ((end,),) = [told.ends for told in node.line.told]
     assert (end.reason, end.traceback) == (reason, traceback)
+
+
+# --- what is yet to send ---
+
+
+@pytest.fixture
+def outbox() -> Outbox:
+    return Outbox(5)
+
+
+def test_a_start_is_sent_together_with_the_current_demand(outbox: Outbox) -> None:
+    outbox.needs = PoolNeeds(wants=3, wants_again=2)
+    outbox.ask(START, PoolNeeds(wants=2, wants_again=1, over="used up"))
+    told = outbox.compose()
+    assert (told.wants, told.wants_again, told.over) == (2, 1, "used up")
+
+
+def test_an_end_that_arrives_during_an_exchange_is_sent_in_the_next_one(outbox: Outbox) -> None:
+    outbox.end(END)
+    told = outbox.compose()
+    outbox.end(WITHDRAWN)
+    outbox.acknowledge(told, Granted())
+    assert outbox.compose().ends == (WITHDRAWN,)
+
+
+def test_starts_are_requested_together_and_pending_until_they_are_answered(outbox: Outbox) -> None:
+    outbox.ask(START, PoolNeeds())
+    outbox.ask(OTHER, PoolNeeds())
+    told = outbox.compose()
+    assert told.starts == (START, OTHER)
+    assert outbox.acknowledge(told, Granted(started=(RunId("s"),))) == [StartGranted(Slot(1), RunId("s"))]
+    told = outbox.compose()
+    assert (told.starts, outbox.has_pending) == ((START,), True)
+    refused = outbox.acknowledge(told, Granted(refused={RUN: "on elsewhere"}))
+    assert (refused, outbox.has_pending) == ([StartRefused(Slot(3), RUN, "on elsewhere")], False)
+
+
+def test_a_start_that_is_withdrawn_before_it_is_sent_is_never_sent(outbox: Outbox) -> None:
+    outbox.ask(START, PoolNeeds())
+    outbox.withdraw(WITHDRAWN)
+    told = outbox.compose()
+    assert (told.starts, told.ends) == ((), ())
+
+
+def test_the_answer_to_a_start_that_was_withdrawn_meanwhile_is_ignored(outbox: Outbox) -> None:
+    outbox.ask(START, PoolNeeds())
+    told = outbox.compose()
+    outbox.withdraw(WITHDRAWN)
+    assert outbox.acknowledge(told, Granted(started=(RUN,))) == []
+
+
+def test_notices_are_sent_once_and_those_beyond_the_limit_are_counted(outbox: Outbox) -> None:
+    for number in range(NOTICES + 5):
+        outbox.note(OutputLine(Slot(0), f"line {number}"))
+    *lines, last = (from_json(body) for body in outbox.compose().notices)
+    assert lines[-1] == OutputLine(Slot(0), f"line {NOTICES - 1}")
+    assert isinstance(last, Message) and last.text.startswith("5 more lines")
+    assert outbox.compose().notices == ()
+
+
+def test_a_long_line_is_truncated_and_the_machines_own_end_is_not_forwarded(outbox: Outbox) -> None:
+    outbox.note(OutputLine(Slot(0), "x" * (LINE_CHARS + 1)))
+    outbox.note(SweepOver(0))
+    assert [from_json(body) for body in outbox.compose().notices] == [OutputLine(Slot(0), "x" * LINE_CHARS)]
