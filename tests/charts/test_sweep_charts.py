@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from tests.charts.scene import Scene
 from tests.charts.site import CHARTS, serving
@@ -155,7 +155,9 @@ def test_hovering_shows_a_tooltip_without_violating_the_policy(drawn: Sight, nam
 
 def test_a_tooltip_and_a_zoom_stay_while_runs_come(sight: Sight) -> None:
     page = sight.page
-    said = next(filter(None, hover_everywhere(page, section(page, "histories").locator("canvas.chart-over"))))
+    curves = section(page, "histories").locator("canvas.chart-over")
+    said = next(filter(None, hover_everywhere(page, curves)))
+    expect(curves).to_have_css("cursor", "pointer")
     page.evaluate("() => store.merge({ runs: store.runs, complete: true })")
     page.evaluate(FRAMES)
     assert page.evaluate(TOOLTIP) == said
