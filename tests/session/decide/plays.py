@@ -20,6 +20,7 @@ from parallel_hpo.session.decide.events import (
     AskStart,
     Event,
     Notify,
+    Opened,
     RecordDrop,
     RecordEnd,
     Reported,
@@ -87,6 +88,11 @@ class CountedPlay:
         self.actions = ()
         self._handle(event)
 
+    def open(self) -> None:
+        """Open the sweep, and let all workers become ready."""
+        self.event(Opened())
+        self.ready()
+
     def ready(self, *slots: int) -> None:
         """Let workers become ready: these, or all that are starting."""
         starting = [each.slot for each in self.view.slots if each.state is SlotState.STARTING]
@@ -108,10 +114,11 @@ class CountedPlay:
         self.event(Reported(Slot(slot), LeaseEnded(**told)))
 
     def pass_time(self, now: float) -> None:
-        """Let the count act on the time."""
-        self.now, self.actions = now, ()
-        self.count.tick()
-        self._take_answers()
+        """Let the count act on the time; earlier, where it is due before."""
+        for at in sorted({min(self.count.due_at or now, now), now}):
+            self.now, self.actions = at, ()
+            self.count.tick()
+            self._take_answers()
 
     def did(self, action: Action | type[Action]) -> bool:
         """Return whether the last event led to this action, or to one of this kind."""

@@ -12,7 +12,6 @@ from parallel_hpo.devices.health import FAILURES_IN_A_ROW, QUARANTINE_S, DeviceC
 from parallel_hpo.session.decide.events import (
     AwaitDevice,
     Died,
-    Opened,
     RecordQuarantine,
     ScaleAsked,
     Send,
@@ -35,9 +34,7 @@ class Play(CountedPlay):
         limits = Limits(workers_per_device=workers_per_device)
         view = open_view(limits, len(devices) * workers_per_device, devices=devices, **known)
         super().__init__(view, count)
-        self.event(Opened())
-        for slot in range(len(self.view.slots)):
-            self.ready(slot)
+        self.open()
 
     def begin(self, slot: int) -> RunId:
         """Let a worker start a new run."""

@@ -42,7 +42,7 @@ def let_go(play: Play) -> None:
 
 
 def spawned(play: CountedPlay) -> list[int]:
-    return [int(action.slot) for action in play.actions if isinstance(action, Spawn)]
+    return [action.slot for action in play.actions if isinstance(action, Spawn)]
 
 
 def test_runs_finish_and_none_start_while_another_user_is_on_the_device() -> None:

@@ -1,4 +1,4 @@
-"""Runs that start although the count knows them already, and workers that start none."""
+"""Runs that start although the count knows them already, that start too late, and workers that start none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from parallel_hpo.core.messages import (
     Active,
     AttemptEnd,
     Drain,
+    Interrupt,
     Lease,
     LeaseEnded,
     Proceed,
@@ -51,9 +52,7 @@ class Play(CountedPlay):
 
     def __init__(self, *, workers: int = 2) -> None:
         super().__init__(open_view(Limits(), workers), count=10)
-        self.event(Opened())
-        for slot in range(workers):
-            self.ready(slot)
+        self.open()
 
     def deliver(self, slot: Slot, outcome: Outcome | None, attempts: int = 1) -> None:
         self.event(Delivered(slot, RunStarted(RUN, {}, 1), attempts, outcome))
@@ -229,3 +228,54 @@ def test_a_sweep_that_is_ending_gets_no_more_workers() -> None:
     play.event(StopAsked(StopKind.DRAIN, "SIGUSR1", 75))
     play.event(ScaleAsked(4))
     assert play.actions == () and len(play.view.slots) == 2
+
+
+def with_deadline(workers: int = 1, took: tuple[float, ...] = ()) -> CountedPlay:
+    """A sweep of 50 runs with a deadline at 100 s."""
+    play = CountedPlay(open_view(Limits(), workers), 50, deadline="100s", took=took)
+    play.open()
+    return play
+
+
+def test_a_leased_run_that_is_too_late_is_returned_unstarted_and_its_worker_drained() -> None:
+    play = with_deadline(workers=2, took=(30.0,))
+    play.start(S1, "long")
+    play.start(S0, "a")
+    play.pass_time(75.0)
+    play.end(S0)
+    assert play.view.slots[S0].lease_left > 0
+    play.start(S0, "late")
+    assert play.orders(S0) == [Drain()]
+    play.event(Died(S0, "exit 0"))
+    assert not play.did(Spawn)
+    assert [run.run_id for run in play.ledger.runs()] == ["long", "a"]
+
+
+def test_one_message_announces_that_no_more_runs_start_and_active_runs_may_finish() -> None:
+    play = with_deadline(workers=2, took=(50.0,))
+    for slot, run in enumerate("ab"):
+        play.start(slot, run)
+    assert play.count.due_at is not None
+    play.pass_time(play.count.due_at)
+    (words,) = play.words()
+    assert "no run starts that would not end in time (50 s are left" in words
+    play.pass_time(60.0)
+    play.end(S0)
+    play.back(S0)
+    assert (play.words(), play.orders(0), play.view.ending) == ([], [], None)
+    play.end(S1)
+    assert play.view.ending is not None
+
+
+def test_active_runs_are_interrupted_at_the_deadline_and_killed_after_the_grace_time() -> None:
+    play = with_deadline()
+    play.start(S0)
+    assert (play.count.due_at, next_deadline(play.view)) == (100.0, None)
+    play.pass_time(100.0)
+    assert play.did(Send(S0, Interrupt()))
+    assert play.words() == ["deadline 100s: 1 running run interrupted, killed after 30 s"]
+    assert (play.count.due_at, next_deadline(play.view)) == (None, 130.0)
+    idle = with_deadline()
+    idle.pass_time(100.0)
+    assert idle.words() == ["deadline 100s: no new runs"], "where no run is active"
+    assert not idle.did(AskStart)
