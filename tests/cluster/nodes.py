@@ -81,8 +81,7 @@ def expect_nothing_left_of_a_killed_driver(
 
 def next_end(engine: ClusterEngine) -> NodeTaskEnd:
     """Wait for an engine's report on one node."""
-    (end,) = next_ends(engine, 1)
-    return end
+    return next_ends(engine, 1)[0]
 
 
 def next_ends(engine: ClusterEngine, number: int) -> list[NodeTaskEnd]:
@@ -95,6 +94,14 @@ def next_ends(engine: ClusterEngine, number: int) -> list[NodeTaskEnd]:
 
     assert comes(have_come)
     return ends
+
+
+def begun(engine: ClusterEngine, folder: Path) -> dict[ClusterMachine, HeldNode]:
+    """Start a node on each machine."""
+    made = {machine: HeldNode(folder / machine.name) for machine in engine.machines()}
+    for machine, node in made.items():
+        engine.start(machine, node.command)
+    return made
 
 
 def named(engine: ClusterEngine, name: str) -> ClusterMachine:

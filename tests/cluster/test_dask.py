@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import joblib
 import pytest
@@ -21,6 +20,7 @@ from parallel_hpo.core.errors import BackendError, UsageError
 from tests.cluster.nodes import (
     DEADLINE_S,
     HeldNode,
+    begun,
     expect_nothing_left_of_a_killed_driver,
     named,
     next_end,
@@ -46,13 +46,13 @@ class DaskCluster:
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._all: list[subprocess.Popen[bytes]] = []
 
-    def start(self, hosts: Sequence[str]) -> None:
+    def start(self) -> None:
         file = self.folder / "scheduler.json"
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
         assert comes(lambda: file.exists() and file.read_text().endswith("}"))
         self.address: str = json.loads(file.read_text())["address"]
-        self.workers = {host: self.start_worker(host) for host in hosts}
-        logs = [self.folder / f"worker-{host}.log" for host in hosts]
+        self.workers = {host: self.start_worker(host) for host in HOSTS}
+        logs = [self.folder / f"worker-{host}.log" for host in HOSTS]
         assert comes(lambda: all("Registered to:" in log.read_text() for log in logs))
 
     def start_worker(self, host: str) -> subprocess.Popen[bytes]:
@@ -79,21 +79,14 @@ class DaskCluster:
         return process
 
 
-@contextmanager
-def running_dask(folder: Path, env: Mapping[str, str], hosts: Sequence[str]) -> Iterator[DaskCluster]:
-    """A cluster whose logs and files are in a folder; none of it outlives the block."""
-    made = DaskCluster(folder, env)
+@pytest.fixture(scope="module")
+def cluster(sweep: RealSweep) -> Iterator[DaskCluster]:
+    made = DaskCluster(sweep.folder, sweep.env)
     try:
-        made.start(hosts)
+        made.start()
         yield made
     finally:
         made.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster(sweep: RealSweep) -> Iterator[DaskCluster]:
-    with running_dask(sweep.folder, sweep.env, HOSTS) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +121,7 @@ def test_the_end_of_a_node_that_cannot_start_contains_the_error(engine: HostedEn
 
 
 def test_stopping_the_engine_lets_nodes_exit_with_code_75(engine: HostedEngine, tmp_path: Path) -> None:
-    nodes = [HeldNode(tmp_path / host) for host in HOSTS]
-    for machine, node in zip(engine.machines(), nodes, strict=True):
-        engine.start(machine, node.command)
-    processes = [node.process() for node in nodes]
+    processes = [node.process() for node in begun(engine, tmp_path).values()]
     engine.stop()
     assert not any(process.is_running() for process in processes)
     assert [(end.returned, end.exit_code) for end in engine.ended()] == [(True, 75)] * 2
@@ -220,9 +210,8 @@ def test_joblibs_dask_backend_chooses_the_existing_clients_cluster(cluster: Dask
 
 
 def test_dask_workers_within_this_process_are_refused() -> None:
-    alone: Any = {"processes": False, "dashboard_address": ":0", "n_workers": 1, "threads_per_worker": 1}
     with (
-        distributed.Client(**alone),
+        distributed.Client(processes=False, dashboard_address=":0", n_workers=1, threads_per_worker=1),
         joblib.parallel_config(backend="dask"),
         pytest.raises(UsageError, match="processes=True"),
     ):

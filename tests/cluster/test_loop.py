@@ -1,4 +1,4 @@
-"""The coordinator's loop, between a pool, nodes and stops; all made up but the ledger."""
+"""A coordinator: its copies of a pool's events, and its loop between the pool, nodes and stops."""
 
 from __future__ import annotations
 
@@ -21,15 +21,141 @@ from parallel_hpo.cluster.loop import (
     shutdown_deadline,
 )
 from parallel_hpo.cluster.nodes import NodeEnded, NodeReport, NoMachinesLeft
-from parallel_hpo.cluster.watcher import Answer, EventCopier, PoolWatcher
+from parallel_hpo.cluster.watcher import LAST_EVENT, Answer, EventCopier, PoolWatcher
 from parallel_hpo.core.errors import BackendError, ExitCode, ServerRefusedError
 from parallel_hpo.core.messages import SweepEnd
-from parallel_hpo.core.notices import Message, Notice
+from parallel_hpo.core.notices import (
+    Message,
+    Notice,
+    OutputLine,
+    RunBegan,
+    RunOver,
+    WorkerChanged,
+    WorkerNamed,
+)
 from parallel_hpo.core.pool_messages import AT_ONCE, NodeLost, PoolEvent, PoolNews
-from parallel_hpo.core.types import StopKind
+from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.records.ledger import Ledger
+from parallel_hpo.records.reader import MachineSummary, performed
 from parallel_hpo.session.signals import CommandPipe, Control
-from tests.cluster.pools import ALL_DONE, RecordedPool, joined, news
+from tests.cluster.pools import ALL_DONE, USED, RecordedPool, joined, left, news, over, started
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "sweep" / "ledger.db") as kept:
+        yield kept
+
+
+def taken(ledger: Ledger, *several: object) -> list[Notice]:
+    """Return the notices that follow from these news."""
+    told: list[Notice] = []
+    copier = EventCopier(ledger, told.append)
+    for each in several:
+        copier.take(each)  # type: ignore[arg-type]
+    return told
+
+
+def test_a_machines_folder_has_the_name_that_the_machine_gives_it(ledger: Ledger) -> None:
+    taken(ledger, news(joined(1, 4, "rack 2/gpu:1", directory="/data")))
+    assert [machine.folder for machine in ledger.machines()] == ["/data/sweep/machine-rack_2_gpu_1-4"]
+
+
+def test_a_run_on_a_machine_is_recorded_in_the_ledger_and_reported_to_the_observer(ledger: Ledger) -> None:
+    told = taken(
+        ledger,
+        news(joined(1, 1, "gpu1", directory="/data"), started(2, 1, "a"), over(3, 1, "a", Outcome.FINISHED)),
+    )
+    (row,) = ledger.runs()
+    assert (row.machine, row.outcome, row.value, row.device) == ("gpu1", Outcome.FINISHED, 0.5, "GPU-1")
+    assert (row.started_at, row.duration_s, row.consumption) == (102.0, 2.0, USED)
+    assert ledger.machines() == [MachineSummary("gpu1", 1, 1, "", "/data/sweep/machine-gpu1-1")]
+    assert told[1:] == [
+        WorkerNamed(Slot(0), "gpu1/w0"),
+        RunBegan(Slot(0), RunId("a"), 1, {"x": 1}, "GPU-1"),
+        RunOver(Slot(0), RunId("a"), 1, Outcome.FINISHED, "reason", 0.5, 2.0),
+    ]
+
+
+def test_a_requeued_run_is_resumable_until_it_starts_elsewhere(ledger: Ledger) -> None:
+    before = [joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a")]
+    gone = [over(4, 1, "a", Outcome.STOPPED, kind="handed_on"), left(5, 1, "gpu1", "not heard for 300 s")]
+    told = taken(ledger, news(*before, *gone))
+    (row,) = ledger.runs()
+    assert (row.outcome, row.resumable, row.deaths) == (Outcome.STOPPED, True, 0)
+    over_there = [notice for notice in told if isinstance(notice, RunOver)]
+    assert [notice.again for notice in over_there] == [True]
+    taken(ledger, news(started(6, 2, "a", attempt=2)))
+    (row,) = ledger.runs()
+    assert (row.outcome, row.resumable, row.attempts, row.machine) == (None, False, 2, "gpu2")
+    assert [machine.departure for machine in ledger.machines()] == ["not heard for 300 s", ""]
+
+
+def test_each_event_is_copied_once_even_if_it_comes_twice(ledger: Ledger) -> None:
+    events = [joined(1, 1, "gpu1"), started(2, 1, "a")]
+    taken(ledger, news(*events), news(*events))
+    assert taken(ledger, news(*events)) == []
+    assert (len(list(ledger.runs())), ledger.last_event()) == (1, (2, 1))
+
+
+def test_events_that_an_earlier_version_has_copied_are_not_copied_again(ledger: Ledger) -> None:
+    ledger.record_facts({LAST_EVENT: 2})
+    taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a"), joined(3, 2, "gpu2")))
+    assert (list(ledger.runs()), [machine.name for machine in ledger.machines()]) == ([], ["gpu2"])
+
+
+def test_a_crashed_attempt_does_not_end_its_run(ledger: Ledger) -> None:
+    crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended")
+    taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a"), crash))
+    (row,) = ledger.runs()
+    assert (row.outcome, row.deaths) == (None, 1)
+
+
+def test_an_attempt_has_its_own_duration_and_its_run_the_total(ledger: Ledger, tmp_path: Path) -> None:
+    crash = over(3, 1, "a", Outcome.CRASHED, kind="attempt_ended", duration_s=1.0)
+    handed = over(5, 1, "a", Outcome.STOPPED, kind="handed_on", attempt=2, duration_s=2.0)
+    ended = over(8, 2, "a", Outcome.FINISHED, attempt=3, duration_s=7.0)
+    begun = [joined(1, 1, "gpu1"), started(2, 1, "a"), crash, started(4, 1, "a", attempt=2), handed]
+    taken(ledger, news(*begun, joined(6, 2, "gpu2"), started(7, 2, "a", attempt=3), ended))
+    (row,) = ledger.runs()
+    (share,) = performed(tmp_path / "sweep")
+    assert row.duration_s == 7.0
+    assert [attempt.duration_s for attempt in share.attempts] == [1.0, 2.0, 4.0]
+
+
+def test_workers_of_different_machines_have_different_slots_in_notices(ledger: Ledger) -> None:
+    events = news(joined(1, 1, "gpu1"), joined(2, 2, "gpu2"), started(3, 1, "a"))
+    lines = {2: OutputLine(Slot(0), "hello"), 1: OutputLine(Slot(0), "there")}
+    told = taken(ledger, events, news(notices=lines))
+    assert told[-3:] == [
+        WorkerNamed(Slot(1), "gpu2/w0"),
+        OutputLine(Slot(1), "hello"),
+        OutputLine(Slot(0), "there"),
+    ]
+
+
+def test_a_message_from_a_machine_starts_with_the_machines_name(ledger: Ledger) -> None:
+    told = taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: Message("low disk", warning=True)}))
+    assert told[-1] == Message("gpu1: low disk", warning=True)
+
+
+def test_a_notice_about_a_run_is_ignored_because_events_report_runs(ledger: Ledger) -> None:
+    began = RunBegan(Slot(0), RunId("a"), 1)
+    assert taken(ledger, news(joined(1, 1, "gpu1")), news(notices={1: began}))[1:] == []
+
+
+def test_a_worker_that_died_counts_as_a_restart(ledger: Ledger) -> None:
+    died = WorkerChanged(Slot(0), SlotState.BACKOFF, "SIGKILL")
+    taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a")), news(notices={1: died}))
+    assert [worker.restarts for worker in ledger.workers()] == [1]
+
+
+def test_worker_names_of_an_earlier_launch_are_sent_again(ledger: Ledger) -> None:
+    taken(ledger, news(joined(1, 1, "gpu1"), started(2, 1, "a")))
+    told: list[Notice] = []
+    EventCopier(ledger, told.append).name_workers()
+    assert told == [WorkerNamed(Slot(0), "gpu1/w0")]
+
 
 GRACE_S = 30.0
 STOP = SweepEnd("interrupt asked by the program", ExitCode.RESUMABLE, StopKind.INTERRUPT)
@@ -47,15 +173,12 @@ class Coordinator:
     now: float = 0.0
     told: list[Notice] = field(default_factory=list)
     stopped: list[float] = field(default_factory=list)
-    reports: queue.SimpleQueue[NodeReport | Answer] = field(default_factory=queue.SimpleQueue)
     answers: int = 0
 
     def __post_init__(self) -> None:
         self.control = Control(clock=lambda: self.now)
-        self._stops: dict[int, StopKind] = {}
-        self._later: dict[int, Answers] = {}
-        self._replies: dict[int, Answers] = {}
-        self._step_s = 0.0
+        self.reports: queue.SimpleQueue[NodeReport | Answer] = queue.SimpleQueue()
+        self.given()
 
     def given(
         self,
@@ -78,7 +201,7 @@ class Coordinator:
         if first:
             self.pool.then(*first)
         self._stops, self._later, self._replies = stops or {}, later or {}, replies or {}
-        self._reports, self._step_s = list(reports), step_s
+        self._reports, self._step_s = reports, step_s
         return self
 
     def run(self) -> SweepEnd:
@@ -155,23 +278,6 @@ def test_the_engine_stops_machines_that_do_not_leave_in_time(coordinator: Coordi
     assert GRACE_S <= coordinator.stopped[0] < coordinator.now <= GRACE_S + 5 + 4
 
 
-def test_a_complete_sweep_does_not_wait_long_for_a_machine_that_does_not_leave(
-    coordinator: Coordinator,
-) -> None:
-    coordinator.given(news(ends=ALL_DONE, living=1), step_s=1.0)
-    assert coordinator.run() == SweepEnd("all 2 runs performed", 0, None)
-    assert coordinator.now <= 5 + 4
-    assert len(coordinator.stopped) == 1
-
-
-def test_a_drain_has_no_time_limit(coordinator: Coordinator) -> None:
-    drained = SweepEnd("drained", 75, StopKind.DRAIN)
-    later: dict[int, Answers] = {20: [news(ends=drained, living=0)]}
-    coordinator.given(stops={1: StopKind.DRAIN}, later=later, step_s=1000.0)
-    assert coordinator.run() == drained
-    assert coordinator.stopped == []
-
-
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_returned_node_is_reported_lost_with_its_epoch_once_its_join_is_known(
     coordinator: Coordinator, number: int
@@ -233,9 +339,6 @@ def test_an_unreachable_pool_is_asked_again_and_reported_once(coordinator: Coord
     assert coordinator.run().exit_code == ExitCode.COMPLETE
     words = [notice.text for notice in coordinator.told if isinstance(notice, Message)]
     assert ["no answer" in text for text in words] == [True, False]
-
-
-# --- how long to wait for machines to leave ------------------------------------
 
 
 def after(*stops: StopKind | None) -> ShutdownDeadline:

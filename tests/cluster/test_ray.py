@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 import psutil
 import pytest
@@ -15,18 +14,16 @@ from parallel_hpo.cluster.base import ClusterMachine, NodeTaskEnd
 from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
-from tests.cluster.nodes import HeldNode, next_end, next_ends
+from tests.cluster.nodes import HeldNode, begun, next_end, next_ends
 from tests.cluster.raylets import Raylets, running_raylets
 from tests.processes.conftest import RealSweep, comes, expect_exact_on_two_machines
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-DEVICES: Final = (2, 3)
-MASKS: Final = {"0,1", "0,1,2"}
 
 
 @pytest.fixture(scope="module")
 def cluster(sweep: RealSweep) -> Iterator[Raylets]:
-    with running_raylets(*DEVICES, env=sweep.env) as made:
+    with running_raylets(2, 3, env=sweep.env) as made:
         yield made
 
 
@@ -43,15 +40,7 @@ def client(cluster: Raylets) -> Iterator[HostedEngine]:
 
 @pytest.fixture
 def nodes(engine: HostedEngine, tmp_path: Path) -> dict[ClusterMachine, HeldNode]:
-    """A started node on each machine."""
     return begun(engine, tmp_path)
-
-
-def begun(engine: HostedEngine, folder: Path) -> dict[ClusterMachine, HeldNode]:
-    made = {machine: HeldNode(folder / machine.name) for machine in engine.machines()}
-    for machine, node in made.items():
-        engine.start(machine, node.command)
-    return made
 
 
 def test_each_raylet_is_a_machine_and_has_one_node_with_all_its_devices(
@@ -61,7 +50,7 @@ def test_each_raylet_is_a_machine_and_has_one_node_with_all_its_devices(
     first, second = (machine.name for machine in engine.machines())
     assert second == f"{first}-2"
     environments = [node.facts()["environment"] for node in nodes.values()]
-    assert {environment["CUDA_VISIBLE_DEVICES"] for environment in environments} == MASKS
+    assert {environment["CUDA_VISIBLE_DEVICES"] for environment in environments} == {"0,1", "0,1,2"}
     assert not any("OMP_NUM_THREADS" in environment for environment in environments)
     parents = {parent.pid for node in nodes.values() for parent in node.process().parents()}
     assert parents >= set(cluster.raylets)

@@ -16,7 +16,7 @@ import pytest
 from parallel_hpo.cluster.base import NodeTaskEnd
 from parallel_hpo.cluster.slurm import SlurmEngine
 from parallel_hpo.core.errors import ExitCode, MissingExtraError, UsageError
-from tests.cluster.nodes import HeldNode, expect_nothing_left_of_a_killed_driver, next_end
+from tests.cluster.nodes import HeldNode, begun, expect_nothing_left_of_a_killed_driver, next_end
 from tests.commands import MODULE
 from tests.processes.conftest import (
     MAINS,
@@ -79,9 +79,7 @@ def test_within_an_allocation_each_of_its_hosts_is_a_machine(
 ) -> None:
     engine = engines(**allocation)
     assert [machine.name for machine in engine.machines()] == list(HOSTS)
-    for machine in engine.machines():
-        node = HeldNode(tmp_path / machine.name)
-        engine.start(machine, node.command)
+    for machine, node in begun(engine, tmp_path).items():
         assert node.facts()["environment"]["SLURMD_NODENAME"] == machine.name
         node.let_go()
         assert next_end(engine) == NodeTaskEnd(machine, returned=True, exit_code=0)
@@ -92,9 +90,7 @@ def test_outside_an_allocation_each_machine_is_a_job_and_pending_jobs_are_cancel
 ) -> None:
     """Two hosts, and three jobs that want one each."""
     engine = engines(3, SRUN_CPUS_PER_TASK=str(CORES))
-    nodes = {machine: HeldNode(tmp_path / machine.name) for machine in engine.machines()}
-    for machine, node in nodes.items():
-        engine.start(machine, node.command)
+    nodes = begun(engine, tmp_path)
     assert comes(lambda: sum(node.told.exists() for node in nodes.values()) == len(HOSTS))
     assert sorted(slurm.jobs().values()) == ["PENDING", "RUNNING", "RUNNING"]
     processes = [node.process() for node in nodes.values() if node.told.exists()]
@@ -168,8 +164,7 @@ def test_a_killed_sruns_node_ends_and_is_reported_as_not_returned(engines: Engin
     process = node.process()
     (started,) = engine._nodes
     started.kill()
-    end = next_end(engine)
-    assert not end.returned
+    assert not next_end(engine).returned
     assert comes(lambda: not process.is_running())
 
 
@@ -197,8 +192,8 @@ def start_tasks(sweep: RealSweep, sweep_id: str) -> RealSweep:
 
 
 def shares_of(sweep: RealSweep, sweep_id: str) -> list[Any]:
-    folders = (sweep.directory / sweep_id).glob(f"share-*-of-{SHARES}")
-    return [json.loads((folder / "summary.json").read_text()) for folder in folders]
+    summaries = (sweep.directory / sweep_id).glob(f"share-*-of-{SHARES}/summary.json")
+    return [json.loads(summary.read_text()) for summary in summaries]
 
 
 def test_shares_of_a_drained_and_a_terminated_job_are_completed_by_later_jobs(
