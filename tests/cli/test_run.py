@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +13,8 @@ from typing import Final
 
 import pytest
 
-from parallel_hpo.cli.options import PANELS
 from parallel_hpo.cli.run import deadline_has_passed, resume_command
 from parallel_hpo.client.server_client import PoolClient
-from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.pool_messages import Join
 from parallel_hpo.session.membership import versions_here
@@ -74,48 +73,39 @@ def test_a_new_name_for_an_existing_sweep_is_refused(tmp_path: Path, command: Co
     assert (done.returncode, "--name names a new sweep" in done.stderr) == (2, True)
 
 
-def test_the_help_has_each_key_of_the_section_in_one_panel() -> None:
-    keys = [key for panel in PANELS.values() for key in panel]
-    assert sorted(keys) == sorted(HpoSection.model_fields.keys() - {"kind", "apply", "sweep_configuration"})
+@pytest.mark.parametrize(
+    ("typed", "resumed"),
+    [
+        ("run 'my c.json' t.py:f -- --resume x", "run 'my c.json' t.py:f --resume abc -- --resume x"),
+        ("run c.json --resume old", "run c.json --resume abc"),
+        ("run --sweep-id=old c.json", "run c.json --resume abc"),
+        ("run c.json --deadline 3h", "run c.json --deadline 3h --resume abc"),
+        *(
+            (f"run c.json {passed}", "run c.json --deadline null --resume abc")
+            for passed in ("--deadline '2026-12-24 18:00'", "--deadline='2026-12-24 18:00'", "")
+        ),
+    ],
+)
+def test_the_command_to_resume_names_the_sweep_once_and_no_passed_deadline(typed: str, resumed: str) -> None:
+    words, over = ["/env/bin/parallel-hpo", *shlex.split(typed)], "null" in resumed
+    found = resume_command(words, "abc", find=lambda name: words[0], interpreter="", deadline_has_passed=over)
+    assert found == f"parallel-hpo {resumed}"
 
 
-def typed_as(*words: str, found: str | None = "/env/bin/parallel-hpo", over: bool = False) -> str:
-    return resume_command(
-        words, "abc", find=lambda name: found, interpreter="/env/bin/python", deadline_has_passed=over
+@pytest.mark.parametrize(
+    ("program", "typed"),
+    [
+        ("/env/bin/parallel-hpo", "/env/bin/parallel-hpo"),
+        ("/site/parallel_hpo/__main__.py", "/env/bin/python -m parallel_hpo"),
+    ],
+)
+def test_the_command_to_resume_has_a_full_path_if_it_is_not_on_the_search_path(
+    program: str, typed: str
+) -> None:
+    found = resume_command(
+        (program, "run"), "abc", find=lambda _: None, interpreter="/env/bin/python", deadline_has_passed=False
     )
-
-
-def test_the_command_to_resume_is_the_original_command_with_the_sweeps_id() -> None:
-    typed = typed_as(
-        "/env/bin/parallel-hpo", "run", "my c.json", "t.py:f", "--count", "6", "--", "--resume", "x"
-    )
-    assert typed == "parallel-hpo run 'my c.json' t.py:f --count 6 --resume abc -- --resume x"
-
-
-def test_the_command_to_resume_names_the_sweep_once() -> None:
-    assert typed_as("/env/bin/parallel-hpo", "run", "c.json", "--resume", "old") == (
-        "parallel-hpo run c.json --resume abc"
-    )
-    assert typed_as("/env/bin/parallel-hpo", "run", "--sweep-id=old", "c.json") == (
-        "parallel-hpo run c.json --resume abc"
-    )
-
-
-def test_the_command_to_resume_has_a_full_path_if_it_is_not_on_the_search_path() -> None:
-    assert typed_as("/env/bin/parallel-hpo", "run", "c.json", found=None) == (
-        "/env/bin/parallel-hpo run c.json --resume abc"
-    )
-    assert typed_as("/site/parallel_hpo/__main__.py", "run", "c.json", found=None) == (
-        "/env/bin/python -m parallel_hpo run c.json --resume abc"
-    )
-
-
-def test_a_passed_deadline_is_not_repeated_in_the_command_to_resume() -> None:
-    for given in (["--deadline", "2026-12-24 18:00"], ["--deadline=2026-12-24 18:00"], []):
-        typed = typed_as("/env/bin/parallel-hpo", "run", "c.json", *given, over=True)
-        assert typed == "parallel-hpo run c.json --deadline null --resume abc"
-    kept = typed_as("/env/bin/parallel-hpo", "run", "c.json", "--deadline", "3h")
-    assert kept == "parallel-hpo run c.json --deadline 3h --resume abc"
+    assert found == f"{typed} run --resume abc"
 
 
 def test_only_a_deadline_with_a_date_can_have_passed() -> None:
