@@ -1,5 +1,6 @@
 // The filters of the runs: search, states, ranges of any column, the best runs. Each is a chip that removes it.
 
+import { sorted } from "./charts/numbers.js";
 import { columnsOf } from "./columns.js";
 import { anything, button, checkbox, element, fill, find, number, on, say } from "./format.js";
 import { predicateOf, QueryError } from "./query.js";
@@ -89,9 +90,7 @@ function offerStates(store) {
 
 function best(store, percent) {
   if (!percent) return null;
-  const values = [];
-  for (let row = 0; row < store.count; row++) if (store.runs.value[row] !== null) values.push(store.badness(row));
-  values.sort((one, other) => one - other);
+  const values = sorted(store.rows((row) => store.runs.value[row] !== null).map((row) => store.badness(row)));
   const bound = values[Math.max(1, Math.ceil((values.length * Number(percent)) / 100)) - 1] ?? -Infinity;
   return (row) => store.runs.value[row] !== null && store.badness(row) <= bound;
 }

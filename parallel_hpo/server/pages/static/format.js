@@ -1,12 +1,14 @@
 // Numbers, times and values as text.
 
+import { asText, isMissing } from "./charts/numbers.js";
+
 const DIGITS = 4;
 /** Number of a column's values that decide on its format. */
 const SAMPLE = 500;
 
 /** Return a number with 4 significant digits; never fewer than its whole part has. */
 export function number(value, digits = DIGITS) {
-  if (value === null || value === undefined) return "";
+  if (isMissing(value)) return "";
   if (typeof value !== "number" || Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
   if (size >= 1e15 || size < 1e-4) return String(Number(value.toPrecision(digits)));
@@ -29,14 +31,12 @@ export function fullValue(value, text) {
 }
 
 export function anything(value) {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number") return number(value);
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return isMissing(value) ? "" : asText(value, number);
 }
 
 /** Return seconds as "8.2 s", "3 min 4 s" or "2 h 7 min". */
 export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "";
+  if (isMissing(seconds)) return "";
   if (seconds < 59.95) return `${Math.max(0, seconds).toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
@@ -58,7 +58,7 @@ export function tookWords({ started, spent }) {
 }
 
 export function time(seconds) {
-  if (seconds === null || seconds === undefined) return "";
+  if (isMissing(seconds)) return "";
   return new Date(seconds * 1000).toLocaleString("sv"); // 2026-12-03 07:59:30
 }
 

@@ -1,5 +1,6 @@
 // What lists of runs share: the order by a column, in which rows without a value come last both ways, and the parts of a row.
 
+import { exactText, isMissing } from "./charts/numbers.js";
 import { element } from "./format.js";
 
 /** Return the wanted rows, by default the shown ones, ordered by a column; `up`: ascending. */
@@ -16,20 +17,12 @@ export function goesUpAtFirst(store, name) {
   return name !== "started" && name !== "ended";
 }
 
-function isMissing(value) {
-  return value === null || value === undefined;
-}
-
 function compare(one, other) {
   if (typeof one === "number" && typeof other === "number") return one - other;
   if (typeof one === "number") return -1;
   if (typeof other === "number") return 1;
-  const [left, right] = [text(one), text(other)];
+  const [left, right] = [one, other].map(exactText);
   return left < right ? -1 : left > right ? 1 : 0;
-}
-
-function text(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 export function selectionBox(store, id, label) {

@@ -1,5 +1,6 @@
 // The progress of a sweep: a bar of its runs by outcome, with the numbers beside it.
 
+import { total } from "./charts/numbers.js";
 import { arrange, duration, element, say } from "./format.js";
 
 /** States of a sweep that has ended. */
@@ -18,22 +19,22 @@ export function endedOf(counts) {
   return sum(counts, ENDED);
 }
 
-/** `total`: the maximum number of runs, null if unlimited. */
-export function drawBar(bar, counts, total) {
+/** `count`: the maximum number of runs, null if unlimited. */
+export function drawBar(bar, counts, count) {
   const known = sum(counts, Object.keys(counts));
-  const whole = Math.max(total ?? known, known, 1);
+  const whole = Math.max(count ?? known, known, 1);
   for (const [name, states] of Object.entries(PARTS)) {
     const part = bar.querySelector(`.${name}`) ?? bar.appendChild(element("span", { class: name }));
     const share = sum(counts, states) / whole;
     part.style.width = `${share * 100}%`;
     part.hidden = share === 0;
   }
-  bar.setAttribute("aria-label", `${progressWords(counts, total)}: ${countWords(counts).join(", ") || "no runs yet"}`);
+  bar.setAttribute("aria-label", `${progressWords(counts, count)}: ${countWords(counts).join(", ") || "no runs yet"}`);
 }
 
-export function progressWords(counts, total) {
+export function progressWords(counts, count) {
   const ended = endedOf(counts);
-  return total === null ? `${ended} ended` : `${ended} of ${total} ended`;
+  return count === null ? `${ended} ended` : `${ended} of ${count} ended`;
 }
 
 /** Estimate the time left, from the mean duration of ended runs and the number of running ones. */
@@ -54,7 +55,7 @@ function countWords(counts) {
 }
 
 function sum(counts, states) {
-  return states.reduce((total, state) => total + (counts[state] ?? 0), 0);
+  return total(states.map((state) => counts[state] ?? 0));
 }
 
 function place(state) {

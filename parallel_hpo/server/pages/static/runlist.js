@@ -59,13 +59,7 @@ export function runList(store, home) {
   function groupsOf(rows) {
     if (!group.value) return [[null, rows]];
     const values = store.column(group.value);
-    const groups = new Map();
-    for (const row of rows) {
-      const title = anything(values[row]) || "not set";
-      if (!groups.has(title)) groups.set(title, []);
-      groups.get(title).push(row);
-    }
-    return groups;
+    return Map.groupBy(rows, (row) => anything(values[row]) || "not set");
   }
 
   function head(title, rows) {

@@ -2,6 +2,7 @@
 
 import { makeActions } from "./act.js";
 import { oncePerFrame } from "./charts/elements.js";
+import { total } from "./charts/numbers.js";
 import { duration, element, fill, find, number, on, runLink, say } from "./format.js";
 import { fetchJson, keepUp, LIVE_MS, OVER_MS } from "./live.js";
 import { countsOf, drawBar, endedOf, ENDS, leftWords, listCounts, progressWords } from "./progress.js";
@@ -78,8 +79,7 @@ function elapsed() {
 function timeLeft(counts) {
   if (ENDS.includes(store.sweep.state)) return "ended";
   const took = store.column("duration").filter((seconds, row) => seconds !== null && store.runs.ended[row] !== null);
-  const mean = took.reduce((sum, seconds) => sum + seconds, 0) / took.length;
-  return leftWords(store.sweep.count, endedOf(counts), mean, counts.running ?? 0);
+  return leftWords(store.sweep.count, endedOf(counts), total(took) / took.length, counts.running ?? 0);
 }
 
 /** The value of summaries that runs are compared by, and its goal, as in the address; empty: the sweep's metric. */

@@ -1,4 +1,4 @@
-import { exactText, extent } from "./numbers.js";
+import { exactText, extent, isMissing, sorted } from "./numbers.js";
 import { scaleOf } from "./scales.js";
 
 /** Position of runs without a value: below the axis. */
@@ -10,7 +10,7 @@ export const UNSET = -0.1;
  * counts(row): whether the row's value extends the axis; others beyond its ends stand at the ends.
  */
 export function axisOf({ name, label, kind, log, values: declared, low, high }, column, counts = () => true) {
-  const present = column.filter((value) => value !== null && value !== undefined);
+  const present = column.filter((value) => !isMissing(value));
   const numeric = (kind === "number" || kind === "integer") && present.every((value) => typeof value === "number");
   const axis = { name, label: label ?? name, numeric, missing: present.length < column.length };
   if (!numeric) return { ...axis, ...categories([...(declared ?? []), ...present]) };
@@ -36,16 +36,17 @@ function numbers(column, wantsLog, declared, whole) {
 /** Do listed numbers grow by a constant factor, as 16, 32, 64 do? */
 function isGeometric(values) {
   if (!values || values.length < 3 || !values.every((value) => typeof value === "number" && value > 0)) return false;
-  const sorted = [...values].sort((one, other) => one - other);
-  const factor = sorted[1] / sorted[0];
-  return factor > 1 && sorted.slice(1).every((value, index) => Math.abs(value / sorted[index] / factor - 1) < 1e-6);
+  const [least, ...others] = sorted(values);
+  const factor = others[0] / least;
+  return factor > 1 && others.every((value, index) => Math.abs(value / (others[index - 1] ?? least) / factor - 1) < 1e-6);
 }
 
 function categories(values) {
   const texts = distinct(values);
-  const places = new Map(texts.map((text, index) => [text, texts.length === 1 ? 0.5 : index / (texts.length - 1)]));
-  const place = (value) => (value === null || value === undefined ? null : places.get(exactText(value)));
-  return { log: false, kind: "names", texts, place, scale: () => scaleOf({ kind: "names", low: 0, high: texts.length - 1, names: texts }) };
+  const scale = scaleOf({ kind: "names", low: 0, high: texts.length - 1, names: texts });
+  const places = new Map(texts.map((text, index) => [text, scale.place(index)]));
+  const place = (value) => (isMissing(value) ? null : places.get(exactText(value)));
+  return { log: false, kind: "names", texts, place, scale: () => scale };
 }
 
 function distinct(values) {

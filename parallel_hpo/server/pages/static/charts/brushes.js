@@ -1,5 +1,5 @@
 import { UNSET } from "./axes.js";
-import { exactText, short } from "./numbers.js";
+import { exactText, isMissing, short } from "./numbers.js";
 
 /** Selections by axis name, as values: {low, high, unset} of numbers, or {texts} of categories (null: not set). */
 export class Brushes extends Map {
@@ -9,7 +9,7 @@ export class Brushes extends Map {
     const unset = low <= UNSET / 2;
     if (axis.numeric) this.set(axis.name, { ...reach(axis, low, high), unset });
     else {
-      const inside = axis.texts.filter((text, index) => within(placeOf(axis, index), low, high));
+      const inside = axis.texts.filter((text) => low <= axis.place(text) && axis.place(text) <= high);
       this.set(axis.name, { texts: new Set(unset ? [...inside, null] : inside) });
     }
   }
@@ -26,7 +26,7 @@ export class Brushes extends Map {
   takes(name, value) {
     const brush = this.get(name);
     if (!brush) return true;
-    const missing = value === null || value === undefined;
+    const missing = isMissing(value);
     if (brush.texts) return brush.texts.has(missing ? null : exactText(value));
     if (missing) return brush.unset;
     return !brush.none && (brush.low === null || value >= brush.low) && (brush.high === null || value <= brush.high);
@@ -41,14 +41,6 @@ export class Brushes extends Map {
 function reach(axis, low, high) {
   if (high < 0) return { low: null, high: null, none: true };
   return { low: low <= 0 ? null : axis.unplace(low), high: high >= 1 ? null : axis.unplace(high) };
-}
-
-function within(place, low, high) {
-  return place >= low && place <= high;
-}
-
-function placeOf(axis, index) {
-  return axis.texts.length === 1 ? 0.5 : index / (axis.texts.length - 1);
 }
 
 function inWords(brush) {

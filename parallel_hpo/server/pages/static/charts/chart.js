@@ -2,6 +2,7 @@
 
 import { element, runLink } from "../format.js";
 import { controlOf, listen, oncePerFrame } from "./elements.js";
+import { isMissing } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { onNews } from "./runs.js";
 import { colours, fontOf, onTheme } from "./theme.js";
@@ -149,7 +150,7 @@ export class Chart extends EventTarget {
 
 /** Return a cell of CSV that no spreadsheet reads as a formula, as the server does. */
 function cell(value) {
-  if (value === null || value === undefined) return "";
+  if (isMissing(value)) return "";
   if (typeof value === "number") return String(value);
   const text = typeof value === "string" ? value.replace(/^[=+\-@\t\r]/, "'$&") : JSON.stringify(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

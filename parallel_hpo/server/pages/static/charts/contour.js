@@ -4,7 +4,7 @@ import { axisOf } from "./axes.js";
 import { Chart } from "./chart.js";
 import { effectsOf } from "./importance.js";
 import { paintCrosses, paintPoints, paintRing } from "./marks.js";
-import { asText, counted, exactText } from "./numbers.js";
+import { asText, counted, exactText, isMissing } from "./numbers.js";
 import { isFailed, loggedOf, metricName, pointing, qualityLegend, ranked, runColour, variedOf } from "./runs.js";
 import { rangeOf } from "./scatter.js";
 import { colours, qualities } from "./theme.js";
@@ -73,7 +73,7 @@ function placed(store, columnName, choices) {
   const name = choices.find(([value]) => value === columnName)[1];
   const parameter = columnName.startsWith("parameters.") && store.parameters.find((one) => one.name === name);
   const axis = axisOf(parameter || { name, kind: "number" }, column);
-  const numberOf = (value) => (value === null || value === undefined ? null : axis.numeric ? value : axis.texts.indexOf(exactText(value)));
+  const numberOf = (value) => (isMissing(value) ? null : axis.numeric ? value : axis.texts.indexOf(exactText(value)));
   return { name, column, axis, numbers: column.map(numberOf) };
 }
 

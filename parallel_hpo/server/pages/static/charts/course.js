@@ -1,6 +1,6 @@
 import { duration } from "../format.js";
 import { nearestIndex, paintBand, paintLine } from "./marks.js";
-import { short } from "./numbers.js";
+import { extent, short, sorted, squares, total } from "./numbers.js";
 
 /** What curves run over: [[value, text]]. */
 const AXES = [["step", "step"], ["time", "time since the run's start"]];
@@ -64,21 +64,10 @@ function paintCourse(context, { x, y, raw, colour, width = 1.25, alpha = 0.9, da
 
 /** `log`: of positive values; `outliers`: without the 2 % at each end. */
 function rangeOf(series, { log = false, outliers = false }) {
-  let [low, high] = [Infinity, -Infinity];
-  const sample = [];
-  const stride = Math.ceil(series.reduce((sum, { length }) => sum + length, 0) / 20_000);
-  for (const values of series) {
-    for (let index = 0; index < values.length; index++) {
-      const value = values[index];
-      if (value === null || !Number.isFinite(value) || (log && value <= 0)) continue;
-      if (value < low) low = value;
-      if (value > high) high = value;
-      if (outliers && index % stride === 0) sample.push(value);
-    }
-  }
-  if (!(low <= high)) return null;
-  if (sample.length < 10) return [low, high];
-  sample.sort((one, other) => one - other);
+  const values = series.flat().filter((value) => Number.isFinite(value) && (!log || value > 0));
+  if (!outliers || values.length < 10) return extent(values);
+  const stride = Math.ceil(values.length / 20_000);
+  const sample = sorted(values.filter((_, index) => index % stride === 0));
   return [quantile(sample, 0.02), quantile(sample, 0.98)];
 }
 
@@ -86,6 +75,11 @@ export function quantile(sorted, share) {
   const at = share * (sorted.length - 1);
   const [low, rest] = [Math.floor(at), at - Math.floor(at)];
   return sorted[low] + (rest ? (sorted[low + 1] - sorted[low]) * rest : 0);
+}
+
+/** Return what the pointer needs of a curve that is no run; `own`: facts, [[name, value]], that come last. */
+export function hitOfCurve(title, colour, own = []) {
+  return (facts) => ({ colour, tip: { title, colour, facts: [...facts, ...own] } });
 }
 
 /** Return a band over curves: quantiles {x, low, middle, high, outer}, or (mean) the mean with its standard deviation. */
@@ -100,14 +94,14 @@ export function bandOf(courses, { mean = false } = {}) {
     if (values.length < least) continue;
     band.x.push(at);
     if (mean) addMean(band, values);
-    else addQuantiles(band, values.sort((one, other) => one - other));
+    else addQuantiles(band, sorted(values));
   }
   return band;
 }
 
 function addMean(band, values) {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1));
+  const mean = total(values) / values.length;
+  const deviation = Math.sqrt(squares(values) / Math.max(1, values.length - 1));
   band.middle.push(mean);
   band.low.push(mean - deviation);
   band.high.push(mean + deviation);

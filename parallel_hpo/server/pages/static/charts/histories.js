@@ -1,9 +1,9 @@
 /** The histories of the selected or else the shown runs; of many, with a band of quantiles. */
 
 import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
-import { axesOver, axisOver, bandOf, quantile, smoothed, specOfCourses } from "./course.js";
+import { axesOver, axisOver, bandOf, hitOfCurve, quantile, smoothed, specOfCourses } from "./course.js";
 import { HistoryCache } from "./history_cache.js";
-import { asText, counted, exactText, short } from "./numbers.js";
+import { asText, counted, exactText, short, sorted } from "./numbers.js";
 import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, ranked, runColour, variedOf } from "./runs.js";
 import { colours, palette } from "./theme.js";
 
@@ -69,8 +69,8 @@ export class Histories extends Chart {
     const parameter = this.store.parameters.find(({ name }) => name === this.wanted.group);
     return groupsOf(this.store, parameter, courses.map(({ row }) => row)).map(({ text, rows, colour }) => {
       const members = courses.filter(({ row }) => rows.has(row));
-      const facts = [["runs", String(members.length)]];
-      return { ...bandOf(members, { mean: true }), colour, text, hit: (more) => ({ colour, tip: { title: text, colour, facts: [...more, ...facts] } }) };
+      const hit = hitOfCurve(text, colour, [["runs", String(members.length)]]);
+      return { ...bandOf(members, { mean: true }), colour, text, hit };
     });
   }
 
@@ -127,19 +127,15 @@ function wantedRows(store) {
 /** Group rows by a parameter, [{text, rows: Set, colour}]; the smallest of too many groups are one. */
 function groupsOf(store, { name }, rows) {
   const column = store.column(`parameters.${name}`);
-  const values = rows.map((row) => column[row]);
-  const numbers = values.filter((value) => typeof value === "number");
-  const distinct = new Set(numbers).size;
-  const textOf = distinct > MOST_GROUPS ? quarters(numbers) : null;
-  const groups = new Map();
-  rows.forEach((row, index) => {
-    const value = values[index];
-    const text = textOf && typeof value === "number" ? textOf(value) : asText(value);
-    const key = textOf ? text : exactText(value);
-    if (!groups.has(key)) groups.set(key, { text: `${name}: ${text}`, rows: new Set(), order: value });
-    groups.get(key).rows.add(row);
+  const numbers = rows.map((row) => column[row]).filter((value) => typeof value === "number");
+  const inQuarters = new Set(numbers).size > MOST_GROUPS ? quarters(numbers) : null;
+  const textOf = (value) => (inQuarters && typeof value === "number" ? inQuarters(value) : asText(value));
+  const groups = Map.groupBy(rows, (row) => (inQuarters ? textOf : exactText)(column[row]));
+  const found = [...groups.values()].map((members) => {
+    const order = column[members[0]];
+    return { text: `${name}: ${textOf(order)}`, rows: new Set(members), order };
   });
-  const found = [...groups.values()].sort((one, other) => other.rows.size - one.rows.size);
+  found.sort((one, other) => other.rows.size - one.rows.size);
   const rest = found.splice(found.length > MOST_GROUPS ? MOST_GROUPS - 1 : MOST_GROUPS);
   if (rest.length) found.push({ text: `${name}: ${rest.length} others`, rows: new Set(rest.flatMap((group) => [...group.rows])), order: null });
   found.sort((one, other) => (typeof one.order === "number" && typeof other.order === "number" ? one.order - other.order : one.text.localeCompare(other.text)));
@@ -147,8 +143,8 @@ function groupsOf(store, { name }, rows) {
 }
 
 function quarters(numbers) {
-  const sorted = [...numbers].sort((one, other) => one - other);
-  const bounds = Array.from({ length: QUARTERS + 1 }, (_, index) => quantile(sorted, index / QUARTERS));
+  const order = sorted(numbers);
+  const bounds = Array.from({ length: QUARTERS + 1 }, (_, index) => quantile(order, index / QUARTERS));
   return (value) => {
     const part = Math.max(0, bounds.slice(1, -1).filter((bound) => value > bound).length);
     return `${short(bounds[part])} to ${short(bounds[part + 1])}`;

@@ -3,7 +3,7 @@
 import { element } from "../format.js";
 import { layer, resize } from "./canvas.js";
 import { Chart } from "./chart.js";
-import { exactText } from "./numbers.js";
+import { centred, exactText, isMissing, squares, total } from "./numbers.js";
 import { isFailed, onNews, variedOf } from "./runs.js";
 import { colours, fontOf, signColours } from "./theme.js";
 
@@ -104,16 +104,12 @@ function paintBars(effects) {
  * of the metric's ranks between groups, corrected for chance (epsilon squared); the correlation is Spearman's.
  */
 export function effect(column, values) {
-  const rows = column.flatMap((value, row) => (isThere(value) && Number.isFinite(values[row]) && values[row] !== null ? [row] : []));
+  const rows = column.flatMap((value, row) => (!isMissing(value) && Number.isFinite(values[row]) ? [row] : []));
   if (rows.length < LEAST_RUNS) return { importance: null, correlation: null, runs: rows.length };
   const [given, got] = [rows.map((row) => column[row]), ranks(rows.map((row) => values[row]))];
   const numeric = given.every((value) => typeof value === "number");
   const bins = numeric ? binsOfNumbers(given) : given.map(exactText);
   return { importance: between(bins, got), correlation: numeric ? pearson(ranks(given), got) : null, runs: rows.length };
-}
-
-function isThere(value) {
-  return value !== null && value !== undefined;
 }
 
 /** Equal values get their mean rank. */
@@ -137,30 +133,16 @@ function binsOfNumbers(values) {
 }
 
 function between(bins, values) {
-  const groups = new Map();
-  bins.forEach((bin, index) => groups.set(bin, [...(groups.get(bin) ?? []), values[index]]));
-  const [count, all] = [values.length, mean(values)];
-  const total = values.reduce((sum, value) => sum + (value - all) ** 2, 0);
-  if (total === 0 || groups.size < 2 || groups.size >= count) return 0;
-  const inside = [...groups.values()].reduce((sum, group) => {
-    const centre = mean(group);
-    return sum + group.reduce((squares, value) => squares + (value - centre) ** 2, 0);
-  }, 0);
-  return Math.max(0, 1 - (inside / total) * ((count - 1) / (count - groups.size)));
+  const groups = Map.groupBy(values, (_, index) => bins[index]);
+  const [count, all] = [values.length, squares(values)];
+  if (all === 0 || groups.size < 2 || groups.size >= count) return 0;
+  const inside = total([...groups.values()].map(squares));
+  return Math.max(0, 1 - (inside / all) * ((count - 1) / (count - groups.size)));
 }
 
 function pearson(one, other) {
-  const [mine, theirs] = [mean(one), mean(other)];
-  let [both, first, second] = [0, 0, 0];
-  one.forEach((value, index) => {
-    const [a, b] = [value - mine, other[index] - theirs];
-    both += a * b;
-    first += a * a;
-    second += b * b;
-  });
-  return first && second ? both / Math.sqrt(first * second) : 0;
-}
-
-function mean(values) {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+  const theirs = centred(other);
+  const both = total(centred(one).map((value, index) => value * theirs[index]));
+  const spread = Math.sqrt(squares(one) * squares(other));
+  return spread ? both / spread : 0;
 }

@@ -2,9 +2,31 @@
 
 const [LEAST_PLAIN, MOST_PLAIN] = [1e-3, 1e6]; // sizes outside are written with an exponent
 
+export function isMissing(value) {
+  return value === null || value === undefined;
+}
+
+export function sorted(values) {
+  return [...values].sort((one, other) => one - other);
+}
+
+export function total(values) {
+  return values.reduce((sum, value) => sum + value, 0);
+}
+
+/** Return the differences from the mean. */
+export function centred(values) {
+  const mean = total(values) / values.length;
+  return values.map((value) => value - mean);
+}
+
+export function squares(values) {
+  return total(centred(values).map((value) => value * value));
+}
+
 /** Return a number with four significant digits; "–" for none. */
 export function short(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (isMissing(value) || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   if (Number.isInteger(value) && size < MOST_PLAIN) return String(value);
@@ -33,7 +55,7 @@ export function commonFormat(values) {
 
 /** Return one format for listed values: short unless that makes two of them alike. */
 export function listedFormat(values) {
-  return new Set(values.map(asText)).size === values.length ? asText : exactText;
+  return new Set(values.map((value) => asText(value))).size === values.length ? (value) => asText(value) : exactText;
 }
 
 /** Return one format for the ticks of a log axis. */
@@ -53,15 +75,15 @@ function near(one, other, size) {
   return Math.abs(one - other) <= size * 1e-9;
 }
 
-export function asText(value) {
-  if (value === null || value === undefined) return "not set";
-  if (typeof value === "number") return short(value);
+export function asText(value, written = short) {
+  if (isMissing(value)) return "not set";
+  if (typeof value === "number") return written(value);
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 /** Return the text that tells a value from any other. */
 export function exactText(value) {
-  return typeof value === "number" ? String(value) : asText(value);
+  return asText(value, String);
 }
 
 export function clock(seconds) {

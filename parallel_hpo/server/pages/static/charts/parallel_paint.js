@@ -31,14 +31,9 @@ export function layout(texts, available, height, axes) {
 /** Hidden rows are faint, and the best come last. */
 export function paintLines(context, { rows, places, at, shown, shade, failed }, known) {
   const strokes = qualities(SHADES);
-  const groups = new Map();
-  for (const row of rows) {
-    const group = !shown[row] ? -1 : failed[row] ? -0.5 : shade[row] === null ? -0.25 : Math.floor(shade[row] * (SHADES - 1e-6));
-    if (!groups.has(group)) groups.set(group, []);
-    groups.get(group).push(row);
-  }
+  const groupOf = (row) => (!shown[row] ? -1 : failed[row] ? -0.5 : shade[row] === null ? -0.25 : Math.floor(shade[row] * (SHADES - 1e-6)));
   const colourOf = { "-1": known.line, "-0.5": known.bad, "-0.25": known.muted };
-  for (const [group, members] of [...groups].sort(([one], [other]) => one - other)) {
+  for (const [group, members] of [...Map.groupBy(rows, groupOf)].sort(([one], [other]) => one - other)) {
     context.strokeStyle = colourOf[group] ?? strokes[group];
     context.globalAlpha = group === -1 ? 0.35 : group < 0 ? 0.7 : rows.length > 1000 ? 0.5 : 0.85;
     context.setLineDash(group === -0.5 ? [5, 4] : []);
@@ -89,10 +84,8 @@ function paintName(texts, axis, x, at, known) {
 
 function paintTicks(context, texts, axis, room, x, at, known) {
   const most = Math.max(2, Math.floor((at.y(0) - at.y(1)) / BETWEEN_TICKS));
-  const ticks = axis.scale().ticks(most).map(({ value, text }) => {
-    const place = axis.numeric ? axis.place(value) : axis.texts.length === 1 ? 0.5 : value / (axis.texts.length - 1);
-    return { text, at: at.y(place), size: LINE - 2 };
-  });
+  const scale = axis.scale();
+  const ticks = scale.ticks(most).map(({ value, text }) => ({ text, at: at.y(scale.place(value)), size: LINE - 2 }));
   for (const { text, at: y } of withRoom(ticks, 0)) {
     context.fillStyle = known.muted;
     context.fillRect(x - 3, y, 6, 1);

@@ -2,7 +2,7 @@
 
 import { element } from "../format.js";
 import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
-import { axesOver, axisOver, smoothed, specOfCourses } from "./course.js";
+import { axesOver, axisOver, hitOfCurve, smoothed, specOfCourses } from "./course.js";
 import { controlOf } from "./elements.js";
 import { extent, short } from "./numbers.js";
 import { Plot } from "./plot.js";
@@ -161,12 +161,12 @@ class KeyChart extends Chart {
     const colour = colours().accent;
     const course = {
       row: null, x, since: earlier ? since : null, y: smoothed(x, values, smoothing), raw: smoothing ? values : null, colour, width: 1.5, alpha: 1,
-      hit: (facts) => ({ colour, tip: { title: this.key, colour, facts } }),
+      hit: hitOfCurve(this.key, colour),
     };
     const spec = specOfCourses([course], [], {
       label: this.words.textContent,
       x: axisOver(over),
-      y: { label: unit, log, whole: values.every(Number.isInteger), format: (value) => [short(value), unit].filter(Boolean).join(" ") },
+      y: { label: unit, log, whole: values.every(Number.isInteger), format: (value) => withUnit(value, unit) },
     });
     this.plot.draw(spec);
   }
@@ -174,13 +174,17 @@ class KeyChart extends Chart {
   describe(y, unit) {
     const range = extent(y);
     if (!range) return this.say("No numbers.");
-    const said = (value) => [short(value), unit].filter(Boolean).join(" ");
-    return this.say(`last ${said(y.at(-1))}, minimum ${said(range[0])}, maximum ${said(range[1])}`);
+    const [last, least, most] = [y.at(-1), ...range].map((value) => withUnit(value, unit));
+    return this.say(`last ${last}, minimum ${least}, maximum ${most}`);
   }
 
   rows() {
     return [[this.all.wanted.x, this.key], ...(this.points?.x ?? []).map((x, index) => [x, this.points.y[index]])];
   }
+}
+
+function withUnit(value, unit) {
+  return unit ? `${short(value)} ${unit}` : short(value);
 }
 
 function sinceStart(points, axis) {

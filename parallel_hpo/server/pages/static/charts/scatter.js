@@ -4,7 +4,7 @@ import { element } from "../format.js";
 import { axisOf } from "./axes.js";
 import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
-import { asText, counted, exactText, extent } from "./numbers.js";
+import { asText, counted, exactText, extent, isMissing } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { isFailed, isOpen, metricName, onNews, paintRuns, pointing, variedOf } from "./runs.js";
 
@@ -44,7 +44,7 @@ export class Scatter extends Chart {
 
   describe(varied) {
     const { store } = this;
-    const values = store.column("value").filter((value) => Number.isFinite(value) && value !== null);
+    const values = store.column("value").filter(Number.isFinite);
     const failed = store.runs.state.some(isFailed) ? " Failed runs are crosses at the bottom." : "";
     this.say(`${metricName(store)} of ${counted(values.length, "run")} against ${counted(varied.length, "varied parameter")}.${failed}`);
   }
@@ -83,7 +83,7 @@ function pointsOf(store, axis, column, log) {
   const [low, high] = extent(settled, log) ?? extent(values, log) ?? [0, 1];
   const foot = log ? low / (high / low || 2) ** 0.08 : low - (high - low || 1) * 0.08;
   const points = column.flatMap((value, row) => {
-    if (value === null || value === undefined) return [];
+    if (isMissing(value)) return [];
     const place = axis.numeric ? value : axis.texts.indexOf(exactText(value));
     const y = values[row] === null ? (isFailed(store.runs.state[row]) ? foot : null) : Math.min(high, Math.max(low, values[row]));
     if (y === null || (log && y <= 0)) return [];

@@ -2,7 +2,7 @@
 
 import { OVER, axisOver, courseOfBest } from "./best.js";
 import { Chart, LOG } from "./chart.js";
-import { specOfCourses } from "./course.js";
+import { hitOfCurve, specOfCourses } from "./course.js";
 import { counted } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { metricName } from "./runs.js";
@@ -34,8 +34,7 @@ export class SweepCourses extends Chart {
     const courses = this.#stores.map((store, place) => {
       const { points, course } = courseOfBest(store, over);
       const [name, colour] = [store.sweep.name, this.colourOf(place)];
-      const hit = (facts) => ({ colour, tip: { title: name, colour, facts } });
-      return { name, colour, width: 2, step: true, x: points.map(({ x }) => x), y: course, hit };
+      return { name, colour, width: 2, step: true, x: points.map(({ x }) => x), y: course, hit: hitOfCurve(name, colour) };
     });
     const spec = specOfCourses(courses.filter(({ x }) => x.length), [], { label, x: axisOver(over), y: { label, log } });
     this.explain(courses.map(({ name, colour }) => ({ text: name, colour })));

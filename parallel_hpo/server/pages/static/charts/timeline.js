@@ -3,7 +3,7 @@
 import { duration } from "../format.js";
 import { Chart, EARLIER } from "./chart.js";
 import { strokes } from "./marks.js";
-import { clock, counted } from "./numbers.js";
+import { clock, counted, extent } from "./numbers.js";
 import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
 
@@ -88,8 +88,7 @@ export class Timeline extends Chart {
   describe(bars) {
     const { lanes, marks } = this.timeline;
     if (!bars.length) return this.say("No run has started yet.");
-    const begun = bars.reduce((first, { start }) => Math.min(first, start), Infinity);
-    const over = bars.reduce((last, { until }) => Math.max(last, until), 0);
+    const [begun, over] = extent(bars.flatMap(({ start, until }) => [start, until]));
     const share = busyTime(bars) / (Math.max(over - begun, 1e-9) * lanes.length);
     const kinds = Object.entries(MARKS).map(([kind, mark]) => [marks.filter((one) => one.kind === kind).length, kind, mark]);
     const said = kinds.filter(([count]) => count).map(([count, kind, mark]) => `${count} ${count > 1 ? PLURALS[kind] : kind} (${mark})`);
@@ -130,8 +129,7 @@ function laneName({ name, device }) {
 
 /** Return the range of times; attempts that go on extend it a little. */
 function reach(bars, marks, now) {
-  const times = [...bars.flatMap(({ start, end }) => [start, end ?? start]), ...marks.map(({ at }) => at)];
-  const [low, last] = [times.reduce((a, b) => Math.min(a, b)), times.reduce((a, b) => Math.max(a, b))];
+  const [low, last] = extent([...bars.flatMap(({ start, end }) => [start, end ?? start]), ...marks.map(({ at }) => at)]);
   const goesOn = bars.some(({ end }) => end === null);
   const anyEnded = bars.some(({ end }) => end !== null);
   const most = anyEnded ? last + (last - low) * MOST_ADDED : now;
