@@ -16,28 +16,21 @@ from typing import Any, Final
 
 import wandb
 
-from tests.processes import usages
+from tests.processes import deaths
 
 ODD: Final = 0.3
 """The part of all runs that are odd."""
 OPENINGS: Final[dict[str, Callable[[], Any]]] = {
     "offline": lambda: wandb.init(mode="offline"),
-    "offline by environment": usages.init_offline_by_environment,
+    "offline by environment": deaths.init_offline_by_environment,
     "in another place": lambda: wandb.init(project="another", id="own", name="mine"),
-    "kept open": usages.init_and_keep,
-    "after a login": usages.init_as_somebody,
+    "kept open": deaths.init_and_keep,
+    "after a login": deaths.init_as_somebody,
 }
-SPOILS: Final[dict[str, Callable[[], object]]] = {
+SPOILS: Final[dict[str, Callable[[], object]]] = deaths.SPOILS | {
     "wandb torn down": wandb.teardown,
-    "environment cleared": os.environ.clear,
-    "environment changed": usages.change_environment,
-    "no temporary folder": usages.point_at_no_folder,
-    "limits lowered": usages.lower_limits,
-    "another user": usages.become_nobody,
-    "json patched": usages.patch_json,
-    "threading patched": usages.patch_threading,
-    "own wandb-core killed": lambda: None if again() else usages.kill_core(),
-    "preempted": lambda: None if again() else usages.preempt(),
+    "own wandb-core killed": lambda: None if again() else deaths.kill_core(),
+    "preempted": deaths.preempt_once,
 }
 PLAIN: Final = "plain"
 NEVER_OFFLINE: Final = "NEVER_OFFLINE"

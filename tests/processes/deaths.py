@@ -1,4 +1,4 @@
-"""Every way in which a run or its worker may end or misbehave, each a function: `death` says which.
+"""Every way in which a run or its worker may end or misbehave, or use wandb: `death` says which.
 
 `tests/processes/test_death_matrix.py` says what each counts as. Imported by workers,
 so nothing of the tests is imported here.
@@ -8,34 +8,40 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+from unittest.mock import Mock
 
+import psutil
 import wandb
 import yaml
 
 NEVER_S = 120.0
 """Longer than any test waits."""
-A_WHILE_S = 6.0
-"""Longer than an agent's heartbeat of 5 s."""
+HARMLESS_USER = 65534
+"""nobody; only root may become it."""
+ANOTHER_SERVER = {"WANDB_API_KEY": "1" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "offline"}
 
 
 def die() -> None:
-    """Open the run, and end it as its parameter says."""
+    """Do what the run's parameter says; the run is open but for usages of wandb, which open it themselves."""
     parameters = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
     death = parameters["death"]["value"]
-    if death != "never_initialises":
+    if death in DEATHS:
         wandb.init()
     print("inside", death, flush=True)
-    DEATHS[death]()
+    (DEATHS | USAGES)[death]()
 
 
 class Unpicklable(Exception):
@@ -54,14 +60,10 @@ class Unprintable(Exception):
         raise ValueError("no text")
 
 
-def get(number: int) -> Callable[[], None]:
-    """Return a death by a signal from outside."""
-
-    def death() -> None:
-        os.kill(os.getpid(), number)
-        time.sleep(NEVER_S)
-
-    return death
+def get(number: int) -> None:
+    """Die by a signal from outside."""
+    os.kill(os.getpid(), number)
+    time.sleep(NEVER_S)
 
 
 def throw(error: BaseException) -> Callable[[], None]:
@@ -76,7 +78,7 @@ def stop_for_a_while() -> None:
     number = os.getpid()
     if os.fork() == 0:
         os.kill(number, signal.SIGSTOP)
-        time.sleep(A_WHILE_S)
+        time.sleep(6.0)
         os.kill(number, signal.SIGCONT)
         os._exit(0)
     os.wait()
@@ -184,8 +186,8 @@ def print_much() -> None:
 
 
 DEATHS: dict[str, Callable[[], object]] = {
-    "sigkill": get(signal.SIGKILL),
-    "sigterm": get(signal.SIGTERM),
+    "sigkill": lambda: get(signal.SIGKILL),
+    "sigterm": lambda: get(signal.SIGTERM),
     "sigsegv": lambda: ctypes.string_at(0),
     "sigabrt": os.abort,
     "sigstop": stop_for_a_while,
@@ -220,6 +222,152 @@ DEATHS: dict[str, Callable[[], object]] = {
     "finishes": wandb.finish,
     "initialises_twice": initialise_twice,
     "initialises_anew": initialise_anew,
-    "never_initialises": lambda: None,
     "prints_much": print_much,
+}
+
+
+# --- usages of wandb, and harm to the process that a run shares with it -------------------------
+
+
+def logging_to(open_run: Callable[[], wandb.Run]) -> Callable[[], None]:
+    """Return a usage that opens the run so."""
+
+    def usage() -> None:
+        open_run().log({"loss": 1.0})
+
+    return usage
+
+
+def opened(**keys: Any) -> Callable[[], None]:
+    """Return a usage that opens the run with these arguments."""
+    return logging_to(lambda: wandb.init(**keys))
+
+
+def spoiling(spoil: Callable[[], object]) -> Callable[[], None]:
+    """Return a usage that logs, and then spoils something."""
+
+    def usage() -> None:
+        wandb.init().log({"loss": 1.0})
+        spoil()
+
+    return usage
+
+
+def init_offline_by_setup() -> wandb.Run:
+    wandb.setup(wandb.Settings(mode="offline"))
+    return wandb.init()
+
+
+def init_offline_by_environment() -> wandb.Run:
+    os.environ["WANDB_MODE"] = "offline"
+    wandb.teardown()  # else the client has read its settings already
+    return wandb.init()
+
+
+def init_as_somebody() -> wandb.Run:
+    wandb.login(key="0" * 40)
+    return wandb.init()
+
+
+def open_two_after_each_other() -> None:
+    for _ in range(2):
+        wandb.init().log({"loss": 1.0})
+        wandb.finish()
+
+
+def init_and_keep() -> wandb.Run:
+    run = wandb.init(reinit="create_new")
+    vars(sys)["kept"] = run
+    return run
+
+
+def preempt_once() -> None:
+    if os.environ["PARALLEL_HPO_ATTEMPT"] == "1":
+        assert wandb.run is not None
+        wandb.run.mark_preempting()
+        sys.exit(1)
+
+
+def tear_down() -> None:
+    """Fail unless the run is finished first, but not by a fork, which has no part in it.
+
+    wandb-core may miss its end while it is busy with a run.
+    """
+    run = wandb.init()
+    child = os.fork()
+    if child == 0:
+        wandb.teardown()
+        os._exit(0)
+    os.waitpid(child, 0)
+    run.log({"loss": 1.0})
+    vars(run)["finish"] = finish = Mock(wraps=run.finish)
+    wandb.teardown()
+    finish.assert_called_once_with(exit_code=0)
+
+
+def cores() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if child.name() == "wandb-core"]
+
+
+def kill_core() -> None:
+    for core in cores():
+        core.kill()
+
+
+def kill_core_as_it_is_torn_down() -> None:
+    """Have the client wait for a wandb-core that is killed then: it leaves by `sys.exit` with its code."""
+    for core in cores():
+        core.suspend()
+    threading.Timer(0.3, kill_core).start()
+    wandb.teardown()
+
+
+def lower_limits() -> None:
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS):
+        resource.setrlimit(limit, (16, resource.getrlimit(limit)[1]))
+
+
+def become_nobody() -> None:
+    wandb.finish()  # nobody may not read the run's folder
+    if os.getuid() == 0:
+        os.setgid(HARMLESS_USER)
+        os.setuid(HARMLESS_USER)
+
+
+def refuse(*args: object, **keys: object) -> NoReturn:
+    raise RuntimeError("patched by main")
+
+
+def patch_threading() -> None:
+    vars(threading)["Thread"].start = refuse
+
+
+SPOILS: dict[str, Callable[[], object]] = {
+    "clears_environment": os.environ.clear,
+    "changes_environment": lambda: os.environ.update(ANOTHER_SERVER),
+    "no_temporary_folder": lambda: vars(tempfile).update(tempdir="/nonexistent"),
+    "lowers_limits": lower_limits,
+    "another_user": become_nobody,
+    "patches_json": lambda: vars(json).update(dumps=refuse),
+    "patches_threading": patch_threading,
+}
+"""What a run does to the process that it shares with wandb."""
+USAGES: dict[str, Callable[[], object]] = {
+    "never_initialises": lambda: None,
+    "offline": opened(mode="offline"),
+    "offline_by_setup": logging_to(init_offline_by_setup),
+    "offline_by_environment": logging_to(init_offline_by_environment),
+    "disabled": opened(mode="disabled"),
+    "must_resume": opened(resume="must"),
+    "other_place": opened(project="another", id="own", name="mine", settings=wandb.Settings(run_id="own2")),
+    "logs_in": logging_to(init_as_somebody),
+    "two_runs": open_two_after_each_other,
+    "left_open": logging_to(init_and_keep),
+    "preempts": spoiling(preempt_once),
+    "tears_down": tear_down,
+    "own_agent": lambda: wandb.agent(os.environ["WANDB_SWEEP_ID"], function=opened(), count=1),
+    "own_sweep": spoiling(lambda: wandb.sweep({"method": "random", "parameters": {"x": {"value": 1}}})),
+    "kills_core": spoiling(kill_core),
+    "kills_core_late": spoiling(kill_core_as_it_is_torn_down),
+    **{name: spoiling(spoil) for name, spoil in SPOILS.items()},
 }

@@ -17,15 +17,9 @@ import pytest
 from tests.processes.conftest import Ended, RealSweep, grid
 
 DEATHS: Final = Path(__file__).with_name("deaths.py")
-USAGES: Final = Path(__file__).with_name("usages.py")
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "deaths.md"
 COMMAND: Final = "python -m tests.processes.test_death_matrix"
 """Writes the table of the page."""
-LENIENT: Final[dict[str, Any]] = {
-    "failures": {"max_initial": None},
-    "restart": {"max_restarts": 100, "backoff_s": 0.05},
-}
-"""Settings by which no policy ends a sweep of deaths."""
 
 
 @dataclass(frozen=True)
@@ -160,23 +154,11 @@ INTERRUPTS: Final = (
 )
 
 
-GROUPS: Final = (
-    WORKERS_DEATHS,
-    OWN_ENDINGS,
-    LEFTOVERS,
-    CLIENT_USAGES,
-    SPOILERS,
-    STALLS,
-    TIMEOUTS,
-    INTERRUPTS,
-)
-
-
 def begin(sweep: RealSweep, rows: Sequence[Row], **keys: Any) -> RealSweep:
     """Start a sweep in which one run dies in each of these ways."""
     ways = grid(death=[row.death for row in rows])
-    main, mains = ("use", USAGES) if rows[0] in (*CLIENT_USAGES, *SPOILERS) else ("die", DEATHS)
-    return sweep.start(main, mains=mains, sweep=ways, **LENIENT | keys)
+    keys |= {"failures": {"max_initial": None}, "restart": {"max_restarts": 100, "backoff_s": 0.05}}
+    return sweep.start("die", mains=DEATHS, sweep=ways, **keys)
 
 
 def expect(rows: Sequence[Row], ended: Ended, sweep: RealSweep) -> None:
@@ -244,8 +226,9 @@ def with_table(page: str) -> str:
     lines = page.splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith("|---")) + 1
     after = next(number for number in range(first, len(lines)) if not lines[number].startswith("| "))
-    table = [row.line for group in GROUPS for row in group]
-    return "\n".join([*lines[:first], *table, *lines[after:]]) + "\n"
+    endings = (*WORKERS_DEATHS, *OWN_ENDINGS, *LEFTOVERS, *CLIENT_USAGES)
+    rows = (*endings, *SPOILERS, *STALLS, *TIMEOUTS, *INTERRUPTS)
+    return "\n".join([*lines[:first], *(row.line for row in rows), *lines[after:]]) + "\n"
 
 
 def test_the_docs_page_contains_the_table_of_these_rows() -> None:
