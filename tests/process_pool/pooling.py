@@ -21,6 +21,7 @@ from parallel_hpo.processes.reaper import MARK
 
 ROOT: Final = Path(__file__).parents[2]
 DEADLINE_S: Final = 20.0
+GONE_WITHIN_S: Final = 5.0
 
 BARE: Final = (sys.executable, "-m", "tests.process_pool.bare_fork_server")
 """Starts a fork server that has not imported the client."""
@@ -38,6 +39,23 @@ if os.fork() == 0:
 print(os.read(reader, 100).decode(), flush=True)
 """
 """Starts a program that is no longer a descendant of the child, and prints its process id."""
+KEEPS_STRAY: Final = WITH_STRAY + "time.sleep(600)"
+
+SUPERVISOR: Final = """
+import os, signal, sys
+from parallel_hpo.processes.pool import ChildPool
+from parallel_hpo.core.child_spec import ChildCall, ChildSetup
+environment = dict(os.environ)
+source, preload, *command = sys.argv[1:]
+pool = ChildPool(environment=environment, fresh=False, preload=tuple(preload.split()), command=tuple(command))
+pool.open()
+surroundings = ChildSetup(environment, tuple(sys.path), os.getcwd())
+child = pool.spawn(ChildCall(surroundings, "builtins:exec", (source,)))
+print(child.pid, flush=True)
+print(os.read(child.output, 100).decode(), end="", flush=True)
+signal.pause()
+"""
+"""Opens a pool that imports `preload`, and prints the number and the first output of a child."""
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Final
 
 import psutil
 import pytest
@@ -17,7 +16,10 @@ from parallel_hpo.worker import tree
 from tests.process_pool.pooling import (
     BARE,
     DEADLINE_S,
+    GONE_WITHIN_S,
+    KEEPS_STRAY,
     SLEEP,
+    SUPERVISOR,
     WITH_STRAY,
     close_all,
     collect_ends,
@@ -30,22 +32,6 @@ from tests.process_pool.pooling import (
     read_line,
     spawn,
 )
-
-GONE_WITHIN_S: Final = 5.0
-
-SUPERVISOR: Final = """
-import os, signal, sys
-from parallel_hpo.processes.pool import ChildPool
-from parallel_hpo.core.child_spec import ChildCall, ChildSetup
-environment = dict(os.environ)
-pool = ChildPool(environment=environment, fresh=False, preload=(), command=tuple(sys.argv[2:]))
-pool.open()
-surroundings = ChildSetup(environment, tuple(sys.path), os.getcwd())
-child = pool.spawn(ChildCall(surroundings, "builtins:exec", (sys.argv[1],)))
-print(child.pid, flush=True)
-print(os.read(child.output, 100).decode(), end="", flush=True)
-signal.pause()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +80,7 @@ def test_processes_that_a_child_leaves_have_ended_before_its_end_is_reported(
 
 
 def test_a_living_childs_own_processes_are_left_alone(pool: ChildPool, clean_env: dict[str, str]) -> None:
-    keeper = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+    keeper = spawn(pool, KEEPS_STRAY, clean_env)
     stray = int(read_line(keeper))
     spawn(pool, "import os; os._exit(0)", clean_env)
     exit_code_of_next(pool)
@@ -122,7 +108,7 @@ def test_a_child_survives_the_fork_servers_death_and_its_end_is_still_reported(
     clean_env: dict[str, str],
 ) -> None:
     with opened_pool(clean_env) as pool:
-        child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+        child = spawn(pool, KEEPS_STRAY, clean_env)
         stray = int(read_line(child))
         fork_server_of(child.pid).kill()
         other = spawn(pool, SLEEP, clean_env)
@@ -151,7 +137,7 @@ def test_an_idle_pool_is_not_woken_after_a_new_fork_server_is_ready(clean_env: d
 def test_closing_a_pool_leaves_no_process_or_descriptor(clean_env: dict[str, str]) -> None:
     before = open_descriptors()
     with opened_pool(clean_env) as pool:
-        child = spawn(pool, WITH_STRAY + "time.sleep(600)", clean_env)
+        child = spawn(pool, KEEPS_STRAY, clean_env)
         family = [child.pid, int(read_line(child)), fork_server_of(child.pid).pid]
         os.close(child.output)
     assert [pid for pid in family if not is_gone(pid)] == []
@@ -172,9 +158,7 @@ def test_a_fresh_child_is_a_separate_interpreter_and_is_killed_with_its_processe
     clean_env: dict[str, str],
 ) -> None:
     with opened_pool(clean_env, fresh=True) as pool:
-        child = spawn(
-            pool, f"import sys\nassert 'wandb' not in sys.modules\n{WITH_STRAY}time.sleep(600)", clean_env
-        )
+        child = spawn(pool, f"import sys\nassert 'wandb' not in sys.modules\n{KEEPS_STRAY}", clean_env)
         stray = int(read_line(child))
         assert "parallel_hpo.worker.entry" in psutil.Process(child.pid).cmdline()
         child.kill()
@@ -199,9 +183,8 @@ def test_child_processes_of_the_user_are_neither_killed_nor_waited_for(clean_env
 
 
 def test_no_process_outlives_a_killed_supervisor(clean_env: dict[str, str]) -> None:
-    source = WITH_STRAY + "time.sleep(600)"
     supervisor = subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, source, *BARE],
+        [sys.executable, "-c", SUPERVISOR, KEEPS_STRAY, "", *BARE],
         env=marked(clean_env),
         stdout=subprocess.PIPE,
         text=True,

@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
@@ -25,8 +23,10 @@ from parallel_hpo.session.waiting import in_thread
 from tests.process_pool.pooling import (
     BARE,
     DEADLINE_S,
+    GONE_WITHIN_S,
     ROOT,
     SLEEP,
+    SUPERVISOR,
     close_all,
     collect_ends,
     exit_code_of_next,
@@ -39,17 +39,6 @@ from tests.process_pool.pooling import (
     wait_until,
 )
 
-GONE_WITHIN_S: Final = 5.0
-
-OWNER: Final = """
-import os, sys
-from parallel_hpo.processes.pool import ChildPool
-from parallel_hpo.processes.reaper import MARK
-environment = {**os.environ, MARK: "test"}
-pool = ChildPool(environment=environment, fresh=False, preload=("slow",), command=tuple(sys.argv[1:]))
-pool.open()
-pool.wait_until_ready()
-"""
 SLOW: Final = """
 import os, pathlib, time
 draft = pathlib.Path(os.environ["PID_FILE"] + ".new")
@@ -126,7 +115,7 @@ def test_a_fork_server_ends_at_once_if_its_supervisor_is_killed_during_a_long_im
     slow: dict[str, str],
 ) -> None:
     pid_file = Path(slow["PID_FILE"])
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, *BARE], env=slow)
+    owner = subprocess.Popen([sys.executable, "-c", SUPERVISOR, "", "slow", *BARE], env=marked(slow))
     wait_until(pid_file.exists)
     owner.kill()
     owner.wait()
@@ -216,17 +205,6 @@ def test_a_failed_fork_raises_an_error_and_ends_no_process(clean_env: dict[str, 
             os.close(child.output)
 
 
-@contextmanager
-def without_descriptors(pid: int) -> Iterator[None]:
-    """Let a process open no more files: only the three standard streams would be allowed."""
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be set on Linux alone")
 @pytest.mark.parametrize("where", ["the fork server", "the supervisor"])
 def test_a_lack_of_descriptors_raises_an_error_and_ends_no_process(
@@ -234,11 +212,14 @@ def test_a_lack_of_descriptors_raises_an_error_and_ends_no_process(
 ) -> None:
     with opened_pool(clean_env) as pool:
         first, server = asleep(pool, clean_env)
-        with (
-            without_descriptors(os.getpid() if where == "the supervisor" else server),
-            pytest.raises(ResourcesExhaustedError, match=f"Too many open files in {where}"),
-        ):
-            spawn(pool, SLEEP, clean_env)
+        pid = os.getpid() if where == "the supervisor" else server
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))  # for the standard streams alone
+        try:
+            with pytest.raises(ResourcesExhaustedError, match=f"Too many open files in {where}"):
+                spawn(pool, SLEEP, clean_env)
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         second, same = asleep(pool, clean_env)
         assert (server, is_gone(first.pid)) == (same, False)
         for child in (first, second):

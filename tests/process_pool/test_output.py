@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -93,49 +94,34 @@ def test_a_log_is_continued_after_a_restart_and_ends_at_its_cap_with_a_note(tmp_
     assert write_log(path, b"more", cap_bytes=15) == full
 
 
-class Pumped:
+class Pumped(OutputPump):
     """A pump over real pipes, and the lines that it reported."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.lines: list[tuple[Slot, str]] = []
-        self._writers: list[int] = []
-        self._pump = OutputPump(folder, lambda slot, line: self.lines.append((slot, line)))
-        self._pump.start()
+        self.lines: dict[int, list[str]] = defaultdict(list)
+        self.writers: list[int] = []
+        super().__init__(folder, lambda slot, line: self.lines[slot].append(line))
 
     def connect(self, slot: int) -> Callable[[bytes], int]:
         """Return a writer to a new pipe of that slot."""
         reader, writer = os.pipe()
-        self._writers.append(writer)
-        self._pump.add(reader, Slot(slot))
+        self.writers.append(writer)
+        self.add(reader, Slot(slot))
         return lambda data: os.write(writer, data)
 
     def finish(self) -> None:
         """Close all writers and wait until the pump has reported everything."""
-        for writer in self._writers:
-            os.close(writer)
-        self._writers.clear()
-        self._pump.close()
-
-    def begin_tail(self, slot: int) -> None:
-        self._pump.begin_tail(Slot(slot))
-
-    def tail(self, slot: int) -> list[str]:
-        return self._pump.tail(Slot(slot)).result(10)
-
-    def of(self, slot: int) -> list[str]:
-        return [line for own, line in self.lines if own == slot]
-
-    @property
-    def is_alive(self) -> bool:
-        return self._pump.is_alive()
+        while self.writers:
+            os.close(self.writers.pop())
+        self.close()
 
 
 @pytest.fixture
 def pumped(tmp_path: Path) -> Iterator[Pumped]:
     pumped = Pumped(tmp_path)
+    pumped.start()
     yield pumped
-    if pumped.is_alive:
+    if pumped.is_alive():
         pumped.finish()
 
 
@@ -145,29 +131,29 @@ def test_each_slots_lines_are_reported_whole_and_in_order_and_its_pipe_is_closed
     for write, data in ((first, b"a1\na"), (second, b"b1\n"), (first, b"2\n"), (second, b"b2\nb3\n")):
         write(data)
     pumped.finish()
-    assert pumped.of(0) == ["a1", "a2"]
-    assert pumped.of(1) == ["b1", "b2", "b3"]
+    assert pumped.lines[0] == ["a1", "a2"]
+    assert pumped.lines[1] == ["b1", "b2", "b3"]
     assert open_descriptors() <= before
 
 
-def test_the_log_contains_every_byte_unchanged(pumped: Pumped) -> None:
+def test_the_log_contains_every_byte_unchanged(pumped: Pumped, tmp_path: Path) -> None:
     data = b" 10%\r 50%\r100%\n\x1b[31mred\x1b[0m \xff\n\nno end"
     pumped.connect(3)(data)
     pumped.finish()
-    assert log_path(pumped.folder, Slot(3)).read_bytes() == data
-    assert pumped.of(3) == ["100%", "\x1b[31mred\x1b[0m \N{REPLACEMENT CHARACTER}", "", "no end"]
+    assert log_path(tmp_path, Slot(3)).read_bytes() == data
+    assert pumped.lines[3] == ["100%", "\x1b[31mred\x1b[0m \N{REPLACEMENT CHARACTER}", "", "no end"]
 
 
 def test_a_tail_contains_the_last_lines_of_its_run(pumped: Pumped) -> None:
     write = pumped.connect(0)
     pumped.connect(1)(b"another's\n")
     write(b"".join(b"line %d\n" % number for number in range(300)) + b"half")
-    assert pumped.tail(0) == [*(f"line {number}" for number in range(101, 300)), "half"]
+    assert pumped.tail(Slot(0)).result(10) == [*(f"line {number}" for number in range(101, 300)), "half"]
     write(b" a line\n")
-    assert pumped.tail(0)[-1] == "half a line"
-    pumped.begin_tail(0)
+    assert pumped.tail(Slot(0)).result(10)[-1] == "half a line"
+    pumped.begin_tail(Slot(0))
     write(b"second\n")
-    assert pumped.tail(0) == ["second"]
+    assert pumped.tail(Slot(0)).result(10) == ["second"]
 
 
 def test_a_log_that_cannot_be_opened_is_retried_without_an_error(tmp_path: Path) -> None:

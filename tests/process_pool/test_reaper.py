@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,25 +92,18 @@ def test_each_owner_id_is_new_and_has_the_start_time_since_boot() -> None:
     assert OwnerId.read(f"{made}_1a2b_server") == made
 
 
-def of_another_boot(mark: str) -> str:
-    pid, started, namespace, boot, rest = mark.split("_")
-    return "_".join((pid, started, namespace, "0" * len(boot), rest))
-
-
-def of_another_namespace(mark: str) -> str:
-    pid, started, namespace, rest = mark.split("_", 3)
-    return f"{pid}_{started}_{namespace}1_{rest}"
-
-
 @pytest.mark.parametrize(
-    "change",
-    [of_another_boot, of_another_namespace]
-    + [lambda _, mark=mark: mark for mark in ("", "test", "1_2", "x_1_2_3", "1_2_3_4", "1_t2_3", "1_t2_3_")],
+    "mark",
+    [
+        *("{pid}_{started}_{namespace}_0_{rest}", "{pid}_{started}_{namespace}1_{boot}_{rest}"),
+        *("", "test", "1_2", "x_1_2_3", "1_2_3_4", "1_t2_3", "1_t2_3_"),
+    ],
 )
 def test_processes_without_an_owner_id_of_this_boot_and_namespace_are_left_alone(
-    pair: Pair, change: Callable[[str], str]
+    pair: Pair, mark: str
 ) -> None:
-    with pair.child(change(pair.mark)) as child:
+    parts = zip(("pid", "started", "namespace", "boot", "rest"), pair.mark.split("_"), strict=True)
+    with pair.child(mark.format(**dict(parts))) as child:
         pair.kill_supervisor()
         assert reap(child) == 0
         assert child.poll() is None
@@ -136,9 +129,11 @@ def test_the_processes_of_a_dead_supervisor_are_killed_with_their_descendants(
 
 
 def test_a_supervisor_whose_pid_was_reused_counts_as_dead(pair: Pair) -> None:
+    """All processes are examined by default."""
     pid, started, rest = pair.mark.split("_", 2)
     with pair.child(f"{pid}_t{int(started[1:]) - 1}_{rest}") as child:
-        expect_killed(child)
+        reap_leftovers()
+        child.wait(DEADLINE_S)
 
 
 def test_a_dead_supervisors_processes_leave_no_temporary_folder(pair: Pair, tmp_path: Path) -> None:
@@ -164,13 +159,6 @@ def test_a_killed_client_leaves_no_socket_folder(tmp_path: Path) -> None:
         sockets.mkdir()
         tree.kill(psutil.Process(process.pid))
     assert not sockets.exists()
-
-
-def test_all_processes_are_examined_by_default(pair: Pair) -> None:
-    with pair.child(pair.mark) as child:
-        pair.kill_supervisor()
-        reap_leftovers()
-        child.wait(DEADLINE_S)
 
 
 def test_the_memory_of_each_worker_is_reported_until_it_is_removed() -> None:
