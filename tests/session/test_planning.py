@@ -1,3 +1,5 @@
+"""The plan of a sweep before it starts, and its exit code at the end."""
+
 from __future__ import annotations
 
 import os
@@ -8,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from parallel_hpo.config.section import HpoSection
-from parallel_hpo.core.errors import ConfigError
+from parallel_hpo.core.errors import ConfigError, ExitCode
+from parallel_hpo.core.messages import SweepEnd
+from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.devices.library import NoDriver
+from parallel_hpo.records.reader import RunRow
 from parallel_hpo.session.node import section_of_node
 from parallel_hpo.session.planning import plan_sweep
+from parallel_hpo.session.sweep import exit_code_of
 
+COMPLETE = SweepEnd("all 2 runs performed", ExitCode.COMPLETE)
 ON_ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -74,3 +81,23 @@ def test_a_plan_of_a_new_sweep_warns_of_implausible_log_uniform_bounds(
     notes = plan_sweep(HpoSection.model_validate(keys), {}).notes
     assert any(note.warning and note.text.endswith("distribution log_uniform_values") for note in notes)
     assert not plan_sweep(HpoSection.model_validate({**keys, "sweep_id": "x"}), {}).notes
+
+
+def row(value: float | None, outcome: Outcome = Outcome.FINISHED) -> RunRow:
+    return RunRow(RunId("r"), {}, Slot(0), None, 1, 0, outcome, "", value, None, resumable=False)
+
+
+def test_a_complete_sweep_without_any_metric_value_exits_with_no_run_finished() -> None:
+    assert exit_code_of(COMPLETE, [row(None), row(None)], metric="loss") == ExitCode.NO_RUN_FINISHED
+    assert exit_code_of(COMPLETE, [row(None), row(0.5)], metric="loss") == ExitCode.COMPLETE
+
+
+def test_the_value_of_an_unfinished_run_does_not_count() -> None:
+    stopped = [row(0.5, Outcome.STOPPED), row(None)]
+    assert exit_code_of(COMPLETE, stopped, metric="loss") == ExitCode.NO_RUN_FINISHED
+
+
+def test_a_sweep_without_metric_or_runs_is_complete_and_other_endings_keep_their_code() -> None:
+    assert exit_code_of(COMPLETE, [row(None)], metric=None) == ExitCode.COMPLETE
+    assert exit_code_of(COMPLETE, [], metric="loss") == ExitCode.COMPLETE
+    assert exit_code_of(SweepEnd("SIGTERM", 143), [row(None)], metric="loss") == 143

@@ -1,9 +1,9 @@
-"""Requests to a sweep's server: their order, and the messages about those that fail."""
+"""Requests to a sweep's server: their order, the messages about failed ones, and the steps of programs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,11 @@ import pytest
 
 from parallel_hpo.client.base import Backend
 from parallel_hpo.core.errors import BackendError
+from parallel_hpo.core.messages import Progress
 from parallel_hpo.core.notices import Message, Notice
-from parallel_hpo.core.types import Outcome, RunId, StopKind, SweepId, SweepPath
+from parallel_hpo.core.types import Outcome, RunId, Slot, StopKind, SweepId, SweepPath
 from parallel_hpo.session.decide.events import StopAsked, SweepSeen
+from parallel_hpo.session.program_steps import ProgramSteps
 from parallel_hpo.session.server_calls import ServerCalls, last_run_folder
 from parallel_hpo.session.signals import Control
 from parallel_hpo.session.waiting import StopAware, StoppedError
@@ -172,3 +174,28 @@ def test_no_message_or_event_follows_a_close_that_timed_out(
     silence.over.set()
     line.calls.close()
     assert (line.told, line.seen) == ([], [])
+
+
+def test_only_changed_steps_are_reported_and_an_unreachable_server_is_asked_again() -> None:
+    first, second = (Progress(RunId("one"), step, None, None, "loss", 0.5) for step in (3, 4))
+    answers: list[Sequence[tuple[Slot, Progress]] | BackendError]
+    answers = [[(Slot(0), first)], AWAY, [(Slot(0), first)], [(Slot(0), second)]]
+    told, enough = list[tuple[Slot, Progress]](), threading.Event()
+
+    def ask() -> Sequence[tuple[Slot, Progress]]:
+        answer = answers.pop(0)
+        if isinstance(answer, BackendError):
+            raise answer
+        return answer
+
+    def tell(slot: Slot, progress: Progress) -> None:
+        told.append((slot, progress))
+        if not answers:
+            steps.close()
+            enough.set()
+
+    steps = ProgramSteps(ask, tell, every_s=0.001)
+    steps.start()
+    assert enough.wait(30)
+    steps.join(30)
+    assert told == [(Slot(0), first), (Slot(0), second)]

@@ -1,3 +1,5 @@
+"""Signals and other stops of a session, and its waits that a stop cuts short in each phase of a sweep."""
+
 from __future__ import annotations
 
 import os
@@ -5,7 +7,8 @@ import select
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
@@ -14,9 +17,12 @@ from parallel_hpo.core.errors import ExitCode
 from parallel_hpo.core.types import StopKind
 from parallel_hpo.session.decide.events import StopAsked
 from parallel_hpo.session.signals import MEANINGS, Control, SignalsTaken, wait
+from parallel_hpo.session.waiting import AT_ONCE_S, KILLED_S, REPORT_S, StopAware, StoppedError
 
-DEADLINE_S: Final = 10.0
-
+STOP: Final = StopAsked(StopKind.INTERRUPT, "SIGINT", 130)
+DRAIN: Final = StopAsked(StopKind.DRAIN, "SIGUSR1", 75)
+GRACE_S: Final = 30.0
+DEADLINE_S: Final = 20.0
 CODES: Final = {
     signal.SIGINT: 130,
     signal.SIGTERM: 143,
@@ -26,29 +32,36 @@ CODES: Final = {
 }
 
 
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def control() -> Iterator[Control]:
-    control = Control()
-    yield control
-    control.close()
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def control(clock: Clock) -> Iterator[Control]:
+    with closing(Control(clock)) as control:
+        yield control
+
+
+def handlers() -> dict[signal.Signals, Any]:
+    return {number: signal.getsignal(number) for number in MEANINGS}
 
 
 @pytest.fixture(autouse=True)
 def _handlers_are_put_back() -> Iterator[None]:
     """Whatever a test does, the test runner has its own handlers after it."""
-    before = {number: signal.getsignal(number) for number in MEANINGS}
+    before = handlers()
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-@contextmanager
-def handled_by(number: signal.Signals, handler: Any) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def rings(control: Control, within_s: float = 0.0) -> bool:
@@ -111,7 +124,8 @@ def test_ringing_after_close_does_not_write_to_a_reused_file_descriptor() -> Non
 def test_a_signal_is_recorded_with_its_meaning_name_and_exit_code(
     control: Control, number: signal.Signals
 ) -> None:
-    with handled_by(number, signal.SIG_DFL), SignalsTaken(control):
+    signal.signal(number, signal.SIG_DFL)
+    with SignalsTaken(control):
         for _ in range(2):
             assert send(number, control) == [StopAsked(MEANINGS[number], number.name, CODES[number])]
 
@@ -120,35 +134,35 @@ def test_the_callers_signal_handlers_are_restored_after_the_block_even_after_an_
     control: Control,
 ) -> None:
     heard: list[int] = []
-    with handled_by(signal.SIGUSR1, lambda number, frame: heard.append(number)):
-        before = {number: signal.getsignal(number) for number in MEANINGS}
-        with pytest.raises(ZeroDivisionError), SignalsTaken(control):
-            assert signal.getsignal(signal.SIGUSR1) == before[signal.SIGUSR1] or 1 / 0
-        assert {number: signal.getsignal(number) for number in MEANINGS} == before
-        signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    before = handlers()
+    with pytest.raises(ZeroDivisionError), SignalsTaken(control):
+        assert signal.getsignal(signal.SIGUSR1) == before[signal.SIGUSR1] or 1 / 0
+    assert handlers() == before
+    signal.raise_signal(signal.SIGUSR1)
     assert (heard, control.take()) == ([signal.SIGUSR1], [])
 
 
 def test_an_ignored_sighup_stays_ignored(control: Control) -> None:
-    with handled_by(signal.SIGHUP, signal.SIG_IGN), SignalsTaken(control):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with SignalsTaken(control):
         os.kill(os.getpid(), signal.SIGHUP)
-        assert send(signal.SIGUSR1, control) == [StopAsked(StopKind.DRAIN, "SIGUSR1", ExitCode.RESUMABLE)]
+        assert send(signal.SIGUSR1, control) == [DRAIN]
 
 
 def test_an_ignored_sigint_is_handled_inside_the_block(control: Control) -> None:
-    with handled_by(signal.SIGINT, signal.SIG_IGN):
-        with SignalsTaken(control):
-            assert [asked.reason for asked in send(signal.SIGINT, control)] == ["SIGINT"]
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with SignalsTaken(control):
+        assert send(signal.SIGINT, control) == [STOP]
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_no_signal_handler_is_installed_outside_the_main_thread(control: Control) -> None:
-    before = {number: signal.getsignal(number) for number in MEANINGS}
-    during: list[dict[signal.Signals, Any]] = []
+    before, during = handlers(), list[dict[signal.Signals, Any]]()
 
     def take() -> None:
         with SignalsTaken(control):
-            during.append({number: signal.getsignal(number) for number in MEANINGS})
+            during.append(handlers())
 
     thread = threading.Thread(target=take)
     thread.start()
@@ -166,7 +180,7 @@ def test_a_signal_that_another_thread_receives_ends_the_main_threads_wait(contro
             assert other.ident is not None
             timer = threading.Timer(0.1, signal.pthread_kill, (other.ident, signal.SIGUSR1))
             timer.start()
-            ready, _, _ = select.select([control.bell], [], [], 20)
+            ready, _, _ = select.select([control.bell], [], [], DEADLINE_S)
             timer.join()
     finally:
         release.set()
@@ -183,3 +197,150 @@ def test_a_readable_file_is_returned_at_once_whatever_the_timeout(seconds: float
     assert wait([reader], seconds) == [reader]
     os.close(writer)
     os.close(reader)
+
+
+# --- waits --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waits(control: Control) -> StopAware:
+    return StopAware(control, grace_s=GRACE_S)
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """Event that a request to a hanging server waits for."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def is_at_an_end(waits: StopAware) -> bool:
+    try:
+        waits.sleep(0)
+    except StoppedError:
+        return True
+    return False
+
+
+def test_a_call_returns_or_raises_what_its_function_does(waits: StopAware) -> None:
+    assert waits.call(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        waits.call(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("stop", [STOP, DRAIN])
+def test_a_stop_before_the_sweep_is_open_ends_a_wait_at_once(
+    waits: StopAware, control: Control, never: threading.Event, stop: StopAsked
+) -> None:
+    timer = threading.Timer(0.05, control.put, [stop])
+    timer.start()
+    with pytest.raises(StoppedError):
+        waits.call(never.wait)
+    timer.join()
+    assert control.take() == [stop]
+
+
+def test_no_call_begins_after_a_stop(waits: StopAware, control: Control) -> None:
+    begun: list[int] = []
+    control.put(STOP)
+    with pytest.raises(StoppedError):
+        waits.call(lambda: begun.append(1))
+    assert begun == []
+
+
+def test_other_rings_of_the_bell_do_not_end_a_wait(
+    waits: StopAware, control: Control, never: threading.Event
+) -> None:
+    """A signal that the host program handles itself rings, too."""
+    timers = [threading.Timer(0.02 * number, control.ring) for number in range(5)]
+    for timer in timers:
+        timer.start()
+    threading.Timer(0.2, never.set).start()
+    assert waits.call(lambda: never.wait(DEADLINE_S))
+    assert control.take() == []
+    for timer in timers:
+        timer.join()
+
+
+def test_a_ring_during_a_wait_is_left_to_the_loop(waits: StopAware, control: Control) -> None:
+    waits.call(control.ring)
+    control.wait(DEADLINE_S)  # it rings
+
+
+@pytest.mark.parametrize("then", ["its grace is over", "another stop"])
+def test_after_opening_a_first_stop_leaves_the_grace_time_and_a_second_none(
+    waits: StopAware, control: Control, clock: Clock, then: str
+) -> None:
+    waits.sweep_is_open()
+    control.put(STOP)
+    clock.now += GRACE_S - 1
+    assert not is_at_an_end(waits)
+    if then == "another stop":
+        control.put(STOP)
+    else:
+        clock.now += 1
+    assert is_at_an_end(waits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ran_on_s", "left_s"),
+    [
+        (StopKind.INTERRUPT, 1, GRACE_S - 1),
+        (StopKind.INTERRUPT, GRACE_S, REPORT_S),
+        (StopKind.PREEMPT, 10, GRACE_S - 10),
+        (StopKind.DRAIN, 1000, GRACE_S),
+        (StopKind.KILL, 1, AT_ONCE_S),
+    ],
+)
+def test_the_time_after_the_runs_depends_on_the_stop_and_the_grace_time_used(
+    waits: StopAware, control: Control, clock: Clock, kind: StopKind, ran_on_s: float, left_s: float
+) -> None:
+    waits.sweep_is_open()
+    control.put(StopAsked(kind, "", 0))
+    control.take()
+    clock.now += ran_on_s
+    waits.runs_have_ended(kind)
+    clock.now += left_s - 0.5
+    assert not is_at_an_end(waits)
+    clock.now += 0.5
+    assert is_at_an_end(waits)
+
+
+def test_another_stop_after_the_runs_have_ended_takes_effect_at_once(
+    waits: StopAware, control: Control
+) -> None:
+    waits.sweep_is_open()
+    control.put(STOP)
+    control.take()
+    waits.runs_have_ended(StopKind.INTERRUPT)
+    control.put(STOP)
+    assert is_at_an_end(waits)
+
+
+def test_waits_after_a_complete_sweep_end_only_by_a_stop(
+    waits: StopAware, control: Control, clock: Clock
+) -> None:
+    waits.sweep_is_open()
+    waits.runs_have_ended(None)
+    clock.now += 10_000
+    assert not is_at_an_end(waits)
+    control.put(STOP)
+    clock.now += GRACE_S
+    assert is_at_an_end(waits)
+
+
+def test_after_a_stop_processes_have_the_grace_time_and_a_moment_more_to_exit(
+    waits: StopAware, control: Control, clock: Clock
+) -> None:
+    assert waits.time_for_runs_to_end() is None
+    control.put(DRAIN)
+    assert waits.time_for_runs_to_end() is None
+    control.put(STOP)
+    clock.now += 1
+    assert waits.time_for_runs_to_end() == GRACE_S - 1 + KILLED_S
+    control.put(STOP)
+    assert waits.time_for_runs_to_end() == KILLED_S
+    clock.now += KILLED_S
+    with pytest.raises(StoppedError):
+        waits.time_for_runs_to_end()
