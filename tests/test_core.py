@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from math import inf, nan
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy
 import pytest
@@ -86,15 +86,8 @@ class Server:
         self.now = 0.0
 
     def ask(self, within_s: float) -> str:
-        return retry(
-            self._answer,
-            ServerAwayError,
-            within_s=within_s,
-            every_s=2.0,
-            say=self.said.append,
-            clock=lambda: self.now,
-            sleep=self._sleep,
-        )
+        seams: Any = {"say": self.said.append, "clock": lambda: self.now, "sleep": self._sleep}
+        return retry(self._answer, ServerAwayError, within_s=within_s, every_s=2.0, **seams)
 
     def _answer(self) -> str:
         if self.errors:
@@ -143,40 +136,30 @@ def test_a_slow_look_is_followed_by_a_longer_pause(every_s: float, pauses_s: lis
     assert slow.pauses_s == pauses_s
 
 
-def test_an_installed_library_is_returned_unless_it_is_too_old() -> None:
+def test_an_installed_library_is_returned_unless_it_is_too_old_or_missing() -> None:
     assert library("numpy", extra="pandas", at_least=1) is numpy
     too_old = f"needs numpy 99 or newer, and {numpy.__version__} is installed"
     with pytest.raises(MissingExtraError, match=too_old):
         library("numpy", extra="plots", at_least=99)
-
-
-def test_a_missing_library_raises_an_import_error() -> None:
     with pytest.raises(ImportError, match=r"pip install 'parallel_hpo\[plots\]'"):
         library("no_such_library", extra="plots")
 
 
-SECOND = "20261224_180000"
-
-
-def open_run(
-    home: Path, run_id: str, *, second: str = SECOND, number: int = 0, offline: bool = False
-) -> Path:
+def open_run(home: Path, run_id: str, *, begin: str = "run-20261224_180000", number: int = 0) -> Path:
     """Create the folder of a run as the client does."""
-    name = f"{'offline-' if offline else ''}run-{second}-{run_id}{f'-{number}' if number else ''}"
-    (home / name / "files").mkdir(parents=True)
-    (home / name / f"run-{run_id}.wandb").touch()
-    return home / name
+    folder = home / f"{begin}-{run_id}{f'-{number}' if number else ''}"
+    (folder / "files").mkdir(parents=True)
+    (folder / f"run-{run_id}.wandb").touch()
+    return folder
 
 
 def test_folders_of_attempts_within_a_second_are_listed_in_order(tmp_path: Path) -> None:
     open_run(tmp_path, "other")
     made = [open_run(tmp_path, "abc", number=number) for number in range(12)]
-    made.append(open_run(tmp_path, "abc", second="20261224_180001", offline=True))
+    made.append(open_run(tmp_path, "abc", begin="offline-run-20261224_180001"))
     assert folders_of(tmp_path, "abc") == made
-    assert [each.offline for each in sorted(run_folders(tmp_path)) if each.run_id == "abc"][-2:] == [
-        False,
-        True,
-    ]
+    offline = [each.offline for each in sorted(run_folders(tmp_path)) if each.run_id == "abc"]
+    assert offline == [False] * 12 + [True]
 
 
 @pytest.mark.parametrize("run_id", ["abc-1", "my-run-2", "7"])

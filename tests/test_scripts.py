@@ -9,9 +9,10 @@ import sqlite3
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -34,7 +35,7 @@ from scripts.framework_rows.stage import MAINS, Alone
 from scripts.gpu_rows import page as devices_page
 from scripts.gpu_rows.rows import ROWS as GPU_ROWS
 from scripts.gpu_rows.rows import Result
-from tests.commands import Done, start_python
+from tests.commands import Done
 from tests.conftest import make_clean_env, summarize_missing
 from tests.contract.proxy import Harm, proxying
 from tests.contract.serving import Server, serving
@@ -62,22 +63,17 @@ def test_every_test_that_a_script_chooses_exists(script: str) -> None:
     assert [path for path in expanded.stdout.split() if not (ROOT / path).exists()] == []
 
 
-BENCH: Final = ROOT / "scripts" / "bench"
+def run_script(name: str, *words: str, env: Mapping[str, str], timeout_s: float) -> Done:
+    command = [sys.executable, str(ROOT / "scripts" / name), *words]
+    return subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+    )
 
 
 @pytest.fixture
-def run_bench(clean_env: dict[str, str], tmp_path: Path) -> Callable[..., Done]:
+def run_bench(clean_env: dict[str, str]) -> Callable[..., Done]:
     """Return a function that runs the script with options; it measures new interpreters."""
-
-    def run(*options: str) -> Done:
-        command = start_python(str(BENCH), *options, folder=tmp_path, environment=clean_env)
-        try:
-            stdout, stderr = command.communicate(timeout=100)
-        finally:
-            command.kill()
-        return Done([str(BENCH), *options], command.wait(), stdout, stderr)
-
-    return run
+    return partial(run_script, "bench", env=clean_env, timeout_s=100)
 
 
 def test_the_benchmark_measures_a_row_against_its_baseline(run_bench: Callable[..., Done]) -> None:
@@ -122,17 +118,6 @@ def test_the_simulated_wait_matches_queueing_theory(cost: Cost, servers: int) ->
 IDS: Final = ("a", "b", "c", "d")
 
 
-def cloud_check(*words: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "cloud_check"), *words],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-
-
 @pytest.mark.parametrize(
     ("words", "key", "message"),
     [
@@ -146,7 +131,7 @@ def test_cloud_check_starts_nothing_without_a_key_consent_and_a_known_row(
 ) -> None:
     # No server answers at this address: any request would fail with an error.
     account = {"WANDB_API_KEY": key, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = cloud_check(*words, environment=make_clean_env(tmp_path) | account)
+    done = run_script("cloud_check", *words, env=make_clean_env(tmp_path) | account, timeout_s=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -169,21 +154,15 @@ class FakeStage(SessionSetup):
 @pytest.mark.parametrize(
     ("shown", "phantoms", "whole"),
     [
-        (IDS, [], True),
-        (IDS[:3], [], False),
-        ((*IDS, "more"), [], False),
-        ((*IDS, "more"), ["more"], True),
+        *((IDS, [], True), (IDS[:3], [], False)),
+        *(((*IDS, "more"), [], False), ((*IDS, "more"), ["more"], True)),
     ],
 )
 def test_a_sweep_passes_only_if_the_server_shows_exactly_its_runs(
     tmp_path: Path, shown: tuple[str, ...], phantoms: list[str], whole: bool
 ) -> None:
-    summary = {
-        "sweep_id": "s",
-        "finished": 4,
-        "phantoms": phantoms,
-        "runs": [{"run_id": each} for each in IDS],
-    }
+    runs = [{"run_id": each} for each in IDS]
+    summary = {"sweep_id": "s", "finished": 4, "phantoms": phantoms, "runs": runs}
     there = {"state": "FINISHED", "runs": dict.fromkeys(shown, "finished")}
     stage = FakeStage(tmp_path, "p", swept=Swept(0, summary, "", []), shown=there)
     assert cloud.BY_NAME["grid"].check(stage).whole is whole
@@ -208,7 +187,7 @@ def test_every_cloud_row_passes_on_a_server_taken_for_wandbs_and_leaves_no_run(
             "WANDB_API_KEY": server.said["api_key"],
         }
         clean = make_clean_env(tmp_path / "user") | {"PATH": os.environ["PATH"]}
-        done = cloud_check("--yes", environment=clean | account)
+        done = run_script("cloud_check", "--yes", env=clean | account, timeout_s=900)
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = re.findall(r"^\| ([\w-]+) \| .*? \| as promised \|", done.stdout, re.MULTILINE)
     assert verdicts == [*(row.name for row in CLOUD_ROWS), "removal"]
@@ -220,21 +199,11 @@ def test_every_cloud_row_passes_on_a_server_taken_for_wandbs_and_leaves_no_run(
 WITH_COMPILER: Final = pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason=WHY_NO_COMPILER)
 
 
-def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "gpu_check"), *words],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
 def test_gpu_check_without_a_device_exits_with_code_77_and_the_reason() -> None:
     with opened(open_nvml) as library:
         if not isinstance(library, NoDriver):
             pytest.skip("there is a driver here")
-    done = gpu_check()
+    done = run_script("gpu_check", env=os.environ, timeout_s=60)
     assert (done.returncode, done.stdout) == (77, "")
     assert done.stderr.startswith("there is no usable NVIDIA device here: ")
 
@@ -257,7 +226,8 @@ def test_the_device_table_replaces_the_old_one_and_keeps_the_rest_of_the_page(tm
 @pytest.mark.thorough
 def test_every_gpu_row_passes_with_a_fake_driver(tmp_path: Path) -> None:
     """MIG is not tried, as the fake CUDA lacks it."""
-    done = gpu_check(**build_driver(tmp_path), CUDA_VISIBLE_DEVICES="3,5")
+    environment = os.environ | build_driver(tmp_path) | {"CUDA_VISIBLE_DEVICES": "3,5"}
+    done = run_script("gpu_check", env=environment, timeout_s=600)
     cells = [line.removeprefix("| ").split(" | ") for line in done.stdout.splitlines() if line[:1] == "|"]
     rows = {name: how for name, _, how, _ in cells[2:]}
     expected = {row.name: "not tried" if row.name == "mig" else "as promised" for row in GPU_ROWS}
@@ -265,17 +235,8 @@ def test_every_gpu_row_passes_with_a_fake_driver(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-GOOD = TableRun(
-    finished=RUNS,
-    reasons=[],
-    equal=RUNS,
-    best_is_right=True,
-    said=RUNS,
-    left=[],
-    begins_s=4.0,
-    run_s=1.25,
-    back_s=0.1,
-)
+TIMES = {"begins_s": 4.0, "run_s": 1.25, "back_s": 0.1}
+GOOD = TableRun(finished=RUNS, reasons=[], equal=RUNS, best_is_right=True, said=RUNS, left=[], **TIMES)
 ALONE = Alone(took_s=3.0, left=[])
 SKLEARN, XGBOOST, *_ = ROWS
 
@@ -331,16 +292,11 @@ def test_leftover_files_of_one_kind_share_a_pattern(name: str, known: str) -> No
     assert kind(name) == known
 
 
-CHROMIUM = "Skipped: no Chromium is installed (Debian: apt-get install chromium)"
-SLURM = f"Skipped: Slurm is not installed: no sbatch (Debian: apt-get install {SLURM_PACKAGES})"
-
-
 def test_one_line_names_the_missing_programs_of_skipped_tests_and_their_installation() -> None:
-    assert summarize_missing([SLURM, CHROMIUM, CHROMIUM, "Skipped: Linux alone"]) == (
+    chromium = "Skipped: no Chromium is installed (Debian: apt-get install chromium)"
+    slurm = f"Skipped: Slurm is not installed: no sbatch (Debian: apt-get install {SLURM_PACKAGES})"
+    assert summarize_missing(["Skipped: Linux alone"]) == ""
+    assert summarize_missing([slurm, chromium, chromium, "Skipped: Linux alone"]) == (
         "3 skipped: no Chromium is installed (2); Slurm is not installed: no sbatch (1)."
         " To run them (Debian): apt-get install slurm-client slurmctld slurmd chromium"
     )
-
-
-def test_tests_skipped_for_other_reasons_are_not_summarized() -> None:
-    assert summarize_missing(["Skipped: Linux alone"]) == ""
