@@ -7,8 +7,8 @@ import queue
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -194,14 +194,9 @@ def test_only_changes_of_other_users_are_reported() -> None:
     assert told.empty()
 
 
-AT_SEAT: Final[dict[str, str]] = {
-    "Name": "ada",
-    "Seat": "seat0",
-    "State": "active",
-    "Class": "user",
-    "IdleHint": "no",
-    "LockedHint": "no",
-}
+AT_SEAT: Final = {"Name": "ada", "Seat": "seat0", "State": "active", "Class": "user"} | dict.fromkeys(
+    ("IdleHint", "LockedHint"), "no"
+)
 
 
 def logind(*sessions: Mapping[str, str]) -> Callable[..., str | None]:
@@ -234,22 +229,17 @@ def test_a_session_at_a_seat_is_a_local_user_unless_idle_locked_remote_or_hidden
     assert who_is_there(lambda *words: "  1 0 ada\n" if words[0] == "list-sessions" else None) == ""
 
 
-@dataclass(frozen=True)
-class Login:
-    name: str
-    terminal: str | None
-    host: str | None = ""
-
-
 def test_local_terminals_count_without_logind_until_they_are_idle(tmp_path: Path) -> None:
     terminal = tmp_path / "tty1"
     terminal.touch()
     os.utime(terminal, (1000.0, 1000.0))
-    users = [Login("bot", None), Login("eve", str(terminal), "far.example"), Login("ada", str(terminal))]
+    logins = (("bot", None, ""), ("eve", str(terminal), "far.example"), ("ada", str(terminal), ""))
+    users = [SimpleNamespace(name=name, terminal=where, host=host) for name, where, host in logins]
     assert at_a_terminal(users, 1000.0 + IDLE_S - 1).startswith("ada is at ")
     assert at_a_terminal(users, 1000.0 + IDLE_S) == ""
     assert at_a_terminal(users[:2], 1000.0) == ""
-    assert at_a_terminal([Login("ada", "no-such-terminal")], 1000.0) == ""
+    users[2].terminal = "no-such-terminal"
+    assert at_a_terminal(users, 1000.0) == ""
 
 
 def test_a_failure_of_loginctl_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

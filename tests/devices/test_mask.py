@@ -1,11 +1,14 @@
-"""Devices of a mask, and which of them a sweep and each of its workers get."""
+"""Devices of a mask, and cores: how many a sweep may use, and which of them each of its workers gets."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import joblib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +16,9 @@ from hypothesis import strategies as st
 from parallel_hpo.config.section import HpoSection
 from parallel_hpo.core.errors import ConfigError
 from parallel_hpo.core.types import Slot
+from parallel_hpo.devices.cores import cores_of_quota, count_cores, count_physical_cores
 from parallel_hpo.devices.library import MaskVariable, NoDriver
-from parallel_hpo.devices.mask import Mask, VisibleDevice, choose, count_slots, find_visible, group, read_mask
+from parallel_hpo.devices.mask import Mask, VisibleDevice, choose, find_visible, group, read_mask
 from parallel_hpo.devices.placing import Machine, SlotAssignment, SweepDevices, assign_slots
 from tests.devices.fakes import DEVICES, INSTANCES, STRANGER, UUIDS, FakeLibrary, used_by
 
@@ -113,32 +117,12 @@ def test_requested_devices_get_the_tokens_of_the_mask_or_are_refused(
     assert [each.token for each in unchecked] == ["0", "1"]
 
 
-def tokens(*names: str) -> list[VisibleDevice]:
-    return [VisibleDevice(name) for name in names]
-
-
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_groups_of_devices_are_disjoint(number: int, per_worker: int) -> None:
-    devices = tokens(*map(str, range(number)))
-    if number < per_worker:
-        return
-    given_out = [each for grant in group(devices, per_worker) for each in grant.devices]
-    assert given_out == devices[: number - number % per_worker]
-
-
 def test_workers_get_one_or_several_devices_each() -> None:
-    assert [grant.name for grant in group(tokens("3", "5"), 1)] == ["3", "5"]
-    assert [grant.name for grant in group(tokens("0", "1", "2", "3", "4"), 2)] == ["0,1", "2,3"]
+    devices = [VisibleDevice(name) for name in "01234"]
+    assert [grant.name for grant in group(devices[:2], 1)] == ["0", "1"]
+    assert [grant.name for grant in group(devices, 2)] == ["0,1", "2,3"]
     with pytest.raises(ConfigError, match=r"hpo\.devices_per_worker is 3, but there are 2 devices"):
-        group(tokens("3", "5"), 3)
-
-
-def test_the_number_of_workers_follows_from_sharing() -> None:
-    grants = group(tokens("3", "5"), 1)
-    for workers, per_device, slots in ((None, 1, 2), (None, 3, 6), (1, 1, 1), (4, 2, 4)):
-        assert count_slots(grants, workers=workers, workers_per_device=per_device) == slots
-    with pytest.raises(ConfigError, match=r"hpo\.workers is 5, .* take 4 .*raise hpo\.workers_per_device"):
-        count_slots(grants, workers=5, workers_per_device=2)
+        group(devices[:2], 3)
 
 
 def test_cores_near_several_devices_are_those_near_any_if_all_are_known() -> None:
@@ -156,14 +140,13 @@ MIG = ",".join(INSTANCES)
 
 
 def placed(
-    mask: str | None = None, library: FakeLibrary | NoDriver = NO_DRIVER, **keys: Any
+    mask: str | None = None,
+    library: FakeLibrary | NoDriver = NO_DRIVER,
+    environment: Mapping[str, str] | None = None,
+    **keys: Any,
 ) -> SlotAssignment:
-    return placed_with({} if mask is None else {"CUDA_VISIBLE_DEVICES": mask}, library, **keys)
-
-
-def placed_with(
-    environment: Mapping[str, str], library: FakeLibrary | NoDriver = NO_DRIVER, **keys: Any
-) -> SlotAssignment:
+    if environment is None:
+        environment = {} if mask is None else {"CUDA_VISIBLE_DEVICES": mask}
     section = HpoSection.model_validate({"sweep_id": "x", **keys})
     machine = Machine(environment, library, lambda: CORES, lambda pid: pid == STRANGER)
     return assign_slots(section, machine)
@@ -205,7 +188,10 @@ def test_a_sweep_uses_free_visible_or_named_devices_and_warns_about_others(
     [
         (None, NO_DRIVER, {"devices": ["0"]}, "names '0', but there is no such device here: no NV"),
         ("6", FAKE, {}, rf"process {STRANGER} computes on it(.|\n)*hpo\.devices"),
-        ("3,5", NO_DRIVER, {"workers": 3}, r"hpo\.workers is 3"),
+        (
+            *("3,5", NO_DRIVER, {"workers": 5, "workers_per_device": 2}),
+            r"hpo\.workers is 5, .* take 4 .*raise hpo\.workers_per_device",
+        ),
         (None, NO_DRIVER, {"devices_per_worker": 2}, r"hpo\.devices_per_worker is 2, but there is no device"),
         (None, FAKE, {"devices_per_worker": 2}, f"{INSTANCES[0]} is a MIG instance"),
         ("0,2", FAKE, {"devices_per_worker": 2}, "2 is a MIG instance"),
@@ -222,6 +208,7 @@ def test_a_sweep_that_requests_unavailable_devices_is_refused(
 def test_workers_share_a_device_by_number_or_by_memory() -> None:
     assert placed("3,5", workers_per_device=3).workers == 6
     assert placed("3,5", workers_per_device=3, workers=4).workers == 4
+    assert placed("3,5", workers=1).workers == 1
     by_memory: dict[str, Any] = {"devices": [3, 5], "workers_per_device": "auto"}
     for more, begins, most in (({}, 2, CORES), ({"workers": 9}, 2, 9), ({"workers": 1}, 1, 1)):
         shared = placed(library=FAKE, **by_memory | more)
@@ -236,17 +223,12 @@ def test_a_sweep_without_devices_has_a_worker_per_core() -> None:
         assert (placement.workers, names(placement)) == (2, [])
 
 
-def variables(placement: SlotAssignment, slot: int) -> dict[str, str]:
-    devices = SweepDevices(placement, NO_DRIVER)
-    return devices.variables(Slot(slot), devices.names[slot] if devices.names else "")
-
-
 @pytest.mark.parametrize(
     ("placement", "expected"),
     [
         (placed(f"3,{UUIDS[5]}"), {"CUDA_VISIBLE_DEVICES": UUIDS[5], "PARALLEL_HPO_DEVICE": UUIDS[5]}),
         (
-            placed_with({"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "0,1"}),
+            placed(environment={"ROCR_VISIBLE_DEVICES": "2,3", "HIP_VISIBLE_DEVICES": "0,1"}),
             {"ROCR_VISIBLE_DEVICES": "3", "PARALLEL_HPO_DEVICE": "3"},
         ),
         (
@@ -257,7 +239,8 @@ def variables(placement: SlotAssignment, slot: int) -> dict[str, str]:
     ],
 )
 def test_a_workers_mask_has_only_its_own_device(placement: SlotAssignment, expected: dict[str, str]) -> None:
-    assert variables(placement, 1) == expected
+    devices = SweepDevices(placement, NO_DRIVER)
+    assert devices.variables(Slot(1), devices.names[1] if devices.names else "") == expected
     assert ("HIP_VISIBLE_DEVICES" in placement.superseded) is (placement.variable is MaskVariable.ROCR)
 
 
@@ -280,3 +263,41 @@ def test_a_worker_is_bound_to_the_cores_near_its_device(
 ) -> None:
     devices = SweepDevices(placed("3", FAKE), NO_DRIVER, cores=lambda: frozenset(cores))
     assert (devices.cpus("3"), devices.cpus("")) == (bound, None)
+
+
+V1 = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+
+
+@pytest.mark.parametrize("limit", [None, "1"])
+def test_cores_are_counted_as_joblib_counts_them(limit: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if limit is not None:
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
+    assert count_cores() == joblib.cpu_count()
+    assert count_physical_cores() == joblib.cpu_count(only_physical_cores=True)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, None),
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "max 100000\n"}, None),
+        (dict(zip(V1, ("300000\n", "100000\n"), strict=True)), 3),
+        (dict(zip(V1, ("-1\n", "100000\n"), strict=True)), None),
+    ],
+)
+def test_a_cgroups_quota_is_rounded_up_to_whole_cores(
+    tmp_path: Path, files: dict[str, str], cores: int | None
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert cores_of_quota(tmp_path) == cores
+    assert count_cores(tmp_path) <= (cores or sys.maxsize)
+
+
+def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
+    with pytest.raises(ConfigError, match="LOKY_MAX_CPU_COUNT is 'two': give a number of cores"):
+        count_cores()

@@ -39,15 +39,11 @@ from tests.devices.fakes import IDLE, STRANGER, UUIDS, FakeLibrary, as_library, 
 ROOM_MB = 80_000.0
 
 
-def memory_seen(used_mb: float, room_mb: float = ROOM_MB) -> DeviceMemorySeen:
-    return DeviceMemorySeen(Slot(0), used_mb, room_mb)
-
-
 def measured(*used_mb: float) -> Occupancy:
     """A device whose first runs have ended."""
     occupancy = Occupancy(most=99)
     for each in used_mb:
-        occupancy = occupancy.seen("3", memory_seen(each))
+        occupancy = occupancy.seen("3", DeviceMemorySeen(Slot(0), each, ROOM_MB))
     for _ in range(FIRST_RUNS):
         occupancy = occupancy.run_measured("3")
     return occupancy
@@ -61,7 +57,7 @@ def test_the_number_of_workers_follows_from_peak_memory_and_margin(used_mb: list
 
 
 def test_one_worker_uses_a_device_until_memory_is_measured() -> None:
-    occupancy = Occupancy(most=99).seen("3", memory_seen(10.0)).run_measured("3")
+    occupancy = Occupancy(most=99).seen("3", DeviceMemorySeen(Slot(0), 10.0, ROOM_MB)).run_measured("3")
     assert occupancy.of("3").fits == 1
     assert occupancy.run_measured("3").of("3").fits > 1
     assert measured().of("3").fits == 1

@@ -18,8 +18,8 @@ from scripts.releasing import (
     expect_new,
     version_in,
 )
-from tests.distribution.conftest import ROOT
 
+ROOT: Final = Path(__file__).parents[2]
 TODAY: Final = "2030-01-31"
 NEWS: Final = "### Added\n\n- Something.\n"
 OLD: Final = "## [0.1.0] - 2029-12-24\n\n- All.\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,10 @@ def test_a_run_is_incomplete_without_its_artifacts() -> None:
 
 
 def test_an_uploaded_crashed_run_counts_as_complete() -> None:
-    crashed = replace(RUN, state=RunState.CRASHED, exit_code=None)
+    crashed, there = replace(RUN, state=RunState.CRASHED, exit_code=None), replace(WHOLE, state="crashed")
     assert action_for(crashed, [], replace(WHOLE, state="failed"), "there") is UploadAction.THERE
-    assert action_for(crashed, [], replace(WHOLE, state="crashed"), "there") is UploadAction.THERE
-    assert (
-        action_for(crashed, [], replace(WHOLE, state="crashed", is_closed=False), "there")
-        is UploadAction.GO_ON
-    )
+    assert action_for(crashed, [], there, "there") is UploadAction.THERE
+    assert action_for(crashed, [], replace(there, is_closed=False), "there") is UploadAction.GO_ON
 
 
 @pytest.mark.parametrize(
@@ -176,11 +174,8 @@ def test_invalid_logged_times_are_ignored(row: dict[str, Any], began: float | No
     assert beginning_in(row) == began
 
 
-RUNS = tuple(LocalRun(row, f"r{row}", RunState.FINISHED, 3, 0, "train.py", 1000.0) for row in (1, 2))
-USES = tuple(ArtifactUse(run.run_id, "p", "data", "dataset", 0, "digest") for run in RUNS)
-TWO_RUNS = LocalSweep(SweepPath("local", "p", SweepId("s")), SweepState.FINISHED, None, {}, RUNS, (), USES)
 TARGET = OpenedSweep(SweepPath("me", "p", SweepId("t")), "http://target", {})
-THERE = RemoteRun("finished", 3, "t", (), is_closed=True, logged_at=1000.0)
+THERE = replace(WHOLE, sweep_id="t")
 NOTHING = UploadedState("me", is_source=False, sweep=None, state="", runs={})
 ALL = replace(NOTHING, sweep=TARGET, state="PENDING", runs={"r1": THERE, "r2": THERE})
 
@@ -213,16 +208,11 @@ class Told(Client):
 
 
 def performed(client: Client, waited: list[float]) -> Uploaded:
-    upload = Upload(
-        client,
-        SourceDatabase("db"),
-        TWO_RUNS,
-        entity=None,
-        project=None,
-        server=None,
-        say=lambda _: None,
-        wait=waited.append,
-    )
+    runs = run(1), run(2)
+    uses = tuple(ArtifactUse(one.run_id, "p", "data", "dataset", 0, "digest") for one in runs)
+    sweep = LocalSweep(PATH, SweepState.FINISHED, None, {}, runs, (), uses)
+    goes_to: dict[str, Any] = {"entity": None, "project": None, "server": None}
+    upload = Upload(client, SourceDatabase("db"), sweep, **goes_to, say=lambda _: None, wait=waited.append)
     return upload.perform(Path("folder"))
 
 
@@ -271,16 +261,11 @@ def test_files_of_a_killed_upload_are_removed(tmp_path: Path) -> None:
     left = tmp_path / "s1" / "upload" / "deep"
     left.mkdir(parents=True)
     (left / "file").touch()
-    with pytest.raises(KeyboardInterrupt):
-        _interrupted_in(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def _interrupted_in(directory: Path) -> None:
-    with upload_folder(directory, "s1") as folder:
+    with suppress(KeyboardInterrupt), upload_folder(tmp_path, "s1") as folder:
         assert list(folder.iterdir()) == []
         (folder / "file").touch()
         raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_of_the_sweep_is_kept(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from parallel_hpo.server.store.artifacts import Entry
 from parallel_hpo.server.store.lines import Stream
 from tests.cli.folders import leave_sweep
 from tests.conftest import clean_env_in
-from tests.contract.serving import DEADLINE_S, Server, serving
+from tests.contract.serving import Server, serving
 from tests.server.application import Web
 from tests.server.artifacts.test_artifacts import commit, created, md5, send_file_of_artifact, send_manifest
 from tests.server.server_logic import Clock, Services, grid
@@ -34,44 +33,11 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@dataclass
-class InterruptedSweep:
-    """An interrupted sweep on a running server."""
-
-    services: Services
-    uploads: Uploads
-    names: Mapping[str, str]
-    """Run names by outcome."""
-
-    def state_there(self) -> dict[str, str]:
-        return {name: run["state"] for name, run in self.there.runs.items()}
-
-    def upload(self, *words: str, code: int) -> Any:
-        """Upload, and keep the destination's state."""
-        command = self.uploads.start("--json", "--project", "cut", *words)
-        stdout, stderr = command.communicate(timeout=DEADLINE_S)
-        assert command.wait() == code, stderr
-        answer = json.loads(stdout)
-        self.there = self.uploads.there(answer)
-        return answer
-
-
 @pytest.fixture
-def elsewhere(target: Server, tmp_path: Path) -> Iterator[InterruptedSweep]:
-    """A sweep with Hyperband and an active run."""
-    services = Services(tmp_path, clock=Clock(time.time()))
-    judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
-    sweep = services.sweep(grid(4, early_terminate=judging, description="mine"))
-    agent = services.agent(sweep)
-    names = {}
-    for place, how in enumerate(("finished", "killed", "crashed", "running")):
-        names[how] = services.issued(agent)
-        services.start(sweep, names[how])
-        services.stream(names[how], told(services.clock.now, loss=float(place)))
-        if how != "running":
-            supervision.end_run(services.world, services.at(sweep), names[how], how)
-    yield InterruptedSweep(services, Uploads(tmp_path, sweep, target), names)
-    services.close()
+def services(tmp_path: Path) -> Iterator[Services]:
+    made = Services(tmp_path, clock=Clock(time.time()))
+    yield made
+    made.close()
 
 
 def told(now: float, *, loss: float) -> Chunk:
@@ -85,40 +51,48 @@ def told(now: float, *, loss: float) -> Chunk:
     return Chunk(batches, summary=json.dumps(lines[-1]))
 
 
-def test_a_running_sweep_is_uploaded_in_parts(elsewhere: InterruptedSweep) -> None:
-    services, names = elsewhere.services, elsewhere.names
-    uploads = elsewhere.uploads
-    with serving(services.folder, uploads.target.env):  # its own server, at the same time
-        answer = elsewhere.upload(code=75)
-        ended = {names[how]: how for how in ("finished", "killed", "crashed")}
-        assert (elsewhere.state_there(), answer["open"]) == (ended, [names["running"]])
-        assert elsewhere.there.sweep["state"] == "PENDING"
-        services.set_state(elsewhere.uploads.sweep_id, "CANCELED")
-        services.stream(names["running"], Chunk(exitcode=1))
-        here = ("--database", "server.db", "--files", "server-files")
-        answer = elsewhere.upload(*here, code=0)
-    assert answer["sent"] == [names["running"]]
-    assert elsewhere.state_there() == ended | {names["running"]: "killed"}
-    assert elsewhere.there.sweep["state"] == answer["state"] == "CANCELED"
-    assert elsewhere.there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
-    runs = elsewhere.uploads.here().runs
-    for name, run in elsewhere.there.runs.items():
-        assert (run["history"], run["events"]) == (runs[name]["history"], runs[name]["events"])
-    assert all(run["events"] for run in runs.values())
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    made = Services(tmp_path, clock=Clock(time.time()))
-    yield made
-    made.close()
-
-
 def ended(services: Services, sweep: str, name: str, *, began: float = 0.0) -> None:
     """Perform a run."""
     services.start(sweep, name)
     services.stream(name, told(services.clock.now + began, loss=1.0))
     services.stream(name, Chunk(exitcode=0))
+
+
+def test_a_running_sweep_is_uploaded_in_parts(target: Server, services: Services) -> None:
+    """It has Hyperband, and an active run."""
+    judging = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    sweep = services.sweep(grid(4, early_terminate=judging, description="mine"))
+    agent = services.agent(sweep)
+    names = {}
+    for place, how in enumerate(("finished", "killed", "crashed", "running")):
+        names[how] = services.issued(agent)
+        services.start(sweep, names[how])
+        services.stream(names[how], told(services.clock.now, loss=float(place)))
+        if how != "running":
+            supervision.end_run(services.world, services.at(sweep), names[how], how)
+    ended = {name: how for how, name in names.items() if how != "running"}
+    uploads = Uploads(services.folder, sweep, target)
+    with serving(services.folder, target.env):  # its own server, at the same time
+        answer = uploads.call_for_json("--project", "cut", code=75)
+        there = uploads.there(answer)
+        assert ({name: run["state"] for name, run in there.runs.items()}, answer["open"]) == (
+            ended,
+            [names["running"]],
+        )
+        assert there.sweep["state"] == "PENDING"
+        services.set_state(sweep, "CANCELED")
+        services.stream(names["running"], Chunk(exitcode=1))
+        answer = uploads.call_for_json(
+            *("--project", "cut", "--database", "server.db", "--files", "server-files")
+        )
+    assert answer["sent"] == [names["running"]]
+    there, runs = uploads.there(answer), uploads.here().runs
+    assert {name: run["state"] for name, run in there.runs.items()} == ended | {names["running"]: "killed"}
+    assert there.sweep["state"] == answer["state"] == "CANCELED"
+    assert there.configuration["description"] == f"mine\n{MARK} {answer['sweep']}"
+    for name, run in there.runs.items():
+        assert (run["history"], run["events"]) == (runs[name]["history"], runs[name]["events"])
+    assert all(run["events"] for run in runs.values())
 
 
 def test_an_abandoned_run_is_reported_with_advice(target: Server, services: Services) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -17,21 +18,17 @@ from parallel_hpo.core.errors import ExitCode
 from tests.commands import Started, call_command, start_command
 from tests.contract.serving import DEADLINE_S, Server
 
-REWRITTEN: Final = ("config.yaml", "wandb-summary.json", "output.log")
-"""Files that `wandb sync` writes again, from the same values and lines."""
 KEPT: Final = (
-    "name",
-    "state",
-    "exitcode",
-    "tags",
-    "notes",
-    "group_name",
-    "job_type",
-    "host",
-    "program",
-    "summary",
+    *("name", "state", "exitcode", "tags", "notes"),
+    *("group_name", "job_type", "host", "program", "summary"),
 )
+MARK: Final = "uploaded by parallel_hpo from sweep"
 HISTORY, EVENTS, CONSOLE = range(3)
+
+
+def opened(folder: Path) -> closing[sqlite3.Connection]:
+    """Open a server's database to read."""
+    return closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True))
 
 
 class Said:
@@ -41,19 +38,17 @@ class Said:
         """`folder` contains its database and its files."""
         self._files = folder / "server-files"
         self.sweep_id = sweep_id
-        with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as self._database:
+        with opened(folder) as self._database:
             self._database.row_factory = sqlite3.Row
             (self.sweep,) = self._rows("SELECT * FROM sweeps WHERE id = ?", sweep_id)
             self.configuration = yaml.safe_load(self.sweep["config"])
-            self.runs = {run["name"]: self._run(run) for run in self._sweeps_runs()}
-            self.artifacts = sorted(self._artifacts(), key=str)
+            runs = self._rows("SELECT * FROM runs WHERE sweep_id = ? ORDER BY id", sweep_id)
+            self.runs = {run["name"]: self._run(run) for run in runs}
+            self.artifacts = sorted(self._artifacts(runs), key=str)
             self.uses = sorted(self._uses())
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
         return self._database.execute(query, values).fetchall()
-
-    def _sweeps_runs(self) -> list[sqlite3.Row]:
-        return self._rows("SELECT * FROM runs WHERE sweep_id = ? ORDER BY id", self.sweep_id)
 
     def _run(self, run: sqlite3.Row) -> dict[str, Any]:
         config = json.loads(run["config"])
@@ -64,8 +59,12 @@ class Said:
             "history": [
                 (line["number"], line["step"], json.loads(line["text"])) for line in self._lines(run, HISTORY)
             ],
-            "events": [_without_runtime(json.loads(line["text"])) for line in self._lines(run, EVENTS)],
-            "console": [_untimed(line["text"]) for line in self._lines(run, CONSOLE)],
+            # The runtime counts from the run's first attempt.
+            "events": [json.loads(line["text"]) | {"_runtime": 0} for line in self._lines(run, EVENTS)],
+            # A console line without its time, that of sending.
+            "console": [
+                re.sub(r"^(ERROR )?\S* ?", r"\1", line["text"]) for line in self._lines(run, CONSOLE)
+            ],
             "files": sorted(self._files_of(run)),
         }
 
@@ -76,12 +75,13 @@ class Said:
 
     def _files_of(self, run: sqlite3.Row) -> Iterator[tuple[str, bytes]]:
         for row in self._rows("SELECT name FROM run_files WHERE run_id = ?", run["id"]):
-            if row["name"] not in REWRITTEN:
+            # `wandb sync` writes these again, from the same values and lines.
+            if row["name"] not in {"config.yaml", "wandb-summary.json", "output.log"}:
                 yield row["name"], (self._files / str(run["id"]) / row["name"]).read_bytes()
 
-    def _artifacts(self) -> Iterator[dict[str, Any]]:
+    def _artifacts(self, runs: list[sqlite3.Row]) -> Iterator[dict[str, Any]]:
         names = ("version", "digest", "client_id", "description", "metadata", "tags", "size", "file_count")
-        for run in self._sweeps_runs():
+        for run in runs:
             query = (
                 "SELECT a.*, c.name AS collection, c.type FROM artifacts a JOIN artifact_collections c"
                 " ON c.id = a.collection_id WHERE a.run_id = ? AND a.state = 'COMMITTED'"
@@ -116,33 +116,11 @@ def _loaded(value: Any) -> Any:
         return value
 
 
-def _without_runtime(event: dict[str, Any]) -> dict[str, Any]:
-    """Return an event without its runtime, which counts from the run's first attempt."""
-    return {name: value for name, value in event.items() if name != "_runtime"}
-
-
-def _untimed(line: str) -> str:
-    """Return a console line without its time, that of sending."""
-    kind = "ERROR " if line.startswith("ERROR ") else ""
-    return kind + line.removeprefix("ERROR ").partition(" ")[2]
-
-
 def all_rows(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Return all that a server's database has."""
-    with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as database:
+    with opened(folder) as database:
         tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {table: database.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
-
-
-def number_in(folder: Path, table: str, project: str) -> int:
-    """Count a table's rows that belong to a project."""
-    query = f"SELECT count(*) FROM {table} t JOIN projects p ON p.id = t.project_id WHERE p.name = ?"
-    with closing(sqlite3.connect(f"file:{folder / 'server.db'}?mode=ro", uri=True)) as database:
-        (number,) = database.execute(query, (project,)).fetchone()
-        return int(number)
-
-
-MARK: Final = "uploaded by parallel_hpo from sweep"
 
 
 @dataclass
@@ -177,10 +155,10 @@ class Uploads:
         command = self.start(*words, env=env)
         stdout, stderr = command.communicate(timeout=DEADLINE_S)
         assert command.wait() == code, stderr + stdout
-        return stderr if code else stdout
+        return stderr if code and "--json" not in words else stdout
 
-    def call_for_json(self, *words: str, env: Mapping[str, str] = MappingProxyType({})) -> Any:
-        return json.loads(self.call("--json", *words, env=env))
+    def call_for_json(self, *words: str, code: int = 0, env: Mapping[str, str] = MappingProxyType({})) -> Any:
+        return json.loads(self.call("--json", *words, code=code, env=env))
 
     def here(self) -> Said:
         return Said(self.directory, self.sweep_id)
@@ -190,4 +168,7 @@ class Uploads:
 
     def number(self, table: str, project: str) -> int:
         """Return how many sweeps or runs the other server has in a project."""
-        return number_in(self.target.folder, table, project)
+        query = f"SELECT count(*) FROM {table} t JOIN projects p ON p.id = t.project_id WHERE p.name = ?"
+        with opened(self.target.folder) as database:
+            (number,) = database.execute(query, (project,)).fetchone()
+            return int(number)
