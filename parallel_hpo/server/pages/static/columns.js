@@ -1,5 +1,6 @@
 // The columns of the run table: contents, order, and which ones are hidden.
 
+import { metricName } from "./charts/runs.js";
 import { anything, checkbox, columnFormat, duration, kept, number, time } from "./format.js";
 
 const HIDDEN_AT_FIRST = ["id", "ended"];
@@ -9,10 +10,9 @@ function column(name, title, show = anything, isNumber = false) {
 }
 
 export function columnsOf(store) {
-  const metric = store.sweep?.metric?.name;
   const fixed = [
     column("name", "name"),
-    column("value", metric ?? "value", number, true),
+    column("value", metricName(store), number, true),
     column("state", "state"),
     column("duration", "duration", duration, true),
   ];
@@ -39,8 +39,8 @@ function parametersOf(store) {
 
 /** Return columns of the values in summaries, hidden at first: the server sends those that are used. */
 function loggedOf(store) {
-  const taken = [store.sweep?.metric?.name, ...Object.keys(store.runs.parameters)];
-  return store.logged.filter((name) => name !== taken[0]).map((name) => {
+  const taken = Object.keys(store.runs.parameters);
+  return store.loggedBesideMetric.map((name) => {
     const isNumber = store.runs.logged?.[name]?.some((value) => typeof value === "number") ?? true;
     return { ...column(`logged.${name}`, taken.includes(name) ? `${name} (logged)` : name, anything, isNumber), constant: true };
   });

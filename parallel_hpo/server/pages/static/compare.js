@@ -2,8 +2,8 @@
 
 import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
-import { runColour } from "./charts/runs.js";
-import { anything, duration, element, find, number, on, runLink, say, tookOf } from "./format.js";
+import { metricName, runColour } from "./charts/runs.js";
+import { anything, duration, element, find, number, on, runLink, say, swatch, tookOf } from "./format.js";
 import { ordered } from "./order.js";
 
 const MOST_RUNS = 12;
@@ -36,11 +36,11 @@ export function comparison(store, home) {
   function factsOf() {
     const parameters = Object.entries(store.runs.parameters).map(([name, column]) => [name, (row) => anything(column[row]) || "not set"]);
     return [
-      [store.sweep?.metric?.name ?? "value", (row) => number(store.runs.value[row]) || "–"],
+      [metricName(store), (row) => number(store.runs.value[row]) || "–"],
       ["state", (row) => store.runs.state[row]],
       ["duration", (row) => duration(tookOf(store.times(row))) || "–"],
       ...parameters,
-      ...store.logged.filter((name) => name !== store.sweep?.metric?.name).map((name) => [name, (row) => anything(store.value(`logged.${name}`, row)) || "–"]),
+      ...store.loggedBesideMetric.map((name) => [name, (row) => anything(store.value(`logged.${name}`, row)) || "–"]),
     ];
   }
 
@@ -51,11 +51,7 @@ export function comparison(store, home) {
 
 /** Show facts, [[name, texts]], in columns with titles, [[colour, name, shown]]. */
 export function sideBySide(table, titles, facts) {
-  const heads = titles.map(([colour, title, shown]) => {
-    const swatch = element("span.swatch");
-    swatch.style.backgroundColor = colour;
-    return element("th", { scope: "col", title }, element("span.row", {}, swatch, shown));
-  });
+  const heads = titles.map(([colour, title, shown]) => element("th", { scope: "col", title }, element("span.row", {}, swatch(colour), shown)));
   const lines = facts.map(([name, texts]) => element("tr", {}, element("th", { scope: "row", title: name }, name), ...texts.map((text) => element("td", { title: text }, text))));
   table.tHead.replaceChildren(element("tr", {}, element("td"), ...heads));
   table.tBodies[0].replaceChildren(...lines);

@@ -80,6 +80,15 @@ export function element(tag, attributes = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   const made = document.createElement(name);
   if (classes.length) made.className = classes.join(" ");
+  return dress(made, attributes, ...children);
+}
+
+export function drawing(tag, attributes, ...children) {
+  return dress(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, ...children);
+}
+
+/** Give an element attributes and more children, as `element` does. */
+export function dress(made, attributes, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name, value);
     else if (value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
@@ -88,11 +97,23 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-export function drawing(tag, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
+export function swatch(colour = "") {
+  const made = element("span.swatch", { "aria-hidden": "true" });
+  made.style.backgroundColor = colour;
   return made;
+}
+
+/** Return the attributes of what scrolls, for the keyboard and screen readers. */
+export function scrolling(label) {
+  return { tabindex: 0, role: "group", "aria-label": label };
+}
+
+/** Return a table of cells, texts or elements, that scrolls. */
+export function scrollingTable(label, rows, titles = []) {
+  const head = titles.map((title) => element("th", { scope: "col" }, title));
+  const lines = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
+  const parts = [element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...lines)];
+  return element("div.scroll", scrolling(label), element("table.runs", {}, ...parts));
 }
 
 export function button(words, click, attributes = {}) {

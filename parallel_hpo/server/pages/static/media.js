@@ -1,6 +1,6 @@
 // A run's images, tables and histograms: the last ones, or those of an earlier step.
 
-import { anything, drawing, element, find, number, say } from "./format.js";
+import { anything, drawing, element, find, number, say, scrollingTable } from "./format.js";
 import { fetchJson } from "./live.js";
 
 const WIDTH = 320;
@@ -71,16 +71,14 @@ function picture(image, base) {
 }
 
 function tableOf(table, base) {
-  const body = element("tbody");
-  const head = element("tr");
+  const label = `Table ${table.key}`;
   const caption = element("figcaption", {}, table.key);
-  const frame = element("div.scroll", { tabindex: "0", role: "group", "aria-label": `Table ${table.key}` }, element("table.runs", {}, element("thead", {}, head), body));
+  const figure = element("figure", {}, scrollingTable(label, []), caption);
   fetchJson(`${base}/table/${pathOf(table.file)}`).then((data) => {
-    head.append(...data.columns.map((name) => element("th", { scope: "col" }, name)));
-    body.append(...data.rows.map((row) => element("tr", {}, ...row.map((value) => element("td", {}, cell(value))))));
+    figure.firstChild.replaceWith(scrollingTable(label, data.rows.map((row) => row.map(cell)), data.columns));
     if (data.number > data.rows.length) caption.append(` (${data.rows.length} of ${data.number} rows)`);
   }, () => caption.append(" (its file is not uploaded yet)"));
-  return element("figure", {}, frame, caption);
+  return figure;
 }
 
 function cell(value) {

@@ -4,7 +4,7 @@ import { oncePerFrame } from "./charts/elements.js";
 import { counted } from "./charts/numbers.js";
 import { runColour } from "./charts/runs.js";
 import { columnsOf } from "./columns.js";
-import { anything, arrange, button, columnFormat, element, fill, find, fullValue, kept, runLink, say } from "./format.js";
+import { anything, arrange, button, columnFormat, dress, element, fill, find, fullValue, kept, runLink, say, swatch } from "./format.js";
 import { iconButton } from "./menus.js";
 import { followHover, goesUpAtFirst, ordered, pointAt, selectionBox } from "./order.js";
 
@@ -30,7 +30,7 @@ export function runList(store, home) {
 
   function draw() {
     offer();
-    const name = sort.value || (store.sweep?.metric ? "value" : "started");
+    const name = sort.value || (store.metric ? "value" : "started");
     const rows = ordered(store, name, goesUpAtFirst(store, name), store.listed);
     const show = columnFormat(store.runs.value);
     const parts = [];
@@ -84,11 +84,11 @@ export function runList(store, home) {
     const id = store.runs.id[row];
     if (!lines.has(id)) lines.set(id, newLine(id));
     const line = lines.get(id);
-    const [box, swatch, state, name, value] = line.children;
+    const [box, spot, state, name, value] = line.children;
     const isSelected = store.selected.has(id);
     line.className = ["run", isSelected && "selected", !store.shown[row] && "off", id === store.best && "best", id === store.hovered && "pointed"].filter(Boolean).join(" ");
     box.checked = isSelected;
-    swatch.style.backgroundColor = runColour(store, row);
+    spot.style.backgroundColor = runColour(store, row);
     const attempts = store.runs.attempts[row];
     state.className = `state state-${store.runs.state[row]}`;
     state.title = attempts > 1 ? `${store.runs.state[row]}, attempt ${attempts}` : store.runs.state[row];
@@ -107,8 +107,7 @@ export function runList(store, home) {
     name.className = "name";
     const state = element("span.state", {}, element("span.hearing-only"));
     const click = ({ target }) => target.closest("a, button, input") || store.choose(id);
-    const swatch = element("span.swatch");
-    return element("li", { "data-run": id, click, ...followHover(store, id) }, box, swatch, state, name, element("span.value"), eyeOf([id], id));
+    return element("li", { "data-run": id, click, ...followHover(store, id) }, box, swatch(), state, name, element("span.value"), eyeOf([id], id));
   }
 
   function eyeOf(ids, title) {
@@ -119,9 +118,7 @@ export function runList(store, home) {
 
   function look(eye, ids, title) {
     const isShown = ids.some((id) => !store.hidden.has(id));
-    eye.setAttribute("aria-pressed", String(isShown));
-    eye.setAttribute("aria-label", `Show ${title} in charts`);
-    eye.title = isShown ? "Hide in charts" : "Show in charts";
+    dress(eye, { "aria-pressed": String(isShown), "aria-label": `Show ${title} in charts`, title: isShown ? "Hide in charts" : "Show in charts" });
     eye.firstChild.className = isShown ? "icon eye" : "icon no-eye";
   }
 

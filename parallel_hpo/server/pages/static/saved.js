@@ -1,6 +1,6 @@
 // What a run saved beside its values: files, of which texts can be read here, and artifacts.
 
-import { button, element, find, runLink, say, size, time } from "./format.js";
+import { button, element, find, runLink, say, scrolling, scrollingTable, size, time } from "./format.js";
 import { fetchJson } from "./live.js";
 import { pathOf } from "./media.js";
 import { iconButton, showDialog } from "./menus.js";
@@ -36,7 +36,7 @@ async function showText(name, address) {
   const body = openDialog(name);
   const { text } = await fetchJson(address).catch((error) => ({ text: error.message }));
   const lines = text.split("\n").map((line) => element("span", { class: CHANGES.test(name) && changeOf(line) }, `${line}\n`));
-  body.replaceChildren(element("pre", { tabindex: 0, role: "group", "aria-label": name }, ...lines));
+  body.replaceChildren(element("pre", scrolling(name), ...lines));
 }
 
 function changeOf(line) {
@@ -49,7 +49,7 @@ async function showArtifact({ id, name }, base) {
   const { home } = find("main").dataset;
   try {
     const { files, versions, users } = await fetchJson(address);
-    const list = (title, rows, none) => [element("h3", {}, title), ...(rows.length ? [table(rows, title)] : [element("p.quiet", {}, none)])];
+    const list = (title, rows, none) => [element("h3", {}, title), ...(rows.length ? [scrollingTable(title, rows)] : [element("p.quiet", {}, none)])];
     body.replaceChildren(
       ...list("Files", files.map((file) => [file.url === null ? fileCell(file, address) : `${file.name}: ${file.url}`, size(file.size)]), "It has no files."),
       ...list("Versions", versions.map((version) => [version.name, version.aliases.join(", "), time(version.created), version.run === null ? "" : runLink(home, version.run, version.run)]), "None."),
@@ -58,9 +58,4 @@ async function showArtifact({ id, name }, base) {
   } catch (error) {
     say(body, error.message);
   }
-}
-
-function table(rows, title) {
-  const lines = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
-  return element("div.scroll", { tabindex: 0, role: "group", "aria-label": title }, element("table.runs", {}, element("tbody", {}, ...lines)));
 }

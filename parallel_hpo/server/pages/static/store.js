@@ -35,9 +35,24 @@ export class Store extends EventTarget {
 
   /** Return the rows for which `holds(row)`. */
   rows(holds = () => true) {
-    const found = [];
-    for (let row = 0; row < this.count; row++) if (holds(row)) found.push(row);
-    return found;
+    return Array.from({ length: this.count }, (_, row) => row).filter((row) => holds(row));
+  }
+
+  get shownRows() {
+    return this.rows((row) => this.shown[row]);
+  }
+
+  get selectedRows() {
+    return [...this.selected].map((id) => this.row(id)).filter((row) => row !== undefined);
+  }
+
+  /** The metric, {name, goal}; null if the sweep has none. */
+  get metric() {
+    return this.sweep?.metric ?? null;
+  }
+
+  get loggedBesideMetric() {
+    return this.logged.filter((name) => name !== this.metric?.name);
   }
 
   /** Return the row of a run; undefined if there is none. */
@@ -122,7 +137,7 @@ export class Store extends EventTarget {
 
   /** Whether lower values are better. */
   get minimizes() {
-    return this.sweep?.metric?.goal !== "maximize";
+    return this.metric?.goal !== "maximize";
   }
 
   /** Return a sort key for runs, best first; runs without a value come last. */

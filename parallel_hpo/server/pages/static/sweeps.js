@@ -34,9 +34,9 @@ export function makeSweeps(base, { namesProjects }) {
     const box = element("input", { type: "checkbox", "aria-label": `Compare ${sweep.name}`, title: "Tick two or more sweeps to compare them", change });
     const project = element("a", { href: homeOf(sweep) }, `${sweep.entity}/${sweep.project}`);
     const about = element("p.quiet.small", {}, ...(namesProjects ? [project, " · "] : []), `${sweep.method} · ${time(sweep.created)}`);
-    const head = element("div.row", {}, box, element("a.grow.name", { href: `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` }), element("span.badge"));
+    const head = element("div.row", {}, box, element("a.grow.name", { href: pageOf(sweep) }), element("span.badge"));
     const best = element("p.best", {}, element("strong"), " ", element("span.quiet"));
-    const curve = drawing("svg", { class: "curve", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": true }, drawing("path", { "vector-effect": "non-scaling-stroke" }));
+    const curve = drawing("svg", { class: "curve", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": "true" }, drawing("path", { "vector-effect": "non-scaling-stroke" }));
     const facts = element("div.row.small", {}, element("span.grow"), element("span.quiet"));
     return element("li.card", { "data-sweep": sweep.id }, head, about, element("div.row", {}, best, curve), element("div.bar", { role: "img" }), facts);
   }
@@ -80,7 +80,7 @@ export function makeSweeps(base, { namesProjects }) {
   function pick(sweep, box) {
     if (!box.checked) ticked.delete(sweep.id);
     else if (ticked.size >= MOST_COMPARED) box.checked = false;
-    else ticked.set(sweep.id, { store: new Store(), configuration: null, base: `${base.slice(0, "/pages/data".length)}${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}` });
+    else ticked.set(sweep.id, { store: new Store(), configuration: null, base: base.slice(0, "/pages/data".length) + pageOf(sweep) });
     follow();
   }
 
@@ -113,6 +113,10 @@ export function makeSweeps(base, { namesProjects }) {
 
 function homeOf({ entity, project }) {
   return `/${encodeURIComponent(entity)}/${encodeURIComponent(project)}`;
+}
+
+function pageOf(sweep) {
+  return `${homeOf(sweep)}/sweeps/${encodeURIComponent(sweep.id)}`;
 }
 
 /** Return the path of the best value so far over the finished runs; empty for a single one. */

@@ -34,7 +34,7 @@ export function runTable(store, home) {
   }
 
   function orderNow() {
-    const first = store.sweep?.metric ? "value" : "started";
+    const first = store.metric ? "value" : "started";
     return sort ?? { name: first, up: goesUpAtFirst(store, first) };
   }
 

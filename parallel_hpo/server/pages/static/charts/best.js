@@ -2,7 +2,7 @@ import { duration } from "../format.js";
 import { Chart, LOG } from "./chart.js";
 import { paintLine } from "./marks.js";
 import { counted, extent, short } from "./numbers.js";
-import { isBetter, isFailed, metricName, nameOf, paintRuns, pointing } from "./runs.js";
+import { isFailed, metricName, nameOf, paintRuns, pointing } from "./runs.js";
 
 export const OVER = { name: "over", label: "Over", kind: "choice", value: "runs", choices: [["runs", "finished runs"], ["time", "time"]] };
 
@@ -57,7 +57,8 @@ export function courseOfBest(store, over) {
   const at = (row) => ended[row] ?? started[row] ?? begun;
   rows.sort((one, other) => at(one) - at(other));
   const points = rows.map((row, index) => ({ row, x: over === "time" ? at(row) - begun : index + 1, y: value[row] }));
-  let best = null;
-  const course = points.map(({ y }) => (best = best === null || isBetter(store, y, best) ? y : best));
+  const better = store.minimizes ? Math.min : Math.max;
+  let best = points[0]?.y;
+  const course = points.map(({ y }) => (best = better(best, y)));
   return { points, course };
 }

@@ -1,6 +1,6 @@
 /** What every chart has: a frame in a figure of the page, options, a tooltip, and downloads. */
 
-import { element, runLink } from "../format.js";
+import { element, runLink, swatch } from "../format.js";
 import { controlOf, listen, oncePerFrame } from "./elements.js";
 import { isMissing } from "./numbers.js";
 import { Plot } from "./plot.js";
@@ -61,13 +61,12 @@ export class Chart extends EventTarget {
 
   /** Show a legend, [{text, colour, hatched}] or [{text, shades}]. */
   explain(entries) {
-    const items = entries.map(({ text, colour = "", hatched, shades }) => {
-      const swatch = element("span.chart-swatch", { "aria-hidden": "true" });
-      if (hatched) swatch.classList.add("hatched");
-      if (shades) swatch.classList.add("shades");
-      if (shades) swatch.style.backgroundImage = `linear-gradient(to right, ${shades.join()})`;
-      swatch.style.backgroundColor = colour;
-      return element("li", {}, swatch, text);
+    const items = entries.map(({ text, colour, hatched, shades }) => {
+      const spot = swatch(colour);
+      if (hatched) spot.classList.add("hatched");
+      if (shades) spot.classList.add("shades");
+      if (shades) spot.style.backgroundImage = `linear-gradient(to right, ${shades.join()})`;
+      return element("li", {}, spot, text);
     });
     this.legend.replaceChildren(...items);
     this.legend.hidden = entries.length === 0;
@@ -117,10 +116,8 @@ export class Chart extends EventTarget {
   }
 
   show(clientX, clientY, { title, colour, facts }) {
-    const swatch = element("span.chart-swatch", { "aria-hidden": "true", hidden: !colour });
-    swatch.style.backgroundColor = colour ?? "transparent";
     const lines = facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
-    this.tooltip.replaceChildren(element("strong", {}, swatch, title), element("dl", {}, ...lines));
+    this.tooltip.replaceChildren(element("strong", {}, ...(colour ? [swatch(colour)] : []), title), element("dl", {}, ...lines));
     this.tooltip.hidden = false;
     const { offsetWidth: width, offsetHeight: height } = this.tooltip;
     const { clientWidth, clientHeight } = document.documentElement;

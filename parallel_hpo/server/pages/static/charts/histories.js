@@ -4,7 +4,7 @@ import { Chart, EARLIER, LOG, SMOOTHING } from "./chart.js";
 import { axesOver, axisOver, bandOf, hitOfCurve, quantile, smoothed, specOfCourses } from "./course.js";
 import { HistoryCache } from "./history_cache.js";
 import { asText, counted, exactText, short, sorted } from "./numbers.js";
-import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, metricOf, ranked, runColour, variedOf } from "./runs.js";
+import { MOST_COLOURED, hitOf, hoveredRow, isColoured, isOpen, ranked, runColour, variedOf } from "./runs.js";
 import { colours, palette } from "./theme.js";
 
 const MOST_RUNS = 200;
@@ -32,7 +32,7 @@ export class Histories extends Chart {
   /** Update the choices; the metric's key is the default. */
   offerKeys() {
     const { keys } = this.store;
-    const metric = metricOf(this.store)?.name;
+    const metric = this.store.metric?.name;
     const first = keys.includes(metric) ? metric : (keys[0] ?? null);
     this.offer("key", keys.map((key) => [key, key]), keys.includes(this.wanted.key) ? this.wanted.key : first);
     const axes = axesOver(this.ownAxes ? keys : []);
@@ -115,9 +115,8 @@ export class Histories extends Chart {
 
 /** Return the selected rows, or else the shown ones; of too many, the best. */
 function wantedRows(store) {
-  const selected = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined && row >= 0);
+  const { selectedRows: selected, shownRows: shown } = store;
   if (selected.length) return { rows: selected.slice(0, MOST_RUNS), chosen: true };
-  const shown = store.rows((row) => store.shown[row]);
   if (shown.length <= MOST_RUNS) return { rows: shown, chosen: false };
   const ranks = ranked(store);
   const best = shown.sort((one, other) => (ranks[other] ?? -1) - (ranks[one] ?? -1)).slice(0, MOST_RUNS);

@@ -22,11 +22,34 @@ export function paintPoints(context, points, place, colour, radius, alpha = 1) {
   context.globalAlpha = 1;
 }
 
-export function paintRing(context, { x, y }, place, colour, radius = 6) {
+export function paintRing(context, { x, y }, place, colour) {
   Object.assign(context, { strokeStyle: colour, lineWidth: 2 });
-  context.beginPath();
-  context.arc(place.x(x), place.y(y), radius, 0, 2 * Math.PI);
+  circle(context, place.x(x), place.y(y), 6);
   context.stroke();
+}
+
+/** Begin a path with a circle. */
+export function circle(context, x, y, radius) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+}
+
+/** Paint only inside of a box. */
+export function clipped(context, box, work) {
+  context.save();
+  context.beginPath();
+  context.rect(...box);
+  context.clip();
+  work();
+  context.restore();
+}
+
+/** Paint an area that is being chosen. */
+export function paintArea(context, box, { accent }) {
+  Object.assign(context, { fillStyle: accent, strokeStyle: accent, lineWidth: 1, globalAlpha: 0.25 });
+  context.fillRect(...box);
+  context.globalAlpha = 1;
+  context.strokeRect(...box);
 }
 
 /** Draw a line; `step`: horizontal until the next point. Values that aren't finite are gaps, single ones dots. */
@@ -54,8 +77,7 @@ export function paintLine(context, xs, ys, place, { colour, width = 1.25, alpha 
   context.stroke();
   context.setLineDash([]);
   for (const [left, top] of dots) {
-    context.beginPath();
-    context.arc(left, top, width + 1.75, 0, 2 * Math.PI);
+    circle(context, left, top, width + 1.75);
     context.fill();
   }
   context.globalAlpha = 1;

@@ -1,5 +1,6 @@
 /** Parallel coordinates: a line per run over the varied parameters and the metric. Brushes filter the whole page. */
 
+import { dress, scrolling } from "../format.js";
 import { UNSET, axisOf } from "./axes.js";
 import { Brushes } from "./brushes.js";
 import { Texts, layer, resize } from "./canvas.js";
@@ -35,10 +36,7 @@ export class Parallel extends Chart {
     this.over = layer(null);
     this.over.className = "chart-over";
     this.host.classList.add("chart-scroll", "chart-plot");
-    this.host.tabIndex = 0;
-    this.host.setAttribute("role", "group");
-    this.host.setAttribute("aria-label", "Parallel coordinates, scrollable");
-    this.host.append(this.base, this.over);
+    dress(this.host, scrolling("Parallel coordinates, scrollable"), this.base, this.over);
   }
 
   paint() {
@@ -99,7 +97,7 @@ export class Parallel extends Chart {
   /** Draw brushes, selected runs, and the run under the pointer. */
   paintOver(known = colours()) {
     const context = resize(this.over, this.at.width, this.at.height);
-    const chosen = [...this.store.selected].map((id) => this.store.row(id)).filter((row) => this.store.shown[row]);
+    const chosen = this.store.selectedRows.filter((row) => this.store.shown[row]);
     const hovered = hoveredRow(this.store);
     paintChosen(context, hovered === null ? chosen : [...chosen, hovered], this, known);
     this.axes.forEach((axis, index) => {
@@ -137,22 +135,18 @@ export class Parallel extends Chart {
   }
 
   describe() {
-    const shown = this.store.shown.reduce((sum, one) => sum + one, 0);
-    const failed = this.failed.filter((failed, row) => failed && this.store.shown[row]).length;
+    const shown = this.store.shownRows;
+    const failed = shown.filter((row) => this.failed[row]).length;
     const [all, drawn] = [this.all, this.axes.map((axis) => [axis])].map((axes) => axes.filter(([{ name }]) => name !== "value" && name !== this.wanted.logged).length);
     this.say(
-      `${shown} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${counted(all, "varied parameter")}` +
+      `${shown.length} of ${this.store.count} runs over ${drawn < all ? `the ${drawn} most important of ` : ""}${counted(all, "varied parameter")}` +
         `${failed ? `, ${failed} of them failed (dashed)` : ""}. Drag along an axis to filter runs.`,
     );
   }
 
   rows() {
-    const lines = this.rowsShown().map((row) => [this.store.runs.id[row], this.store.runs.state[row], ...this.all.map(([, column]) => column[row])]);
+    const lines = this.store.shownRows.map((row) => [this.store.runs.id[row], this.store.runs.state[row], ...this.all.map(([, column]) => column[row])]);
     return [["run", "state", ...this.all.map(([{ label }]) => label)], ...lines];
-  }
-
-  rowsShown() {
-    return this.order.filter((row) => this.store.shown[row]);
   }
 }
 

@@ -1,6 +1,6 @@
 import { UNSET } from "./axes.js";
 import { LINE, withRoom } from "./canvas.js";
-import { strokes } from "./marks.js";
+import { paintArea, strokes } from "./marks.js";
 import { isColoured, runColour } from "./runs.js";
 import { qualities } from "./theme.js";
 
@@ -94,9 +94,5 @@ function paintTicks(context, texts, axis, room, x, at, known) {
 }
 
 export function paintBrush(context, x, [low, high], at, known) {
-  Object.assign(context, { fillStyle: known.accent, globalAlpha: 0.3 });
-  context.fillRect(x - 9, at.y(high), 18, at.y(low) - at.y(high));
-  context.globalAlpha = 1;
-  context.strokeStyle = known.accent;
-  context.strokeRect(x - 9, at.y(high), 18, at.y(low) - at.y(high));
+  paintArea(context, [x - 9, at.y(high), 18, at.y(low) - at.y(high)], known);
 }

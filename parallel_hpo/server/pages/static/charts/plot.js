@@ -2,7 +2,7 @@
 
 import { LINE, Texts, layer, resize, withRoom } from "./canvas.js";
 import { listen } from "./elements.js";
-import { strokes } from "./marks.js";
+import { circle, clipped, paintArea, strokes } from "./marks.js";
 import { scaleOf } from "./scales.js";
 import { colours } from "./theme.js";
 
@@ -55,7 +55,7 @@ export class Plot {
     const texts = new Texts(context);
     this.box = layout(texts, this.spec, this.scales, this.width, this.spec.height ?? this.height);
     paintAxes(context, texts, this.spec, this.scales, this.box);
-    clipped(context, this.box, () => paint(context, this.place()));
+    clipped(context, this.inside(), () => paint(context, this.place()));
     this.repaintOver();
   }
 
@@ -63,9 +63,16 @@ export class Plot {
     if (!this.spec || !this.width) return;
     const context = resize(this.over, this.width, this.spec.height ?? this.height);
     const known = colours();
-    clipped(context, this.box, () => this.spec.paintOver?.(context, this.place()));
+    clipped(context, this.inside(), () => this.spec.paintOver?.(context, this.place()));
     if (this.hit) paintDot(context, this.hit, known);
-    if (this.drag?.area) paintArea(context, this.drag.area, known);
+    if (!this.drag?.area) return;
+    const { x, y } = this.drag.area;
+    paintArea(context, [x[0], y[0], x[1] - x[0], y[1] - y[0]], known);
+  }
+
+  inside() {
+    const { left, top, width, height } = this.box;
+    return [left - 1, top - DOT, width + DOT, height + DOT * 2];
   }
 
   range(name) {
@@ -261,27 +268,9 @@ function rule(context, colour, fromX, fromY, toX, toY, alpha = 1) {
   context.globalAlpha = 1;
 }
 
-function clipped(context, { left, top, width, height }, work) {
-  context.save();
-  context.beginPath();
-  context.rect(left - 1, top - DOT, width + DOT, height + DOT * 2);
-  context.clip();
-  work();
-  context.restore();
-}
-
 function paintDot(context, { x, y, colour }, known) {
-  context.beginPath();
-  context.arc(x, y, DOT, 0, 2 * Math.PI);
+  circle(context, x, y, DOT);
   Object.assign(context, { fillStyle: colour ?? known.accent, strokeStyle: known.surface, lineWidth: 2 });
   context.fill();
   context.stroke();
 }
-
-function paintArea(context, { x, y }, known) {
-  Object.assign(context, { fillStyle: known.accent, strokeStyle: known.accent, lineWidth: 1, globalAlpha: 0.18 });
-  context.fillRect(x[0], y[0], x[1] - x[0], y[1] - y[0]);
-  context.globalAlpha = 1;
-  context.strokeRect(x[0], y[0], x[1] - x[0], y[1] - y[0]);
-}
-

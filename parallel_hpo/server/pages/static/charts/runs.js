@@ -1,7 +1,7 @@
 /** What charts need to know of a store's runs: the metric, ranks, names, colours, and the text under the pointer. */
 
 import { nearestPoint, paintCrosses, paintPoints, paintRing } from "./marks.js";
-import { asText, short } from "./numbers.js";
+import { asText, isMissing, short } from "./numbers.js";
 import { colours, palette, qualities } from "./theme.js";
 
 export const MOST_COLOURED = 30; // of more runs, the best have colours
@@ -20,16 +20,8 @@ export function isOpen(state) {
   return OPEN.has(state);
 }
 
-export function metricOf(store) {
-  return store.sweep?.metric ?? null;
-}
-
 export function metricName(store) {
-  return metricOf(store)?.name ?? "value";
-}
-
-export function isBetter(store, one, other) {
-  return metricOf(store)?.goal === "maximize" ? one > other : one < other;
+  return store.metric?.name ?? "value";
 }
 
 export function variedOf(store) {
@@ -38,14 +30,14 @@ export function variedOf(store) {
 
 /** Return the logged values of summaries as choices of columns: [[column, text]]. */
 export function loggedOf(store) {
-  return store.logged.filter((name) => name !== metricName(store)).map((name) => [`logged.${name}`, name]);
+  return store.loggedBesideMetric.map((name) => [`logged.${name}`, name]);
 }
 
 /** Return the rows with a value, without failed runs. */
 export function worstFirst(store) {
   const values = store.column("value");
   const way = store.minimizes ? 1 : -1;
-  return store.rows((row) => values[row] !== null && values[row] !== undefined && !isFailed(store.runs.state[row])).sort((one, other) => way * (values[other] - values[one]));
+  return store.rows((row) => !isMissing(values[row]) && !isFailed(store.runs.state[row])).sort((one, other) => way * (values[other] - values[one]));
 }
 
 /** Return each row's quality from 0 to 1 (best); null without a value or for failed runs. */
@@ -99,21 +91,22 @@ function slotsOf(store) {
 
 function newSlots(store, before) {
   const rows = colouredRows(store);
-  const slots = new Map(rows.flatMap((row) => (before.has(store.runs.id[row]) ? [[store.runs.id[row], before.get(store.runs.id[row])]] : [])));
+  const ids = rows.map((row) => store.runs.id[row]);
+  const slots = new Map(ids.filter((id) => before.has(id)).map((id) => [id, before.get(id)]));
   const used = new Set(slots.values());
-  for (const row of rows) {
-    if (slots.has(store.runs.id[row])) continue;
-    let slot = row % MOST_COLOURED;
+  ids.forEach((id, index) => {
+    if (slots.has(id)) return;
+    let slot = rows[index] % MOST_COLOURED;
     while (used.has(slot) && used.size < MOST_COLOURED) slot = (slot + 1) % MOST_COLOURED;
-    slots.set(store.runs.id[row], slot);
+    slots.set(id, slot);
     used.add(slot);
-  }
+  });
   return slots;
 }
 
 function colouredRows(store) {
-  const shown = store.rows((row) => store.shown[row]);
-  const chosen = [...store.selected].map((id) => store.row(id)).filter((row) => row !== undefined).slice(0, MOST_COLOURED);
+  const { shownRows: shown, selectedRows } = store;
+  const chosen = selectedRows.slice(0, MOST_COLOURED);
   if (shown.length <= MOST_COLOURED) return [...new Set([...chosen, ...shown])];
   const best = worstFirst(store).filter((row) => store.shown[row]).slice(-BEST);
   return [...new Set([...chosen, ...best])];

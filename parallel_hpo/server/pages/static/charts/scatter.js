@@ -1,6 +1,6 @@
 /** The metric against each varied parameter, one small plot each. */
 
-import { element } from "../format.js";
+import { dress, element, scrolling } from "../format.js";
 import { axisOf } from "./axes.js";
 import { Chart, LOG } from "./chart.js";
 import { oncePerFrame } from "./elements.js";
@@ -14,9 +14,7 @@ export class Scatter extends Chart {
   constructor(figure, context) {
     super(figure, { name: "scatter", title: "Metric against each parameter", options: [{ ...LOG, label: "Log metric" }] }, context);
     this.host.classList.add("chart-grid");
-    this.host.tabIndex = 0;
-    this.host.setAttribute("role", "group");
-    this.host.setAttribute("aria-label", `${this.title}, scrollable`);
+    dress(this.host, scrolling(`${this.title}, scrollable`));
     this.plots = new Map();
     this.repaint = oncePerFrame(() => this.plots.forEach((plot) => plot.repaint()));
     const hover = oncePerFrame(() => this.plots.forEach((plot) => plot.repaintOver()));

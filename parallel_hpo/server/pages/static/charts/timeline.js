@@ -2,7 +2,7 @@
 
 import { duration } from "../format.js";
 import { Chart, EARLIER } from "./chart.js";
-import { strokes } from "./marks.js";
+import { clipped, strokes } from "./marks.js";
 import { clock, counted, extent } from "./numbers.js";
 import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
@@ -166,24 +166,22 @@ function boxOf({ start, until, lane }, place, half) {
 }
 
 /** Fill a bar; `hatch`: the colour of lines across it, so that failed attempts differ not by colour alone. */
-function paintBar(context, [left, top, width, height], colour, { alpha, hatch }) {
+function paintBar(context, box, colour, { alpha, hatch }) {
+  const [left, top, width, height] = box;
   Object.assign(context, { fillStyle: colour, globalAlpha: alpha });
-  context.fillRect(left, top, width, height);
+  context.fillRect(...box);
   if (!hatch) return;
-  context.save();
-  context.beginPath();
-  context.rect(left, top, width, height);
-  context.clip();
-  Object.assign(context, { strokeStyle: hatch, lineWidth: 1.25 });
   const lines = [];
   for (let at = Math.max(left, 0) - height; at < Math.min(left + width, context.canvas.width); at += HATCH) lines.push([at, top + height, at + height, top]);
-  strokes(context, lines);
-  context.restore();
+  clipped(context, box, () => {
+    Object.assign(context, { strokeStyle: hatch, lineWidth: 1.25 });
+    strokes(context, lines);
+  });
 }
 
-function outline(context, [left, top, width, height], colour) {
+function outline(context, box, colour) {
   Object.assign(context, { globalAlpha: 1, strokeStyle: colour, lineWidth: 2 });
-  context.strokeRect(left, top, width, height);
+  context.strokeRect(...box);
 }
 
 function paintHovered(context, place, store, bars) {
