@@ -41,20 +41,8 @@ def test_an_integer_becomes_a_float() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        None,
-        True,
-        "0.5",
-        "NaN",
-        math.nan,
-        math.inf,
-        -math.inf,
-        [0.5],
-        {},
-        {"max": "x"},
-        {"max": "NaN", "last": 1.0},
-        {"max": {"last": 1.0}},
-        {"a": 1.0, "b": 2.0},
-        {"_type": 1.0},
+        *(None, True, "0.5", "NaN", math.nan, math.inf, -math.inf, [0.5], {}, {"_type": 1.0}),
+        *({"max": "x"}, {"max": "NaN", "last": 1.0}, {"max": {"last": 1.0}}, {"a": 1.0, "b": 2.0}),
         pytest.param(10**400, id="10**400"),
     ],
 )

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise
+from parallel_hpo.analysis.result import SweepResult, summarise
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.reader import RunRow
+from tests.results import CLOSING
 
 
 def row(
@@ -39,18 +40,8 @@ def row(
 
 
 def result_of(rows: Iterable[RunRow], *, folder: Path | None = None, goal: str = "minimize") -> SweepResult:
-    closing = SweepConclusion(
-        sweep_id="abc",
-        sweep_url="",
-        backend="local",
-        count=None,
-        stop_reason="count reached",
-        exit_code=0,
-        duration_s=9.0,
-        metric="loss",
-        goal=goal,
-        folder="" if folder is None else str(folder),
-    )
+    place = "" if folder is None else str(folder)
+    closing = replace(CLOSING, sweep_id="abc", metric="loss", goal=goal, folder=place)
     return summarise(rows, (), closing, is_over=False)
 
 

@@ -20,15 +20,12 @@ from parallel_hpo import Handle, TargetError
 from parallel_hpo.analysis.result import SweepResult
 from parallel_hpo.api.hpo import ALL, Main, Platform
 from parallel_hpo.api.wandb_sweeps import WandbSweeps
-from parallel_hpo.cluster.base import ClusterEngine
 from parallel_hpo.cluster.hosted import ClusterChoice
 from parallel_hpo.config.section import HpoSection, parse_section
 from parallel_hpo.config.tables import MachineEngine, Machines
 from parallel_hpo.core.errors import UsageError
-from parallel_hpo.core.notices import Observer
 from parallel_hpo.core.types import StopKind, Target
 from parallel_hpo.count.policy import Launch
-from parallel_hpo.session.signals import Control
 from tests.api.supervision import CLEAN, SECTION, FakeSupervisor, hpo, ignore, main
 from tests.results import RESULT
 
@@ -160,23 +157,11 @@ class Calls:
     led: list[tuple[Machines, bool]] = field(default_factory=list)
     """The machines of each call, and whether an engine was chosen."""
 
-    def supervise(
-        self, section: HpoSection, main: Main, *, observer: Observer, control: Control, launch: Launch
-    ) -> SweepResult:
+    def supervise(self, *_: Any, **__: Any) -> SweepResult:
         self.supervised += 1
         return RESULT
 
-    def run_on_cluster(
-        self,
-        section: HpoSection,
-        main: Main,
-        *,
-        observer: Observer,
-        control: Control,
-        launch: Launch,
-        machines: Machines,
-        make_engine: Callable[[], ClusterEngine] | None,
-    ) -> SweepResult:
+    def run_on_cluster(self, *_: Any, machines: Machines, make_engine: object, **__: Any) -> SweepResult:
         self.led.append((machines, make_engine is not None))
         return RESULT
 
@@ -203,11 +188,7 @@ DASK, RAY = ClusterChoice(MachineEngine.DASK), ClusterChoice(MachineEngine.RAY)
     ("choice", "keys", "led"),
     [
         (None, None, None),  # this machine
-        (
-            DASK,
-            {"engine": "dask", "node_timeout_s": 60},
-            (Machines(engine=MachineEngine.DASK, node_timeout_s=60), True),
-        ),
+        (DASK, {"engine": "dask"}, (Machines(engine=MachineEngine.DASK), True)),
         (None, {"node_timeout_s": 60}, (Machines(node_timeout_s=60), False)),  # machines that join
         (RAY, None, (Machines(), True)),  # joblib's cluster needs no key
     ],
@@ -330,10 +311,8 @@ def test_a_started_sweep_raises_its_own_timeout_error_but_no_signal() -> None:
         raise TimeoutError("a disk")
 
     with redirect_stderr(io.StringIO()) as stderr:
-        assert (
-            hpo(FakeSupervisor(replace(RESULT, exit_code=130))).start(main).result(DEADLINE_S).exit_code
-            == 130
-        )
+        handle = hpo(FakeSupervisor(replace(RESULT, exit_code=130))).start(main)
+        assert handle.result(DEADLINE_S).exit_code == 130
     assert "supervised\n" in stderr.getvalue()
     with pytest.raises(TimeoutError, match="a disk"):
         hpo(FakeSupervisor(during=fail)).start(main).result(DEADLINE_S)

@@ -8,12 +8,12 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, StreamRequestHandler, TCPServer
 from typing import Any
 
 import pytest
@@ -63,6 +63,11 @@ class Answering(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+class SshGreeting(StreamRequestHandler):
+    def handle(self) -> None:
+        self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
 CHECK = "parallel_hpo.client.calls:connection_problem"
 
 
@@ -89,25 +94,6 @@ class CallsSent:
 def answering(status: int = 200, body: bytes = b"{}") -> Iterator[Server]:
     with answering_in_a_thread(Server(status, body)) as server:
         yield server
-
-
-@contextmanager
-def speaking(words: bytes) -> Iterator[str]:
-    """The address of a server without HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(words)
-                connection.shutdown(socket.SHUT_WR)
-                while connection.recv(4096):
-                    pass
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join()
 
 
 def backend_at(url: str) -> WandbBackend:
@@ -159,8 +145,9 @@ def test_an_unreachable_server_is_reported_with_advice() -> None:
 def test_an_invalid_address_or_a_server_without_http_is_reported() -> None:
     for url in ("http://no such host", "http://127.0.0.1:port", "nonsense"):
         assert refusal(url).startswith(f"{url} can't be reached: ")
-    for words in (b"SSH-2.0-OpenSSH_9.6\r\n", b""):
-        with speaking(words) as url:
+    for handler in (SshGreeting, BaseRequestHandler):
+        with answering_in_a_thread(TCPServer(("127.0.0.1", 0), handler)) as server:
+            url = f"http://127.0.0.1:{server.server_address[1]}"
             assert refusal(url).startswith(f"{url} can't be reached: ")
 
 

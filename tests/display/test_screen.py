@@ -262,12 +262,7 @@ def test_a_worker_has_a_row_from_its_start_to_its_end(last: SlotState) -> None:
 
 def test_a_row_shows_a_run_from_its_start_to_its_end() -> None:
     (seen,) = after(BEGAN, progressed("r1")).values()
-    assert (seen.run_id, seen.device, seen.began_s, seen.progress) == (
-        "r1",
-        "3",
-        2.0,
-        progressed("r1").progress,
-    )
+    assert seen == WorkerSeen(SlotState.RUNNING, "3", RUN, 2.0, progressed("r1").progress)
     (seen,) = after(BEGAN, progressed("r1"), over()).values()
     assert (seen.run_id, seen.progress) == (None, None)
 

@@ -160,16 +160,7 @@ def test_the_end_shows_counts_best_run_reason_and_folder() -> None:
 
 
 def failed(outcome: Outcome, reason: str) -> RunSummary:
-    return RunSummary(
-        run_id=RunId("r"),
-        parameters={},
-        attempts=1,
-        outcome=outcome,
-        reason=reason,
-        duration_s=1.0,
-        slot=Slot(0),
-        device="cpu",
-    )
+    return RunSummary(RunId("r"), {}, 1, outcome, reason, 1.0, Slot(0), "cpu")
 
 
 def test_failures_are_grouped_by_their_reason() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import secrets
@@ -31,7 +30,7 @@ from parallel_hpo.doctor.client import (
     is_too_old,
     servers_to_reach,
 )
-from parallel_hpo.doctor.examine import examine_machines
+from parallel_hpo.doctor.examine import examine_machines, examine_target
 from parallel_hpo.doctor.findings import (
     MOST_BYTES,
     Finding,
@@ -53,42 +52,11 @@ from parallel_hpo.doctor.machine import (
 from parallel_hpo.session.membership import versions_here
 from scripts.client_operations import LookedAt
 from tests.cluster.nodes import NotedEngine
-from tests.commands import start_python
 from tests.devices.fakes import DEVICES, INSTANCES, STRANGER, UUIDS, FakeLibrary
 from tests.processes.folder_machines import FolderEngine
 
-Examine = Callable[..., Finding]
-EXAMINE: Final = """
-import json, os, sys
-from dataclasses import asdict
-from parallel_hpo.config.section import HpoSection
-from parallel_hpo.core.types import Target
-from parallel_hpo.doctor.examine import examine_target
-section = HpoSection.model_validate_json(sys.argv[2])
-*_, last = examine_target(section, Target(sys.argv[1], "main"), os.environ)
-print(json.dumps(asdict(last)))
-"""
-
-
-@pytest.fixture
-def on_target(tmp_path: Path, clean_env: dict[str, str]) -> Examine:
-    """Returns the findings on a file's `main`."""
-
-    def examined(source: str, **keys: Any) -> Finding:
-        (tmp_path / "train.py").write_text(source)
-        section = json.dumps({"sweep_id": "x", **keys})
-        words = ("-c", EXAMINE, str(tmp_path / "train.py"), section)
-        stdout, stderr = start_python(*words, folder=tmp_path, environment=clean_env).communicate()
-        assert stdout, stderr
-        found = json.loads(stdout)
-        return Finding(**found | {"level": Level(found["level"])})
-
-    return examined
-
-
 MAIN: Final = "def main(): pass\n"
 LOCK: Final = "import threading\nmain = threading.Lock().acquire\n"
-NONSUCH: Final = {"preload": ["nonsuch_module"]}
 
 
 @pytest.mark.parametrize(
@@ -97,13 +65,15 @@ NONSUCH: Final = {"preload": ["nonsuch_module"]}
         (MAIN, {}, Level.GOOD, "can be loaded, called and pickled"),
         ("import os\nos._exit(3)\n", {}, Level.BAD, "died"),
         (LOCK, {}, Level.WARNING, "can't be sent"),
-        (MAIN, NONSUCH, Level.BAD, "hpo.preload: importing nonsuch_module failed"),
+        (MAIN, {"preload": ["nonsuch_module"]}, Level.BAD, "hpo.preload: importing nonsuch_module failed"),
     ],
 )
 def test_a_target_is_checked_in_a_child_process(
-    on_target: Examine, source: str, keys: dict[str, Any], level: Level, words: str
+    tmp_path: Path, clean_env: dict[str, str], source: str, keys: dict[str, Any], level: Level, words: str
 ) -> None:
-    finding = on_target(source, **keys)
+    (tmp_path / "train.py").write_text(source)
+    section = HpoSection.model_validate({"sweep_id": "x", **keys})
+    *_, finding = examine_target(section, Target(str(tmp_path / "train.py"), "main"), clean_env)
     assert finding.level is level, finding
     assert words in finding.text
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from parallel_hpo.analysis.result import SweepConclusion, summarise
+from parallel_hpo.analysis.result import summarise
 from parallel_hpo.core.errors import LedgerError, NoRoomError
 from parallel_hpo.core.messages import UNKNOWN, AttemptEnd, Consumption
 from parallel_hpo.core.pool_messages import PoolEvent
@@ -35,13 +35,10 @@ from parallel_hpo.records.reader import (
 )
 from parallel_hpo.session.resume import read_earlier
 from tests.ledgers import record_attempt_end, record_end, record_spawn, record_start
+from tests.results import CLOSING
 
 ROOT: Final = Path(__file__).parents[2]
 RUN: Final = RunId("run1")
-CLOSING: Final = SweepConclusion(
-    sweep_id="s", sweep_url="", backend="local", count=2, stop_reason="", exit_code=0, duration_s=1.0
-)
-
 OPEN_ELSEWHERE: Final = """
 import sys
 from pathlib import Path
@@ -58,7 +55,7 @@ WRITE_FOREVER: Final = """
 import itertools, sys
 from pathlib import Path
 from parallel_hpo.records.ledger import Ledger
-from tests.ledgers import record_attempt_end, record_end, record_spawn, record_start
+from tests.ledgers import record_start
 ledger = Ledger(Path(sys.argv[1]))
 for number in itertools.count():
     record_start(ledger, f"run{number}", parameters={"n": number}, attempt=1, slot=0, device=None)

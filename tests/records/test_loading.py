@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from parallel_hpo import UsageError, load
-from parallel_hpo.analysis.result import SweepConclusion, summarise, write_summary
+from parallel_hpo.analysis.result import summarise, write_summary
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
 from parallel_hpo.records.folders import folders_of_sweeps, newest_sweep
@@ -15,6 +16,7 @@ from parallel_hpo.records.ledger import Ledger
 from parallel_hpo.session.signals import CommandPipe
 from parallel_hpo.upload.plan import upload_folder
 from tests.ledgers import record_end, record_spawn, record_start
+from tests.results import CLOSING
 
 FACTS = {"url": "http://here/s1", "backend": "local", "count": 3, "metric": "loss", "goal": "maximize"}
 ENDED: dict[str, Any] = {"stop_reason": "count reached", "exit_code": 0}
@@ -35,19 +37,8 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
 def test_an_ended_sweep_is_loaded_as_optimize_returned_it(tmp_path: Path) -> None:
     ledger = tmp_path / "s1" / "ledger.db"
     keep(ledger, "a", "b", "c", **ENDED)
-    closing = SweepConclusion(
-        sweep_id="s1",
-        sweep_url="http://here/s1",
-        backend="local",
-        count=3,
-        stop_reason="count reached",
-        exit_code=0,
-        duration_s=12.5,
-        phantoms=("p",),
-        metric="loss",
-        goal="maximize",
-        folder=str(tmp_path / "s1"),
-    )
+    facts: dict[str, Any] = {"sweep_url": FACTS["url"], "count": 3, "metric": "loss", "goal": "maximize"}
+    closing = replace(CLOSING, **facts, duration_s=12.5, phantoms=("p",), folder=str(tmp_path / "s1"))
     with Ledger(ledger) as kept:
         returned = summarise(kept.runs(), kept.workers(), closing)
     write_summary(returned, tmp_path / "s1" / "summary.json")
@@ -110,9 +101,7 @@ def test_a_sweep_in_shares_ends_like_its_unfinished_share(tmp_path: Path) -> Non
     assert load("s1", directory=tmp_path).exit_code == 0
 
 
-def test_an_upload_does_not_change_which_sweep_is_the_newest(
-    tmp_path: Path,
-) -> None:
+def test_an_upload_does_not_change_which_sweep_is_the_newest(tmp_path: Path) -> None:
     for name, at in (("s2", 1000.0), ("s1", 2000.0)):
         keep(tmp_path / name / "ledger.db", "a")
         os.utime(tmp_path / name / "ledger.db", (at, at))

@@ -83,9 +83,7 @@ def test_a_ledger_without_the_table_of_marks_has_no_incidents(tmp_path: Path) ->
     assert (share.incidents, len(share.attempts)) == ((), 1)
 
 
-def test_a_newer_or_damaged_ledger_is_an_error_and_a_missing_one_yields_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_newer_or_damaged_ledger_is_an_error_and_a_missing_one_yields_nothing(tmp_path: Path) -> None:
     assert performed(tmp_path / "nothing") == []
     with Ledger(tmp_path / "ledger.db") as ledger:
         start(ledger)

@@ -100,9 +100,7 @@ def test_the_run_cap_is_the_total_count_by_default() -> None:
     assert totals == [9, 7]
 
 
-def test_a_sweep_is_found_by_id_or_path_and_an_unknown_one_is_refused(
-    tmp_path: Path,
-) -> None:
+def test_a_sweep_is_found_by_id_or_path_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there: none"):
         find_folder(tmp_path, "xyz")
     for name in ("abc", "def", "ghi/share-1-of-2"):

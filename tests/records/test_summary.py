@@ -10,21 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_hpo.analysis.result import SweepConclusion, SweepResult, summarise, write_summary
+from parallel_hpo.analysis.result import SweepResult, summarise, write_summary
 from parallel_hpo.analysis.table import BestRun
 from parallel_hpo.core.types import Outcome, Slot
 from parallel_hpo.records.reader import RunRow, WorkerSummary
 from tests.analysis import sweeps
-
-CLOSING = SweepConclusion(
-    sweep_id="abc",
-    sweep_url="http://here/abc",
-    backend="local",
-    count=10,
-    stop_reason="count reached",
-    exit_code=0,
-    duration_s=12.5,
-)
+from tests.results import CLOSING
 
 
 def row(number: int, outcome: Outcome | None, value: float | None = None, attempts: int = 1) -> RunRow:
@@ -56,11 +47,8 @@ def test_outcomes_add_up_to_the_attempted_runs_and_retries_to_their_further_atte
     parts = (result.finished, result.failed, result.crashed, result.stopped, result.lost)
     assert sum(parts) == result.attempted == len(rows)
     assert result.retried == sum(row.attempts for row in rows) - len(rows)
-    assert (
-        result.lost
-        == [run.outcome for run in result.runs].count("lost")
-        == sum(row.outcome is None for row in rows)
-    )
+    lost = sum(row.outcome is None for row in rows)
+    assert result.lost == [run.outcome for run in result.runs].count("lost") == lost
     json.loads(result.to_json(), parse_constant=pytest.fail)
 
 
@@ -87,7 +75,7 @@ def test_the_json_has_every_field_of_the_result() -> None:
     assert [run["outcome"] for run in document["runs"]] == ["finished", "failed"]
     assert [run["value"] for run in document["runs"]] == [0.5, None]
     assert [run["started_at"] for run in document["runs"]] == [row.started_at for row in rows]
-    assert (document["sweep_id"], document["count"], document["exit_code"]) == ("abc", 10, 0)
+    assert (document["sweep_id"], document["count"], document["exit_code"]) == ("s1", None, 0)
 
 
 def test_nan_and_infinite_parameters_are_text_in_the_json() -> None:
@@ -96,9 +84,7 @@ def test_nan_and_infinite_parameters_are_text_in_the_json() -> None:
     assert run["parameters"] == {"a": ["NaN"], "b": {"c": "-Infinity"}}
 
 
-def test_a_summary_is_written_as_json_and_survives_a_failed_write_of_the_next(
-    tmp_path: Path,
-) -> None:
+def test_a_summary_is_written_as_json_and_survives_a_failed_write_of_the_next(tmp_path: Path) -> None:
     path, result = tmp_path / "summary.json", result_of([row(1, Outcome.FINISHED, 0.5)])
     write_summary(result, path)
     old = path.read_text()

@@ -19,12 +19,10 @@ from typing import Final
 import pytest
 
 from parallel_hpo.core.errors import ConfigError
-from parallel_hpo.processes.pool import ChildPool
-from parallel_hpo.processes.reaper import MARK
 from parallel_hpo.worker.preload import find_runtime
 from parallel_hpo.worker.restore import health_problem, reopen_stream, restored
 from tests.commands import start_python
-from tests.process_pool.pooling import BARE
+from tests.process_pool.pooling import opened_pool
 
 ROOT: Final = Path(__file__).parents[2]
 THREAD: Final = (
@@ -52,19 +50,9 @@ def test_an_initialised_runtime_is_detected_by_its_open_files(files: list[str], 
 
 def warning_after(preload: str, folder: Path) -> str:
     """Return the warning of a pool that preloads this module of the folder."""
-    pool = ChildPool(
-        environment={**os.environ, MARK: "test", "PYTHONPATH": str(ROOT)},
-        fresh=False,
-        preload=(preload,),
-        sys_path=(str(folder), *sys.path),
-        command=BARE,
-    )
-    pool.open()
-    try:
+    with opened_pool(os.environ, preload=(preload,), sys_path=(str(folder), *sys.path)) as pool:
         pool.wait_until_ready()
         return pool.warning
-    finally:
-        pool.close()
 
 
 @pytest.mark.parametrize(
