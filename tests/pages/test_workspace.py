@@ -111,6 +111,7 @@ def test_labels_do_not_overlap_and_axe_finds_nothing(visit: Visit, site: Served,
     if scene == "small":
         assert_the_first_screen_has_what_one_looks_for(page)
         assert_a_charts_picture_shows_its_title_and_its_axes(page)
+        assert_a_charts_picture_shows_the_scale_of_its_colours(page)
     page.set_viewport_size({"width": 390, "height": 844})
     assert "\n".join(settled_faults(page)) == ""
     if scene == "ugly":
@@ -132,18 +133,32 @@ def assert_the_first_screen_has_what_one_looks_for(page: Page) -> None:
     assert page.evaluate("() => document.getElementById('cards').getBoundingClientRect().bottom") <= 1800
 
 
-def assert_a_charts_picture_shows_its_title_and_its_axes(page: Page) -> None:
-    page.get_by_label("Menu of Best value so far").click()
+def picture(page: Page, chart: str, title: str) -> tuple[Image.Image, int]:
+    """Download a chart as a picture; also return its height without what is above it."""
+    page.get_by_label(f"Menu of {title}").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download as PNG").click()
-    assert download.value.suggested_filename == "best.png"
-    shot = Image.open(io.BytesIO(download.value.path().read_bytes())).convert("L")
-    drawn = page.locator("[data-chart=best] canvas").first.bounding_box()
+        page.locator(f"[data-card={chart}]").get_by_role("button", name="Download as PNG").click()
+    assert download.value.suggested_filename == f"{chart}.png"
+    shot = Image.open(io.BytesIO(download.value.path().read_bytes()))
+    drawn = page.locator(f"[data-chart={chart}] canvas").first.bounding_box()
     assert drawn is not None
-    assert (shot.width, shot.height) == (round(drawn["width"]), round(drawn["height"]) + 32)
+    assert shot.width == round(drawn["width"])
+    return shot, round(drawn["height"])
+
+
+def assert_a_charts_picture_shows_its_title_and_its_axes(page: Page) -> None:
+    shot, height = picture(page, "best", "Best value so far")
+    assert shot.height == height + 32
     for part in ((0, 0, shot.width, 32), (0, 32, shot.width, shot.height)):
-        counts = shot.crop(part).histogram()
+        counts = shot.convert("L").crop(part).histogram()
         assert sum(counts[:100]) > 20 < sum(counts[240:])  # text on the page's ground
+
+
+def assert_a_charts_picture_shows_the_scale_of_its_colours(page: Page) -> None:
+    shot, height = picture(page, "parallel", "Parameters and metric")
+    assert shot.height == height + 32 + 16
+    scale, words = (shot.convert("RGB").crop((left, 40, left + 80, 41)) for left in (8, 96))
+    assert len(scale.getcolors() or ()) > 40 and len(words.getcolors() or ()) > 1
 
 
 def test_selected_runs_are_compared_side_by_side_with_their_differences(visit: Visit, site: Served) -> None:

@@ -1,11 +1,16 @@
 /** What every chart has: a frame in a figure of the page, options, a tooltip, and downloads. */
 
 import { element, runLink, swatch } from "../format.js";
+import { LINE, layer, resize } from "./canvas.js";
 import { controlOf, listen, oncePerFrame } from "./elements.js";
+import { hatch } from "./marks.js";
 import { isMissing } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { onNews } from "./runs.js";
 import { colours, fontOf, onTheme } from "./theme.js";
+
+const [TITLE, SMALL] = [32, 12]; // CSS pixels of a downloaded picture's title, and of the text below it
+const [EDGE, SPOT, SCALE] = [8, 10, 80]; // CSS pixels at its edges, and of a colour and of a scale of colours in its legend
 
 /** Options that several charts have. */
 export const LOG = { name: "log", label: "Log axis", kind: "tick", value: false };
@@ -17,7 +22,7 @@ export class Chart extends EventTarget {
   constructor(figure, { name, title, options: given = [] }, { store = null, home = null, bare = false } = {}) {
     super();
     const options = structuredClone(given);
-    Object.assign(this, { figure, name, title, options, store, home, pinned: null });
+    Object.assign(this, { figure, name, title, options, store, home, pinned: null, entries: [] });
     this.wanted = Object.fromEntries(options.map((option) => [option.name, option.value]));
     this.controls = element("div.chart-controls");
     this.controls.append(...options.filter(({ main }) => main || !bare).map((option) => controlOf(this, option)));
@@ -68,6 +73,7 @@ export class Chart extends EventTarget {
       if (shades) spot.style.backgroundImage = `linear-gradient(to right, ${shades.join()})`;
       return element("li", {}, spot, text);
     });
+    this.entries = entries;
     this.legend.replaceChildren(...items);
     this.legend.hidden = entries.length === 0;
   }
@@ -128,7 +134,7 @@ export class Chart extends EventTarget {
 
   async toPNG() {
     const drawn = this.picture();
-    return drawn && new Promise((resolve) => titled(drawn, this.title).toBlob(resolve, "image/png"));
+    return drawn && new Promise((resolve) => titled(drawn, this.title, this.entries).toBlob(resolve, "image/png"));
   }
 
   picture() {
@@ -166,15 +172,43 @@ function joined(host) {
   return made;
 }
 
-function titled(drawn, title) {
-  const [known, ratio] = [colours(), window.devicePixelRatio || 1];
-  const head = 32 * ratio;
-  const made = element("canvas", { width: drawn.width, height: drawn.height + head });
-  const context = made.getContext("2d");
+/** Return a picture with its title and legend above it. */
+function titled(drawn, title, entries) {
+  const [known, ratio, made] = [colours(), window.devicePixelRatio || 1, layer(null)];
+  const [width, height] = [drawn.width / ratio, drawn.height / ratio];
+  const spots = inLines(made.getContext("2d"), entries, width);
+  const head = TITLE + LINE * ((spots.at(-1)?.line ?? -1) + 1);
+  const context = resize(made, width, height + head);
   context.fillStyle = known.surface;
-  context.fillRect(0, 0, made.width, made.height);
-  Object.assign(context, { fillStyle: known.text, font: fontOf(14 * ratio, 600), textBaseline: "middle" });
-  context.fillText(title, 8 * ratio, head / 2, made.width - 16 * ratio);
-  context.drawImage(drawn, 0, head);
+  context.fillRect(0, 0, width, height + head);
+  Object.assign(context, { fillStyle: known.text, font: fontOf(14, 600), textBaseline: "middle" });
+  context.fillText(title, EDGE, TITLE / 2, width - 2 * EDGE);
+  context.font = fontOf(SMALL);
+  for (const spot of spots) paintSpot(context, spot, TITLE + LINE * spot.line, known);
+  context.drawImage(drawn, 0, head, width, height);
   return made;
+}
+
+/** Place a legend's entries side by side, in as many lines as they need. */
+function inLines(context, entries, width) {
+  context.font = fontOf(SMALL);
+  let [left, line] = [EDGE, 0];
+  return entries.map((entry) => {
+    const wide = entry.shades ? SCALE : SPOT;
+    const whole = wide + EDGE + context.measureText(entry.text).width;
+    if (left > EDGE && left + whole > width - EDGE) [left, line] = [EDGE, line + 1];
+    left += whole + 2 * EDGE;
+    return { ...entry, wide, line, left: left - whole - 2 * EDGE };
+  });
+}
+
+function paintSpot(context, { text, colour, hatched, shades, left, wide }, top, known) {
+  const box = [left, top + (LINE - SPOT) / 2, wide, SPOT];
+  const scale = shades && context.createLinearGradient(left, 0, left + wide, 0);
+  shades?.forEach((shade, index) => scale.addColorStop(index / (shades.length - 1), shade));
+  context.fillStyle = scale ?? colour;
+  context.fillRect(...box);
+  if (hatched) hatch(context, box, known.surface);
+  context.fillStyle = known.text;
+  context.fillText(text, left + wide + EDGE, top + LINE / 2);
 }

@@ -2,6 +2,7 @@
 
 const REACH = 12; // CSS pixels
 const MANY = 1500;
+const HATCH = 5; // CSS pixels between the lines of a hatched box
 
 /** Draw points as discs, or many as squares, which takes a third of the time. */
 export function paintPoints(context, points, place, colour, radius, alpha = 1) {
@@ -42,6 +43,17 @@ export function clipped(context, box, work) {
   context.clip();
   work();
   context.restore();
+}
+
+/** Paint lines across a box, so that it differs from others not by colour alone. */
+export function hatch(context, box, colour) {
+  const [left, top, width, height] = box;
+  const lines = [];
+  for (let at = Math.max(left, 0) - height; at < Math.min(left + width, context.canvas.width); at += HATCH) lines.push([at, top + height, at + height, top]);
+  clipped(context, box, () => {
+    Object.assign(context, { strokeStyle: colour, lineWidth: 1.25 });
+    strokes(context, lines);
+  });
 }
 
 /** Paint an area that is being chosen. */

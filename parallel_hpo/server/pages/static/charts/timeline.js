@@ -2,7 +2,7 @@
 
 import { duration } from "../format.js";
 import { Chart, EARLIER } from "./chart.js";
-import { clipped, strokes } from "./marks.js";
+import { hatch } from "./marks.js";
 import { clock, counted, extent } from "./numbers.js";
 import { onNews, runColour, tipOf } from "./runs.js";
 import { colours, fontOf, stateColour } from "./theme.js";
@@ -12,7 +12,6 @@ const AROUND = 64; // CSS pixels for the axis
 const AT_MOST_EACH_MS = 2000; // minimum time between updates if runs are new or have changed
 const GROWS_EACH_MS = 5000; // time between updates if runs only continue
 const MOST_ADDED = 0.25; // fraction of the time so far by which runs that go on extend the axis
-const HATCH = 5; // CSS pixels between the lines in failed attempts
 const MARKS = { restart: "▲", retry: "↻", quarantine: "■" };
 const PLURALS = { restart: "restarts", retry: "retries", quarantine: "quarantines" };
 const COLOURS = [["outcome", "outcome"], ["run", "run"]];
@@ -149,8 +148,11 @@ function paintLanes(context, place, store, { lanes, ended, marks }, wanted) {
     const row = store.row(bar.run);
     const dimmed = (row !== undefined && !store.shown[row]) || (wanted.earlier && bar.attempt < last.get(bar.run));
     const colour = wanted.colour === "run" && row !== undefined ? runColour(store, row) : stateColour(outcomeOf(bar), known);
-    paintBar(context, boxOf(bar, place, half), colour, { alpha: dimmed ? 0.25 : 0.9, hatch: isCut(outcomeOf(bar)) ? known.surface : null });
-    if (store.selected.has(bar.run)) outline(context, boxOf(bar, place, half), known.text);
+    const box = boxOf(bar, place, half);
+    Object.assign(context, { fillStyle: colour, globalAlpha: dimmed ? 0.25 : 0.9 });
+    context.fillRect(...box);
+    if (isCut(outcomeOf(bar))) hatch(context, box, known.surface);
+    if (store.selected.has(bar.run)) outline(context, box, known.text);
   }
   context.globalAlpha = 1;
   paintMarks(context, place, marks, known);
@@ -163,20 +165,6 @@ function laneHalf(place) {
 function boxOf({ start, until, lane }, place, half) {
   const left = place.x(start);
   return [left, place.y(lane) - half, Math.max(place.x(until) - left - 1, 1.5), half * 2];
-}
-
-/** Fill a bar; `hatch`: the colour of lines across it, so that failed attempts differ not by colour alone. */
-function paintBar(context, box, colour, { alpha, hatch }) {
-  const [left, top, width, height] = box;
-  Object.assign(context, { fillStyle: colour, globalAlpha: alpha });
-  context.fillRect(...box);
-  if (!hatch) return;
-  const lines = [];
-  for (let at = Math.max(left, 0) - height; at < Math.min(left + width, context.canvas.width); at += HATCH) lines.push([at, top + height, at + height, top]);
-  clipped(context, box, () => {
-    Object.assign(context, { strokeStyle: hatch, lineWidth: 1.25 });
-    strokes(context, lines);
-  });
 }
 
 function outline(context, box, colour) {
