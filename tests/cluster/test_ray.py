@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import psutil
 import pytest
@@ -15,16 +22,47 @@ from parallel_hpo.cluster.hosted import ClusterChoice, HostedEngine
 from parallel_hpo.config.tables import MachineEngine
 from parallel_hpo.core.errors import BackendError
 from tests.cluster.nodes import HeldNode, begun, next_end, next_ends
-from tests.cluster.raylets import Raylets, running_raylets
 from tests.processes.conftest import RealSweep, comes, expect_exact_on_two_machines
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
 
+RAYLETS: Final = """
+import json, select, sys
+from ray.cluster_utils import Cluster
+cluster, small = Cluster(), {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+alone = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+nodes = [cluster.add_node(num_gpus=2, **alone, **small), cluster.add_node(num_gpus=3, **small)]
+raylets = [node.all_processes["raylet"][0].process for node in nodes]
+print(json.dumps({"address": cluster.address, "raylets": [raylet.pid for raylet in raylets]}), flush=True)
+while not select.select([sys.stdin], [], [], 0.1)[0]:
+    for raylet in raylets:
+        raylet.poll()  # a zombie is alive to its workers, which end with it
+cluster.shutdown()
+"""
+"""Owns two raylets with made-up devices, until its stdin is closed."""
+
+
+@dataclass(frozen=True)
+class Raylets:
+    """Where Ray is, and its raylets, by the numbers of their processes."""
+
+    address: str
+    raylets: list[int]
+
+
 @pytest.fixture(scope="module")
 def cluster(sweep: RealSweep) -> Iterator[Raylets]:
-    with running_raylets(2, 3, env=sweep.env) as made:
-        yield made
+    """A private Ray, whose raylets have the environment of the sweep."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # a short name, as sockets in it need
+    words, env, pipe = [sys.executable, "-c", RAYLETS], {**sweep.env, "RAY_TMPDIR": folder}, subprocess.PIPE
+    with subprocess.Popen(words, env=env, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        try:
+            yield Raylets(**json.loads(process.stdout.readline()))
+        finally:
+            process.communicate()
+            shutil.rmtree(folder)
 
 
 def new_client(cluster: Raylets) -> HostedEngine:

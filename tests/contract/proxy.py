@@ -42,12 +42,11 @@ class Harm(Enum):
     """The server gets it once more after a while."""
     DELAY = auto()
     FAIL_500 = auto()
-    FAIL_503 = auto()
     REFUSE_429 = auto()
     GONE_404 = auto()
 
 
-STATUS: Final = {Harm.FAIL_500: 500, Harm.FAIL_503: 503, Harm.REFUSE_429: 429, Harm.GONE_404: 404}
+STATUS: Final = {Harm.FAIL_500: 500, Harm.REFUSE_429: 429, Harm.GONE_404: 404}
 
 
 @dataclass(frozen=True)

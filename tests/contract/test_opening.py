@@ -1,8 +1,9 @@
-"""Sweeps opened on our server without the client are the same as those of the client."""
+"""We open the same sweeps as the client on our server, and find the same server, API key and mode."""
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,9 +13,11 @@ from typing import Any, Final
 import pytest
 
 from parallel_hpo.client.base import OpenedSweep, SweepRequest
+from parallel_hpo.client.credentials import find_credentials, find_mode
 from parallel_hpo.client.server_client import ServerClient, create_on_own_server
 from parallel_hpo.core.errors import BackendError
-from tests.contract.serving import Server
+from tests.commands import start_python
+from tests.contract.serving import CLIENTS, DEADLINE_S, ROOT, Server, answers_in
 
 RANGES: Final = {
     "method": "random",
@@ -145,3 +148,56 @@ def test_mixed_integer_and_float_bounds_are_refused(server: Server) -> None:
     mixed = {"method": "random", "parameters": {"x": {"min": 0, "max": 1.5}}}
     with pytest.raises(BackendError, match="x is ambiguous"):
         open_ours(server, Order(replace(NEW, configuration=mixed)))
+
+
+OLD, NEWER, OWN = ("api.wandb.ai", "a" * 40), ("api.forge.coreweave.com", "b" * 40), ("w.example", "c" * 40)
+
+
+def netrc(*known: tuple[str, str]) -> str:
+    return "".join(f"machine {host}\n  login user\n  password {key}\n" for host, key in known)
+
+
+SYSTEM, PROJECT = ".config/wandb/settings", "wandb/settings"
+OWN_SERVER: Final = "[default]\nbase_url = http://w.example/\n"
+OFFLINE: Final = "[default]\nmode = offline\n"
+BOTH: Final = {".netrc": netrc(OLD, NEWER)}
+PROXY: Final = "https://forge.coreweave.com/api/wandb"
+HOMES: Final[dict[str, tuple[dict[str, str], dict[str, str]]]] = {
+    "no login": ({}, {}),
+    "by an older client": ({".netrc": netrc(OLD)}, {}),
+    "by a newer client": ({".netrc": netrc(NEWER)}, {}),
+    "by both": (BOTH, {}),
+    "the older address": (BOTH, {"WANDB_BASE_URL": "https://api.wandb.ai/"}),
+    "the proxy": (BOTH, {"WANDB_BASE_URL": PROXY}),
+    "the user's own server": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN)}, {}),
+    "a second netrc": ({SYSTEM: OWN_SERVER, "_netrc": netrc(OWN), **BOTH}, {}),
+    "a project's server": ({PROJECT: OWN_SERVER, "n": netrc(OWN)}, {"NETRC": "n"}),
+    "wandb offline": ({PROJECT: OFFLINE}, {"NETRC": ""}),
+    "a project's hidden folder": ({PROJECT: OFFLINE, ".wandb/settings": OWN_SERVER}, {}),
+    "WANDB_DIR": ({PROJECT: OFFLINE, "d/wandb/settings": OWN_SERVER}, {"WANDB_DIR": "d"}),
+    "wandb online": ({PROJECT: OFFLINE, SYSTEM: OWN_SERVER}, {"WANDB_MODE": "online"}),
+}
+"""Files and environment variables of each home."""
+
+
+@pytest.mark.leans_on_wandb
+def test_our_credentials_and_mode_match_those_of_the_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders, ours = {}, {}
+    for number, (name, (files, variables)) in enumerate(HOMES.items()):
+        home = tmp_path / str(number)
+        home.mkdir()
+        for path, content in files.items():
+            (home / path).parent.mkdir(parents=True, exist_ok=True)
+            (home / path).write_text(content)
+        environment = {"HOME": str(home), **variables}
+        orders[name] = {"folder": str(home), "env": environment}
+        monkeypatch.chdir(home)  # the project's settings are read from here, as by the client
+        found, mode = find_credentials(environment), find_mode(environment).name or "online"
+        ours[name] = {"base_url": found.base_url, "key": found.key, "mode": mode}
+    own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT), "ORDERS": json.dumps(orders)}
+    client = start_python(str(CLIENTS / "opening.py"), folder=tmp_path, environment=own)
+    stdout, stderr = client.communicate(timeout=DEADLINE_S)
+    assert client.wait() == 0, stderr
+    assert answers_in(stdout) == ours

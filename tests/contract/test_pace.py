@@ -1,4 +1,4 @@
-"""Internals of wandb's client that the agent patch needs, and changed ones in their place."""
+"""The pace of our agents: heartbeats no more frequent than stock ones, and the internals that it needs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,9 @@ import pytest
 from wandb.sdk import wandb_run
 from wandb.sdk.lib import interrupt
 
-from tests.contract.serving import ROOT
+from tests.commands import call_command
+from tests.contract.proxy import Harm, Message, proxying
+from tests.contract.serving import ROOT, Server
 
 INSTALL: Final = """
 import json, os, sys
@@ -127,3 +130,43 @@ def test_a_changed_port_file_wait_is_reported_and_kept(tmp_path: Path) -> None:
     for found, problem in zip(install(*made), OTHER_PORT_FILES.values(), strict=True):
         text = f"this version of wandb has {problem}: each run starts up to 0.2 s later"
         assert found == {"warnings": [text], "beat": ["HeartbeatTimer", 5.0], "sleep": None}
+
+
+RUNS, WORKERS = 6, 2
+MAIN: Final = """
+import wandb
+
+def main():
+    wandb.init().log({"loss": 1.0})
+"""
+
+
+def test_our_agents_send_no_more_heartbeats_than_stock_agents(server: Server, tmp_path: Path) -> None:
+    """A stock agent sends a heartbeat for each run, and one every 5 s."""
+    (tmp_path / "train.py").write_text(MAIN)
+    section = {
+        "backend": "wandb",
+        "workers": WORKERS,
+        "count": RUNS,
+        "directory": str(tmp_path / "sweeps"),
+        "sweep_configuration": {"method": "random", "parameters": {"x": {"value": 1}}},
+    }
+    (tmp_path / "config.json").write_text(json.dumps({"hpo": section}))
+    heartbeats = 0
+
+    def count(message: Message) -> Harm:
+        nonlocal heartbeats
+        heartbeats += b"agentHeartbeat" in message.body
+        return Harm.NONE
+
+    with proxying(server.said["url"]) as proxy:
+        proxy.choose = count
+        began = time.monotonic()
+        done = call_command(
+            *("run", "config.json", "train.py:main"),
+            folder=tmp_path,
+            environment=server.client_env | {"WANDB_BASE_URL": proxy.url},
+        )
+        took_s = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    assert RUNS <= heartbeats <= RUNS + WORKERS * (took_s // 5.0)

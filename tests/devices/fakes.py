@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from parallel_hpo.devices.library import Device, DeviceLibrary, DeviceProcess, MaskVariable, Usage
+from parallel_hpo.devices.library import Device, DeviceProcess, MaskVariable, Usage
 
 STRANGER: Final = 4194305
 """A process id above Linux's maximum."""
@@ -56,8 +56,3 @@ class FakeLibrary:
 
     def close(self) -> None:
         self.closed = True
-
-
-def as_library(fake: FakeLibrary) -> DeviceLibrary:
-    """Return the fake as a library; mypy checks the interface."""
-    return fake

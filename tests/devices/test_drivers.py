@@ -16,7 +16,7 @@ from parallel_hpo.devices.drivers import Nvml, cores_of, open_kfd
 from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver, Usage, opened
 from parallel_hpo.devices.placing import Machine, assign_slots
 from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
-from tests.devices.fakes import STRANGER, FakeLibrary, as_library
+from tests.devices.fakes import STRANGER, FakeLibrary
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_the_fake_driver_has_the_real_interface() -> None:
 
 def test_an_open_library_is_closed() -> None:
     fake = FakeLibrary()
-    with opened(lambda: as_library(fake)):
+    with opened(lambda: fake):
         assert not fake.closed
     assert fake.closed
 

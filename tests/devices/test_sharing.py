@@ -34,7 +34,7 @@ from parallel_hpo.devices.sharing import (
     note_users,
 )
 from parallel_hpo.devices.watch import READ_EVERY_S, DeviceWatch, Meter, Rapl
-from tests.devices.fakes import IDLE, STRANGER, UUIDS, FakeLibrary, as_library, used_by
+from tests.devices.fakes import IDLE, STRANGER, UUIDS, FakeLibrary, used_by
 
 ROOM_MB = 80_000.0
 
@@ -264,7 +264,7 @@ def test_only_readable_processor_packages_have_counters(tmp_path: Path) -> None:
 def test_the_meter_reads_before_a_counter_can_wrap(tmp_path: Path) -> None:
     write_zone(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=10_000_000)
     library = FakeLibrary(joules={UUIDS[6]: 1e6})
-    meter = Meter(GRANTS, as_library(library), Rapl(tmp_path))
+    meter = Meter(GRANTS, library, Rapl(tmp_path))
     assert meter.read_at is None
     meter.begin(Slot(0), "6", 0.0)
     assert meter.read_at == READ_EVERY_S
@@ -281,7 +281,7 @@ def test_the_meter_reads_before_a_counter_can_wrap(tmp_path: Path) -> None:
 
 
 def test_a_device_without_a_counter_has_only_hours(tmp_path: Path) -> None:
-    meter = Meter(GRANTS, as_library(FakeLibrary()), Rapl(tmp_path))
+    meter = Meter(GRANTS, FakeLibrary(), Rapl(tmp_path))
     meter.begin(Slot(0), "3", 0.0)
     meter.begin(Slot(1), "", 0.0)
     assert meter.end(Slot(0), 1800.0) == Consumption(device_hours=0.5)

@@ -25,6 +25,12 @@ from tests.contract.clients.surface.book import Book, arguments_of, documented
 
 ENTITY: Final = "local"
 PROJECT: Final = "uncategorized"
+
+
+def _each(argument: str, *values: object) -> dict[str, dict[str, Any]]:
+    return {f"{argument} {value}": {argument: value} for value in values}
+
+
 INITS: Final[dict[str, dict[str, Any]]] = {
     "entity": {"entity": ENTITY},
     "project": {"project": PROJECT},
@@ -40,22 +46,10 @@ INITS: Final[dict[str, dict[str, Any]]] = {
     "allow_val_change": {"config": {"a": 1}, "allow_val_change": True},
     "group": {"group": "g"},
     "job_type": {"job_type": "train"},
-    "mode online": {"mode": "online"},
-    "mode offline": {"mode": "offline"},
-    "mode disabled": {"mode": "disabled"},
-    "mode shared": {"mode": "shared"},
+    **_each("mode", "online", "offline", "disabled", "shared"),
     "force": {"force": True},
-    "reinit default": {"reinit": "default"},
-    "reinit return_previous": {"reinit": "return_previous"},
-    "reinit finish_previous": {"reinit": "finish_previous"},
-    "reinit create_new": {"reinit": "create_new"},
-    "reinit True": {"reinit": True},
-    "reinit False": {"reinit": False},
-    "resume allow": {"resume": "allow"},
-    "resume never": {"resume": "never"},
-    "resume must": {"resume": "must"},
-    "resume auto": {"resume": "auto"},
-    "resume True": {"resume": True},
+    **_each("reinit", "default", "return_previous", "finish_previous", "create_new", True, False),
+    **_each("resume", "allow", "never", "must", "auto", True),
     "resume_from": {"resume_from": "no-run?_step=1"},
     "fork_from": {"fork_from": "no-run?_step=1"},
     "save_code": {"save_code": True},
@@ -219,14 +213,8 @@ def _artifact(book: Book, run: Any) -> None:
     _call_all(book, made, "Draft", _names(run) | files)
     got = run.use_artifact("draft:latest")
     _read_all(book, got, ARTIFACT_TYPES)
-    changes = {
-        "aliases": ["latest", "one"],
-        "description": "e",
-        "metadata": {"k": 2},
-        "tags": ["q"],
-        "ttl": None,
-    }
-    for name, value in (changes | {"distributed_id": "x"}).items():
+    changes: dict[str, Any] = {"aliases": ["latest", "one"], "description": "e", "metadata": {"k": 2}}
+    for name, value in (changes | {"tags": ["q"], "ttl": None, "distributed_id": "x"}).items():
         book.write(got, name, value)
     _call_all(book, got, "Artifact", {})
     linked = book.call(got, "link", target_path=f"{run.entity}/{run.project}/portfolio", aliases=["p"])
@@ -237,11 +225,8 @@ def _artifact(book: Book, run: Any) -> None:
 
 
 def _api(book: Book, run: Any) -> None:
-    options: dict[str, Any] = {
-        "overrides": {"project": run.project},
-        "timeout": 30,
-        "api_key": os.environ["WANDB_API_KEY"],
-    }
+    options: dict[str, Any] = {"overrides": {"project": run.project}, "timeout": 30}
+    options |= {"api_key": os.environ["WANDB_API_KEY"]}
     api: Any = book.note("Api", lambda: wandb.Api(**options), arguments=[*options])
     run.log_artifact(_draft()).wait(60)
     _read_all(book, api)

@@ -8,7 +8,7 @@ from typing import Any
 
 import wandb
 
-from tests.contract.clients.usage.steps import Part
+from tests.contract.clients.usage.steps import Part, api
 
 NOT_HERE = "not supported by the parallel_hpo sweep server"
 PROJECT = "analysis"
@@ -16,10 +16,6 @@ PATH = f"local/{PROJECT}"
 ROWS = 1200
 """More lines than one page of the history."""
 part = Part()
-
-
-def api() -> Any:
-    return wandb.Api()
 
 
 def stored(name: str) -> Any:

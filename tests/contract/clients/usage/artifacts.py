@@ -10,17 +10,13 @@ from typing import Any
 
 import wandb
 
-from tests.contract.clients.usage.steps import Part
+from tests.contract.clients.usage.steps import Part, api
 
 PROJECT = "artifacts"
 HOME = f"local/{PROJECT}"
 DATA, BEST = f"{HOME}/data", f"{HOME}/best"
 BYTES = bytes(range(256)) * 10
 part = Part()
-
-
-def api() -> Any:
-    return wandb.Api()
 
 
 def init(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import wandb
 import yaml
 
-from tests.contract.clients.usage.steps import Part, command
+from tests.contract.clients.usage.steps import Part, api, command
 
 PROJECT = "commands"
 CONFIG = {
@@ -36,8 +36,7 @@ made: dict[str, str] = {}
 
 
 def sweep(name: str) -> Any:
-    api: Any = wandb.Api()
-    return api.sweep(path(name))
+    return api().sweep(path(name))
 
 
 def path(name: str) -> str:

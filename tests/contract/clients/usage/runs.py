@@ -11,7 +11,7 @@ from typing import Any
 import wandb
 from PIL import Image
 
-from tests.contract.clients.usage.steps import Part, command, in_process, wait_for
+from tests.contract.clients.usage.steps import Part, api, command, in_process, wait_for
 
 PROJECT = "usage"
 NAMES = {"name": "first", "tags": ["a", "b"], "notes": "why", "group": "g", "job_type": "train"}
@@ -19,8 +19,7 @@ part = Part()
 
 
 def stored(name: str) -> Any:
-    api: Any = wandb.Api()
-    return api.run(f"local/{PROJECT}/{name}")
+    return api().run(f"local/{PROJECT}/{name}")
 
 
 def column(name: str) -> list[Any]:

@@ -18,13 +18,7 @@ from pathlib import Path
 from typing import Any
 
 WORKS = "works"
-REFUSED = "clear error"
-ABSENT = "not in this client"
 LAST_OUTPUT_S = 20.0
-AGENT_POLL_S = 0.5
-"""Polling interval of the command-line agent for its program; stock 5 s."""
-AGENT_KILL_S = 2
-"""Time between the agent's signal to its program and the kill; stock 30 s."""
 
 Step = Callable[[], object]
 
@@ -39,7 +33,9 @@ class Part:
         """Add a step that must work in clients with the module that it needs."""
 
         def add(check: Step) -> Step:
-            self.steps.append((feature, lambda: ABSENT if is_absent(needs) else check() or WORKS))
+            self.steps.append(
+                (feature, lambda: "not in this client" if is_absent(needs) else check() or WORKS)
+            )
             return check
 
         return add
@@ -58,17 +54,32 @@ class Part:
         """Add a step that must fail at once with an error that contains some of these words."""
 
         def fail() -> str:
-            begin = time.monotonic()
-            said = _error_of(attempt)
+            begin, said = time.monotonic(), "it was not refused"
+            try:
+                attempt()
+            except Exception as error:  # noqa: BLE001  # only the message of the error counts
+                said = f"{type(error).__name__}: {error}"
             assert any(some in said for some in words), said
             assert time.monotonic() - begin < LAST_OUTPUT_S, "it took too long to say so"
-            return REFUSED
+            return "clear error"
 
         self.steps.append((feature, fail))
 
     def run(self) -> None:
         """Run all steps, and print the results."""
-        print(json.dumps({feature: _found(step) for feature, step in self.steps}))
+        found: dict[str, object] = {}
+        for feature, step in self.steps:
+            try:
+                found[feature] = step()
+            except Exception as error:  # noqa: BLE001  # a failed step must not prevent the others
+                traceback.print_exc(file=sys.stderr)
+                found[feature] = f"failed: {type(error).__name__}: {error}"
+        print(json.dumps(found))
+
+
+def api() -> Any:
+    """Return a new client of the API, whose types are too narrow for these steps."""
+    return import_module("wandb").Api()
 
 
 def is_absent(needs: str) -> bool:
@@ -129,26 +140,10 @@ def _perform(*words: str) -> None:
     from wandb.cli.cli import cli
     from wandb.wandb_agent import Agent
 
-    Agent.POLL_INTERVAL = AGENT_POLL_S  # type: ignore[assignment]
-    Agent.KILL_DELAY = AGENT_KILL_S
+    Agent.POLL_INTERVAL = 0.5  # type: ignore[assignment]  # stock 5 s
+    Agent.KILL_DELAY = 2  # stock 30 s
     sys.argv = ["wandb", *words]
     cli()
-
-
-def _error_of(attempt: Step) -> str:
-    try:
-        attempt()
-    except Exception as error:  # noqa: BLE001  # only the message of the error counts
-        return f"{type(error).__name__}: {error}"
-    return "it was not refused"
-
-
-def _found(step: Step) -> object:
-    try:
-        return step()
-    except Exception as error:  # noqa: BLE001  # a failed step must not prevent the others
-        traceback.print_exc(file=sys.stderr)
-        return f"failed: {type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

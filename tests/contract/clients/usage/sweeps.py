@@ -12,7 +12,7 @@ import wandb
 import yaml
 from wandb.agents.pyagent import Agent
 
-from tests.contract.clients.usage.steps import LAST_OUTPUT_S, Part
+from tests.contract.clients.usage.steps import LAST_OUTPUT_S, Part, api
 
 PROJECT = "tuning"
 METRIC = {"name": "loss", "goal": "minimize"}
@@ -36,10 +36,6 @@ BEST = {
 """The x of the best run by the order of `best_run`: + to minimize, - to maximize."""
 part = Part()
 made: dict[str, str] = {}
-
-
-def api() -> Any:
-    return wandb.Api()
 
 
 def sweep(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import wandb
 
-from tests.contract.clients.usage.steps import Part, command
+from tests.contract.clients.usage.steps import Part, api, command
 
 PROJECT = "tools"
 SWEEP = {"program": "train.py", "metric": {"name": "loss", "goal": "minimize"}, "run_cap": 3}
@@ -21,17 +21,16 @@ part = Part()
 def schedule(config: dict[str, Any]) -> tuple[str, Any]:
     """Run a new sweep with a scheduler and an agent; return the output and the sweep."""
     Path("train.py").write_text(PROGRAM)
-    api: Any = wandb.Api()
     path = f"local/{PROJECT}/{wandb.sweep(SWEEP | config, project=PROJECT)}"
     with ThreadPoolExecutor(1) as threads:
         agent = threads.submit(command, "agent", path)
         try:
             said = command("sweep-scheduler", "--batch-size", "2", "--poll-interval", "0.5", path)
         finally:
-            if api.sweep(path).state != "FINISHED":  # or the agent would wait for a scheduler that failed
+            if api().sweep(path).state != "FINISHED":  # or the agent would wait for a scheduler that failed
                 command("sweep", "--stop", path)
             agent.result()
-    return said, api.sweep(path)
+    return said, api().sweep(path)
 
 
 @part.step(
