@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.pool_messages import (
@@ -16,6 +16,8 @@ from parallel_hpo.core.pool_messages import (
 )
 from parallel_hpo.core.types import Parameters, RunId, Slot
 from parallel_hpo.records.ledger import Ledger
+
+NONE: Final[Parameters] = {}
 
 
 def append(ledger: Ledger, kind: str, body: dict[str, Any], at: float | None = None) -> None:
@@ -35,17 +37,17 @@ def record_quarantine(ledger: Ledger, device: str, reason: str) -> None:
 
 def record_start(
     ledger: Ledger,
-    run_id: RunId,
+    run_id: str,
     *,
-    parameters: Parameters,
-    attempt: int,
-    slot: Slot,
-    device: str | None,
+    parameters: Parameters = NONE,
+    attempt: int = 1,
+    slot: int = 0,
+    device: str | None = None,
     seed: int | None = None,
     at: float | None = None,
 ) -> None:
-    run = PooledRun(run_id=run_id, parameters=parameters, attempt=attempt, seed=seed)
-    append(ledger, "started", start_as_json(PooledStart(run, slot, device)), at)
+    run = PooledRun(run_id=RunId(run_id), parameters=parameters, attempt=attempt, seed=seed)
+    append(ledger, "started", start_as_json(PooledStart(run, Slot(slot), device)), at)
 
 
 def record_attempt_end(ledger: Ledger, run_id: RunId, attempt: int, end: AttemptEnd) -> None:

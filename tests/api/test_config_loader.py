@@ -30,18 +30,18 @@ def test_a_loader_has_the_files_content_and_one_hpo_that_the_environment_overrid
     assert isinstance(loader.hpo, WandbSweeps)
     assert loader.hpo is loader.hpo
     assert loader.hpo.section.count == 2
-    other = loaded(tmp_path, content, PARALLEL_HPO_COUNT="7").hpo
-    assert other is not None
+    other: Any = loaded(tmp_path, content, PARALLEL_HPO_COUNT="7").hpo
     assert other.section.count == 7
 
 
 @pytest.mark.parametrize(
     ("content", "environment"),
     [
-        ({}, {}),
-        ({"mine": 1}, {}),
-        ({"hpo": {"apply": False, "count": 0}}, {}),
-        (SECTION["sweep_configuration"], {}),
+        *(
+            ({"mine": 1}, {}),
+            ({"hpo": {"apply": False, "count": 0}}, {}),
+            (SECTION["sweep_configuration"], {}),
+        ),
         ({"hpo": SECTION}, {"PARALLEL_HPO_WORKER": "0"}),
         ({"hpo": SECTION}, {"PARALLEL_HPO_MARK": "1_2_3"}),  # a child that tries a target
     ],
@@ -73,18 +73,15 @@ def test_an_invalid_section_is_refused_on_access_and_an_unreadable_file_at_once(
 def test_from_dict_copies_the_dict_and_gives_the_same_hpo_as_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_file = loaded(tmp_path, {"hpo": SECTION}).hpo
+    of_file: Any = loaded(tmp_path, {"hpo": SECTION}).hpo
     given = SECTION | {"sweep_configuration": dict(SECTION["sweep_configuration"])}
-    of_dict = HPO.from_dict(given)
+    of_dict: Any = HPO.from_dict(given)
     given["sweep_configuration"]["method"] = "no such"
-    assert of_file is not None
-    assert of_dict is not None
     assert of_dict.section == of_file.section
     assert HPO.from_dict({"apply": False}) is None
     monkeypatch.setenv("PARALLEL_HPO_COUNT", "7")
-    other = HPO.from_dict(SECTION)
-    assert other is not None
-    assert other.section.count == 7
+    of_dict = HPO.from_dict(SECTION)
+    assert of_dict.section.count == 7
     monkeypatch.setenv("PARALLEL_HPO_WORKER", "0")
     assert HPO.from_dict(SECTION) is None
 

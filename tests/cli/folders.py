@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parallel_hpo.core.messages import AttemptEnd
-from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.records.ledger import Ledger
 from tests.ledgers import record_end, record_start
 
@@ -27,7 +27,7 @@ def leave_sweep(
             run = RunId(f"{folder.name}-{number}")
             parameters = {"optim": {"lr": 0.1 * number}, "layers": [number]}
             at = 1000.0 + 2 * number
-            record_start(ledger, run, parameters=parameters, attempt=1, slot=Slot(0), device=None, at=at)
+            record_start(ledger, run, parameters=parameters, at=at)
             outcome = Outcome.FAILED if value is None else Outcome.FINISHED
             record_end(ledger, run, 1, AttemptEnd(outcome=outcome, value=value, duration_s=2.0))
 

@@ -13,7 +13,7 @@ import pytest
 from parallel_hpo.cli.options import PANELS, parse_target
 from parallel_hpo.cli.output import show_table
 from parallel_hpo.config.section import HpoSection
-from parallel_hpo.core.types import RunId, Slot, Target
+from parallel_hpo.core.types import Target
 from parallel_hpo.core.version import __version__
 from parallel_hpo.records.ledger import Ledger
 from tests.cli.conftest import Command
@@ -200,7 +200,7 @@ def test_completion_uses_the_named_directory(command: Command, directory: Path, 
 def test_a_runs_id_is_completed(command: Command, directory: Path) -> None:
     with Ledger(directory / "ab12" / "ledger.db") as ledger:
         for run in ("r1", "r2"):
-            record_start(ledger, RunId(run), parameters={}, attempt=1, slot=Slot(0), device=None)
+            record_start(ledger, run)
     assert completed(command, directory, "parallel-hpo rerun ab12 r", "bash").split() == ["r1", "r2"]
     assert completed(command, directory, "parallel-hpo rerun ab12 b", "bash").split() == ["best"]
     assert completed(command, directory, "parallel-hpo rerun nothing b", "bash").split() == []

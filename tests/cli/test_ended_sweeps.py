@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,19 +47,11 @@ def test_sweeps_are_compared_in_order_with_rank_and_cost(compare: Command) -> No
     assert (slow["sweep"], slow["name"], slow["project"], slow["rank"]) == ("slow", "by two", "digits", 2)
     assert (slow["count"], slow["started"], slow["finished"], slow["runs"]) == (4, 4, 3, 4)
     assert slow["run_hours"] == slow["wall_hours"] == pytest.approx(8 / 3600)
-    assert slow["reached"] | {"run_hours": 0, "wall_hours": 0} == {
-        "run_id": "share-2-of-2-3",
-        "value": 0.375,
-        "runs": 4,
-        "run_hours": 0,
-        "wall_hours": 0,
-    }
+    reached = slow["reached"]
+    assert (reached["run_id"], reached["value"], reached["runs"]) == ("share-2-of-2-3", 0.375, 4)
     assert (fast["rank"], fast["reached"]["runs"]) == (1, 2)
-    assert fast["best"] == {
-        "run_id": "fast-1",
-        "value": 0.25,
-        "parameters": {"optim": {"lr": 0.1}, "layers": [1]},
-    }
+    parameters = {"optim": {"lr": 0.1}, "layers": [1]}
+    assert fast["best"] == {"run_id": "fast-1", "value": 0.25, "parameters": parameters}
 
 
 def test_the_comparison_has_a_column_per_sweep_with_its_best_parameters(compare: Command) -> None:
@@ -106,25 +97,20 @@ def test_logs_prints_the_local_logs_of_machines_and_names_the_others(
     with Ledger(directory / "abc" / "ledger.db") as ledger:
         machines = enumerate(places.items(), 1)
         ledger.append([joined(i, i, name, directory=at) for i, (name, at) in machines], durable=False)
-    for folder, line in ((directory / "abc" / "machine-gpu1-1", "one"), (other / "machine-gpu2-2", "two")):
-        (folder / "worker-0").mkdir(parents=True)
-        (folder / "worker-0" / "output.log").write_text(f"{line}\n")
+    joined_machine(directory)
+    joined_machine(other.parent, "gpu2-2", "two")
     logs("abc", None, directory=directory)
     printed = capfdbinary.readouterr()
-    assert sorted(printed.out.decode().splitlines()) == [
-        "==> machine-gpu1-1/worker-0 <==",
-        "==> machine-gpu2-2/worker-0 <==",
-        "one",
-        "two",
-    ]
+    headings = [f"==> machine-{name}/worker-0 <==" for name in ("gpu1-1", "gpu2-2")]
+    assert sorted(printed.out.decode().splitlines()) == [*headings, "one", "two"]
     assert printed.err == b"the logs of gpu3 are on that machine, in /on/gpu3/abc/machine-gpu3-3\n"
 
 
-def joined_machine(directory: Path) -> Path:
+def joined_machine(directory: Path, name: str = "gpu1-1", line: str = "one") -> Path:
     """Create the folder of a joined machine with a worker's log."""
-    machine = directory / "abc" / "machine-gpu1-1"
+    machine = directory / "abc" / f"machine-{name}"
     (machine / "worker-0").mkdir(parents=True)
-    (machine / "worker-0" / "output.log").write_text("one\n")
+    (machine / "worker-0" / "output.log").write_text(f"{line}\n")
     return machine
 
 
@@ -154,9 +140,7 @@ def test_logs_follows_a_machines_log_until_its_supervisor_ends(
     assert b"one" in capfdbinary.readouterr().out
 
 
-def test_logs_accepts_a_worker_by_number_or_by_name(
-    tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_logs_accepts_a_worker_by_number_or_by_name(tmp_path: Path, command: Command) -> None:
     joined_machine(tmp_path)
     for worker in ("0", "w0"):
         assert command("logs", "abc", worker, "--directory", str(tmp_path)).stdout == "one\n"
@@ -183,29 +167,18 @@ def test_only_colour_codes_of_a_log_reach_a_terminal(
 def wandb_sweep(folder: Path) -> None:
     """Create the folder of a sweep on W&B's server."""
     finished = AttemptEnd(outcome=Outcome.FINISHED, value=0.5, duration_s=2.0)
+    crashed = AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
+    facts = {"url": "https://wandb.example/team/project/sweeps/abc", "backend": "wandb", "count": 2}
     with Ledger(folder / "ledger.db") as ledger:
-        ledger.record_facts(
-            {
-                "path": "team/project/abc",
-                "url": "https://wandb.example/team/project/sweeps/abc",
-                "backend": "wandb",
-                "count": 2,
-                "metric": "loss",
-                "goal": "minimize",
-            }
-        )
+        ledger.record_facts({**facts, "path": "team/project/abc", "metric": "loss", "goal": "minimize"})
         record_spawn(ledger, Slot(0), "GPU-3", again=False)
         for run_id, rate in (("one", 1e-5), ("two", 0.1)):
             parameters = {"optimizer": {"lr": rate}, "name": "</script><b>"}
-            record_start(
-                ledger, RunId(run_id), parameters=parameters, attempt=1, slot=Slot(0), device="GPU-3"
-            )
-        record_attempt_end(
-            ledger, RunId("one"), 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=1.0)
-        )
+            record_start(ledger, run_id, parameters=parameters, device="GPU-3")
+        record_attempt_end(ledger, RunId("one"), 1, crashed)
         record_spawn(ledger, Slot(0), "GPU-3", again=True)
         record_quarantine(ledger, "GPU-3", "ECC")
-        record_start(ledger, RunId("one"), parameters={}, attempt=2, slot=Slot(0), device="GPU-3")
+        record_start(ledger, "one", attempt=2, device="GPU-3")
         record_end(ledger, RunId("one"), 2, finished)
 
 

@@ -63,9 +63,7 @@ def performed(tmp_path: Path) -> tuple[Path, str]:
     return tmp_path, sweep
 
 
-def test_a_pooled_sweep_is_found_in_the_servers_database(
-    performed: tuple[Path, str],
-) -> None:
+def test_a_pooled_sweep_is_found_in_the_servers_database(performed: tuple[Path, str]) -> None:
     directory, sweep = performed
     known = find_anywhere(directory, f"local/p/{sweep}", NO_SERVER)
     (run,) = known.runs
@@ -132,12 +130,9 @@ def test_status_lists_pooled_sweeps(performed: tuple[Path, str], capsys: pytest.
     alone = json.loads(capsys.readouterr().out)
     by_counts = {"name": None, "metric": "loss", "best": None, "date": rows[sweep]["date"]}
     assert rows[sweep] == alone | by_counts
-    assert (rows["cloud"]["name"], rows["cloud"]["project"], rows["cloud"]["running"]) == (
-        "digits",
-        "p",
-        True,
-    )
-    assert (rows["cloud"]["machines"], rows["cloud"]["started"], rows["here"]["finished"]) == ("gpu2", 0, 1)
+    shown = ("name", "project", "running", "machines", "started")
+    assert [rows["cloud"][key] for key in shown] == ["digits", "p", True, "gpu2", 0]
+    assert rows["here"]["finished"] == 1
 
 
 def test_a_sweep_with_a_ledger_is_read_from_its_folder(performed: tuple[Path, str]) -> None:
@@ -154,9 +149,8 @@ def test_all_events_of_a_long_sweep_are_read(tmp_path: Path) -> None:
         happened += [started(len(happened) + 1, 1, run)]
         happened += [over(len(happened) + 1, 1, run, Outcome.FINISHED)]
     happened += [left(len(happened) + 1, 1, "gpu1", "done")]
-    known = known_by_pool(
-        FakePool(new_pool("s"), happened, SweepEnd("all runs performed", 0)), tmp_path / "s"
-    )
+    ends = SweepEnd("all runs performed", 0)
+    known = known_by_pool(FakePool(new_pool("s"), happened, ends), tmp_path / "s")
     assert known is not None
     assert [run.run_id for run in known.runs] == runs
     assert (result_of(known).stop_reason, result_of(known).exit_code) == ("all runs performed", 0)

@@ -11,7 +11,7 @@ import pytest
 
 from parallel_hpo.core.errors import ConfigError, ExitCode, LedgerError
 from parallel_hpo.core.messages import AttemptEnd
-from parallel_hpo.core.types import Outcome, RunId, Slot
+from parallel_hpo.core.types import Outcome, RunId
 from parallel_hpo.records.folders import (
     CleanCandidate,
     clean_candidate,
@@ -52,28 +52,21 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, number: int) -> 
 def mounts(tmp_path: Path) -> Path:
     """Mounts with homes on the network, a local disk in one of them, and a mount over another."""
     path = tmp_path / "mounts"
-    path.write_text(
-        "/dev/sda1 / ext4 rw 0 0\n"
-        "server:/homes /homes nfs4 rw 0 0\n"
-        "/dev/sdb1 /homes/me/fast xfs rw 0 0\n"
-        "server:/two\\040words /two\\040words lustre rw 0 0\n"
-        "server:/old /covered nfs rw 0 0\n"
-        "tmpfs /covered tmpfs rw 0 0\n"
-        "odd\n"
-    )
+    homes = "server:/homes /homes nfs4 rw 0 0\n/dev/sdb1 /homes/me/fast xfs rw 0 0\n"
+    covered = "server:/old /covered nfs rw 0 0\ntmpfs /covered tmpfs rw 0 0\n"
+    spaced = "server:/two\\040words /two\\040words lustre rw 0 0\n"
+    path.write_text(f"/dev/sda1 / ext4 rw 0 0\n{homes}{spaced}{covered}odd\n")
     return path
 
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
     [
-        ("/homes/me/sweeps", "nfs4"),
-        ("/homes", "nfs4"),
-        ("/homesick", ""),
-        ("/homes/me/fast/sweeps", ""),
-        ("/two words/sweeps", "lustre"),
-        ("/covered/sweeps", ""),
-        ("/var/sweeps", ""),
+        *(("/homes", "nfs4"), ("/homes/me/sweeps", "nfs4"), ("/two words/sweeps", "lustre")),
+        *(
+            (folder, "")
+            for folder in ("/homesick", "/homes/me/fast/sweeps", "/covered/sweeps", "/var/sweeps")
+        ),
     ],
 )
 def test_the_innermost_and_latest_mount_determines_the_kind(mounts: Path, folder: str, kind: str) -> None:
@@ -102,7 +95,7 @@ def made(
     """Create the folder of a sweep with one run, and return it."""
     folder = directory / "sweep1" / part
     with Ledger(folder / "ledger.db") as ledger:
-        record_start(ledger, RunId("run1"), parameters={}, attempt=1, slot=Slot(0), device=None)
+        record_start(ledger, "run1")
         if outcome is not None:
             record_end(ledger, RunId("run1"), 1, AttemptEnd(outcome=outcome, duration_s=1.0))
     if code is not None:

@@ -78,11 +78,8 @@ def test_a_failed_runs_folder_is_private_and_printed_secrets_are_masked(tmp_path
     failed = FailedRun(A_RUN, "", ["the key is 12345678"], {"MY_KEY": "12345678"})
     write_failed_run(folder, failed, {"reason": A_RUN.reason})
     modes = {each.stat().st_mode & 0o777 for each in folder.iterdir()}
-    assert (folder.parent.stat().st_mode & 0o777, folder.stat().st_mode & 0o777, modes) == (
-        0o700,
-        0o700,
-        {0o600},
-    )
+    assert modes == {0o600}
+    assert {each.stat().st_mode & 0o777 for each in (folder.parent, folder)} == {0o700}
     assert [each.name for each in folder.iterdir() if "12345678" in each.read_text()] == []
     assert (folder / "output.log").read_text() == "the key is …\n"
     assert (folder / "reason.txt").read_text() == "failed: bad key …\n"

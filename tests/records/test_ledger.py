@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -34,6 +32,7 @@ from parallel_hpo.records.reader import (
     performed,
 )
 from parallel_hpo.session.resume import read_earlier
+from tests.commands import start_python
 from tests.ledgers import record_attempt_end, record_end, record_spawn, record_start
 from tests.results import CLOSING
 
@@ -58,7 +57,7 @@ from parallel_hpo.records.ledger import Ledger
 from tests.ledgers import record_start
 ledger = Ledger(Path(sys.argv[1]))
 for number in itertools.count():
-    record_start(ledger, f"run{number}", parameters={"n": number}, attempt=1, slot=0, device=None)
+    record_start(ledger, f"run{number}", parameters={"n": number}, slot=0)
     print(number, flush=True)
 """
 
@@ -70,8 +69,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def start(ledger: Ledger, run_id: str = RUN, text: str = "", *, attempt: int = 1, slot: int = 0) -> None:
-    parameters = {"x": text}
-    record_start(ledger, RunId(run_id), parameters=parameters, attempt=attempt, slot=Slot(slot), device=None)
+    record_start(ledger, run_id, parameters={"x": text}, attempt=attempt, slot=slot)
 
 
 def finish(ledger: Ledger, run_id: str = RUN, attempt: int | None = 1) -> None:
@@ -83,7 +81,7 @@ def finish(ledger: Ledger, run_id: str = RUN, attempt: int | None = 1) -> None:
 def test_a_run_is_recorded_at_its_start_and_completed_at_its_end(ledger: Ledger) -> None:
     before = time.time()
     nested = {"model": {"layers": [1, 2], "name": "π", "bias": None}, "lr": 1e-05, "on": True}
-    record_start(ledger, RUN, parameters=nested, attempt=1, slot=Slot(2), device="GPU-7")
+    record_start(ledger, RUN, parameters=nested, slot=2, device="GPU-7")
     (begun,) = ledger.runs()
     assert before <= begun.started_at <= time.time()
     known = RunRow(RUN, nested, Slot(2), "GPU-7", 1, 0, None, "", None, None, resumable=False)
@@ -102,7 +100,7 @@ def test_the_time_spent_by_attempts_survives_the_death_of_their_session(tmp_path
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_facts({"path": "local/p/s"})
         for attempt in (1, 2, 3):
-            record_start(ledger, RUN, parameters={}, attempt=attempt, slot=Slot(0), device=None)
+            record_start(ledger, RUN, attempt=attempt)
             if attempt != 2:  # the session died in the second one
                 crash = AttemptEnd(outcome=Outcome.CRASHED, duration_s=2.0 * attempt)
                 record_attempt_end(ledger, RUN, attempt, crash)
@@ -241,8 +239,7 @@ def test_an_invalid_or_newer_ledger_is_refused_and_left_unchanged(
 
 def test_a_killed_writer_loses_no_announced_record(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    writer = run_python(WRITE_FOREVER, path)
-    assert writer.stdout is not None
+    writer = start_python("-c", WRITE_FOREVER, str(path), folder=ROOT, environment=os.environ)
     announced = [json.loads(writer.stdout.readline()) for _ in range(50)]
     writer.send_signal(signal.SIGKILL)
     announced += [json.loads(line) for line in writer.communicate()[0].splitlines()]
@@ -253,20 +250,14 @@ def test_a_killed_writer_loses_no_announced_record(tmp_path: Path) -> None:
 
 
 def open_elsewhere(path: Path) -> str:
-    child = run_python(OPEN_ELSEWHERE, path)
-    return str(child.communicate(timeout=30)[0]).strip()
-
-
-def run_python(source: str, path: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", source, str(path)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = start_python("-c", OPEN_ELSEWHERE, str(path), folder=ROOT, environment=os.environ)
+    return child.communicate(timeout=30)[0].strip()
 
 
 def test_a_run_keeps_the_seed_of_its_first_start(ledger: Ledger) -> None:
-    place: dict[str, Any] = {"parameters": {"x": 1}, "slot": Slot(0), "device": None}
-    record_start(ledger, RUN, attempt=1, seed=5, **place)
-    record_start(ledger, RUN, attempt=2, seed=9, **place)
-    record_start(ledger, RunId("run2"), attempt=1, **place)
+    record_start(ledger, RUN, parameters={"x": 1}, seed=5)
+    record_start(ledger, RUN, parameters={"x": 1}, attempt=2, seed=9)
+    record_start(ledger, "run2", parameters={"x": 1})
     assert [row.seed for row in ledger.runs()] == [5, None]
     assert (ledger.begun_with({"x": 1}), ledger.begun_with({"x": 2})) == (2, 0)
     assert read_earlier(ledger.runs()).reruns[0].seed == 5

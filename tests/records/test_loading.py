@@ -28,7 +28,7 @@ def keep(ledger: Path, *run_ids: str, under_way: tuple[str, ...] = (), **facts: 
         kept.record_facts(FACTS | facts)
         record_spawn(kept, Slot(0), None, again=False)
         for number, run_id in enumerate((*run_ids, *under_way)):
-            record_start(kept, RunId(run_id), parameters={"x": number}, attempt=1, slot=Slot(0), device=None)
+            record_start(kept, run_id, parameters={"x": number})
             if run_id in run_ids:
                 end = AttemptEnd(outcome=Outcome.FINISHED, value=float(number), duration_s=2.0)
                 record_end(kept, RunId(run_id), 1, end)
@@ -84,7 +84,7 @@ def test_runs_of_shares_are_in_the_order_of_their_starts(tmp_path: Path) -> None
             kept.record_facts(FACTS)
             for at in starts:
                 run = RunId(f"at-{at:g}")
-                record_start(kept, run, parameters={}, attempt=1, slot=Slot(0), device=None, at=at)
+                record_start(kept, run, at=at)
     runs = load("s1", directory=tmp_path).runs
     assert [run.run_id for run in runs] == ["at-10", "at-20", "at-30", "at-40"]
 

@@ -29,25 +29,20 @@ from parallel_hpo.session.resume import read_earlier
 from parallel_hpo.session.signals import Control
 from tests.cluster.pools import joined, left, over, started
 from tests.ledgers import record_attempt_end, record_end, record_start
-from tests.server.pool_requests import end
-from tests.server.pool_requests import start as pooled_start
+from tests.server.pool_requests import end, start
 from tests.session.decide.plays import count_of
 
 RUN = RunId("run1")
 
 
-def start(ledger: Ledger, attempt: int = 1) -> None:
-    record_start(ledger, RUN, parameters={}, attempt=attempt, slot=Slot(0), device="3")
-
-
 def test_attempts_are_read_with_their_ends_while_the_ledger_is_written(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.record_facts({"path": "local/p/sweep"})
-        start(ledger)
+        record_start(ledger, RUN, device="3")
         record_attempt_end(
             ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, reason="SIGKILL", duration_s=2.0)
         )
-        start(ledger, attempt=2)
+        record_start(ledger, RUN, attempt=2, device="3")
         (share,) = performed(tmp_path)
     first, second = share.attempts
     assert (share.share, share.path, share.devices, share.slots) == ("", "local/p/sweep", {RUN: "3"}, [0])
@@ -58,9 +53,9 @@ def test_attempts_are_read_with_their_ends_while_the_ledger_is_written(tmp_path:
 
 def test_the_duration_of_a_last_attempt_excludes_earlier_attempts(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
-        start(ledger)
+        record_start(ledger, RUN, device="3")
         record_attempt_end(ledger, RUN, 1, AttemptEnd(outcome=Outcome.CRASHED, duration_s=2.0))
-        start(ledger, attempt=2)
+        record_start(ledger, RUN, attempt=2)
         record_end(ledger, RUN, 2, AttemptEnd(outcome=Outcome.FINISHED, duration_s=5.0))
         (row,) = ledger.runs()
         (share,) = performed(tmp_path)
@@ -70,13 +65,13 @@ def test_the_duration_of_a_last_attempt_excludes_earlier_attempts(tmp_path: Path
 def test_shares_are_read_in_order(tmp_path: Path) -> None:
     for name in ("share-2-of-2", "share-1-of-2"):
         with Ledger(tmp_path / name / "ledger.db") as ledger:
-            start(ledger)
+            record_start(ledger, RUN, device="3")
     assert [share.share for share in performed(tmp_path)] == ["share-1-of-2", "share-2-of-2"]
 
 
 def test_a_ledger_without_the_table_of_marks_has_no_incidents(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.db") as ledger:
-        start(ledger)
+        record_start(ledger, RUN, device="3")
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
         db.execute("DROP TABLE marks")
     (share,) = performed(tmp_path)
@@ -86,7 +81,7 @@ def test_a_ledger_without_the_table_of_marks_has_no_incidents(tmp_path: Path) ->
 def test_a_newer_or_damaged_ledger_is_an_error_and_a_missing_one_yields_nothing(tmp_path: Path) -> None:
     assert performed(tmp_path / "nothing") == []
     with Ledger(tmp_path / "ledger.db") as ledger:
-        start(ledger)
+        record_start(ledger, RUN, device="3")
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
         db.execute(f"PRAGMA user_version = {LEDGER_FORMAT + 1}")
     for read in (performed, ledger_counts):
@@ -210,11 +205,11 @@ def test_a_sweep_with_a_ledger_in_an_earlier_format_continues_in_the_newest(path
         count.publish(NEEDS)
         runs = [(run.run_id, run.attempt) for run in earlier.reruns]
         for run_id, attempt in [*runs, ("sixth", 1)]:
-            count.ask(pooled_start(run_id, attempt), NEEDS)
+            count.ask(start(run_id, attempt), NEEDS)
             count.publish(NEEDS)
             assert StartGranted(Slot(0), RunId(run_id)) in count.take()
             count.end(end(run_id, attempt))
-        count.ask(pooled_start("seventh"), NEEDS)
+        count.ask(start("seventh"), NEEDS)
         count.publish(NEEDS)
         assert [answer.run_id for answer in count.take() if isinstance(answer, StartRefused)] == ["seventh"]
         assert list(outcomes(ledger).values()).count(Outcome.FINISHED) == 5

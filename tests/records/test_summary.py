@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_hpo.analysis.result import SweepResult, summarise, write_summary
-from parallel_hpo.analysis.table import BestRun
 from parallel_hpo.core.types import Outcome, Slot
 from parallel_hpo.records.reader import RunRow, WorkerSummary
 from tests.analysis import sweeps
@@ -58,13 +57,6 @@ def test_the_best_is_no_worse_than_any_finished_run(rows: list[RunRow]) -> None:
     for goal, best_of in (("minimize", min), ("maximize", max)):
         best = result_of(rows, goal=goal).best
         assert (best and best.value) == (best_of(finished) if finished else None)
-
-
-def test_the_best_run_has_its_parameters_and_may_be_none() -> None:
-    rows = [row(1, Outcome.FINISHED, 3.0), row(2, Outcome.FINISHED, 1.0), row(3, None, 0.0)]
-    assert result_of(rows).best == BestRun("run2", 1.0, {"n": 2})
-    assert result_of(rows, goal="maximize").best == BestRun("run1", 3.0, {"n": 1})
-    assert result_of([row(1, Outcome.STOPPED, 0.0), row(2, Outcome.FINISHED, None)]).best is None
 
 
 def test_the_json_has_every_field_of_the_result() -> None:

@@ -56,17 +56,13 @@ TRICKY: dict[str, Any] = {
 """Values that YAML and JSON read differently."""
 
 
-def as_the_agent_writes(path: Path, parameters: dict[str, Any]) -> None:
-    save: Any = config_util.save_config_file_from_dict
-    save(str(path), {name: {"value": value} for name, value in parameters.items()})
-
-
 @given(PARAMETERS)
 @example(TRICKY)
 def test_parameters_are_read_as_the_agent_wrote_them(parameters: dict[str, Any]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder, "config-run.yaml")
-        as_the_agent_writes(path, parameters)
+        save: Any = config_util.save_config_file_from_dict
+        save(str(path), {name: {"value": value} for name, value in parameters.items()})
         assert read_parameters({"WANDB_SWEEP_PARAM_PATH": str(path)}) == parameters
 
 

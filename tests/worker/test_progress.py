@@ -57,16 +57,8 @@ def part(progress: Progress) -> tuple[float | None, float | None]:
 
 def test_steps_are_counted_as_by_wandb(watched: Watched) -> None:
     run, steps = watched.run(), []
-    for arguments in (
-        {},
-        {},
-        {"commit": False},
-        {},
-        {"step": 10},
-        {"step": 10},
-        {"step": 11, "commit": True},
-        {},
-    ):
+    given: list[dict[str, Any]] = [{"step": 10}, {"step": 10}, {"step": 11, "commit": True}]
+    for arguments in ({}, {}, {"commit": False}, {}, *given, {}):
         run.log({"loss": 1.0}, **arguments)
         steps.append(watched.last().step)
     assert steps == [0, 1, 2, 2, 10, 10, 11, 12]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,6 @@ print(json.dumps({"unfit": unfit, "returned": None if unfit else load_main(targe
 """
 
 Ask = Callable[..., Any]
-Pack = Callable[[Callable[..., object]], PickledMain]
 
 
 @pytest.fixture
@@ -47,21 +46,6 @@ def ask(tmp_path: Path, clean_env: dict[str, str]) -> Ask:
         return answer["returned"] if fit else answer["unfit"]
 
     return call
-
-
-@pytest.fixture
-def pack() -> Iterator[Pack]:
-    """Pickle a function; this process is restored."""
-    script, argv = sys.modules["__main__"], sys.argv
-    with ExitStack() as stack:
-
-        def call(main: Callable[..., object]) -> PickledMain:
-            packed = pack_main(main, stack)
-            assert isinstance(packed, PickledMain)
-            return packed
-
-        yield call
-    sys.modules["__main__"], sys.argv = script, argv
 
 
 FILES: Final = {
@@ -121,7 +105,17 @@ def test_a_target_that_cannot_be_loaded_or_called_is_reported_with_its_line(
     assert problem.endswith(ends)
 
 
-def test_a_pickled_main_is_loaded_or_refused_with_the_reason(pack: Pack) -> None:
+def pack(main: Callable[..., object]) -> PickledMain:
+    with ExitStack() as stack:
+        packed = pack_main(main, stack)
+    assert isinstance(packed, PickledMain)
+    return packed
+
+
+def test_a_pickled_main_is_loaded_or_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # to be restored
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
     class Refuses:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return (int, ("no number",))
