@@ -113,6 +113,11 @@ class CountedPlay:
         """End a worker's lease."""
         self.event(Reported(Slot(slot), LeaseEnded(**told)))
 
+    def alter(self, **changes: Any) -> None:
+        """Change the fields of the first worker's slot."""
+        first, *others = self.view.slots
+        self.view = replace(self.view, slots=(replace(first, **changes), *others))
+
     def pass_time(self, now: float) -> None:
         """Let the count act on the time; earlier, where it is due before."""
         for at in sorted({min(self.count.due_at or now, now), now}):

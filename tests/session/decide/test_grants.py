@@ -151,7 +151,7 @@ def test_each_idle_worker_requests_one_requeued_run_rather_than_a_whole_lease() 
 
 def test_a_worker_that_waits_to_be_started_requests_no_runs() -> None:
     play = Play(workers=1)
-    play.view = replace(play.view, slots=(replace(play.view.slots[0], spawn_at=5.0),))
+    play.alter(spawn_at=5.0)
     assert needs(play.view).wants == 0
 
 
@@ -305,7 +305,7 @@ def test_requeued_runs_go_to_idle_workers_even_if_the_sweep_gives_no_new_ones() 
     play = leased(Play(), granted=9, each=1)
     play.back(S0, short=True)
     play.event(SweepSeen("the sweep is finished"))
-    play.view = replace(play.view, slots=tuple(replace(slot, lease_at=None) for slot in play.view.slots))
+    play.alter(lease_at=None)
     assert needs(play.view) == PoolNeeds(wants=1, wants_again=1, over="the sweep is finished", workers=2)
     play.grant(9, each=1, again=(RUN,))
     assert play.orders(S0) == [Rerun(RUN.run_id, RUN.parameters, 3)]
@@ -326,9 +326,8 @@ def test_an_exhausted_sweep_uses_no_further_grants_and_requests_none() -> None:
 def test_a_machine_whose_workers_all_gave_up_returns_its_waiting_runs() -> None:
     play = Play(workers=1)
     play.grant(0, again=(RUN,))
-    play.view = replace(
-        play.view, slots=(replace(play.view.slots[0], state=SlotState.FATAL),), last_death="SIGSEGV"
-    )
+    play.alter(state=SlotState.FATAL)
+    play.view = replace(play.view, last_death="SIGSEGV")
     play.event(SweepSeen(""))
     drop = play.only(RecordDrop)
     assert (drop.end.outcome, drop.end.resumable) == (Outcome.STOPPED, True)

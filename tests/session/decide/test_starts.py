@@ -121,8 +121,7 @@ def test_a_run_that_marks_itself_as_preempting_too_often_fails() -> None:
     play.start(S0)
     run = play.view.slots[0].run
     assert run is not None
-    slot = replace(play.view.slots[0], run=replace(run, preemptions=PREEMPTIONS))
-    play.view = replace(play.view, slots=(slot,))
+    play.alter(run=replace(run, preemptions=PREEMPTIONS))
     play.end(S0, Outcome.FAILED, preempted=True)
     record = play.only(RecordEnd)
     assert record.final and record.end.outcome is Outcome.FAILED
