@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,7 @@ import pytest
 from tests.commands import MODULE, Started, call_command, start_python
 from tests.conftest import QUIET, clean_env_in, make_clean_env
 from tests.contract.serving import serving
-from tests.processes.consistency import disagreements
+from tests.processes.consistency import disagreements, rows
 
 MAINS: Final = Path(__file__).with_name("mains.py")
 RANDOM: Final = {
@@ -45,7 +44,6 @@ def grid(**values: list[Any]) -> dict[str, Any]:
 class Entry:
     """A line of the journal that the mains write."""
 
-    event: str
     run_id: str
     attempt: int
     slot: int
@@ -89,6 +87,8 @@ class RealSweep:
         """Whether `main` may end its W&B run itself, and then end otherwise."""
         self.unlike = ""
         """Why ledger and server may differ at the end; usually ''."""
+        self.ended: Ended
+        """How the command ended that finished last."""
 
     def start(
         self,
@@ -162,11 +162,9 @@ class RealSweep:
         if not self.journal.exists():
             return []
         *whole, _ = self.journal.read_text().split("\n")  # the last one may be incomplete
-        lines = [json.loads(line) for line in whole]
-        known = ("event", "run_id", "attempt", "slot", "pid")
-        facts = [{key: line.pop(key) for key in set(line) - set(known)} for line in lines]
-        made = [Entry(**line, facts=own) for line, own in zip(lines, facts, strict=True)]
-        return [entry for entry in made if entry.event == event]
+        lines = [facts for line in whole if (facts := json.loads(line)).pop("event") == event]
+        known = ("run_id", "attempt", "slot", "pid")
+        return [Entry(**{name: facts.pop(name) for name in known}, facts=facts) for facts in lines]
 
     def wait_for(self, number: int, event: str = "enter") -> list[Entry]:
         """Wait until the mains have written this many lines of this kind."""
@@ -174,13 +172,11 @@ class RealSweep:
         return self.entries(event)
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert self.process is not None
-            assert time.monotonic() < deadline, f"never came: {what}"
-            if self.process.poll() is not None and not condition():
-                raise AssertionError(f"ended before {what}: {self.process.communicate()[1]}")
-            time.sleep(0.01)
+        assert self.process is not None
+        process = self.process
+        assert comes(lambda: condition() or process.poll() is not None), f"never came: {what}"
+        if not condition():
+            raise AssertionError(f"ended before {what}: {process.communicate()[1]}")
 
     def printed(self, text: str) -> int:
         """Return how often the workers have printed this text so far."""
@@ -207,8 +203,14 @@ class RealSweep:
             found = disagreements(self.directory, retries=self.retries, own_words=self.ends_its_runs)
             assert list(found) == [], stderr
         paths = list(self.directory.glob("*/summary.json"))
-        summary = json.loads(paths[0].read_text()) if paths else None
-        return Ended(code, stdout, stderr, summary)
+        self.ended = Ended(code, stdout, stderr, json.loads(paths[0].read_text()) if paths else None)
+        return self.ended
+
+    def finish_all(self, number: int) -> Ended:
+        """Wait for the command's end; it must be complete, with this many runs, all finished."""
+        ended = self.finish()
+        assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * number), ended.stderr
+        return ended
 
     def kill(self) -> None:
         """Kill the session with SIGKILL, and wait until all of its processes have ended."""
@@ -229,10 +231,7 @@ class RealSweep:
 
     def runs_on_the_server(self) -> dict[str, ServerRun]:
         """Return each run in the server's database by its id."""
-        try:
-            found = self.server_rows("SELECT name, state, exitcode FROM runs")
-        except sqlite3.OperationalError:
-            return {}  # the server has not made its tables yet
+        found = self.server_rows("SELECT name, state, exitcode FROM runs")
         return {name: ServerRun(state, code) for name, state, code in found}
 
     def tree(self) -> list[psutil.Process]:
@@ -267,46 +266,25 @@ def expect_gone(processes: list[psutil.Process]) -> None:
     assert not alive
 
 
-def rows(database: Path, query: str, *values: Any) -> list[Any]:
-    """Return what a query finds in a database that others write."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
-        return connection.execute(query, values).fetchall()
-
-
 def outcomes(summary: Any) -> list[str]:
     """Return the outcome of each run of a summary."""
     return [run["outcome"] for run in summary["runs"]]
 
 
 @contextmanager
-def ending(sweep: RealSweep) -> Iterator[RealSweep]:
-    """Kill a sweep at the end if it still runs."""
-    yield sweep
-    if sweep.process is not None:
-        sweep.process.kill()
-        sweep.process.communicate()
-
-
-@contextmanager
 def sweep_in(folder: Path) -> Iterator[RealSweep]:
-    """A sweep in this folder, in an environment of its own."""
-    with clean_env_in(folder / "home") as environment, ending(RealSweep(folder, environment)) as made:
-        yield made
+    """A sweep in this folder, in an environment of its own; killed at the end if it still runs."""
+    with clean_env_in(folder / "home") as environment:
+        yield (sweep := RealSweep(folder, environment))
+        if sweep.process is not None:
+            sweep.process.kill()
+            sweep.process.communicate()
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, clean_env: dict[str, str]) -> Iterator[RealSweep]:
-    """A sweep to start; killed at the test's end if it still runs."""
-    with ending(RealSweep(tmp_path, clean_env)) as made:
+def sweep(tmp_path: Path) -> Iterator[RealSweep]:
+    with sweep_in(tmp_path) as made:
         yield made
-
-
-@dataclass(frozen=True)
-class PerformedRuns:
-    """A sweep that has ended, for several tests."""
-
-    sweep: RealSweep
-    ended: Ended
 
 
 @pytest.fixture(scope="module")
@@ -350,8 +328,7 @@ def expect_exact_on_two_machines(sweep: RealSweep, **engine: Any) -> None:
     sweep.start("held", count=4, workers=1, machines=engine)
     sweep.wait_for(2)  # before it the machine that is there first could perform them all
     sweep.go()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
+    ended = sweep.finish_all(4)
     machines = ended.summary["machines"]
     assert (len(machines), sum(machine["runs"] for machine in machines)) == (2, 4)
     assert len({entry.run_id for entry in sweep.entries()}) == len(sweep.entries()) == 4

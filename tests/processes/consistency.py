@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ from parallel_hpo.core.types import Outcome
 from parallel_hpo.server import engines
 from parallel_hpo.server.search.space import GridEngine
 
-WAIT_S: Final = 60.0
 CTRL_C: Final = 255
 """wandb client: the exit code that a run is closed with by KeyboardInterrupt."""
 SAID_BY_ITSELF: Final = frozenset({"finished", "failed", "killed"})
@@ -72,10 +71,10 @@ class Counted:
 class Told:
     """A run as the server has it; `exit_code` is None where its process never told one."""
 
+    parameters: Any
     state: str
     exit_code: int | None
-    parameters: Any
-    index: int | None
+    index: int | None = None
     """Its place in the search space."""
     value: float | None = None
     started: bool = True
@@ -121,9 +120,7 @@ def disagreements(directory: Path, *, retries: int = 1, own_words: bool = False)
 def _disagreements_of(
     sweep: str, parts: Sequence[Part], database: Path, retries: int, own_words: bool
 ) -> Iterator[str]:
-    with closing(_open(database)) as server:
-        told = _read_told(server, sweep)
-        size = _size_of_grid(server, sweep)
+    told, size = _read_told(database, sweep), _size_of_grid(database, sweep)
     counted = [run for part in parts for run in part.runs]
     for part in parts:
         yield from _faults_of_counts(part, retries)
@@ -212,40 +209,36 @@ def _faults_of_grid(size: int, parts: Sequence[Part], indexes: Iterable[int | No
         yield f"{wanted - len(drawn)} of {wanted} points of the grid were never run; not run: {missing}"
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_S)
+def rows(database: Path, query: str, *values: Any) -> list[Any]:
+    """Return what a query finds in a database that others write."""
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=60.0)) as connection:
+        return connection.execute(query, values).fetchall()
 
 
 def _read_part(folder: Path) -> Part:
-    with closing(_open(folder / "ledger.db")) as ledger:
-        facts = {name: json.loads(value) for name, value in ledger.execute("SELECT name, value FROM facts")}
-        attempts: dict[str, list[tuple[int, str | None]]] = {}
-        query = "SELECT run_id, attempt, outcome FROM attempts ORDER BY run_id, attempt"
-        for name, number, outcome in ledger.execute(query):
-            attempts.setdefault(name, []).append((number, outcome))
-        query = "SELECT run_id, parameters, outcome, reason, resumable, value FROM runs ORDER BY number"
-        runs = []
-        for name, parameters, outcome, reason, resumable, value in ledger.execute(query):
-            ended, known = Outcome(outcome) if outcome else None, tuple(attempts.get(name, ()))
-            runs.append(Counted(name, json.loads(parameters), ended, reason, bool(resumable), known, value))
-    summary = folder / "summary.json"
+    ledger, summary = folder / "ledger.db", folder / "summary.json"
+    facts = {name: json.loads(value) for name, value in rows(ledger, "SELECT name, value FROM facts")}
+    attempts = defaultdict[str, list[tuple[int, str | None]]](list)
+    for name, *attempt in rows(ledger, "SELECT run_id, attempt, outcome FROM attempts ORDER BY attempt"):
+        attempts[name].append(tuple(attempt))
+    query = "SELECT run_id, parameters, outcome, reason, resumable, value FROM runs ORDER BY number"
+    runs = []
+    for name, parameters, outcome, reason, resumable, value in rows(ledger, query):
+        ended, known = Outcome(outcome) if outcome else None, tuple(attempts[name])
+        runs.append(Counted(name, json.loads(parameters), ended, reason, bool(resumable), known, value))
     return Part(facts, tuple(runs), json.loads(summary.read_text()) if summary.exists() else None)
 
 
-def _read_told(server: sqlite3.Connection, sweep: str) -> dict[str, Told]:
-    query = (
-        "SELECT name, state, exitcode, assigned, sweep_index, value, started_at IS NOT NULL FROM runs"
-        " WHERE sweep_id = ?"
-    )
-    return {
-        name: Told(state, code, json.loads(assigned or "null"), index, value, bool(started))
-        for name, state, code, assigned, index, value, started in server.execute(query, (sweep,))
-    }
+def _read_told(database: Path, sweep: str) -> dict[str, Told]:
+    columns = "assigned, name, state, exitcode, sweep_index, value, started_at IS NOT NULL"
+    found = rows(database, f"SELECT {columns} FROM runs WHERE sweep_id = ?", sweep)
+    return {name: Told(json.loads(assigned or "null"), *others) for assigned, name, *others in found}
 
 
-def _size_of_grid(server: sqlite3.Connection, sweep: str) -> int | None:
+def _size_of_grid(database: Path, sweep: str) -> int | None:
     """Return how many points a sweep's grid has; None where it is no grid."""
-    for method, config in server.execute("SELECT method, config FROM sweeps WHERE id = ?", (sweep,)):
-        if method == Method.GRID:
-            return GridEngine(engines.parse(config).parameters).size
+    query = "SELECT config FROM sweeps WHERE id = ? AND method = ?"
+    for (config,) in rows(database, query, sweep, Method.GRID):
+        return GridEngine(engines.parse(config).parameters).size
     return None

@@ -30,30 +30,21 @@ KEPT: list[Any] = []
 
 
 def keep() -> None:
-    case = read_case()
+    parameters = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
+    case = parameters["case"]["value"]
     if case.startswith("child_"):
         CASES[case]()
         return
-    run = enter(children=living_children())
+    below = {child.name() for child in psutil.Process().children()}
+    run = enter(children=sorted(below - {"wandb-core", "wandb-symon"}))
     CASES[case]()
     run.log({"loss": float(run.config["round"])})
-
-
-def read_case() -> str:
-    parameters = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
-    return str(parameters["case"]["value"])
-
-
-def living_children() -> list[str]:
-    """What this process finds running below it, but for its client's own process."""
-    children = psutil.Process().children()
-    return [name for child in children if (name := child.name()) not in ("wandb-core", "wandb-symon")]
 
 
 def with_pool(method: str) -> Callable[[], None]:
     def main() -> None:
         context = multiprocessing.get_context(method)
-        note_name(context.Lock()._semlock.name)  # type: ignore[attr-defined]
+        journal("made", name=context.Lock()._semlock.name)  # type: ignore[attr-defined]
         with context.Pool(2) as pool:
             assert pool.map(math.factorial, NUMBERS) == [6, 24, 120]
 
@@ -77,7 +68,7 @@ def use_joblib() -> None:
 
 
 def leak_memory() -> None:
-    note_name(SharedMemory(create=True, size=1000).name)
+    journal("made", name=SharedMemory(create=True, size=1000).name)
 
 
 def hold_pool() -> None:
@@ -89,7 +80,7 @@ def hold_pool() -> None:
 def hold_memory() -> None:
     if not KEPT:
         KEPT.append(SharedMemory(create=True, size=1000))
-    note_name(KEPT[0].name)
+    journal("made", name=KEPT[0].name)
     SharedMemory(name=KEPT[0].name).close()
 
 
@@ -108,11 +99,7 @@ def register() -> None:
     text.write(run_id)
     folder = tempfile.TemporaryDirectory()
     KEPT.extend([text, folder])
-    note_name(folder.name)
-
-
-def note_name(name: str) -> None:
-    journal("made", name=name)
+    journal("made", name=folder.name)
 
 
 def train() -> None:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -328,15 +329,6 @@ def computing() -> None:
     run.log({"loss": 1.0})
 
 
-def is_first(mark: Path) -> bool:
-    """Return whether no other run has asked this before, not even at the same time."""
-    try:
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
 def holding() -> None:
     """Hold 24,000 MB of the device as its driver reports; once, beside two others, find too little."""
     memory = Path(os.environ["FAKE_NVML"])
@@ -348,5 +340,7 @@ def holding() -> None:
     others = sorted(pid for pid in known - {os.getpid()} if psutil.pid_exists(pid))
     run = enter(others=others)
     run.log({"loss": 1.0})
-    if len(others) == 2 and is_first(memory.with_name("fallen")):
-        raise RuntimeError("CUDA out of memory: tried to allocate 20.00 GiB")
+    with suppress(FileExistsError):  # not the first one
+        if len(others) == 2:
+            memory.with_name("fallen").touch(exist_ok=False)
+            raise RuntimeError("CUDA out of memory: tried to allocate 20.00 GiB")

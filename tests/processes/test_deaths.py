@@ -37,8 +37,7 @@ def test_a_sweep_stays_exact_when_its_fork_server_a_worker_and_its_server_are_ki
     sweep.wait_for(number + 3)
     assert server.is_running()
     server.kill()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 12), ended.stderr
+    sweep.finish_all(12)
     assert len({entry.run_id for entry in sweep.entries()}) == 12
 
 
@@ -47,8 +46,7 @@ def test_a_run_that_its_agent_cannot_begin_is_run_by_another_worker(sweep: RealS
     sweep.start(main, sweep=grid(x=[1, 2, 3, 4]), count=4)
     sweep.wait_until(lambda: sweep.printed("errored:"), "a run that its agent can't begin")
     sweep.go()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
+    sweep.finish_all(4)
 
 
 def test_a_run_can_continue_from_its_last_checkpoint_in_its_next_attempt(sweep: RealSweep) -> None:
@@ -149,8 +147,7 @@ def test_leftovers_of_a_run_do_not_reach_the_next_one_and_a_child_can_perform_th
 
 
 def test_a_worker_that_holds_leftovers_of_its_run_is_replaced(sweep: RealSweep, temporary: Path) -> None:
-    ended = start_keeping(sweep, "hold_pool", "hold_memory", "leave_server", rounds=(1,)).finish()
-    assert outcomes(ended.summary) == ["finished"] * 3, ended.stderr
+    ended = start_keeping(sweep, "hold_pool", "hold_memory", "leave_server", rounds=(1,)).finish_all(3)
     assert len({entry.pid for entry in sweep.entries()}) == 3
     assert "replaced: its run left" in ended.stderr
     assert left(sweep, temporary) == []
@@ -164,8 +161,7 @@ def test_a_run_that_logs_while_the_ledger_cannot_be_written_has_not_stalled(swee
         other.execute("BEGIN IMMEDIATE")
         time.sleep(5)  # the end of the run in slot 1 waits for its record meanwhile
         other.execute("ROLLBACK")
-    ended = sweep.finish()
-    assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
+    ended = sweep.finish_all(2)
     assert [run["attempts"] for run in ended.summary["runs"]] == [1, 1]
 
 
@@ -181,6 +177,5 @@ def test_replacing_workers_costs_no_restart_even_without_free_descriptors(
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (second_free, limits[1]))  # a child takes two
     sweep.read_until("can't be started: Too many open files in the fork server (ulimit -n); retrying until")
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 4), ended.stderr
+    sweep.finish_all(4)
     assert len({entry.pid for entry in sweep.entries()}) == 4

@@ -37,8 +37,7 @@ def masks(sweep: RealSweep) -> set[tuple[int, str]]:
 @without_driver
 def test_each_worker_sees_exactly_its_own_device_even_after_a_restart(sweep: RealSweep) -> None:
     sweep.env["CUDA_VISIBLE_DEVICES"] = f"3,{UUIDS[5]}"
-    ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}).finish()
-    assert outcomes(ended.summary) == ["finished"] * 4, ended.stderr
+    ended = sweep.start("dying_once", count=4, restart={"backoff_s": 0.1}).finish_all(4)
     assert masks(sweep) == {(0, "3"), (1, UUIDS[5])}
     assert all(worker["restarts"] >= 1 for worker in ended.summary["workers"])
     assert [worker["device"] for worker in ended.summary["workers"]] == ["3", UUIDS[5]]
@@ -82,8 +81,7 @@ def test_workers_share_a_device_by_memory_and_a_run_out_of_memory_is_run_again_a
     driven: RealSweep,
 ) -> None:
     options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
-    ended = driven.start("holding", count=16, **options).finish()
-    assert outcomes(ended.summary) == ["finished"] * 16, ended.stderr
+    ended = driven.start("holding", count=16, **options).finish_all(16)
     assert "device 3 takes 3 workers at a time: its first runs held 24000 of 81920 MB" in ended.stderr
     assert max(len(entry.facts["others"]) for entry in driven.entries()) == 2
     (again,) = [entry for entry in driven.entries() if entry.attempt == 2]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from tests.processes.conftest import PerformedRuns, RealSweep, comes, grid
+from tests.processes.conftest import RealSweep, comes, grid
 from tests.threads import answering_in_a_thread
 
 KEEP: Final = """
@@ -34,16 +34,17 @@ def kept(file: Path) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Mixed(PerformedRuns):
+class Mixed:
     """A sweep with a finished run and three that failed."""
 
+    sweep: RealSweep
     notified: list[Any]
     """What Apprise sent."""
 
     @property
     def bad(self) -> dict[str, Any]:
         """The runs that did not finish, by their parameter `how`."""
-        runs = self.ended.summary["runs"]
+        runs = self.sweep.ended.summary["runs"]
         return {run["parameters"]["how"]: run for run in runs if run["outcome"] != "finished"}
 
     def folder_of(self, how: str) -> Path:
@@ -65,19 +66,19 @@ def mixed(new_sweep: Callable[[], RealSweep]) -> Mixed:
             """Print nothing."""
 
     with answering_in_a_thread(HTTPServer(("127.0.0.1", 0), Handler)) as server:
-        ended = sweep.start(
+        sweep.start(
             "mixed",
             sweep=grid(how=["well", "fail", "exit", "die"]),
             on_end=keep(sweep.folder / "end.jsonl"),
             on_failure=keep(sweep.folder / "failures.jsonl"),
             notify=[f"json://127.0.0.1:{server.server_port}/x"],
         ).finish()
-    return Mixed(sweep, ended, notified)
+    return Mixed(sweep, notified)
 
 
 def test_on_end_gets_the_summary_and_its_failure_is_reported(mixed: Mixed) -> None:
-    assert kept(mixed.sweep.folder / "end.jsonl") == [mixed.ended.summary]
-    assert "warning: on_end: exit 1: no such luck" in mixed.ended.stderr
+    assert kept(mixed.sweep.folder / "end.jsonl") == [mixed.sweep.ended.summary]
+    assert "warning: on_end: exit 1: no such luck" in mixed.sweep.ended.stderr
 
 
 def test_on_failure_gets_each_failed_run_once_and_its_failure_is_reported(mixed: Mixed) -> None:
@@ -88,7 +89,7 @@ def test_on_failure_gets_each_failed_run_once_and_its_failure_is_reported(mixed:
     assert all(run in told for run in expected)
     for run in expected:
         words = f"warning: on_failure for run {run['run_id']}: exit 1: no such luck"
-        assert words in mixed.ended.stderr
+        assert words in mixed.sweep.ended.stderr
 
 
 def test_a_failed_runs_folder_contains_the_reason_and_no_secrets(mixed: Mixed) -> None:
@@ -108,14 +109,14 @@ def test_a_runs_last_output_is_in_its_folder_its_workers_log_and_on_stderr(mixed
     folder = mixed.folder_of("die")
     assert (folder / "reason.txt").read_text() == "crashed: SIGKILL\n"
     assert "line 249 of die" in (folder / "output.log").read_text().splitlines()
-    assert "] ValueError: this one fails" in mixed.ended.stderr
+    assert "] ValueError: this one fails" in mixed.sweep.ended.stderr
     assert mixed.sweep.printed("ValueError: this one fails") == 1
 
 
 def test_notify_sends_a_message_at_the_end_of_a_sweep(mixed: Mixed) -> None:
     (message,) = mixed.notified
     assert message["title"] == f"sweep {mixed.sweep.sweep_id}: 1 of 4 runs finished, 3 failed"
-    assert mixed.ended.summary["best"]["run_id"] in message["message"]
+    assert mixed.sweep.ended.summary["best"]["run_id"] in message["message"]
 
 
 def test_a_second_stop_ends_the_hook_of_a_stopped_sweep(sweep: RealSweep) -> None:

@@ -31,8 +31,8 @@ from tests.processes.conftest import (
     command_line,
     expect_gone,
     outcomes,
-    rows,
 )
+from tests.processes.consistency import rows
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -220,8 +220,7 @@ def test_with_wandbs_server_a_killed_node_is_started_again_and_an_interrupted_sw
         assert (cut.code, cut.summary["backend"]) == (130, "wandb"), cut.stderr
         assert outcomes(cut.summary) == ["stopped"] * 2
         sweep.go()
-        again = coordinated.lead("held", resume=sweep.sweep_id, seed=8, **seeded).finish()
-    assert (again.code, outcomes(again.summary)) == (0, ["finished"] * 5), again.stderr
+        again = coordinated.lead("held", resume=sweep.sweep_id, seed=8, **seeded).finish_all(5)
     assert Counter(run["attempts"] for run in again.summary["runs"]) == {1: 3, 2: 1, 3: 1}
     known = {machine["name"]: machine["runs"] for machine in again.summary["machines"]}
     assert (set(known), sum(known.values())) == ({"gpu1", "gpu2"}, 5)
@@ -243,7 +242,6 @@ def test_a_sweep_that_lost_its_coordinator_and_disk_resumes_from_the_server(
     shutil.rmtree(sweep.directory)
     shutil.rmtree(coordinated.machines)
     sweep.go()
-    again = coordinated.lead("held", "gpu2", resume=name, count=3).finish()
-    assert (again.code, outcomes(again.summary)) == (0, ["finished"] * 3), again.stderr
+    again = coordinated.lead("held", "gpu2", resume=name, count=3).finish_all(3)
     runs = {machine["name"]: machine["runs"] for machine in again.summary["machines"]}
     assert runs == {"gpu1": 0, "gpu2": 3}

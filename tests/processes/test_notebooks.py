@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import pytest
 
+from tests.processes.conftest import RANDOM
+
 SETUP: Final = """
 import os, signal, threading, time
 from pathlib import Path
@@ -35,17 +37,8 @@ def press_stop():
 
 folder.mkdir()
 folder = folder.absolute()
-hpo = HPO.from_dict({
-    "count": 4,
-    "workers": 2,
-    "backend": "local",
-    "directory": "sweeps",
-    "sweep_configuration": {
-        "method": "random",
-        "metric": {"name": "loss"},
-        "parameters": {"x": {"min": 0.0, "max": 1.0}},
-    },
-})
+place = {"backend": "local", "directory": "sweeps"}
+hpo = HPO.from_dict({"count": 4, "workers": 2, "sweep_configuration": RANDOM, **place})
 """
 """A notebook's first cell: runs write to `folder` that they are inside `main`, and wait there for `go`."""
 GO: Final = "(folder / 'go').touch()"
@@ -64,7 +57,7 @@ def executed(tmp_path: Path, clean_env: dict[str, str]) -> Any:
     def execute(*cells: str) -> list[list[Any]]:
         made: list[dict[str, Any]] = [
             {"cell_type": "code", "source": cell, "metadata": {}, "outputs": [], "execution_count": None}
-            for cell in (SETUP, *cells)
+            for cell in (f"RANDOM = {RANDOM}\n{SETUP}", *cells)
         ]
         path = tmp_path / "notebook.ipynb"
         path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))

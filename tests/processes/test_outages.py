@@ -18,7 +18,8 @@ import pytest
 
 from parallel_hpo.core.errors import ExitCode
 from tests.contract.proxy import Harm, Message, Mischief, Proxy, proxying
-from tests.processes.conftest import Ended, RealSweep, command_line, grid, outcomes, rows
+from tests.processes.conftest import Ended, RealSweep, command_line, grid, outcomes
+from tests.processes.consistency import rows
 
 pytestmark = pytest.mark.thorough
 

@@ -16,17 +16,8 @@ import pytest
 
 from parallel_hpo.core.errors import ExitCode
 from tests.power import Disk, disk, why_no_disk
-from tests.processes.conftest import (
-    MAINS,
-    RANDOM,
-    Ended,
-    Entry,
-    RealSweep,
-    expect_gone,
-    grid,
-    outcomes,
-    rows,
-)
+from tests.processes.conftest import MAINS, RANDOM, Ended, Entry, RealSweep, expect_gone, grid, outcomes
+from tests.processes.consistency import rows
 
 
 def resume(stopped: RealSweep, main: str, *arguments: str, **keys: Any) -> RealSweep:
@@ -108,8 +99,7 @@ def test_a_resumed_sweep_repeats_the_runs_of_an_uninterrupted_one_with_the_same_
     cut = sweep.start("seeded", workers=1, deadline="9s", **seeded).finish()
     assert (cut.code, cut.summary["attempted"] < 5) == (124, True), cut.stderr
     sweep.env["EACH_S"] = "0"
-    ended = resume(sweep, "seeded", count=5, seed=8).finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 5), ended.stderr
+    resume(sweep, "seeded", count=5, seed=8).finish_all(5)
     assert drawn(sweep, number) == first
 
 
@@ -168,8 +158,7 @@ def test_after_a_power_cut_server_and_ledger_agree_and_each_point_is_run_once(
     ledger = dict(rows(sweep.directory / sweep.sweep_id / "ledger.db", "SELECT run_id, outcome FROM runs"))
     counted = {run_id for run_id, outcome in ledger.items() if outcome}
     assert {sweep.runs_on_the_server()[run_id].state for run_id in counted} == {"finished"}
-    ended = resume(sweep, "brief", sweep=grid(x=list(range(6)))).finish()
-    assert outcomes(ended.summary) == ["finished"] * 6, ended.stderr
+    ended = resume(sweep, "brief", sweep=grid(x=list(range(6)))).finish_all(6)
     assert Counter(run["parameters"]["x"] for run in ended.summary["runs"]) == Counter(range(6))
 
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 import optuna
 import pytest
 
-from tests.processes.conftest import MAINS, RANDOM, Ended, PerformedRuns, RealSweep, grid, outcomes, rows
+from tests.processes.conftest import MAINS, RANDOM, RealSweep, grid, outcomes
+from tests.processes.consistency import rows
 from tests.pseudo_terminal import PseudoTerminal
 from tests.storages import storage_in
 
@@ -84,8 +85,7 @@ def test_a_running_sweep_is_scaled_up_within_the_limits_and_down(sweep: RealSwee
     sweep.wait_for(4)
     sweep.ask("scale", sweep.sweep_id, "1")
     sweep.go()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 10), ended.stderr
+    sweep.finish_all(10)
     assert {entry.slot for entry in sweep.entries()[:4]} == {0, 1, 2, 3}
     assert len({entry.slot for entry in sweep.entries()[-4:]}) == 1
 
@@ -96,8 +96,7 @@ def test_the_run_of_a_drained_worker_that_dies_is_run_again_by_another(sweep: Re
     sweep.ask("drain", sweep.sweep_id, "--worker", str(first.slot))
     os.kill(first.pid, signal.SIGKILL)
     sweep.go()
-    ended = sweep.finish()
-    assert (ended.code, outcomes(ended.summary)) == (0, ["finished"] * 5), ended.stderr
+    sweep.finish_all(5)
     assert (first.run_id, 2) in {(entry.run_id, entry.attempt) for entry in sweep.entries()}
     assert {entry.slot for entry in sweep.entries()[2:]} == {1 - first.slot}
 
@@ -168,11 +167,6 @@ ConfigLoader("config.json").hpo.optimize(outer())
 """
 
 
-def run_that(ended: Ended, **parameters: Any) -> str:
-    (run,) = [run["run_id"] for run in ended.summary["runs"] if run["parameters"] == parameters]
-    return str(run)
-
-
 def outside_of_sweeps(sweep: RealSweep) -> list[Any]:
     """Return the state and exit code of each run on the server that belongs to no sweep."""
     return sweep.server_rows("SELECT state, exitcode FROM runs WHERE sweep_id IS NULL ORDER BY id")
@@ -184,34 +178,33 @@ def record_of(sweep: RealSweep) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def mixed(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
+def mixed(new_sweep: Callable[[], RealSweep]) -> RealSweep:
     """A run that went well, and one that failed."""
-    sweep = new_sweep()
-    return PerformedRuns(sweep, sweep.start("mixed", sweep=grid(how=["well", "fail"]), retries=0).finish())
+    sweep = new_sweep().start("mixed", sweep=grid(how=["well", "fail"]), retries=0)
+    sweep.finish()
+    return sweep
 
 
-def test_rerun_repeats_a_run_with_its_parameters_and_exits_with_its_exit_code(
-    mixed: PerformedRuns,
-) -> None:
-    sweep, before = mixed.sweep, record_of(mixed.sweep)
-    failed = sweep.rerun(run_that(mixed.ended, how="fail"))
+def test_rerun_repeats_a_run_with_its_parameters_and_exits_with_its_exit_code(mixed: RealSweep) -> None:
+    before = record_of(mixed)
+    (run_id,) = [run["run_id"] for run in mixed.ended.summary["runs"] if run["outcome"] == "failed"]
+    failed = mixed.rerun(run_id)
     assert (failed.code, "line 249 of fail" in failed.stdout) == (1, True), failed.stderr
     assert 'raise ValueError("this one fails")' in failed.stderr
-    assert outside_of_sweeps(sweep)[-1] == ("failed", 1)
-    assert record_of(sweep) == before
+    assert outside_of_sweeps(mixed)[-1] == ("failed", 1)
+    assert record_of(mixed) == before
 
 
-def test_rerun_gives_the_run_the_terminal_and_its_ctrl_c(mixed: PerformedRuns) -> None:
-    sweep = mixed.sweep
-    command = [sys.executable, "-m", "parallel_hpo", "rerun", sweep.sweep_id, "best"]
-    variables = {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(sweep.directory)}
-    with PseudoTerminal(command, env=sweep.env | variables, folder=sweep.folder) as terminal:
+def test_rerun_gives_the_run_the_terminal_and_its_ctrl_c(mixed: RealSweep) -> None:
+    command = [sys.executable, "-m", "parallel_hpo", "rerun", mixed.sweep_id, "best"]
+    variables = {"ASK": "1", "PARALLEL_HPO_DIRECTORY": str(mixed.directory)}
+    with PseudoTerminal(command, env=mixed.env | variables, folder=mixed.folder) as terminal:
         terminal.wait_for(lambda lines: "your answer?" in lines, "a question")
         terminal.type(b"42\n")
         terminal.wait_for(lambda lines: "it was 42" in lines, "an answer")
         terminal.type(b"\x03")
         assert terminal.finish() == 128 + 2
-    assert outside_of_sweeps(sweep)[-1] == ("killed", 255)
+    assert outside_of_sweeps(mixed)[-1] == ("killed", 255)
 
 
 def test_a_closure_is_readable_by_its_owner_alone_and_can_be_rerun(sweep: RealSweep) -> None:

@@ -15,45 +15,31 @@ from typing import Final
 import psutil
 import pytest
 
-from tests.processes.conftest import (
-    MAINS,
-    RANDOM,
-    Ended,
-    PerformedRuns,
-    RealSweep,
-    command_line,
-    outcomes,
-    rows,
-)
-
-BAYES: Final = {
-    "method": "bayes",
-    "metric": {"name": "loss", "goal": "maximize"},
-    "parameters": {"x": {"min": 0.0, "max": 1.0}},
-}
+from tests.processes.conftest import MAINS, RANDOM, Ended, RealSweep, command_line, outcomes
+from tests.processes.consistency import rows
 
 
 @pytest.fixture(scope="module")
-def curious(new_sweep: Callable[[], RealSweep]) -> PerformedRuns:
+def curious(new_sweep: Callable[[], RealSweep]) -> RealSweep:
     """Ten runs that journal what they find, in a sweep that another run's process starts."""
     sweep = new_sweep()
     sweep.env |= {"WANDB_RUN_ID": "parent", "RANK": "3", "WANDB_SERVICE": "1-2-3", "OMP_NUM_THREADS": "7"}
-    arguments = ("--", "--epochs", "3")
-    sweep.start("curious", sweep=BAYES, count=10, workers=3, arguments=arguments)
-    return PerformedRuns(sweep, sweep.finish())
+    bayes = RANDOM | {"method": "bayes", "metric": {"name": "loss", "goal": "maximize"}}
+    sweep.start("curious", sweep=bayes, count=10, workers=3, arguments=("--", "--epochs", "3")).finish()
+    return sweep
 
 
-def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(curious: PerformedRuns) -> None:
-    ended, entries = curious.ended, curious.sweep.entries()
+def test_ten_runs_on_three_workers_are_exactly_ten_distinct_runs(curious: RealSweep) -> None:
+    ended, entries = curious.ended, curious.entries()
     assert ended.code == 0, ended.stderr
     assert len({entry.run_id for entry in entries}) == len(entries) == 10
     assert len({entry.pid for entry in entries}) == 3
     assert outcomes(ended.summary) == ["finished"] * 10
     assert json.loads(ended.stdout) == ended.summary
-    assert curious.sweep.server_rows("SELECT state FROM sweeps") == [("FINISHED",)]
+    assert curious.server_rows("SELECT state FROM sweeps") == [("FINISHED",)]
 
 
-def test_the_best_run_is_chosen_by_the_summary_that_main_defines(curious: PerformedRuns) -> None:
+def test_the_best_run_is_chosen_by_the_summary_that_main_defines(curious: RealSweep) -> None:
     summary = curious.ended.summary
     best = max(run["parameters"]["x"] for run in summary["runs"])
     assert summary["best"]["value"] == pytest.approx(best + 2)
@@ -61,9 +47,9 @@ def test_the_best_run_is_chosen_by_the_summary_that_main_defines(curious: Perfor
 
 
 def test_main_runs_in_the_main_thread_with_its_own_signals_random_numbers_and_environment(
-    curious: PerformedRuns,
+    curious: RealSweep,
 ) -> None:
-    entries = curious.sweep.entries()
+    entries = curious.entries()
     assert all(entry.facts["in_main_thread"] and entry.facts["heard"] for entry in entries)
     assert {entry.facts["stdin"] for entry in entries} == {""}
     for name in ("random", "numpy"):
@@ -93,8 +79,7 @@ def talk():
 def test_the_output_of_each_run_is_on_the_server_and_in_its_folder(sweep: RealSweep, method: str) -> None:
     """1. A run prints, and closes its output. 2. The next one in its worker prints too."""
     (mains := sweep.folder / "talking.py").write_text(TALKING)
-    ended = sweep.start("talk", mains=mains, count=2, workers=1, start_method=method).finish()
-    assert outcomes(ended.summary) == ["finished"] * 2, ended.stderr
+    ended = sweep.start("talk", mains=mains, count=2, workers=1, start_method=method).finish_all(2)
     for run in ended.summary["runs"]:
         words = {f"said by {run['run_id']}", f"complained by {run['run_id']}"}
         (log,) = sweep.directory.glob(f"*/worker-0/wandb/run-*-{run['run_id']}/files/output.log")
@@ -210,8 +195,8 @@ def test_an_unimportable_target_fails_with_file_and_line_before_a_sweep_is_creat
     assert not list(sweep.directory.glob("*/ledger.db"))
 
 
-def watched(sweep: RealSweep) -> tuple[Ended, set[str]]:
-    """Wait for the end of a sweep; return that, and the arguments of all of its processes until then."""
+def watched(sweep: RealSweep) -> tuple[Ended, list[str]]:
+    """Wait for the end of a sweep; return that, with its output and the arguments of all its processes."""
     seen: set[str] = set()
     assert sweep.process is not None
     sweep.wait_for(1)
@@ -222,7 +207,8 @@ def watched(sweep: RealSweep) -> tuple[Ended, set[str]]:
             continue
         with suppress(subprocess.TimeoutExpired):
             sweep.process.wait(0.1)
-    return sweep.finish(), seen
+    ended = sweep.finish()
+    return ended, [ended.stdout, ended.stderr, *seen]
 
 
 def files_with(folder: Path, *secrets: str) -> list[Path]:
@@ -233,11 +219,6 @@ def files_with(folder: Path, *secrets: str) -> list[Path]:
     return [path for path in files if any(secret in path.read_bytes() for secret in wanted)]
 
 
-def expect_no_secret_in_output(ended: Ended, arguments: set[str], *secrets: str) -> None:
-    said = [ended.stdout, ended.stderr, *arguments]
-    assert not [secret for secret in secrets if any(secret in words for words in said)]
-
-
 def test_on_a_server_that_runs_by_itself_a_crashed_run_is_so_at_once_and_its_key_is_written_nowhere(
     sweep: RealSweep, standalone: dict[str, str]
 ) -> None:
@@ -245,28 +226,27 @@ def test_on_a_server_that_runs_by_itself_a_crashed_run_is_so_at_once_and_its_key
     sweep.env |= standalone
     del sweep.env["PARALLEL_HPO_BACKEND"]
     key = standalone["WANDB_API_KEY"]
-    ended, arguments = watched(sweep.start("exiting", count=1, retries=0, arguments=("-v",)))
+    ended, said = watched(sweep.start("exiting", count=1, retries=0, arguments=("-v",)))
     assert (ended.code, outcomes(ended.summary)) == (5, ["crashed"]), ended.stderr
     assert "backend wandb: a parallel_hpo server" in ended.stderr
     database = sweep.folder / "server" / "server.db"
     assert rows(database, "SELECT state FROM runs") == [("crashed",)]
     assert rows(database, "SELECT state FROM sweeps") == [("FINISHED",)]
     assert not (sweep.directory / "server.db").exists()
-    expect_no_secret_in_output(ended, arguments, key)
+    assert key not in "".join(said)
     own = sweep.folder / "server" / "server.key"
     assert (files_with(sweep.folder, key), own.stat().st_mode & 0o077) == ([own], 0)
 
 
 def test_neither_the_embedded_servers_keys_nor_the_users_are_written_anywhere(sweep: RealSweep) -> None:
     sweep.env |= {"USERS_KEY": USERS_KEY, "WANDB_API_KEY": USERS_KEY}
-    ended, arguments = watched(sweep.start("with_a_login", count=3, arguments=("-v",)))
+    ended, said = watched(sweep.start("with_a_login", count=3, arguments=("-v",)))
     assert outcomes(ended.summary) == ["finished"] * 3, ended.stderr
-    keys = {entry.facts["key"] for entry in sweep.entries()}
-    expect_no_secret_in_output(ended, arguments, *keys, USERS_KEY)
-    assert files_with(sweep.directory, *keys, USERS_KEY) == []
+    keys = {entry.facts["key"] for entry in sweep.entries()} | {USERS_KEY}
+    assert not [key for key in keys if key in "".join(said)]
+    assert files_with(sweep.directory, *keys) == []
     logs = [*sweep.directory.glob("server.log"), *sweep.directory.glob("*/worker-*/output.log")]
-    told = [ended.stdout, ended.stderr, *arguments, *(path.read_text() for path in logs)]
-    assert not [text for text in told if MASTER_KEY.search(text)]
+    assert not [text for text in (*said, *(path.read_text() for path in logs)) if MASTER_KEY.search(text)]
     private = [*sweep.directory.glob("server.db*"), *sweep.directory.glob("*/ledger.*")]
     assert {path.stat().st_mode & 0o077 for path in private} == {0}
     assert not Path(sweep.env["NETRC"]).exists()
