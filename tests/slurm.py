@@ -89,15 +89,10 @@ class Slurm:
     def configure(self, folder: Path, spool: str) -> None:
         """Write its configuration, with free ports; `spool` must be short: there are sockets in it."""
         (folder / "state").mkdir()
-        facts = {
-            "host": _host(),
-            "user": psutil.Process().username(),
-            "folder": folder,
-            "spool": spool,
-            "controller_port": free_port(),
-        }
+        user = psutil.Process().username()
+        facts = {"host": _host(), "user": user, "spool": spool, "controller_port": free_port()}
         hosts = [HOST.format(name=name, host=_host(), port=free_port(), cores=CORES) for name in self.hosts]
-        self._configuration.write_text("\n".join([CONFIGURATION.format(**facts), *hosts, ""]))
+        self._configuration.write_text("\n".join([CONFIGURATION.format(**facts, folder=folder), *hosts, ""]))
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start one of its daemons, in the foreground."""

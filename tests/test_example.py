@@ -58,11 +58,6 @@ def run_example(folder: Path, *arguments: str, env: dict[str, str]) -> Done:
     return Done(words, command.wait(), stdout, stderr)
 
 
-def read_summary(directory: Path) -> Any:
-    (summary,) = directory.glob("*/summary.json")
-    return json.loads(summary.read_text())
-
-
 def test_the_config_contains_the_seed_section_unchanged() -> None:
     config = json.loads((EXAMPLE / "config.json").read_text())
     assert config["hpo"] == SEED_SECTION
@@ -97,7 +92,8 @@ def test_two_workers_finish_the_seed_sweep(clean_env: dict[str, str], tmp_path: 
     env = clean_env | {f"PARALLEL_HPO_{key}": value for key, value in ours.items()}
     ended = run_example(tmp_path, env=env)
     assert ended.returncode == 0, ended.stderr
-    summary = read_summary(tmp_path / "sweeps")
+    (file,) = (tmp_path / "sweeps").glob("*/summary.json")
+    summary = json.loads(file.read_text())
     assert (summary["attempted"], summary["finished"], summary["lost"]) == (2, 2, 0)
     assert math.isfinite(summary["best"]["value"])
     assert summary["best"]["value"] > 0.4

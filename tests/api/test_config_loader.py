@@ -37,11 +37,9 @@ def test_a_loader_has_the_files_content_and_one_hpo_that_the_environment_overrid
 @pytest.mark.parametrize(
     ("content", "environment"),
     [
-        *(
-            ({"mine": 1}, {}),
-            ({"hpo": {"apply": False, "count": 0}}, {}),
-            (SECTION["sweep_configuration"], {}),
-        ),
+        ({"mine": 1}, {}),
+        ({"hpo": {"apply": False, "count": 0}}, {}),
+        (SECTION["sweep_configuration"], {}),
         ({"hpo": SECTION}, {"PARALLEL_HPO_WORKER": "0"}),
         ({"hpo": SECTION}, {"PARALLEL_HPO_MARK": "1_2_3"}),  # a child that tries a target
     ],

@@ -95,12 +95,18 @@ def test_a_file_without_a_section_gives_none() -> None:
     assert load_section({"mine": 1}, FILE, sources, kinds=("wandb_sweeps",)) is None
 
 
-def test_apply_false_skips_all_other_checks() -> None:
-    assert load({"apply": False, "count": "many", "nonsense": 1, "kind": "none"}) is None
-
-
-def test_apply_can_be_switched_by_the_environment() -> None:
-    assert load({"count": 0}, {"PARALLEL_HPO_APPLY": "false"}) is None
+@pytest.mark.parametrize(
+    ("section", "environment"),
+    [
+        ({"apply": False, "count": "many", "nonsense": 1, "kind": "none"}, NONE),
+        ({"count": 0}, {"PARALLEL_HPO_APPLY": "false"}),
+        ({"count": 0}, {"PARALLEL_HPO_WORKER": "0", "PARALLEL_HPO_WORKERS": "zero"}),
+    ],
+)
+def test_nothing_is_checked_where_the_section_does_not_apply_or_inside_a_worker(
+    section: object, environment: Mapping[str, str]
+) -> None:
+    assert load(section, environment) is None
     assert loaded({"apply": False}, {"PARALLEL_HPO_APPLY": "true"}).apply
 
 
@@ -185,22 +191,15 @@ def test_an_invalid_override_names_its_source(
     assert str(caught.value).startswith(words)
 
 
-def test_there_is_no_section_inside_a_worker() -> None:
-    assert load({"count": 0}, {"PARALLEL_HPO_WORKER": "0", "PARALLEL_HPO_WORKERS": "zero"}) is None
-
-
 def test_variables_of_a_run_are_not_read_as_keys() -> None:
     facts = {"PARALLEL_HPO_DEVICE": "0", "PARALLEL_HPO_RUN_ID": "abc", "PARALLEL_HPO_ATTEMPT": "1"}
     assert loaded({}, facts).count is None
 
 
-def test_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity() -> None:
+def test_only_a_plain_sweep_file_becomes_the_section_with_its_project_and_entity() -> None:
     document = {**SWEEP, "project": "p", "entity": "e"}
     section = {"sweep_configuration": document, "project": "p", "entity": "e"}
     assert with_section(document, FILE) == {"hpo": section}
-
-
-def test_a_document_with_a_section_is_left_as_it_is() -> None:
     whole = {"hpo": {"count": 0}, "method": "mine"}
     assert with_section(whole, FILE) is whole
 

@@ -66,15 +66,8 @@ def test_the_duration_of_a_retried_run_is_that_of_its_last_attempt() -> None:
 
 
 def waiting(**known: Any) -> Pool:
-    return Pool(
-        is_local=False,
-        count=9,
-        node_timeout_s=1e6,
-        has_coordinator=False,
-        opened_at=NOW,
-        coordinator_seen_at=NOW,
-        **known,
-    )
+    began: dict[str, Any] = {"opened_at": NOW, "coordinator_seen_at": NOW}
+    return Pool(is_local=False, count=9, node_timeout_s=1e6, has_coordinator=False, **began, **known)
 
 
 @pytest.mark.parametrize(

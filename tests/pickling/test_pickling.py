@@ -105,13 +105,6 @@ def main_with_enclosed_locks() -> Callable[[], object]:
     return main
 
 
-def main_with_a_default() -> Callable[[], object]:
-    def main(lock: Any = threading.Lock()) -> None:  # noqa: B008 - that is the point
-        pass
-
-    return main
-
-
 class Stubborn:
     def __reduce__(self) -> str:
         raise RuntimeError("I stay here")
@@ -137,7 +130,7 @@ def main(): return helper()
         (main_of("def main(): return pool, fine"), "its global 'pool' is a lock, which"),
         (main_of(NESTED), "'guard' is a lock; Trainer.fit's global 'pool' is a lock, which"),
         (functools.partial(print, LOCK, data=LOCK), "argument number 1 is a lock; .* 'data' is a lock"),
-        (main_with_a_default(), "its default number 1 is a lock"),
+        (lambda lock=LOCK: lock, "its default number 1 is a lock"),
         (Trainer(LOCK).train, "train can't be sent .*: the object that it is a method of is a Trai"),
         (Stubborn(), "can't be sent to the workers: I stay here"),
         (42, "main is a int, not a function: give one without arguments"),

@@ -63,10 +63,7 @@ def mounts(tmp_path: Path) -> Path:
     ("folder", "kind"),
     [
         *(("/homes", "nfs4"), ("/homes/me/sweeps", "nfs4"), ("/two words/sweeps", "lustre")),
-        *(
-            (folder, "")
-            for folder in ("/homesick", "/homes/me/fast/sweeps", "/covered/sweeps", "/var/sweeps")
-        ),
+        *((folder, "") for folder in ("/homesick", "/homes/me/fast/sweeps", "/covered/sweeps", "/var")),
     ],
 )
 def test_the_innermost_and_latest_mount_determines_the_kind(mounts: Path, folder: str, kind: str) -> None:

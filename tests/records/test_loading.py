@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from parallel_hpo import UsageError, load
+from parallel_hpo import load
 from parallel_hpo.analysis.result import summarise, write_summary
 from parallel_hpo.core.messages import AttemptEnd
 from parallel_hpo.core.types import Outcome, RunId, Slot
@@ -110,9 +110,3 @@ def test_an_upload_does_not_change_which_sweep_is_the_newest(tmp_path: Path) -> 
         pass
     assert newest_sweep(tmp_path).sweep_id == "s1"
     assert [folder.name for folder in folders_of_sweeps(tmp_path)] == ["s2", "s1"]
-
-
-def test_an_unknown_sweep_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    keep(tmp_path / "s1" / "ledger.db", "a")
-    with pytest.raises(UsageError, match=r"there is no sweep s2 in .*; there: s1"):
-        load("s2", directory=tmp_path)
