@@ -39,7 +39,7 @@ from tests.commands import Done
 from tests.conftest import make_clean_env, summarize_missing
 from tests.contract.proxy import Harm, proxying
 from tests.contract.serving import Server, serving
-from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
+from tests.devices.fakes import COMPILER, WHY_NO_COMPILER, build_driver
 from tests.slurm import PACKAGES as SLURM_PACKAGES
 
 SCRIPTS: Final = ("bench", "bench_search", "chaos", "cloud_check", "frameworks", "gpu_check")

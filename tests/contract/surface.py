@@ -20,7 +20,6 @@ from tests.conftest import make_clean_env
 from tests.contract.serving import AT_ONCE, CLIENTS, ROOT, serving
 
 CALLS: Final = CLIENTS / "surface" / "calls.py"
-DEADLINE_S: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -37,45 +36,34 @@ class Place:
 
 def find(folder: Path, cases: Sequence[str]) -> dict[str, Place]:
     """Run the cases in all places at once."""
-    perform = {"function `main`": _in_function, "program": _in_program, "plain Python": _in_plain_python}
-    with ThreadPoolExecutor(len(perform)) as threads:
-        found = {}
-        for number, (name, place) in enumerate(perform.items()):
-            own = folder / f"place-{number}"
-            own.mkdir()
-            found[name] = threads.submit(place, own, cases)
+    program = f"import runpy\nrunpy.run_path({str(CALLS)!r}, run_name='__main__')\n"
+    with ThreadPoolExecutor(3) as threads:
+        found = {
+            "function `main`": threads.submit(_sweep, folder / "function", cases, f"{CALLS}:main"),
+            "program": threads.submit(_sweep, folder / "program", cases, program=program),
+            "plain Python": threads.submit(_plain, folder / "plain", cases),
+        }
         return {name: place.result() for name, place in found.items()}
 
 
-def _in_function(folder: Path, cases: Sequence[str]) -> Place:
-    return _sweep(folder, cases, {}, f"{CALLS}:main")
-
-
-def _in_program(folder: Path, cases: Sequence[str]) -> Place:
-    (folder / "calls.py").write_text(f"import runpy\nrunpy.run_path({str(CALLS)!r}, run_name='__main__')\n")
-    return _sweep(folder, cases, {"program": "calls.py"})
-
-
-def _in_plain_python(folder: Path, cases: Sequence[str]) -> Place:
+def _plain(folder: Path, cases: Sequence[str]) -> Place:
+    folder.mkdir()
     with serving(folder, _environment(folder)) as server:
         for case in cases:
             _run(folder, str(CALLS), f"--case={case}", env=server.client_env)
     return _read(folder, cases)
 
 
-def _sweep(folder: Path, cases: Sequence[str], keys: Mapping[str, Any], *target: str) -> Place:
-    parameters = {"case": {"values": list(cases)}}
+def _sweep(folder: Path, cases: Sequence[str], *target: str, program: str = "") -> Place:
+    folder.mkdir()
+    (folder / "calls.py").write_text(program)
+    sweep = {"method": "grid", "metric": {"name": "loss"}, "parameters": {"case": {"values": list(cases)}}}
     section = {
         "directory": str(folder / "sweeps"),
         "workers": 2,
         "count": len(cases),
         "failures": {"max_initial": None},
-        "sweep_configuration": {
-            "method": "grid",
-            "metric": {"name": "loss"},
-            "parameters": parameters,
-            **keys,
-        },
+        "sweep_configuration": sweep | ({"program": "calls.py"} if program else {}),
     }
     (folder / "config.json").write_text(json.dumps({"hpo": section}))
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PARALLEL_HPO_BACKEND": "local"}
@@ -88,14 +76,8 @@ def _run(folder: Path, *words: str, env: dict[str, str]) -> None:
     """Run an interpreter whose cases write their results to the folder."""
     found = folder / "found"
     found.mkdir(exist_ok=True)
-    subprocess.run(
-        [sys.executable, *words],
-        env=env | {"SURFACE": str(found)},
-        cwd=folder,
-        timeout=DEADLINE_S,
-        check=False,
-        capture_output=True,
-    )
+    own, words = env | {"SURFACE": str(found)}, (sys.executable, *words)
+    subprocess.run(words, env=own, cwd=folder, timeout=600.0, check=False, capture_output=True)
 
 
 def _environment(folder: Path) -> dict[str, str]:

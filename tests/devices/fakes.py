@@ -1,9 +1,15 @@
-"""A fake driver with eight devices: MIG partitions device 2, another user uses device 6."""
+"""A fake driver with eight devices: MIG partitions device 2, another user uses device 6.
+
+`build_driver` compiles the same as libraries, from fake_nvml.c and fake_cuda.c.
+"""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from parallel_hpo.devices.library import Device, DeviceProcess, MaskVariable, Usage
@@ -56,3 +62,16 @@ class FakeLibrary:
 
     def close(self) -> None:
         self.closed = True
+
+
+COMPILER: Final = shutil.which("cc")
+WHY_NO_COMPILER: Final = "no C compiler is installed, or this is not Linux (Debian: apt-get install gcc)"
+
+
+def build_driver(folder: Path) -> dict[str, str]:
+    """Build the driver in `folder`; return the variables by which a process finds it."""
+    assert COMPILER is not None
+    for source, library in (("fake_nvml.c", "libnvidia-ml.so.1"), ("fake_cuda.c", "libcuda.so.1")):
+        words = ("-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", str(folder / library))
+        subprocess.run([COMPILER, *words, str(Path(__file__).with_name(source))], check=True, timeout=60)
+    return {"LD_LIBRARY_PATH": str(folder), "FAKE_NVML": str(folder / "process")}

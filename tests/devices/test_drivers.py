@@ -15,8 +15,7 @@ from parallel_hpo.config.section import HpoSection
 from parallel_hpo.devices.drivers import Nvml, cores_of, open_kfd
 from parallel_hpo.devices.library import DeviceLibrary, DeviceProcess, MaskVariable, NoDriver, Usage, opened
 from parallel_hpo.devices.placing import Machine, assign_slots
-from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
-from tests.devices.fakes import STRANGER, FakeLibrary
+from tests.devices.fakes import COMPILER, STRANGER, WHY_NO_COMPILER, FakeLibrary, build_driver
 
 ROOT: Final = Path(__file__).parents[2]
 

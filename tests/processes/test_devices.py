@@ -15,8 +15,7 @@ import pytest
 
 from parallel_hpo.devices.library import NoDriver, opened
 from parallel_hpo.devices.placing import open_driver
-from tests.devices.driver import COMPILER, WHY_NO_COMPILER, build_driver
-from tests.devices.fakes import UUIDS
+from tests.devices.fakes import COMPILER, UUIDS, WHY_NO_COMPILER, build_driver
 from tests.processes.conftest import RealSweep, outcomes
 
 DRAWS_KW: Final = 0.25
