@@ -74,8 +74,6 @@ def test_a_disk_that_is_full_now_and_then_pauses_the_sweep_and_keeps_it_exact(
     )
 
 
-def test_kills_and_cuts_on_two_machines_leave_the_count_exact_and_no_two_attempts_at_once(
-    tmp_path: Path,
-) -> None:
+def test_kills_and_cuts_on_two_machines_keep_the_count_exact_and_no_attempts_overlap(tmp_path: Path) -> None:
     skip_for(why_no_network())
     assert hit_machines(tmp_path, machines=2, runs=10, seed=5, pace=0.3, most=20) == []

@@ -26,9 +26,7 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_sweep_stays_exact_when_its_fork_server_a_worker_and_its_server_are_killed(
-    sweep: RealSweep,
-) -> None:
+def test_a_sweep_stays_exact_if_its_fork_server_a_worker_and_its_server_are_killed(sweep: RealSweep) -> None:
     sweep.start("brief", count=12).wait_for(3)
     server = sweep.process_named("parallel_hpo.server")
     sweep.process_named("parallel_hpo.worker.forkserver").kill()
@@ -166,9 +164,7 @@ def test_a_run_that_logs_while_the_ledger_cannot_be_written_has_not_stalled(swee
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another process's limits can be set on Linux alone")
-def test_replacing_workers_costs_no_restart_even_without_free_descriptors(
-    sweep: RealSweep,
-) -> None:
+def test_replacing_workers_costs_no_restart_even_without_free_descriptors(sweep: RealSweep) -> None:
     sweep.start("brief", count=4, recycle_after=1, restart={"max_restarts": 0}).wait_for(2)
     server = sweep.process_named("parallel_hpo.worker.forkserver")
     limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)

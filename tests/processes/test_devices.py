@@ -76,9 +76,7 @@ def test_a_device_is_reused_once_a_dead_runs_memory_is_free_and_both_attempts_ar
     assert {name: told[name] for name in used} == used
 
 
-def test_workers_share_a_device_by_memory_and_a_run_out_of_memory_is_run_again_alone(
-    driven: RealSweep,
-) -> None:
+def test_workers_share_a_device_by_memory_and_a_run_out_of_memory_is_rerun_alone(driven: RealSweep) -> None:
     options: dict[str, Any] = {"workers": 4, "workers_per_device": "auto", "devices": [3], "retries": 0}
     ended = driven.start("holding", count=16, **options).finish_all(16)
     assert "device 3 takes 3 workers at a time: its first runs held 24000 of 81920 MB" in ended.stderr

@@ -134,9 +134,7 @@ def machines(sweep: RealSweep, standalone: dict[str, str]) -> Iterator[Machines]
         machine.process.communicate()
 
 
-def test_runs_of_a_killed_and_of_a_terminated_machine_continue_on_a_late_machine(
-    machines: Machines,
-) -> None:
+def test_runs_of_a_killed_and_of_a_terminated_machine_continue_on_a_late_machine(machines: Machines) -> None:
     machines.create("held", count=6)
     lost, leaving = machines.join("lost"), machines.join("leaving")
     cut = machines.wait_inside(lost, 2) | machines.wait_inside(leaving, 2)

@@ -134,9 +134,7 @@ for _ in range(3 if x == 1 else 6000):
 """
 
 
-def test_a_program_that_hyperband_stops_through_its_client_is_stopped_and_not_run_again(
-    sweep: RealSweep,
-) -> None:
+def test_a_program_that_hyperband_stops_by_its_client_is_stopped_and_not_run_again(sweep: RealSweep) -> None:
     """The client in the program asks more often here than the agent of its worker does."""
     sweep.env["WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL"] = "1"
     (sweep.folder / "stoppable.py").write_text(STOPPABLE)

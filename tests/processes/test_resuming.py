@@ -49,9 +49,7 @@ def test_a_sessions_death_costs_no_retry_and_its_runs_are_run_again_first(sweep:
     expect_cut_runs_first(cut, sweep)
 
 
-def test_a_finished_sweep_takes_a_higher_count_but_refuses_another_metric_by_default(
-    sweep: RealSweep,
-) -> None:
+def test_a_finished_sweep_takes_a_higher_count_and_by_default_no_other_metric(sweep: RealSweep) -> None:
     assert sweep.start("quick", count=2).finish().code == 0
     changed = RANDOM | {"metric": {"name": "acc"}}
     refused = resume(sweep, "quick", count=3, sweep=changed).finish()
@@ -84,9 +82,7 @@ def test_a_sweep_goes_on_by_the_commands_that_the_terminal_names_after_an_interr
     expect_cut_runs_first(cut, sweep)
 
 
-def test_a_resumed_sweep_repeats_the_runs_of_an_uninterrupted_one_with_the_same_seed(
-    sweep: RealSweep,
-) -> None:
+def test_a_resumed_sweep_repeats_the_runs_of_an_uninterrupted_one_with_its_seed(sweep: RealSweep) -> None:
     """First on two workers, some of which die; then on one worker whose deadline cuts the sweep."""
     seeded: dict[str, Any] = {"count": 5, "seed": 7, "seed_parameter": "seed"}
     whole = sweep.start("seeded", **seeded).finish()
@@ -141,9 +137,7 @@ def plug(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.mark.thorough
-def test_after_a_power_cut_server_and_ledger_agree_and_each_point_is_run_once(
-    sweep: RealSweep, plug: Disk
-) -> None:
+def test_after_a_power_cut_server_and_ledger_agree_and_points_run_once(sweep: RealSweep, plug: Disk) -> None:
     sweep.directory = plug.folder / "sweeps"
     sweep.start("brief", sweep=grid(x=list(range(6)))).wait_for(5)
     plug.cut_power()

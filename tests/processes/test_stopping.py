@@ -47,9 +47,7 @@ def expect_all_accounted_for(ended: Ended, sweep: RealSweep) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_signal_ends_a_sweep_with_its_exit_code_and_accounts_for_every_run(
-    sweep: RealSweep, stage: str
-) -> None:
+def test_a_signal_ends_a_sweep_with_its_exit_code_and_no_run_is_lost(sweep: RealSweep, stage: str) -> None:
     reached, number = STAGES[stage]
     sweep.start("brief", count=COUNT).wait_until(lambda: reached(sweep), stage)
     sweep.signal(number)

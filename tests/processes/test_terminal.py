@@ -126,9 +126,7 @@ def is_whole(lines: list[str]) -> bool:
     return len(rows_of(lines[-2:])) == 2 and "0/2 runs · 2 running" in lines[-3]
 
 
-def test_each_worker_has_a_row_in_its_place_even_after_a_resize_until_ctrl_c(
-    terminal: PseudoTerminal,
-) -> None:
+def test_each_worker_has_a_row_in_its_place_after_a_resize_too_until_ctrl_c(terminal: PseudoTerminal) -> None:
     lines = terminal.wait_for(lambda lines: is_whole(lines) and "MB" in lines[-1], "rows with memory")
     assert [line.split()[0] for line in lines[-2:]] == ["w0", "w1"]
     assert re.search(r"\d+%  loss=\S+ +[\d.]+ s +\d+ MB$", lines[-1])

@@ -163,9 +163,7 @@ MASTER_KEY: Final = re.compile(r"\b[0-9a-f]{40}\b")
 DELETED_FOLDER: Final = ("bash", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "bash")
 
 
-def test_a_sweep_works_in_odd_folders_with_a_closed_stderr_and_an_offline_client(
-    sweep: RealSweep,
-) -> None:
+def test_a_sweep_works_in_odd_folders_with_a_closed_stderr_and_an_offline_client(sweep: RealSweep) -> None:
     sweep.env["WANDB_MODE"] = "disabled"
     (sweep.folder / "wandb").mkdir()
     (sweep.folder / "wandb" / "settings").write_text("[default]\nmode = offline\n")
@@ -184,9 +182,7 @@ def test_a_deleted_working_directory_fails_with_code_2_and_one_line(sweep: RealS
     assert not sweep.directory.exists()
 
 
-def test_an_unimportable_target_fails_with_file_and_line_before_a_sweep_is_created(
-    sweep: RealSweep,
-) -> None:
+def test_an_unimportable_target_fails_with_file_and_line_before_a_sweep_is_created(sweep: RealSweep) -> None:
     broken = sweep.folder / "broken.py"
     broken.write_text("import json\nimport no_such_module\n")
     ended = sweep.start("main", mains=broken, count=1).finish()

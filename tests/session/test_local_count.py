@@ -157,9 +157,7 @@ def test_what_an_answer_leads_to_is_exchanged_in_the_same_turn(launch: Launch) -
 # --- a full disk -------------------------------------------------------------------------
 
 
-def test_on_a_full_disk_no_run_starts_and_pending_requests_are_recorded_once_later(
-    launch: Launch,
-) -> None:
+def test_on_a_full_disk_no_run_starts_and_pending_requests_are_recorded_once_later(launch: Launch) -> None:
     for run in "ab":
         launch.begin(run)
     launch.ledger.is_full = True

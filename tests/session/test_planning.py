@@ -72,9 +72,7 @@ def test_one_of_several_machines_leaves_sweep_wide_limits_to_the_pool(has_coordi
     assert node.seed == 7, "each run's own follows from it, wherever it is"
 
 
-def test_a_plan_of_a_new_sweep_warns_of_implausible_log_uniform_bounds(
-    tmp_path: Path,
-) -> None:
+def test_a_plan_of_a_new_sweep_warns_of_implausible_log_uniform_bounds(tmp_path: Path) -> None:
     rate = {"distribution": "log_uniform", "min": 0.0001, "max": 0.1}
     sweep = {"method": "random", "parameters": {"lr": rate}}
     keys = {"sweep_configuration": sweep, "backend": "local", "devices": "cpu", "directory": str(tmp_path)}

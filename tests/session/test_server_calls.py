@@ -118,9 +118,7 @@ def test_offline_data_is_sent_before_an_end_that_the_run_could_not_report(line: 
 @pytest.mark.parametrize(
     ("answer", "seen"), [(lambda path: "the sweep is finished", "the sweep is finished"), (AWAY, "")]
 )
-def test_a_sweep_is_known_to_be_over_unless_its_server_is_unreachable(
-    line: Line, answer: Any, seen: str
-) -> None:
+def test_a_sweep_is_known_to_be_over_if_its_server_is_reachable(line: Line, answer: Any, seen: str) -> None:
     line.answers_by(answer)
     line.calls.ask_sweep()
     line.asked()

@@ -121,18 +121,14 @@ def test_ringing_after_close_does_not_write_to_a_reused_file_descriptor() -> Non
 
 
 @pytest.mark.parametrize("number", MEANINGS)
-def test_a_signal_is_recorded_with_its_meaning_name_and_exit_code(
-    control: Control, number: signal.Signals
-) -> None:
+def test_a_signal_is_noted_with_its_meaning_name_and_code(control: Control, number: signal.Signals) -> None:
     signal.signal(number, signal.SIG_DFL)
     with SignalsTaken(control):
         for _ in range(2):
             assert send(number, control) == [StopAsked(MEANINGS[number], number.name, CODES[number])]
 
 
-def test_the_callers_signal_handlers_are_restored_after_the_block_even_after_an_error(
-    control: Control,
-) -> None:
+def test_the_callers_signal_handlers_are_restored_after_the_block_and_its_errors(control: Control) -> None:
     heard: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
     before = handlers()
@@ -307,9 +303,7 @@ def test_the_time_after_the_runs_depends_on_the_stop_and_the_grace_time_used(
     assert is_at_an_end(waits)
 
 
-def test_another_stop_after_the_runs_have_ended_takes_effect_at_once(
-    waits: StopAware, control: Control
-) -> None:
+def test_another_stop_after_the_runs_have_ended_acts_at_once(waits: StopAware, control: Control) -> None:
     waits.sweep_is_open()
     control.put(STOP)
     control.take()
@@ -318,9 +312,7 @@ def test_another_stop_after_the_runs_have_ended_takes_effect_at_once(
     assert is_at_an_end(waits)
 
 
-def test_waits_after_a_complete_sweep_end_only_by_a_stop(
-    waits: StopAware, control: Control, clock: Clock
-) -> None:
+def test_waits_after_a_complete_sweep_end_by_stops(waits: StopAware, control: Control, clock: Clock) -> None:
     waits.sweep_is_open()
     waits.runs_have_ended(None)
     clock.now += 10_000

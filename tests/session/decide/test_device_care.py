@@ -77,10 +77,7 @@ class Play(CountedPlay):
     ("held_by", "words"),
     [
         ("", []),
-        (
-            "process 7 (10 MB)",
-            ["device 3 is used again although process 7 (10 MB) still holds memory on it"],
-        ),
+        ("process 7 (10 MB)", ["device 3 is used again although process 7 (10 MB) still holds memory on it"]),
     ],
 )
 def test_a_replacement_starts_only_after_the_wait_for_the_dead_workers_device(

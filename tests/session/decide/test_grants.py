@@ -8,15 +8,7 @@ from typing import Any
 import pytest
 
 from parallel_hpo.core.errors import ExitCode
-from parallel_hpo.core.messages import (
-    Drain,
-    Interrupt,
-    Lease,
-    Proceed,
-    Rerun,
-    SkipRun,
-    SweepEnd,
-)
+from parallel_hpo.core.messages import Drain, Interrupt, Lease, Proceed, Rerun, SkipRun, SweepEnd
 from parallel_hpo.core.pool_messages import Granted, PooledRun
 from parallel_hpo.core.types import Outcome, RunId, Slot, SlotState, StopKind
 from parallel_hpo.session.decide.decide import decide
@@ -355,9 +347,7 @@ def test_a_pending_run_whose_worker_dies_goes_to_the_pool_if_granted_and_else_to
 
 
 @pytest.mark.parametrize("why", [{"ends": STOP}, {"held": HELD}], ids=["a stop", "no time for it"])
-def test_a_run_waiting_for_its_next_attempt_is_returned_once_no_run_may_start(
-    why: dict[str, Any],
-) -> None:
+def test_a_run_waiting_for_its_next_attempt_is_returned_once_no_run_may_start(why: dict[str, Any]) -> None:
     play = leased(Play(workers=1))
     play.start(S0, "a")
     play.event(Died(S0, "SIGKILL"))

@@ -159,9 +159,7 @@ def test_a_run_that_runs_out_of_memory_beside_others_is_run_again_alone(three: F
     assert three.staying() == [0, 1]
 
 
-def test_a_worker_that_becomes_ready_before_an_exclusive_run_waits_for_the_others_to_leave(
-    three: FillingPlay,
-) -> None:
+def test_a_worker_ready_before_an_exclusive_run_waits_for_the_others_to_leave(three: FillingPlay) -> None:
     three.begin(0)
     three.die(0, "SIGKILL")
     (killed,) = three.view.reruns
@@ -250,9 +248,7 @@ def test_a_stop_records_a_waiting_exclusive_run_as_stopped_and_resumable(three: 
     assert (dropped.run.run_id, dropped.end.outcome, dropped.end.resumable) == (run, Outcome.STOPPED, True)
 
 
-def test_a_drained_worker_is_not_replaced_and_scaling_is_limited_by_the_measured_memory(
-    three: FillingPlay,
-) -> None:
+def test_a_drained_worker_is_not_replaced_and_measured_memory_limits_scaling(three: FillingPlay) -> None:
     three.event(DrainAsked(Slot(2)))
     three.die(2)
     assert three.staying() == [0, 1]

@@ -118,9 +118,7 @@ def test_the_fence_is_measured_from_the_sending_of_the_last_answered_exchange(no
 
 
 @pytest.mark.parametrize("answer", [Granted(gone=True), refusal(403)], ids=["gone", "another key"])
-def test_a_lost_machine_kills_everything_once_and_sends_no_leave_at_its_end(
-    node: FakeNode, answer: Answer
-) -> None:
+def test_a_lost_machine_kills_everything_once_and_sends_no_leave(node: FakeNode, answer: Answer) -> None:
     node.exchange(answer)
     assert node.count.lost
     node.now = 200.0
@@ -183,9 +181,7 @@ def test_a_refused_start_has_a_reason_and_is_not_taken_back(node: FakeNode) -> N
 
 
 @pytest.mark.parametrize("answer", [AWAY, Granted(started=(RUN,))], ids=["without an answer", "granted"])
-def test_a_withdrawn_start_is_taken_back_and_not_recorded_on_this_machine(
-    node: FakeNode, answer: Answer
-) -> None:
+def test_a_withdrawn_start_is_taken_back_and_not_recorded_here(node: FakeNode, answer: Answer) -> None:
     node.ask(answer)
     node.count.withdraw(WITHDRAWN)
     node.exchange(Granted(started=(RUN,)))
@@ -221,9 +217,7 @@ def test_a_higher_demand_is_sent_at_once_and_a_lower_one_with_the_next_exchange(
     node.count.close("done")
 
 
-def test_a_long_reason_is_sent_without_its_end_and_a_long_traceback_without_its_beginning(
-    node: FakeNode,
-) -> None:
+def test_a_long_reason_is_sent_without_its_end_and_a_traceback_without_its_beginning(node: FakeNode) -> None:
     reason, traceback = "r" * REASON_CHARS, "t" * TRACEBACK_CHARS
     node.count.end(replace(END, reason=f"{reason} more", traceback=f"before {traceback}"))
     node.exchange(Granted())
