@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from parallel_hpo.core.errors import NoRoomError
 from parallel_hpo.core.messages import (
@@ -131,11 +131,6 @@ class World:
     def all_issued(self) -> list[RunId]:
         """Return all runs that the server has issued, oldest first."""
         return [RunId(f"run{number}") for number in range(1, self.issued + 1)]
-
-    def enter(self, run_id: RunId, attempt: int) -> None:
-        assert run_id not in self.over, "a run goes on that has ended"
-        assert not self.entered[run_id, attempt], "an attempt is made twice"
-        self.entered[run_id, attempt] += 1
 
     def issue(self) -> RunId | None:
         """Return the next run of the server, None if it has no more."""
@@ -296,10 +291,13 @@ class Session:
                 self.count.spawn(slot, None, again=slot in self._spawned)
                 self._spawned.add(slot)
                 self.workers[slot] = FakeWorker()
-            case Send(slot, order):
-                self.send(slot, order)
-            case Kill(slot):
-                self.workers.get(slot, FakeWorker()).killed = True  # it may have died already
+            case Send(slot, order) if slot in self.workers and not self.workers[slot].killed:
+                self.workers[slot].take(order)
+                if isinstance(order, Proceed):
+                    self.note_entry(order.run_id, order.attempt)
+                    self.delivered[slot] = []
+            case Kill(slot) if slot in self.workers:
+                self.workers[slot].killed = True
             case RecordEnd(run=run, end=end, final=True) | RecordDrop(run, end):
                 self.note_end(run.run_id, end)
             case ReturnRuns(slot, keep):
@@ -316,14 +314,10 @@ class Session:
             assert run_id not in self.ended, "a run ended twice"
             self.ended[run_id] = end
 
-    def send(self, slot: Slot, order: object) -> None:
-        worker = self.workers.get(slot)
-        if worker is None or worker.killed:
-            return
-        if isinstance(order, Proceed):
-            self.world.enter(order.run_id, order.attempt)
-            self.delivered[slot] = []
-        worker.take(order)
+    def note_entry(self, run_id: RunId, attempt: int) -> None:
+        assert run_id not in self.world.over, "a run goes on that has ended"
+        assert not self.world.entered[run_id, attempt], "an attempt is made twice"
+        self.world.entered[run_id, attempt] += 1
 
     def pass_time(self, seconds: float) -> None:
         self.world.now += seconds
@@ -344,8 +338,11 @@ class Session:
         elif not worker.ready:
             worker.ready = True
             self.handle(Reported(slot, Ready()))
-        elif worker.inside:
-            self.end_run(slot, worker, worker.inside, outcome, preempted)
+        elif run := worker.inside:
+            worker.inside = worker.rerun = None
+            own: dict[str, Any] = {"outcome": outcome, "preempted": preempted}
+            told = {"outcome": Outcome.STOPPED, "resumable": True} if worker.interrupted else own
+            self.handle(Reported(slot, RunEnded(run.run_id, run.attempt, **told)))
         elif worker.leaving:
             self.die(slot, "exit 0")
         elif worker.waiting:
@@ -358,16 +355,6 @@ class Session:
         elif self.view.slots[slot].busy:
             short, worker.lease = worker.lease > 0, 0
             self.handle(Reported(slot, LeaseEnded(short=short)))
-
-    def end_run(
-        self, slot: Slot, worker: FakeWorker, run: Proceed, outcome: Outcome, preempted: bool
-    ) -> None:
-        worker.inside = worker.rerun = None
-        if worker.interrupted:
-            ended = RunEnded(run.run_id, run.attempt, outcome=Outcome.STOPPED, resumable=True)
-        else:
-            ended = RunEnded(run.run_id, run.attempt, outcome=outcome, preempted=preempted)
-        self.handle(Reported(slot, ended))
 
     def deliver(self, slot: Slot, worker: FakeWorker, run_id: RunId) -> None:
         """Let the server give a worker a run, which may be one that the ledger knows."""
